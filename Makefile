@@ -1,0 +1,59 @@
+# Needs Python 3.11 or newer, git and make. Everything else comes from PyPI into the environments named below.
+
+# The first of these that is new enough; `make PYTHON=...` overrules it.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# Nothing here needs a model from the Hub, so nothing may ask for one.
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# What goes into each environment. Both stacks of transformers are first class, and both run the whole test suite.
+# The constraints are part of every install: see constraints.txt for why.
+DEMO := -e .
+STACK_4 := -e '.[test,onnx]' 'transformers>=4.57,<4.58' 'optimum-onnx[onnxruntime]==0.1.0'
+STACK_5 := -e '.[dev]' 'transformers>=5,<6' onnxruntime
+
+EXAMPLE := blender_hf/examples/smoke.jsonl
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-4 test-5 lint format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: .venv/.installed ## install, then rank and fuse the candidates of the bundled example file
+	.venv/bin/blender-hf blend $(EXAMPLE) --format text --limit 8
+
+test: lint test-5 test-4 ## install, check the style, and run all tests on both stacks
+
+test-4: .venv-4/.installed ## run all tests under transformers 4.57, with Optimum
+	.venv-4/bin/pytest
+
+test-5: .venv-5/.installed ## run all tests under the newest transformers 5
+	.venv-5/bin/pytest
+
+lint: .venv-5/.installed ## check style and formatting
+	.venv-5/bin/ruff check .
+	.venv-5/bin/ruff format --check .
+
+format: .venv-5/.installed ## correct style and formatting
+	.venv-5/bin/ruff check --fix .
+	.venv-5/bin/ruff format .
+
+clean: ## remove the environments and everything that was built or cached
+	rm -rf .venv .venv-4 .venv-5 build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: REQUIREMENTS = $(DEMO)
+.venv-4/.installed: REQUIREMENTS = $(STACK_4)
+.venv-5/.installed: REQUIREMENTS = $(STACK_5)
+
+# The stamp is written last, so an interrupted install is taken up again.
+%/.installed: pyproject.toml constraints.txt Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $*
+	$*/bin/pip install --quiet -c constraints.txt $(REQUIREMENTS)
+	@touch $@

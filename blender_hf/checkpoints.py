@@ -1,0 +1,126 @@
+"""Finding and loading checkpoints: bundled ones by their name, others from a folder or the Hub."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from .errors import CheckpointError, InputError
+from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
+
+DEFAULT_RANKER = "pair-ranker-mini"
+DEFAULT_FUSER = "gen-fuser-mini"
+BUNDLED = (DEFAULT_RANKER, DEFAULT_FUSER)
+
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """Where and how a checkpoint is looked up; the names and meanings are those of transformers."""
+
+    revision: str | None = None
+    token: str | bool | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+
+
+def locate(name: str | Path) -> str:
+    """Return the folder of a bundled checkpoint, or the name as it is.
+
+    A bundled name wins over a folder of that name; write `./pair-ranker-mini` for the folder.
+    """
+    return str(files("blender_hf") / "checkpoints" / name) if name in BUNDLED else str(name)
+
+
+def load_ranker(
+    name: str | Path, options: HubOptions, device: str | torch.device | None, dtype: str | torch.dtype | None
+) -> tuple[PairRanker, PairRankerProcessor]:
+    """Load a ranker and its processor.
+
+    Args:
+        name: A bundled name, a folder or a Hub id.
+        options: How it is looked up.
+        device: Where it runs; None takes a GPU where there is one.
+        dtype: The precision; None is float32.
+
+    Returns:
+        The ranker, in evaluation mode on its device, and its processor.
+
+    Raises:
+        CheckpointError: If it can't be found or is not a whole ranker.
+    """
+    return _load(name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype)
+
+
+def load_fuser(
+    name: str | Path, options: HubOptions, device: str | torch.device | None, dtype: str | torch.dtype | None
+) -> tuple[GenFuser, GenFuserProcessor]:
+    """Load a fuser and its processor; everything is as in `load_ranker`."""
+    return _load(name, "fuser", GenFuser, GenFuserProcessor, options, device, dtype)
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """Return the device that was asked for, or the best there is.
+
+    Raises:
+        InputError: If there is no such device here.
+    """
+    if device is None:
+        names = ("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)
+        return torch.device(next(name for name, available in names if available))
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise InputError(f"the device {device!r} can't be used here: {_first_line(error)}; try 'cpu'") from None
+    return chosen
+
+
+def pick_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """Return the precision that was asked for, float32 by default.
+
+    Raises:
+        InputError: If there is no such precision.
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"there is no precision {dtype!r}; use float32, bfloat16 or float16")
+    return found
+
+
+def _load(
+    name: str | Path,
+    role: str,
+    model_class: Callable[..., Any],
+    processor_class: Callable[..., Any],
+    options: HubOptions,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+) -> tuple[Any, Any]:
+    chosen_device, chosen_dtype = pick_device(device), pick_dtype(dtype)
+    where = locate(name)
+    found = {key: value for key, value in asdict(options).items() if value is not None}
+    processor = _explained(lambda: processor_class.from_pretrained(where, **found), name, role)  # type: ignore[attr-defined]
+    model = _explained(lambda: model_class.from_pretrained(where, dtype=chosen_dtype, **found), name, role)  # type: ignore[attr-defined]
+    return model.eval().to(chosen_device), processor
+
+
+def _explained(load: Callable[[], Loaded], name: str | Path, role: str) -> Loaded:
+    try:
+        return load()
+    # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
+    except Exception as error:
+        raise CheckpointError(
+            f"can't load the {role} {str(name)!r}: {_first_line(error)} "
+            f"(give a folder, a Hub id that can be reached, or one of the bundled {', '.join(BUNDLED)})"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,75 @@
+"""Runs a GenFuser over items: inputs of similar length together, one generated text each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .errors import InputError
+from .inputs import Item
+from .modeling import FusionEncoding, GenFuser, GenFuserProcessor
+from .results import Fusion, Truncation
+
+BATCH_SIZE = 8
+
+
+class Fuser:
+    """A fuser with its processor.
+
+    Args:
+        model: The fuser, on its device, in evaluation mode.
+        processor: Its processor.
+    """
+
+    def __init__(self, model: GenFuser, processor: GenFuserProcessor) -> None:
+        self.model = model
+        self.processor = processor
+
+    @property
+    def max_candidates(self) -> int:
+        """How many candidates one fusion can read."""
+        return self.processor.max_candidates
+
+    def fuse(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion]:
+        """Write one answer for each item from all of its candidates, which stand the best first.
+
+        Args:
+            items: The prompts with their candidates.
+            generation: Options of `generate` over those of the checkpoint.
+
+        Returns:
+            One fusion an item.
+
+        Raises:
+            InputError: If an item has more candidates than the fuser can read, or an option of `generate` is unknown.
+        """
+        encodings = [self._encode(item) for item in items]
+        by_length = sorted(range(len(items)), key=lambda index: len(encodings[index].input_ids))
+        texts: dict[int, str] = {}
+        for start in range(0, len(items), BATCH_SIZE):
+            batch = by_length[start : start + BATCH_SIZE]
+            texts |= zip(batch, self._generate([encodings[i] for i in batch], generation or {}), strict=True)
+        return [
+            Fusion(
+                texts[index],
+                tuple(range(len(encoding.truncated_candidates))),
+                Truncation(encoding.truncated_prompt, encoding.truncated_candidates),
+            )
+            for index, encoding in enumerate(encodings)
+        ]
+
+    def _encode(self, item: Item) -> FusionEncoding:
+        try:
+            return self.processor.encode(item.prompt, item.texts, item.instruction)
+        except ValueError as error:
+            raise InputError(f"{item.where}: {error}") from None
+
+    @torch.inference_mode()
+    def _generate(self, encodings: Sequence[FusionEncoding], generation: Mapping[str, Any]) -> list[str]:
+        inputs = self.processor.pad([encoding.input_ids for encoding in encodings]).to(self.model.device)
+        faithful = {"passages": [e.passages for e in encodings]} if self.model.config.faithful else {}
+        try:
+            written = self.model.generate(**inputs, **faithful, **generation)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"the fuser can't generate with {dict(generation)}: {error}") from error
+        return [self.processor.decode_text(ids) for ids in written]

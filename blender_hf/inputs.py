@@ -1,0 +1,166 @@
+"""What users pass in, checked once at the border: prompts, candidates, instructions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InputError, InputTypeError
+from .modeling.chat import render_prompt
+
+Prompt = str | Sequence[Mapping[str, Any]]
+CandidateInput = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer, and the name of the language model that wrote it, if it is known."""
+
+    text: str
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt with its candidates.
+
+    Args:
+        prompt: Text of the prompt; chat messages are already rendered.
+        candidates: The answers, at least one.
+        instruction: What is to be done with the prompt, if it is stated apart from it.
+        where: How messages name this item, such as "item 3".
+    """
+
+    prompt: str
+    candidates: tuple[Candidate, ...]
+    instruction: str | None = None
+    where: str = "item 0"
+
+    @property
+    def source(self) -> str:
+        """The text that the ranker reads as the prompt: the instruction and the prompt on lines of their own."""
+        return "\n".join(part for part in (self.instruction, self.prompt) if part)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the candidates."""
+        return tuple(candidate.text for candidate in self.candidates)
+
+
+def make_item(
+    prompt: Prompt, candidates: Iterable[CandidateInput], instruction: str | None = None, *, where: str = "item 0"
+) -> Item:
+    """Check one prompt with its candidates.
+
+    Args:
+        prompt: A text, or chat messages.
+        candidates: Texts, or mappings `{"text", "model"}`; any iterable but a text.
+        instruction: What is to be done with the prompt.
+        where: How error messages name this item.
+
+    Returns:
+        The checked item; the arguments are left as they are.
+
+    Raises:
+        InputTypeError: If something has the wrong type; the message names the item.
+        InputError: If there is no candidate or a chat message can't be used; the message names the item.
+    """
+    if instruction is not None and not isinstance(instruction, str):
+        raise InputTypeError(f"{where}: the instruction must be a text, not {type(instruction).__name__}")
+    if isinstance(candidates, str | Mapping) or not isinstance(candidates, Iterable):
+        raise InputTypeError(
+            f"{where}: candidates must be a list of texts for this prompt, not {type(candidates).__name__}"
+        )
+    checked = tuple(_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates))
+    if not checked:
+        raise InputError(f"{where}: there are no candidates; give at least one answer to rank")
+    return Item(_render(prompt, where), checked, instruction, where)
+
+
+def item_from_mapping(record: Any, *, where: str) -> Item:
+    """Check a mapping `{"prompt", "candidates", "instruction"?}`, the input of the pipeline.
+
+    Args:
+        record: The mapping.
+        where: How error messages name it.
+
+    Returns:
+        The checked item.
+
+    Raises:
+        InputTypeError: If it is no mapping, or a value has the wrong type.
+        InputError: If a key is missing or unknown.
+    """
+    if not isinstance(record, Mapping):
+        raise InputTypeError(
+            f'{where}: expected a mapping {{"prompt": ..., "candidates": [...]}}, not {type(record).__name__}'
+        )
+    for key in ("prompt", "candidates"):
+        if key not in record:
+            raise InputError(f'{where}: the key "{key}" is missing; it has {sorted(map(str, record))}')
+    return make_item(record["prompt"], record["candidates"], record.get("instruction"), where=where)
+
+
+def make_items(prompts: Any, candidates: Any, instructions: Any = None) -> tuple[list[Item], bool]:
+    """Check prompts and candidates that come as parallel lists, or one prompt with its candidates.
+
+    Args:
+        prompts: One prompt (a text or a conversation), or a list of prompts.
+        candidates: For one prompt its candidates; for a list, a list of candidates for each prompt.
+        instructions: None; for one prompt a text; for a list, a text or None for each prompt.
+
+    Returns:
+        The items, and whether a single prompt was given.
+
+    Raises:
+        InputTypeError: If the nesting of the lists does not fit.
+        InputError: If the lists differ in length.
+    """
+    if is_single_prompt(prompts):
+        return [make_item(prompts, candidates, instructions, where="the prompt")], True
+    columns = {"prompts": prompts, "candidates": candidates}
+    columns |= {"instructions": instructions} if instructions is not None else {}
+    rows = {name: _as_list(column, name) for name, column in columns.items()}
+    lengths = {name: len(column) for name, column in rows.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"give one entry a prompt in every list; the lengths are {lengths}")
+    rows.setdefault("instructions", [None] * len(rows["prompts"]))
+    triples = zip(rows["prompts"], rows["candidates"], rows["instructions"], strict=True)
+    return [make_item(*triple, where=f"item {index}") for index, triple in enumerate(triples)], False
+
+
+def is_single_prompt(prompts: Any) -> bool:
+    """Tell one prompt (a text or a conversation) from a list of prompts."""
+    if isinstance(prompts, str):
+        return True
+    return isinstance(prompts, Sequence) and len(prompts) > 0 and isinstance(prompts[0], Mapping)
+
+
+def _as_list(column: Any, name: str) -> list[Any]:
+    if isinstance(column, str | Mapping) or not isinstance(column, Iterable):
+        raise InputTypeError(f"{name} must be a list with one entry a prompt, not {type(column).__name__}")
+    return list(column)
+
+
+def _candidate(value: Any, where: str) -> Candidate:
+    if isinstance(value, Candidate):
+        return value
+    if isinstance(value, str):
+        return Candidate(value)
+    if not isinstance(value, Mapping):
+        name = "None" if value is None else type(value).__name__
+        raise InputTypeError(f'{where}: a candidate must be a text or {{"text", "model"}}, not {name}')
+    text, model = value.get("text"), value.get("model")
+    if not isinstance(text, str):
+        raise InputTypeError(f'{where}: the "text" of a candidate must be a text, not {type(text).__name__}')
+    if model is not None and not isinstance(model, str):
+        raise InputTypeError(f'{where}: the "model" of a candidate must be a text, not {type(model).__name__}')
+    return Candidate(text, model)
+
+
+def _render(prompt: Any, where: str) -> str:
+    try:
+        return render_prompt(prompt)
+    except TypeError as error:
+        raise InputTypeError(f"{where}: {error}") from None
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None

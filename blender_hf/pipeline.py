@@ -1,0 +1,141 @@
+"""`pipeline("llm-blending")`: from candidates to one answer, in the form of every pipeline of transformers."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .aggregation import get_aggregation
+from .blender import DEFAULT_WINDOW, Blender
+from .checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser, locate
+from .errors import InputError, InputTypeError
+from .inputs import Item, item_from_mapping
+from .modeling import PairRanker
+from .results import Blend
+
+TASK = "llm-blending"
+
+
+class BlenderPipeline(Pipeline):
+    """Ranks the candidates of a prompt, fuses the best, and keeps the fusion if the ranker prefers it.
+
+        pipeline("llm-blending")({"prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]})
+
+    An input is `{"prompt": text or chat messages, "candidates": [...], "instruction"?: text}`; a candidate is a text or
+    `{"text", "model"}`. The output is `Blend.to_dict()`: `output`, `returned`, `best`, `fused`, `fused_from`, `ranking`,
+    `comparison`. A list gives a list; a generator or a dataset gives a generator that works as it is read.
+
+    Args:
+        fuser: "gen-fuser-mini" (bundled), a folder or a Hub id; None ranks only, and returns the best candidate.
+        fuser_revision: Branch, tag or commit of the fuser.
+        token: Token for a private fuser.
+        **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are worked
+            on together), `max_batch_tokens`, `top_k`, `fallback`, `aggregation`, `generation`, `progress`; see `Blender`.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+
+    def __init__(
+        self,
+        *args: Any,
+        fuser: str | Path | None = DEFAULT_FUSER,
+        fuser_revision: str | None = None,
+        token: str | bool | None = None,
+        max_batch_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if self.model.dtype == torch.float16 and self.device.type == "cpu":
+            self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
+        loaded: tuple[Any, ...] = ()
+        if fuser is not None:
+            loaded = load_fuser(fuser, HubOptions(fuser_revision, token), self.device, self.model.dtype)
+        self.blender = Blender(self.model.eval(), self.processor, *loaded, max_batch_tokens=max_batch_tokens)
+        self._fuses = fuser is not None
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Blend one input, a list of them, or those of a generator or dataset.
+
+        Args:
+            inputs: A mapping, or any iterable of mappings.
+            **kwargs: Options of this call, over those of the pipeline.
+
+        Returns:
+            A dictionary, a list of them for a list, or a generator of them.
+
+        Raises:
+            InputTypeError: If something has the wrong type; the message names the item.
+            InputError: If an item can't be used or an option does not exist.
+        """
+        _, options, _ = self._sanitize_parameters(**kwargs)
+        options = {**self._forward_params, **options}
+        if isinstance(inputs, Mapping):
+            return next(self._run([item_from_mapping(inputs, where="the input")], options))
+        if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+            raise InputTypeError(
+                f'expected {{"prompt", "candidates"}} or an iterable of such mappings, not {type(inputs).__name__}'
+            )
+        if isinstance(inputs, list | tuple):
+            # A list is checked whole before the work on its first item begins.
+            return list(self._run(list(_items(inputs)), options))
+        return self._run(_items(inputs), options)
+
+    def preprocess(self, inputs: Any) -> Item:
+        """Check an input."""
+        return item_from_mapping(inputs, where="the input")
+
+    def _forward(self, model_inputs: Item, **options: Any) -> Blend:
+        return next(self._blend([model_inputs], options))
+
+    def postprocess(self, model_outputs: Blend) -> dict[str, Any]:
+        """Turn a result into plain dictionaries and lists."""
+        return model_outputs.to_dict()
+
+    def _run(self, items: Iterable[Item], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        return (self.postprocess(result) for result in self._blend(items, options))
+
+    def _blend(self, items: Iterable[Item], options: dict[str, Any]) -> Iterator[Blend]:
+        chosen = dict(options)
+        window = chosen.pop("batch_size", None) or DEFAULT_WINDOW
+        if chosen.pop("progress", False):
+            from tqdm.auto import tqdm
+
+            items = tqdm(items, unit="prompt")
+        if self._fuses:
+            return self.blender.iter_blend(items, window=window, **chosen)
+        ranked = self.blender.iter_rank(
+            items, aggregation=chosen.get("aggregation", "max_logits"), window=window
+        )
+        return (Blend(ranking.best, "best", ranking, None, None) for ranking in ranked)
+
+    def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        known = ("batch_size", "progress", "top_k", "fallback", "aggregation", "generation")
+        ignored = ("num_workers",)  # of every pipeline; there are no workers here, the scorer does the batching
+        unknown = sorted(set(options) - {*known, *ignored})
+        if unknown:
+            raise InputError(f"the pipeline has no option {', '.join(unknown)}; it has {', '.join(known)}")
+        if "aggregation" in options:
+            get_aggregation(options["aggregation"])
+        return {}, {name: value for name, value in options.items() if name in known}, {}
+
+
+def register() -> None:
+    """Register the task, with the bundled ranker as its default model; repeating it is harmless."""
+    if TASK not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(
+            TASK,
+            pipeline_class=BlenderPipeline,
+            pt_model=PairRanker,
+            default={"model": (locate(DEFAULT_RANKER), "main")},
+            type="text",
+        )
+
+
+def _items(inputs: Iterable[Any]) -> Iterator[Item]:
+    return (item_from_mapping(record, where=f"item {index}") for index, record in enumerate(inputs))

@@ -1,0 +1,189 @@
+"""Training of a PairRanker on judged pairs.
+
+    python -m blender_hf.training.pair_ranker --backbone ENCODER --data train.jsonl.gz --output DIR
+
+The objective is that of the paper (section 3.3): the order of presentation of each pair is shuffled, and the binary
+cross-entropy of the logit is minimised. Soft labels (shares of votes) and ties (0.5) are used as they are.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import AutoConfig, AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
+from blender_hf.modeling import PairRanker, PairRankerProcessor
+
+from .arguments import parse_settings
+
+# What the families of encoders call their dropouts.
+DROPOUT_NAMES = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+)
+
+
+@dataclass
+class PairRankerTrainingConfig:
+    """Settings of a run; the defaults are those of `pair-ranker-mini`."""
+
+    backbone: str = field(metadata={"help": "Hub id or folder of the encoder"})
+    data: str = field(metadata={"help": "JSONL file of judged pairs"})
+    output: str = field(metadata={"help": "folder of the trained checkpoint"})
+    max_pair_length: int = field(default=384, metadata={"help": "most tokens of a pair"})
+    max_source_length: int = field(default=128, metadata={"help": "most tokens of a prompt"})
+    max_pairs_per_source: int = field(default=900, metadata={"help": "pairs kept of each collection"})
+    frozen_layers: int = field(default=2, metadata={"help": "encoder layers, with the embeddings, that stay as they are"})
+    dropout: float = field(default=0.0, metadata={"help": "dropout inside the encoder"})
+    batch_size: int = field(default=16, metadata={"help": "pairs a step"})
+    learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate of the encoder"})
+    head_learning_rate: float = field(default=5e-4, metadata={"help": "peak learning rate of the new head"})
+    epochs: float = field(default=1.0, metadata={"help": "passes over the pairs"})
+    seed: int = field(default=0, metadata={"help": "seed of sampling, order, presentation and weights"})
+
+
+class PairDataset(Dataset):
+    """Pairs as token ids, each in a random order of presentation."""
+
+    def __init__(self, pairs: Sequence[PreferencePair], processor: PairRankerProcessor, seed: int) -> None:
+        rng = random.Random(seed)
+        shown = [pair.swapped() if rng.random() < 0.5 else pair for pair in pairs]
+        texts = {text for pair in shown for text in (pair.prompt, pair.candidate_a, pair.candidate_b)}
+        ids = dict(zip(texts, processor.encode_texts(list(texts)), strict=True))
+        self.examples = [
+            {
+                "input_ids": processor.encode_pair(
+                    ids[pair.prompt], ids[pair.candidate_a], ids[pair.candidate_b]
+                ).input_ids,
+                "label": pair.label,
+            }
+            for pair in shown
+        ]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.examples[index]
+
+
+class PairRankerTrainer(Trainer):
+    """A `transformers.Trainer` that groups pairs of similar length and gives the new head a rate of its own."""
+
+    head_learning_rate: float = 5e-4
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(example["input_ids"]) for example in dataset.examples]
+        generator = torch.Generator().manual_seed(self.args.seed)
+        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths, generator=generator)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Build AdamW with two groups of weights: the encoder and the head."""
+        named = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+        groups = [
+            {"params": [w for n, w in named if not n.startswith("head.")], "lr": self.args.learning_rate},
+            {"params": [w for n, w in named if n.startswith("head.")], "lr": self.head_learning_rate},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=self.args.weight_decay)
+        return self.optimizer
+
+
+def train(config: PairRankerTrainingConfig) -> PairRanker:
+    """Train a ranker and save it, in float16, with its processor.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        The trained ranker.
+    """
+    set_seed(config.seed)
+    lengths = {
+        "max_pair_length": config.max_pair_length,
+        "max_source_length": config.max_source_length,
+        "max_candidate_length": config.max_pair_length // 2,
+        "source_truncation_side": "left",  # the last turns of a conversation say most about the answer
+    }
+    encoder_config = AutoConfig.from_pretrained(config.backbone)
+    dropout = {name: config.dropout for name in DROPOUT_NAMES if hasattr(encoder_config, name)}
+    tokenizer = AutoTokenizer.from_pretrained(config.backbone)
+    n_tokens = len(tokenizer)
+    processor = PairRankerProcessor.for_training(tokenizer, **lengths)
+    model = PairRanker.from_backbone(
+        config.backbone,
+        n_added_tokens=len(tokenizer) - n_tokens,
+        backbone_options=dropout,
+        **processor.special_token_ids(),
+        **lengths,
+    )
+    freeze(model, config.frozen_layers)
+    pairs = sample_per_source(read_preferences(config.data), config.max_pairs_per_source, config.seed)
+    trainer = PairRankerTrainer(
+        model=model,
+        args=_arguments(config),
+        train_dataset=PairDataset(pairs, processor, config.seed),
+        data_collator=lambda examples: _collate(examples, processor),
+    )
+    trainer.head_learning_rate = config.head_learning_rate
+    trainer.train()
+    save_checkpoint(model, processor, config.output)
+    return model
+
+
+def freeze(model: PairRanker, layers: int) -> None:
+    """Keep the embeddings and the first layers of the encoder as they are; none at all for `layers=0`.
+
+    The lower layers of a pretrained encoder need the least change, and their backward pass is saved.
+    """
+    if layers:
+        blocks = [part for part in model.backbone.modules() if isinstance(part, torch.nn.ModuleList)][0]
+        for part in (model.backbone.embeddings, *blocks[:layers]):
+            part.requires_grad_(False)
+
+
+def save_checkpoint(model: PairRanker, processor: PairRankerProcessor, output: str | Path) -> None:
+    """Save the weights in float16 with everything that is needed to load them."""
+    model.eval().to(torch.float16).save_pretrained(output)
+    processor.save_pretrained(output)
+
+
+def _arguments(config: PairRankerTrainingConfig) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(Path(config.output) / "trainer"),
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        num_train_epochs=config.epochs,
+        warmup_steps=50,
+        weight_decay=0.01,
+        lr_scheduler_type="linear",
+        logging_steps=25,
+        save_strategy="no",
+        report_to=[],
+        seed=config.seed,
+        remove_unused_columns=False,
+    )
+
+
+def _collate(examples: Sequence[dict[str, Any]], processor: PairRankerProcessor) -> dict[str, torch.Tensor]:
+    batch = processor.pad([example["input_ids"] for example in examples])
+    return {**batch, "labels": torch.tensor([example["label"] for example in examples])}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a training from the command line."""
+    train(parse_settings(PairRankerTrainingConfig, "pair_ranker", train.__doc__, argv))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

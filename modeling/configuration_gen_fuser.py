@@ -1,0 +1,49 @@
+"""Configuration of GenFuser."""
+
+from typing import Any
+
+from transformers import T5Config
+
+# Kinds of checkpoints that a GenFuser loads as they are: its own, and plain T5, such as llm-blender/gen_fuser_3b.
+LOADABLE_TYPES = ("gen_fuser", "t5")
+
+
+class GenFuserConfig(T5Config):
+    """A T5 configuration with what the fuser needs to know of its input.
+
+    Args:
+        max_source_length: Most tokens of the fuser's input (1024 in the paper).
+        max_candidate_length: Most tokens of a candidate (128 in the paper).
+        faithful: Whether the fuser only writes whole passages of its candidates, see `PassageLogitsProcessor`.
+        **kwargs: Options of `T5Config`.
+    """
+
+    model_type = "gen_fuser"
+
+    def __init__(
+        self,
+        max_source_length: int = 1024,
+        max_candidate_length: int = 128,
+        faithful: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in (("max_source_length", max_source_length), ("max_candidate_length", max_candidate_length)):
+            if value < 8:
+                raise ValueError(f"{name}={value} leaves no room for text; use 8 or more")
+        super().__init__(**kwargs)
+        self.max_source_length = max_source_length
+        self.max_candidate_length = max_candidate_length
+        self.faithful = faithful
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the dictionary of a configuration, taking that of a plain T5 for one of ours.
+
+        Raises:
+            ValueError: If it is that of another kind of model.
+        """
+        config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        kind = config.get("model_type", cls.model_type)
+        if kind not in LOADABLE_TYPES:
+            raise ValueError(f"this is a checkpoint of model_type {kind!r}; a GenFuser loads {', '.join(LOADABLE_TYPES)}")
+        return {**config, "model_type": cls.model_type}, rest

@@ -1,0 +1,104 @@
+"""Configuration of PairRanker."""
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+TRUNCATION_SIDES = ("left", "right")
+
+
+class PairRankerConfig(PretrainedConfig):
+    """Everything that fixes what a PairRanker computes, the lengths at which texts are cut included.
+
+    Args:
+        backbone_config: Configuration of the encoder (any that `AutoModel` builds), or its dictionary.
+        n_tasks: Number of quality functions that the head was trained on; the logit of a pair is their mean.
+        head_dropout: Dropout before both layers of the head, in training.
+        source_token_id: Id of the special token in front of the prompt.
+        candidate1_token_id: Id of the special token in front of the candidate that is read first.
+        candidate2_token_id: Id of the special token in front of the candidate that is read second.
+        max_pair_length: Most tokens of a pair, special tokens included.
+        max_source_length: Most tokens of the prompt's part, special tokens included.
+        max_candidate_length: Most tokens of a candidate's part, special tokens included. The budget of each of the two
+            is also at most half of what the prompt leaves of `max_pair_length`, so it depends on that prompt alone.
+        source_truncation_side: Which end of a long prompt is cut. "left" keeps the last turns of a conversation.
+        candidate_truncation_side: Which end of a long candidate is cut.
+        initializer_range: Standard deviation of new weights of the head.
+        **kwargs: Options of every configuration in transformers.
+
+    Raises:
+        ValueError: If a length or a side can't work.
+    """
+
+    model_type = "pair_ranker"
+    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 (the form that transformers expects)
+
+    def __init__(
+        self,
+        backbone_config: PretrainedConfig | dict[str, Any] | None = None,
+        n_tasks: int = 1,
+        head_dropout: float = 0.05,
+        source_token_id: int | None = None,
+        candidate1_token_id: int | None = None,
+        candidate2_token_id: int | None = None,
+        max_pair_length: int = 2048,
+        max_source_length: int = 1224,
+        max_candidate_length: int = 1024,
+        source_truncation_side: str = "right",
+        candidate_truncation_side: str = "right",
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        self.backbone_config = _as_config(backbone_config)
+        self.n_tasks = n_tasks
+        self.head_dropout = head_dropout
+        self.source_token_id = source_token_id
+        self.candidate1_token_id = candidate1_token_id
+        self.candidate2_token_id = candidate2_token_id
+        self.max_pair_length = max_pair_length
+        self.max_source_length = max_source_length
+        self.max_candidate_length = max_candidate_length
+        self.source_truncation_side = source_truncation_side
+        self.candidate_truncation_side = candidate_truncation_side
+        self.initializer_range = initializer_range
+        self._check()
+        super().__init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "PairRankerConfig":
+        """Make a configuration from its dictionary.
+
+        Raises:
+            ValueError: If the dictionary is that of another kind of model: its weights would not be a ranker's.
+        """
+        kind = config_dict.get("model_type", cls.model_type)
+        if kind != cls.model_type:
+            raise ValueError(
+                f"this is a checkpoint of model_type {kind!r}, not a PairRanker; to train a ranker on top of such an "
+                "encoder, use PairRanker.from_backbone"
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+    def _check(self) -> None:
+        # An empty part is its special tokens alone, three at most: below this there is no room for text.
+        for name in ("max_pair_length", "max_source_length", "max_candidate_length"):
+            if getattr(self, name) < 8:
+                raise ValueError(f"{name}={getattr(self, name)} leaves no room for text; use 8 or more")
+        if self.max_pair_length - self.max_source_length < 16:
+            raise ValueError(
+                f"max_source_length={self.max_source_length} leaves fewer than 8 tokens a candidate of "
+                f"max_pair_length={self.max_pair_length}"
+            )
+        for name in ("source_truncation_side", "candidate_truncation_side"):
+            if getattr(self, name) not in TRUNCATION_SIDES:
+                raise ValueError(f"{name}={getattr(self, name)!r}; use one of {', '.join(TRUNCATION_SIDES)}")
+        if self.n_tasks < 1:
+            raise ValueError(f"n_tasks={self.n_tasks}; a ranker has at least one")
+
+
+def _as_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:
+    if isinstance(config, PretrainedConfig):
+        return config
+    # transformers builds a configuration without arguments to find out what the defaults are.
+    settings = {"model_type": "deberta-v2"} if config is None else dict(config)
+    return AutoConfig.for_model(settings.pop("model_type"), **settings)

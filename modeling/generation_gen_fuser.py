@@ -1,0 +1,65 @@
+"""Faithful decoding: the fuser selects, orders and merges passages of the candidates, and invents nothing.
+
+A small fuser can't write prose of its own, but it can choose. Held to whole passages it is fluent wherever the
+candidates are, can't loop, and never stops in mid-sentence.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import LogitsProcessor
+
+
+class PassageLogitsProcessor(LogitsProcessor):
+    """Allows only the tokens that continue a sequence of whole passages, each used at most once.
+
+    After a passage any unused one may begin, or the answer may end; before the first it can't end, unless there is no
+    passage at all. It works with greedy search, sampling and beams.
+
+    Args:
+        passages: For each input, its passages as token ids, none of them empty.
+        eos_token_id: Id of the token that ends an answer.
+        rows_per_input: Rows of the batch for each input: beams or returned sequences.
+    """
+
+    def __init__(self, passages: Sequence[Sequence[Sequence[int]]], eos_token_id: int, rows_per_input: int = 1) -> None:
+        self.passages = [list(dict.fromkeys(tuple(passage) for passage in row if passage)) for row in passages]
+        self.eos_token_id = eos_token_id
+        self.rows_per_input = rows_per_input
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Set the scores of all tokens that may not come next to -inf; both tensors are (rows, ...)."""
+        allowed = torch.full_like(scores, float("-inf"))
+        for row, ids in enumerate(input_ids.tolist()):
+            tokens = self.allowed_tokens(ids[1:], self.passages[row // self.rows_per_input])
+            allowed[row, tokens] = 0
+        return scores + allowed
+
+    def allowed_tokens(self, written: Sequence[int], passages: Sequence[tuple[int, ...]]) -> list[int]:
+        """Return the tokens that may follow what is written (without the start token)."""
+        if self.eos_token_id in written:
+            return [self.eos_token_id]
+        # A state is a set of used passages with, perhaps, one that is being written: (passage, next position).
+        states: set[tuple[frozenset[int], int, int]] = {(frozenset(), -1, 0)}
+        for token in written:
+            states = {after for state in states for after in self._step(state, token, passages)}
+        follow = {token for state in states for token in self._next(state, passages)}
+        # A row that left the passages (a finished beam that is padded) can only end.
+        return sorted(follow) or [self.eos_token_id]
+
+    def _step(
+        self, state: tuple[frozenset[int], int, int], token: int, passages: Sequence[tuple[int, ...]]
+    ) -> list[tuple[frozenset[int], int, int]]:
+        used, current, place = state
+        options = [current] if current >= 0 else [i for i in range(len(passages)) if i not in used]
+        moved = [(i, place + 1) for i in options if passages[i][place] == token]
+        return [
+            (used | {i}, -1, 0) if position == len(passages[i]) else (used, i, position) for i, position in moved
+        ]
+
+    def _next(self, state: tuple[frozenset[int], int, int], passages: Sequence[tuple[int, ...]]) -> list[int]:
+        used, current, place = state
+        if current >= 0:
+            return [passages[current][place]]
+        starts = [passage[0] for i, passage in enumerate(passages) if i not in used]
+        return [*starts, self.eos_token_id] if used or not starts else starts

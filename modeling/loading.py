@@ -1,0 +1,53 @@
+"""Loading that fails loudly: a model whose weights are not all there would answer with random numbers."""
+
+from typing import Any
+
+KINDS = {
+    "missing_keys": "missing from the checkpoint (they would be random)",
+    "unexpected_keys": "in the checkpoint but not in the model",
+    "mismatched_keys": "of another shape in the checkpoint",
+    "error_msgs": "unreadable",
+}
+
+
+class StrictLoadingMixin:
+    """Makes `from_pretrained` raise where transformers only logs that weights are missing, unexpected or mismatched."""
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *model_args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
+        """Load a checkpoint, as in transformers, and check that every weight came from it.
+
+        Args:
+            pretrained_model_name_or_path: A Hub id or a folder.
+            *model_args: Passed on to transformers.
+            output_loading_info: Whether to return `(model, loading_info)`.
+            **kwargs: The options of `transformers.PreTrainedModel.from_pretrained`.
+
+        Returns:
+            The model in evaluation mode, or a tuple of it and the loading information.
+
+        Raises:
+            OSError: If weights are missing, unexpected or of another shape; the message names them.
+        """
+        model, info = super().from_pretrained(  # type: ignore[misc]
+            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+        )
+        raise_if_incomplete(info, pretrained_model_name_or_path, cls.__name__)
+        return (model, info) if output_loading_info else model
+
+
+def raise_if_incomplete(info: dict[str, Any], source: Any, model_name: str) -> None:
+    """Raise OSError when the loading information of transformers names any weight that was not loaded as it is."""
+    problems = [_describe(sorted(map(str, info[key])), what) for key, what in KINDS.items() if info.get(key)]
+    if problems:
+        raise OSError(
+            f"{source!s} is not a complete {model_name} checkpoint: {'; '.join(problems)}. "
+            f"Check that this is a {model_name} and that its files are whole."
+        )
+
+
+def _describe(names: list[str], what: str) -> str:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{len(names)} {what}: {shown}"

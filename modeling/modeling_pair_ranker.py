@@ -1,0 +1,149 @@
+"""PairRanker: reads a prompt and two candidates together and says which candidate is better.
+
+Section 3 of LLM-Blender (Jiang, Ren, Lin, ACL 2023, arXiv 2306.02561); the head and the input layout are those of the
+PairRM-hf card.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_pair_ranker import PairRankerConfig
+from .loading import StrictLoadingMixin
+
+
+@dataclass
+class PairRankerOutput(ModelOutput):
+    """What a PairRanker says of one presentation of each pair.
+
+    Args:
+        loss: Scalar, when labels were given.
+        logits: (batch,). Positive: the candidate that is read first is the better one. The mean over the tasks.
+        task_logits: (batch, n_tasks). The same for each quality function.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    task_logits: torch.FloatTensor | None = None
+
+
+class PairRankerHead(nn.Module):
+    """Scores a candidate from its representation and the prompt's: two layers with a tanh between them."""
+
+    def __init__(self, config: PairRankerConfig) -> None:
+        super().__init__()
+        hidden = config.backbone_config.hidden_size
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.dense = nn.Linear(2 * hidden, hidden)
+        self.out_proj = nn.Linear(hidden, config.n_tasks)
+
+    def forward(self, source: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
+        """Map two (batch, hidden) representations to (batch, n_tasks) scores."""
+        features = self.dropout(torch.cat([source, candidate], dim=-1))
+        return self.out_proj(self.dropout(torch.tanh(self.dense(features))))
+
+
+class PairRanker(StrictLoadingMixin, PreTrainedModel):
+    """A cross-encoder over (prompt, candidate, candidate) on top of any encoder.
+
+    The representation of a part is the last hidden state at the special token in front of it. `forward` scores one
+    order of presentation; average both orders, (l(a, b) - l(b, a)) / 2, for a logit that does not depend on it.
+    """
+
+    config_class = PairRankerConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flash_attn_2 = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: PairRankerConfig) -> None:
+        super().__init__(config)
+        self.backbone = AutoModel.from_config(config.backbone_config)
+        if getattr(self.backbone, "pooler", None) is not None:
+            self.backbone.pooler = None  # reads the first token, which is not where our parts begin
+        self.head = PairRankerHead(config)
+        self.post_init()
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: str,
+        *,
+        n_added_tokens: int = 0,
+        backbone_options: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> "PairRanker":
+        """Make an untrained ranker whose encoder is pretrained and whose head is new, for training.
+
+        Args:
+            backbone: Hub id or folder of an encoder.
+            n_added_tokens: By how many tokens the vocabulary grows for the special tokens of the processor.
+            backbone_options: Options of the encoder's configuration, such as its dropout.
+            **config: Options of `PairRankerConfig`.
+
+        Returns:
+            The ranker in training mode.
+        """
+        encoder = AutoModel.from_pretrained(backbone, **(backbone_options or {}))
+        if n_added_tokens:
+            encoder.resize_token_embeddings(encoder.config.vocab_size + n_added_tokens)
+        ranker = cls(PairRankerConfig(backbone_config=encoder.config, **config))
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None
+        ranker.backbone.load_state_dict(encoder.state_dict())
+        return ranker.train()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> PairRankerOutput | tuple[torch.Tensor, ...]:
+        """Score one order of presentation of each pair.
+
+        Args:
+            input_ids: (batch, length). Pairs as `PairRankerProcessor` lays them out.
+            attention_mask: (batch, length). 1 for tokens, 0 for padding.
+            token_type_ids: (batch, length). For backbones that have segments.
+            labels: (batch,) or (batch, n_tasks), each in [0, 1]: the probability that the candidate that is read
+                **first** is the better one. 1: the first is better, 0: the second is, 0.5: a tie; soft labels between.
+            return_dict: Whether to return a `PairRankerOutput` (default) or a tuple.
+
+        Returns:
+            Logits, and with labels the multi-task binary cross-entropy of the paper (section 3.3), the mean over the
+            batch and the tasks of -[y log sigmoid(l) + (1 - y) log sigmoid(-l)].
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: value for name, value in inputs.items() if value is not None}
+        hidden = self.backbone(**given, return_dict=True).last_hidden_state  # (batch, length, hidden)
+        source = self._at(hidden, input_ids, self.config.source_token_id)
+        first = self._at(hidden, input_ids, self.config.candidate1_token_id)
+        second = self._at(hidden, input_ids, self.config.candidate2_token_id)
+        task_logits = self.head(source, first) - self.head(source, second)  # (batch, n_tasks)
+        logits = task_logits.mean(dim=-1)  # (batch,)
+        loss = None if labels is None else self._loss(task_logits, labels)
+        output = PairRankerOutput(loss=loss, logits=logits, task_logits=task_logits)
+        return output.to_tuple() if return_dict is False else output
+
+    @staticmethod
+    def _at(hidden: torch.Tensor, input_ids: torch.Tensor, token_id: int) -> torch.Tensor:
+        """Pick the (batch, hidden) state at the one place of a special token, without a branch on the data."""
+        place = (input_ids == token_id).int().argmax(dim=1)  # (batch,)
+        index = place[:, None, None].expand(-1, 1, hidden.shape[-1])
+        return hidden.gather(1, index).squeeze(1)
+
+    @staticmethod
+    def _loss(task_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        targets = labels.to(task_logits.dtype)
+        targets = targets if targets.dim() == 2 else targets[:, None]
+        return functional.binary_cross_entropy_with_logits(task_logits, targets.expand_as(task_logits))

@@ -1,0 +1,205 @@
+"""From texts to the token ids of pairs, in the layout of PairRM.
+
+    <|source|>prompt[SEP] <|candidate1|>a[SEP] <|candidate2|>b[SEP]
+
+each part as the tokenizer encodes it alone, so with its own [CLS] where the tokenizer puts one. A prompt and a candidate
+are tokenised once, and a pair is put together from token ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import BatchEncoding, ProcessorMixin
+
+from .chat import render_prompt
+from .configuration_pair_ranker import PairRankerConfig
+
+SOURCE_TOKEN = "<|source|>"
+CANDIDATE1_TOKEN = "<|candidate1|>"
+CANDIDATE2_TOKEN = "<|candidate2|>"
+CANDIDATE_TOKEN = "<|candidate|>"
+SPECIAL_TOKENS = (SOURCE_TOKEN, CANDIDATE1_TOKEN, CANDIDATE2_TOKEN, CANDIDATE_TOKEN)
+
+
+@dataclass(frozen=True)
+class PairEncoding:
+    """One presentation of a pair.
+
+    Args:
+        input_ids: The token ids.
+        truncated_source: How many tokens of the prompt were cut.
+        truncated_first: How many tokens of the candidate that is read first were cut.
+        truncated_second: The same for the one that is read second.
+    """
+
+    input_ids: list[int]
+    truncated_source: int
+    truncated_first: int
+    truncated_second: int
+
+
+class PairRankerProcessor(ProcessorMixin):
+    """Turns prompts and pairs of candidates into the input of a `PairRanker`.
+
+    Text from outside never becomes a special token: a candidate that contains `<|candidate2|>` or `[SEP]` is only text.
+
+    Args:
+        tokenizer: The tokenizer of the backbone with the four special tokens of `SPECIAL_TOKENS` added.
+        max_pair_length: As in `PairRankerConfig`, like the next four.
+        max_source_length: Most tokens of the prompt's part.
+        max_candidate_length: Most tokens of a candidate's part.
+        source_truncation_side: Which end of a long prompt is cut.
+        candidate_truncation_side: Which end of a long candidate is cut.
+        **kwargs: Options of every processor in transformers.
+
+    Raises:
+        ValueError: If the tokenizer lacks one of the special tokens.
+    """
+
+    attributes = ["tokenizer"]  # noqa: RUF012 (the form that transformers 4 expects)
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(
+        self,
+        tokenizer: Any = None,
+        max_pair_length: int = 2048,
+        max_source_length: int = 1224,
+        max_candidate_length: int = 1024,
+        source_truncation_side: str = "right",
+        candidate_truncation_side: str = "right",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(tokenizer, **kwargs)
+        self.max_pair_length = max_pair_length
+        self.max_source_length = max_source_length
+        self.max_candidate_length = max_candidate_length
+        self.source_truncation_side = source_truncation_side
+        self.candidate_truncation_side = candidate_truncation_side
+        self._markers = [_special_id(tokenizer, token) for token in SPECIAL_TOKENS[:3]]
+        self._prefix, self._suffix = _affixes(tokenizer)
+
+    @classmethod
+    def for_training(cls, tokenizer: Any, **lengths: Any) -> "PairRankerProcessor":
+        """Make a processor from the tokenizer of a plain encoder, to which the special tokens are added.
+
+        Args:
+            tokenizer: The encoder's tokenizer; it gains four tokens.
+            **lengths: Lengths and sides, as in the constructor.
+
+        Returns:
+            The processor.
+        """
+        known = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
+        tokenizer.add_tokens(known, special_tokens=True)
+        return cls(tokenizer, **lengths)
+
+    def special_token_ids(self) -> dict[str, int]:
+        """Return the ids of the special tokens under their names in `PairRankerConfig`."""
+        names = ("source_token_id", "candidate1_token_id", "candidate2_token_id")
+        return dict(zip(names, self._markers, strict=True))
+
+    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenise texts, each once, without special tokens and without cutting anything."""
+        if not texts:
+            return []
+        return self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=True,  # "[SEP]" in a text is five characters, not the end of a part
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            truncation=False,
+            verbose=False,  # we cut below, and say so; the tokenizer's warning about long texts is noise
+        )["input_ids"]
+
+    def encode_pair(self, source: Sequence[int], first: Sequence[int], second: Sequence[int]) -> PairEncoding:
+        """Put a pair together from the ids of its three texts (recipe of the PairRM-hf card).
+
+        The prompt keeps at most `max_source_length` tokens; each candidate at most `max_candidate_length` and half of
+        what the prompt leaves of `max_pair_length`. So what is cut depends on this pair alone.
+
+        Args:
+            source: Ids of the prompt from `encode_texts`.
+            first: Ids of the candidate that is read first.
+            second: Ids of the candidate that is read second.
+
+        Returns:
+            The ids of the pair and what was cut.
+        """
+        source_part, cut_source = self._part(0, source, self.max_source_length, self.source_truncation_side)
+        budget = min(self.max_candidate_length, (self.max_pair_length - len(source_part)) // 2)
+        first_part, cut_first = self._part(1, first, budget, self.candidate_truncation_side)
+        second_part, cut_second = self._part(2, second, budget, self.candidate_truncation_side)
+        return PairEncoding(source_part + first_part + second_part, cut_source, cut_first, cut_second)
+
+    def pad(self, pairs: Sequence[Sequence[int]], pad_to_multiple_of: int | None = None) -> BatchEncoding:
+        """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length), from ids of pairs."""
+        return self.tokenizer.pad(
+            {"input_ids": [list(ids) for ids in pairs]},
+            padding=True,
+            pad_to_multiple_of=pad_to_multiple_of,
+            return_tensors="pt",
+        )
+
+    def __call__(
+        self, prompts: Sequence[Any], candidates_a: Sequence[str], candidates_b: Sequence[str]
+    ) -> BatchEncoding:
+        """Tokenise pairs for `PairRanker.forward`: `candidates_a[i]` is read first, `candidates_b[i]` second.
+
+        Args:
+            prompts: Texts or conversations, one a pair.
+            candidates_a: One text a pair.
+            candidates_b: One text a pair.
+
+        Returns:
+            A batch of tensors `input_ids` and `attention_mask`, both (batch, length).
+
+        Raises:
+            TypeError: If a single text is given instead of lists.
+            ValueError: If the lists differ in length.
+        """
+        if any(isinstance(texts, str) for texts in (prompts, candidates_a, candidates_b)):
+            raise TypeError("prompts, candidates_a and candidates_b must be lists with one entry a pair, not texts")
+        if not len(prompts) == len(candidates_a) == len(candidates_b):
+            raise ValueError(
+                f"{len(prompts)} prompts, {len(candidates_a)} candidates_a and {len(candidates_b)} candidates_b: "
+                "give one of each for every pair"
+            )
+        sources = self.encode_texts([render_prompt(prompt) for prompt in prompts])
+        triples = zip(sources, self.encode_texts(candidates_a), self.encode_texts(candidates_b), strict=True)
+        return self.pad([self.encode_pair(*triple).input_ids for triple in triples])
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of the tensors that `PairRanker.forward` takes from this processor."""
+        return ["input_ids", "attention_mask"]
+
+    def _part(self, marker: int, ids: Sequence[int], budget: int, side: str) -> tuple[list[int], int]:
+        room = budget - len(self._prefix) - 1 - len(self._suffix)
+        cut = max(0, len(ids) - room)
+        kept = ids[cut:] if side == "left" else ids[: len(ids) - cut]
+        return [*self._prefix, self._markers[marker], *kept, *self._suffix], cut
+
+
+def config_lengths(config: PairRankerConfig) -> dict[str, Any]:
+    """Return the lengths and sides of a configuration, under the names that the processor takes."""
+    names = ("max_pair_length", "max_source_length", "max_candidate_length")
+    sides = ("source_truncation_side", "candidate_truncation_side")
+    return {name: getattr(config, name) for name in (*names, *sides)}
+
+
+def _special_id(tokenizer: Any, token: str) -> int:
+    token_id = tokenizer.get_vocab().get(token)
+    if token_id is None:
+        raise ValueError(f"the tokenizer lacks the special token {token}: this is not the tokenizer of a PairRanker")
+    return token_id
+
+
+def _affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Find what the tokenizer puts before and after a text: [CLS] and [SEP] in BERT's family."""
+    marker = "\u0394"
+    bare = tokenizer(marker, add_special_tokens=False)["input_ids"]
+    full = tokenizer(marker)["input_ids"]
+    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:start], full[start + len(bare) :]

@@ -1,0 +1,63 @@
+"""Checks an installed wheel from outside the repository; `.ci/run` runs it in an environment that has nothing else.
+
+Usage: python smoke_wheel.py SOURCES, where SOURCES lists the source files, one a line, relative to the repository.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+from transformers import pipeline
+
+import blender_hf
+import blender_hf.modeling
+
+PACKAGE = Path(blender_hf.__file__).parent
+# Known by name, so that an incomplete list of sources can't hide that one of them is missing.
+ESSENTIAL = (
+    "py.typed",
+    "modeling/modeling_pair_ranker.py",
+    "modeling/modeling_gen_fuser.py",
+    "checkpoints/pair-ranker-mini/config.json",
+    "checkpoints/pair-ranker-mini/model.safetensors",
+    "checkpoints/gen-fuser-mini/config.json",
+    "checkpoints/gen-fuser-mini/model.safetensors",
+    "examples/smoke.jsonl",
+)
+N_LINES = 3
+
+
+def installed_path(source: str) -> str:
+    """Return where a source file lies in the package: `modeling/` and `export/` become sub-packages."""
+    path = PurePosixPath(source)
+    return str(path.relative_to("blender_hf") if path.parts[0] == "blender_hf" else path)
+
+
+def check_files(sources: list[str]) -> None:
+    assert PACKAGE.is_relative_to(sys.prefix), f"blender_hf was imported from {PACKAGE}, not from the wheel"
+    expected = {*ESSENTIAL, *map(installed_path, sources)}
+    missing = sorted(name for name in expected if not (PACKAGE / name).is_file())
+    assert not missing, f"not in the wheel, see [tool.setuptools] in pyproject.toml: {', '.join(missing)}"
+
+
+def check_pipeline() -> None:
+    candidates = ["Paris is the capital of France.", "I like trains.", "Bananas."]
+    result = pipeline("llm-blending")({"prompt": "What is the capital of France?", "candidates": candidates})
+    assert result["output"], f"the pipeline gave no answer: {result}"
+    assert sorted(result["ranking"]["order"]) == [0, 1, 2], f"not a ranking of three candidates: {result['ranking']}"
+
+
+def check_command() -> None:
+    command = [Path(sys.executable).with_name("blender-hf"), "rank", PACKAGE / "examples" / "smoke.jsonl"]
+    done = subprocess.run([*command, "--limit", str(N_LINES)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"blender-hf rank ended with {done.returncode}: {done.stderr}"
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == N_LINES, f"blender-hf rank printed {len(results)} lines, not {N_LINES}"
+
+
+if __name__ == "__main__":
+    check_files(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines())
+    check_pipeline()
+    check_command()
+    sys.stdout.write("the wheel is whole and works\n")
