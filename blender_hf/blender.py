@@ -12,7 +12,7 @@ from .aggregation import get_aggregation
 from .checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser, load_ranker
 from .errors import BlenderError, InputError
 from .fusion import Fuser
-from .inputs import Candidate, Item, make_items
+from .inputs import Candidate, Item, is_single_prompt, make_items
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
 from .ranking import compare_items, rank_items
 from .results import Blend, Comparison, Fusion, Ranking
@@ -27,8 +27,8 @@ DEFAULT_WINDOW = 16
 class Blender:
     """Ranks, compares and fuses the answers of several language models (Jiang, Ren, Lin, ACL 2023).
 
-    Every method takes one prompt and gives one result, or lists and gives a list. A prompt is a text or chat messages; a
-    candidate is a text or `{"text", "model"}`. No result depends on what else is in the same call.
+    Every method takes one prompt and gives one result, or lists and gives a list. A prompt is a text or chat messages;
+    a candidate is a text or `{"text", "model"}`. No result depends on what else is in the same call.
 
     Args:
         ranker: The ranker, in evaluation mode.
@@ -339,8 +339,6 @@ def _subset(item: Item, indices: Sequence[int]) -> Item:
 
 def _pairs(prompts: Any, candidates_a: Any, candidates_b: Any) -> Any:
     """Put two columns of candidates into one column of pairs, for `make_items` to check."""
-    from .inputs import is_single_prompt
-
     if is_single_prompt(prompts):
         return [candidates_a, candidates_b]
     for name, column in (("candidates_a", candidates_a), ("candidates_b", candidates_b)):
@@ -356,11 +354,28 @@ def _windowed(
         raise InputError(f"window={window}; at least one item is worked on at a time")
 
     def results() -> Iterator[Result]:
-        source = iter(items)
-        while batch := list(islice(source, window)):
-            yield from work(batch)
+        for batch, error in _batches(items, window):
+            if batch:
+                yield from work(batch)
+            if error is not None:
+                raise error
 
     return results()
+
+
+def _batches(items: Iterable[Item], window: int) -> Iterator[tuple[list[Item], Exception | None]]:
+    """Yield batches of items, and with the last the error that ended them: what came before it is still worked on."""
+    source = iter(items)
+    full = True
+    while full:
+        batch: list[Item] = []
+        error = None
+        try:
+            batch.extend(islice(source, window))  # keeps what was read when reading fails
+        except Exception as raised:
+            error = raised
+        full = len(batch) == window
+        yield batch, error
 
 
 def _with_progress(items: Sequence[Item], progress: bool) -> Iterable[Item]:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -25,15 +27,16 @@ class BlenderPipeline(Pipeline):
         pipeline("llm-blending")({"prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]})
 
     An input is `{"prompt": text or chat messages, "candidates": [...], "instruction"?: text}`; a candidate is a text or
-    `{"text", "model"}`. The output is `Blend.to_dict()`: `output`, `returned`, `best`, `fused`, `fused_from`, `ranking`,
-    `comparison`. A list gives a list; a generator or a dataset gives a generator that works as it is read.
+    `{"text", "model"}`. The output is `Blend.to_dict()`: `output`, `returned`, `best`, `fused`, `fused_from`,
+    `ranking`, `comparison`. A list gives a list; a generator or a dataset gives a generator that works as it is read.
 
     Args:
         fuser: "gen-fuser-mini" (bundled), a folder or a Hub id; None ranks only, and returns the best candidate.
         fuser_revision: Branch, tag or commit of the fuser.
         token: Token for a private fuser.
-        **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are worked
-            on together), `max_batch_tokens`, `top_k`, `fallback`, `aggregation`, `generation`, `progress`; see `Blender`.
+        **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are
+            worked on together), `max_batch_tokens`, `top_k`, `fallback`, `aggregation`, `generation`, `progress`; see
+            `Blender`.
     """
 
     _load_processor = True
@@ -109,9 +112,7 @@ class BlenderPipeline(Pipeline):
             items = tqdm(items, unit="prompt")
         if self._fuses:
             return self.blender.iter_blend(items, window=window, **chosen)
-        ranked = self.blender.iter_rank(
-            items, aggregation=chosen.get("aggregation", "max_logits"), window=window
-        )
+        ranked = self.blender.iter_rank(items, aggregation=chosen.get("aggregation", "max_logits"), window=window)
         return (Blend(ranking.best, "best", ranking, None, None) for ranking in ranked)
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -132,9 +133,16 @@ def register() -> None:
             TASK,
             pipeline_class=BlenderPipeline,
             pt_model=PairRanker,
-            default={"model": (locate(DEFAULT_RANKER), "main")},
+            default={"model": _default_model()},
             type="text",
         )
+
+
+def _default_model() -> Any:
+    """Return the bundled ranker and its revision in the form that the installed transformers expects."""
+    default = (locate(DEFAULT_RANKER), "main")
+    # transformers 4 keeps a default for each framework. Drop this with the support for it.
+    return default if Version(transformers.__version__).major >= 5 else {"pt": default}
 
 
 def _items(inputs: Iterable[Any]) -> Iterator[Item]:

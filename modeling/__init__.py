@@ -1,8 +1,8 @@
 """The two model classes and their processors, as they travel to the Hub.
 
 Every file of this folder is copied next to the weights of a published checkpoint, so that it loads with
-`trust_remote_code=True` on a machine without this package. Hence the rule: a file here imports only torch, transformers,
-the standard library, and its siblings by single-dot relative imports.
+`trust_remote_code=True` on a machine without this package. Hence the rule: a file here imports only torch,
+transformers, the standard library, and its siblings by single-dot relative imports.
 """
 
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoProcessor

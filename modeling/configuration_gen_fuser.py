@@ -36,7 +36,9 @@ class GenFuserConfig(T5Config):
         self.faithful = faithful
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the dictionary of a configuration, taking that of a plain T5 for one of ours.
 
         Raises:
@@ -45,5 +47,7 @@ class GenFuserConfig(T5Config):
         config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         kind = config.get("model_type", cls.model_type)
         if kind not in LOADABLE_TYPES:
-            raise ValueError(f"this is a checkpoint of model_type {kind!r}; a GenFuser loads {', '.join(LOADABLE_TYPES)}")
+            raise ValueError(
+                f"this is a checkpoint of model_type {kind!r}; a GenFuser loads {', '.join(LOADABLE_TYPES)}"
+            )
         return {**config, "model_type": cls.model_type}, rest

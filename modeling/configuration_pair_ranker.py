@@ -79,6 +79,13 @@ class PairRankerConfig(PretrainedConfig):
             )
         return super().from_dict(config_dict, **kwargs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as a dictionary, without where the encoder once came from and its precision then."""
+        output = super().to_dict()
+        for name in ("_name_or_path", "dtype", "torch_dtype"):
+            output["backbone_config"].pop(name, None)
+        return output
+
     def _check(self) -> None:
         # An empty part is its special tokens alone, three at most: below this there is no room for text.
         for name in ("max_pair_length", "max_source_length", "max_candidate_length"):

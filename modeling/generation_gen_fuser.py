@@ -53,9 +53,7 @@ class PassageLogitsProcessor(LogitsProcessor):
         used, current, place = state
         options = [current] if current >= 0 else [i for i in range(len(passages)) if i not in used]
         moved = [(i, place + 1) for i in options if passages[i][place] == token]
-        return [
-            (used | {i}, -1, 0) if position == len(passages[i]) else (used, i, position) for i, position in moved
-        ]
+        return [(used | {i}, -1, 0) if position == len(passages[i]) else (used, i, position) for i, position in moved]
 
     def _next(self, state: tuple[frozenset[int], int, int], passages: Sequence[tuple[int, ...]]) -> list[int]:
         used, current, place = state

@@ -22,15 +22,13 @@ class GenFuser(StrictLoadingMixin, T5ForConditionalGeneration):
 
     config_class = GenFuserConfig
 
-    def generate(
-        self, *args: Any, passages: Sequence[Sequence[Sequence[int]]] | None = None, **kwargs: Any
-    ) -> Any:
+    def generate(self, *args: Any, passages: Sequence[Sequence[Sequence[int]]] | None = None, **kwargs: Any) -> Any:
         """Write fused answers.
 
         Args:
             *args: As in transformers.
-            passages: For each row of the batch, the passages (token ids) that may be written. Given them, the answer is a
-                sequence of whole passages, each at most once; see `PassageLogitsProcessor`.
+            passages: For each row of the batch, the passages (token ids) that may be written. Given them, the answer is
+                a sequence of whole passages, each at most once; see `PassageLogitsProcessor`.
             **kwargs: Options of `transformers.GenerationMixin.generate`.
 
         Returns:

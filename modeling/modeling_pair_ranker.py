@@ -66,7 +66,8 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
 
     def __init__(self, config: PairRankerConfig) -> None:
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone_config)
+        # In the precision of the whole, whatever the encoder was once saved in.
+        self.backbone = AutoModel.from_config(config.backbone_config, dtype=torch.get_default_dtype())
         if getattr(self.backbone, "pooler", None) is not None:
             self.backbone.pooler = None  # reads the first token, which is not where our parts begin
         self.head = PairRankerHead(config)

@@ -1,4 +1,4 @@
-"""From texts to the input of a fuser, in the layout of the paper (section 4; `llm-blender/gen_fuser_3b`):
+"""From texts to the input of a fuser, in the layout of the paper (section 4; `llm-blender/gen_fuser_3b`).
 
     Instruction: {instruction}</s>Input: {input}</s>Candidate 0: <extra_id_0>:{c0}</s> ...
     Summarize candidates into a better one for the given instruction:
@@ -14,6 +14,7 @@ from typing import Any
 from transformers import BatchEncoding, ProcessorMixin
 
 from .chat import render_prompt
+from .padding import pad_right
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
 # A passage ends before a line break or after a sentence's end; the full stop of a list number, an initial or a common
@@ -73,8 +74,8 @@ class GenFuserProcessor(ProcessorMixin):
     def encode(self, prompt: Any, candidates: Sequence[str], instruction: str | None = None) -> FusionEncoding:
         """Build the input for one prompt.
 
-        Where the whole is too long, the prompt and every candidate keep a fair share of the room: what a short text does
-        not need goes to the long ones. The closing request always stays, and no candidate is dropped.
+        Where the whole is too long, the prompt and every candidate keep a fair share of the room: what a short text
+        does not need goes to the long ones. The closing request always stays, and no candidate is dropped.
 
         Args:
             prompt: A text or chat messages. Without an instruction it is the instruction, with an empty input.
@@ -103,7 +104,7 @@ class GenFuserProcessor(ProcessorMixin):
 
     def pad(self, inputs: Sequence[Sequence[int]]) -> BatchEncoding:
         """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length)."""
-        return self.tokenizer.pad({"input_ids": [list(ids) for ids in inputs]}, padding=True, return_tensors="pt")
+        return pad_right(inputs, self.tokenizer.pad_token_id)
 
     def __call__(self, prompts: Sequence[Any], candidates: Sequence[Sequence[str]]) -> BatchEncoding:
         """Tokenise prompts with their candidates for `GenFuser.generate`.
@@ -197,7 +198,7 @@ def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
 
 
 def split_passages(text: str) -> list[str]:
-    """Split a text into its sentences and lines, white space in front; joined they are the text.
+    r"""Split a text into its sentences and lines, white space in front; joined they are the text.
 
     >>> split_passages("Yes. It is!\\n1. See.")
     ['Yes.', ' It is!', '\\n1. See.']

@@ -2,8 +2,8 @@
 
     <|source|>prompt[SEP] <|candidate1|>a[SEP] <|candidate2|>b[SEP]
 
-each part as the tokenizer encodes it alone, so with its own [CLS] where the tokenizer puts one. A prompt and a candidate
-are tokenised once, and a pair is put together from token ids.
+each part as the tokenizer encodes it alone, so with its own [CLS] where the tokenizer puts one. A prompt and a
+candidate are tokenised once, and a pair is put together from token ids.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import Any
 from transformers import BatchEncoding, ProcessorMixin
 
 from .chat import render_prompt
-from .configuration_pair_ranker import PairRankerConfig
+from .padding import pad_right
 
 SOURCE_TOKEN = "<|source|>"
 CANDIDATE1_TOKEN = "<|candidate1|>"
@@ -133,14 +133,9 @@ class PairRankerProcessor(ProcessorMixin):
         second_part, cut_second = self._part(2, second, budget, self.candidate_truncation_side)
         return PairEncoding(source_part + first_part + second_part, cut_source, cut_first, cut_second)
 
-    def pad(self, pairs: Sequence[Sequence[int]], pad_to_multiple_of: int | None = None) -> BatchEncoding:
+    def pad(self, pairs: Sequence[Sequence[int]]) -> BatchEncoding:
         """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length), from ids of pairs."""
-        return self.tokenizer.pad(
-            {"input_ids": [list(ids) for ids in pairs]},
-            padding=True,
-            pad_to_multiple_of=pad_to_multiple_of,
-            return_tensors="pt",
-        )
+        return pad_right(pairs, self.tokenizer.pad_token_id)
 
     def __call__(
         self, prompts: Sequence[Any], candidates_a: Sequence[str], candidates_b: Sequence[str]
@@ -180,13 +175,6 @@ class PairRankerProcessor(ProcessorMixin):
         cut = max(0, len(ids) - room)
         kept = ids[cut:] if side == "left" else ids[: len(ids) - cut]
         return [*self._prefix, self._markers[marker], *kept, *self._suffix], cut
-
-
-def config_lengths(config: PairRankerConfig) -> dict[str, Any]:
-    """Return the lengths and sides of a configuration, under the names that the processor takes."""
-    names = ("max_pair_length", "max_source_length", "max_candidate_length")
-    sides = ("source_truncation_side", "candidate_truncation_side")
-    return {name: getattr(config, name) for name in (*names, *sides)}
 
 
 def _special_id(tokenizer: Any, token: str) -> int:

@@ -28,6 +28,10 @@ class PreferencePair:
     label: float
     source: str
 
+    def n_characters(self) -> int:
+        """Return the length of its three texts together."""
+        return len(self.prompt) + len(self.candidate_a) + len(self.candidate_b)
+
     def swapped(self) -> "PreferencePair":
         """Return the same judgment with the candidates in the other order."""
         return PreferencePair(self.prompt, self.candidate_b, self.candidate_a, 1 - self.label, self.source)

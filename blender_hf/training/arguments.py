@@ -3,7 +3,10 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, TypeVar
+
+from transformers.trainer_utils import get_last_checkpoint
 
 Settings = TypeVar("Settings")
 
@@ -31,3 +34,8 @@ def parse_settings(kind: type[Settings], module: str, about: str | None, argv: S
         options |= {"required": True} if required else {"default": setting.default}
         parser.add_argument("--" + setting.name.replace("_", "-"), **options)
     return kind(**vars(parser.parse_args(argv)))
+
+
+def last_checkpoint(folder: str) -> str | None:
+    """Return where an interrupted run in this folder can be taken up again, or None for a new run."""
+    return get_last_checkpoint(folder) if Path(folder).is_dir() else None

@@ -32,8 +32,8 @@ def good_answers(record: dict[str, Any]) -> list[str]:
 def merging_examples(records: Iterable[dict[str, Any]], copies: int, seed: int) -> Iterator[FusionExample]:
     """Yield the self-made task: a good answer, scattered over damaged copies, is to be put together again.
 
-    Each copy lacks passages of the answer and holds passages of an answer to another prompt. Every passage of the answer
-    is in at least one copy.
+    Each copy lacks passages of the answer and holds passages of an answer to another prompt. Every passage of the
+    answer is in at least one copy.
 
     Args:
         records: Records with `prompt`, `candidates` and `pairs`.
@@ -54,10 +54,12 @@ def merging_examples(records: Iterable[dict[str, Any]], copies: int, seed: int) 
 
 
 def selection_examples(records: Iterable[dict[str, Any]], most: int, seed: int) -> Iterator[FusionExample]:
-    """Yield the real task: from an answer that people preferred and others to the same prompt, write the preferred one."""
+    """Yield the real task: from a preferred answer and others to the same prompt, write the preferred one."""
     rng = random.Random(seed)
     for record in records:
-        texts = list(dict.fromkeys(candidate["text"] for candidate in record["candidates"] if candidate["text"].strip()))
+        texts = list(
+            dict.fromkeys(candidate["text"] for candidate in record["candidates"] if candidate["text"].strip())
+        )
         for answer in good_answers(record)[:1]:
             others = [text for text in texts if text != answer]
             if answer.strip() and others:
@@ -66,9 +68,7 @@ def selection_examples(records: Iterable[dict[str, Any]], most: int, seed: int) 
                 yield FusionExample(record["prompt"], tuple(chosen), answer)
 
 
-def _damaged(
-    passages: Sequence[str], foreign: Sequence[str], copies: int, rng: random.Random
-) -> tuple[str, ...]:
+def _damaged(passages: Sequence[str], foreign: Sequence[str], copies: int, rng: random.Random) -> tuple[str, ...]:
     keepers = [rng.randrange(copies) for _ in passages]
     return tuple(_copy(passages, keepers, number, foreign, rng) for number in range(copies))
 

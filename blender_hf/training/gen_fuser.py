@@ -33,6 +33,7 @@ from blender_hf.modeling.processing_gen_fuser import split_passages
 
 from .arguments import parse_settings
 from .fusion_data import FusionExample, merging_examples, selection_examples
+from .saving import save_checkpoint
 
 SENTINELS = [f"<extra_id_{k}>" for k in range(100)]
 
@@ -115,10 +116,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast, config: GenFuserTrainingConf
 def copying_init(model: GenFuser) -> None:
     """Set weights so that the untrained model continues what it has written as its input does.
 
-    One head of the encoder's first layer looks at the token before, and writes it into a subspace of the state. One head
-    of the decoder's last cross-attention looks for the place whose token before is the token just written, and passes on
-    the token of that place, which the tied output layer turns into a logit. These are the two steps of an induction
-    head (Olsson et al. 2022, arXiv 2209.11895), given instead of waited for.
+    One head of the encoder's first layer looks at the token before, and writes it into a subspace of the state. One
+    head of the decoder's last cross-attention looks for the place whose token before is the token just written, and
+    passes on the token of that place, which the tied output layer turns into a logit. These are the two steps of an
+    induction head (Olsson et al. 2022, arXiv 2209.11895), given instead of waited for.
     """
     width, size = model.config.d_model, model.config.d_kv
     basis = torch.linalg.qr(torch.randn(width, width)).Q.T
@@ -214,8 +215,7 @@ def train(config: GenFuserTrainingConfig) -> GenFuser:
         callbacks=[StopAfter(config.max_minutes)],
     )
     trainer.train()
-    model.eval().to(torch.float16).save_pretrained(config.output)
-    processor.save_pretrained(config.output)
+    save_checkpoint(model, processor, config.output)
     return model
 
 

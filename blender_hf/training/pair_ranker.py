@@ -17,10 +17,12 @@ from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoTokenizer, Trainer, TrainingArguments, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
+from blender_hf.data.preferences import PreferencePair, read_json_lines, read_preferences, sample_per_source
 from blender_hf.modeling import PairRanker, PairRankerProcessor
 
-from .arguments import parse_settings
+from .arguments import last_checkpoint, parse_settings
+from .ranking_data import damaged_pairs
+from .saving import save_checkpoint
 
 # What the families of encoders call their dropouts.
 DROPOUT_NAMES = (
@@ -32,6 +34,9 @@ DROPOUT_NAMES = (
 )
 
 
+MARKER_WORDS = ("question", "first answer", "second reply")
+
+
 @dataclass
 class PairRankerTrainingConfig:
     """Settings of a run; the defaults are those of `pair-ranker-mini`."""
@@ -39,15 +44,15 @@ class PairRankerTrainingConfig:
     backbone: str = field(metadata={"help": "Hub id or folder of the encoder"})
     data: str = field(metadata={"help": "JSONL file of judged pairs"})
     output: str = field(metadata={"help": "folder of the trained checkpoint"})
-    max_pair_length: int = field(default=384, metadata={"help": "most tokens of a pair"})
-    max_source_length: int = field(default=128, metadata={"help": "most tokens of a prompt"})
-    max_pairs_per_source: int = field(default=900, metadata={"help": "pairs kept of each collection"})
-    frozen_layers: int = field(default=2, metadata={"help": "encoder layers, with the embeddings, that stay as they are"})
+    max_pair_length: int = field(default=512, metadata={"help": "most tokens of a pair"})
+    max_source_length: int = field(default=160, metadata={"help": "most tokens of a prompt"})
+    max_pairs_per_source: int = field(default=1200, metadata={"help": "pairs kept of each collection"})
+    damaged_pairs: int = field(default=1500, metadata={"help": "self-made pairs of each of the two phases"})
     dropout: float = field(default=0.0, metadata={"help": "dropout inside the encoder"})
     batch_size: int = field(default=16, metadata={"help": "pairs a step"})
     learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate of the encoder"})
     head_learning_rate: float = field(default=5e-4, metadata={"help": "peak learning rate of the new head"})
-    epochs: float = field(default=1.0, metadata={"help": "passes over the pairs"})
+    epochs: float = field(default=1.0, metadata={"help": "passes over all pairs"})
     seed: int = field(default=0, metadata={"help": "seed of sampling, order, presentation and weights"})
 
 
@@ -126,48 +131,72 @@ def train(config: PairRankerTrainingConfig) -> PairRanker:
         **processor.special_token_ids(),
         **lengths,
     )
-    freeze(model, config.frozen_layers)
-    pairs = sample_per_source(read_preferences(config.data), config.max_pairs_per_source, config.seed)
-    trainer = PairRankerTrainer(
-        model=model,
-        args=_arguments(config),
-        train_dataset=PairDataset(pairs, processor, config.seed),
-        data_collator=lambda examples: _collate(examples, processor),
-    )
-    trainer.head_learning_rate = config.head_learning_rate
-    trainer.train()
+    initialise_markers(model, tokenizer)
+    judged, damaged = judged_pairs(config), self_made_pairs(config)
+    # Judged pairs alone are too hard a beginning: for hundreds of steps a new ranker learns nothing from them.
+    easy = sorted(damaged, key=PreferencePair.n_characters)[: config.damaged_pairs]
+    mixed = [*judged, *damaged[: config.damaged_pairs]]
+    for phase, pairs, epochs, schedule in (
+        ("easy", easy, 1.0, "constant_with_warmup"),
+        ("mixed", mixed, config.epochs, "linear"),
+    ):
+        arguments = _arguments(config, phase, epochs, schedule)
+        _train_phase(model, processor, pairs, arguments, config.head_learning_rate)
     save_checkpoint(model, processor, config.output)
     return model
 
 
-def freeze(model: PairRanker, layers: int) -> None:
-    """Keep the embeddings and the first layers of the encoder as they are; none at all for `layers=0`.
-
-    The lower layers of a pretrained encoder need the least change, and their backward pass is saved.
-    """
-    if layers:
-        blocks = [part for part in model.backbone.modules() if isinstance(part, torch.nn.ModuleList)][0]
-        for part in (model.backbone.embeddings, *blocks[:layers]):
-            part.requires_grad_(False)
+def judged_pairs(config: PairRankerTrainingConfig) -> list[PreferencePair]:
+    """Return the judged pairs of the data, at most so many of each collection."""
+    return sample_per_source(read_preferences(config.data), config.max_pairs_per_source, config.seed)
 
 
-def save_checkpoint(model: PairRanker, processor: PairRankerProcessor, output: str | Path) -> None:
-    """Save the weights in float16 with everything that is needed to load them."""
-    model.eval().to(torch.float16).save_pretrained(output)
-    processor.save_pretrained(output)
+def self_made_pairs(config: PairRankerTrainingConfig) -> list[PreferencePair]:
+    """Return the pairs of a good answer and a damaged one."""
+    records = list(read_json_lines(config.data))
+    random.Random(config.seed).shuffle(records)
+    return list(damaged_pairs(records, config.seed))
 
 
-def _arguments(config: PairRankerTrainingConfig) -> TrainingArguments:
+@torch.no_grad()
+def initialise_markers(model: PairRanker, tokenizer: Any) -> None:
+    """Start the three markers from the meaning of words: new tokens that are all alike are hard to tell apart."""
+    embeddings = model.backbone.get_input_embeddings().weight
+    names = ("source_token_id", "candidate1_token_id", "candidate2_token_id")
+    for name, words in zip(names, MARKER_WORDS, strict=True):
+        ids = tokenizer(words, add_special_tokens=False)["input_ids"]
+        embeddings[getattr(model.config, name)] = embeddings[ids].mean(dim=0)
+
+
+def _train_phase(
+    model: PairRanker,
+    processor: PairRankerProcessor,
+    pairs: Sequence[PreferencePair],
+    arguments: TrainingArguments,
+    head_learning_rate: float,
+) -> None:
+    trainer = PairRankerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=PairDataset(pairs, processor, arguments.seed),
+        data_collator=lambda examples: _collate(examples, processor),
+    )
+    trainer.head_learning_rate = head_learning_rate
+    trainer.train(resume_from_checkpoint=last_checkpoint(arguments.output_dir))
+
+
+def _arguments(config: PairRankerTrainingConfig, phase: str, epochs: float, schedule: str) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=str(Path(config.output) / "trainer"),
+        output_dir=str(Path(config.output) / "trainer" / phase),
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
-        num_train_epochs=config.epochs,
-        warmup_steps=50,
+        num_train_epochs=epochs,
+        warmup_steps=25,
         weight_decay=0.01,
-        lr_scheduler_type="linear",
+        lr_scheduler_type=schedule,
         logging_steps=25,
-        save_strategy="no",
+        save_steps=100,
+        save_total_limit=1,
         report_to=[],
         seed=config.seed,
         remove_unused_columns=False,

@@ -1,0 +1,125 @@
+"""The work of `rank`, `fuse` and `blend`: records in, one result a record out, in their order."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, tee
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+from transformers.utils import logging as transformers_logging
+
+from blender_hf.blender import Blender
+from blender_hf.data.records import STDIN, Record, read_records
+from blender_hf.errors import InputError
+from blender_hf.inputs import Item
+
+from . import rendering
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command does with records.
+
+    Args:
+        run: Makes an iterator of results from a blender and items.
+        to_fields: A result as the fields of a JSON object.
+        to_text: A result for people.
+    """
+
+    run: Callable[[Blender, Iterable[Item]], Iterator[Any]]
+    to_fields: Callable[[Any], dict[str, Any]]
+    to_text: Callable[[Any], str]
+
+
+def job_of(options: argparse.Namespace) -> Job:
+    """Return the job that the options of the command line ask for."""
+    window = {"window": options.batch_size}
+    if options.command == "rank":
+        ranking = {"aggregation": options.aggregation, **window}
+        return Job(partial(_call, "iter_rank", ranking), rendering.rank_fields, rendering.rank_text)
+    generation = {name: getattr(options, name) for name in ("max_new_tokens", "num_beams")}
+    writing = {"generation": {name: value for name, value in generation.items() if value is not None}, **window}
+    if options.command == "fuse":
+        return Job(partial(_call, "iter_fuse", writing), rendering.fuse_fields, rendering.fuse_text)
+    blending = {"aggregation": options.aggregation, "top_k": options.top_k, "fallback": options.fallback, **writing}
+    return Job(partial(_call, "iter_blend", blending), rendering.blend_fields, rendering.blend_text)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do the job of a command line.
+
+    A file is checked whole before a model is loaded. Each line is written when its result is there, and complete.
+
+    Raises:
+        BlenderError: If the input, an option or a checkpoint can't be used.
+    """
+    _check_output(options)
+    total = None if options.file == STDIN else sum(1 for _ in _records(options))
+    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    blender = _load(options)
+    job = job_of(options)
+    for_results, for_items = tee(_records(options))
+    results = job.run(blender, (record.item for record in for_items))
+    with _output(options) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+        for record, result in zip(for_results, results, strict=False):
+            out.write(_line(record, result, job, options.format) + "\n")
+            out.flush()
+            bar.update()
+
+
+def _call(method: str, settings: dict[str, Any], blender: Blender, items: Iterable[Item]) -> Iterator[Any]:
+    return getattr(blender, method)(items, **settings)
+
+
+def _records(options: argparse.Namespace) -> Iterator[Record]:
+    return islice(read_records(options.file), options.limit)
+
+
+def _load(options: argparse.Namespace) -> Blender:
+    return Blender.from_pretrained(
+        options.ranker,
+        None if options.command == "rank" else options.fuser,
+        device=options.device,
+        dtype=options.dtype,
+        revision=options.revision,
+        fuser_revision=getattr(options, "fuser_revision", None),
+        local_files_only=options.local_files_only,
+        trust_remote_code=options.trust_remote_code,
+        max_batch_tokens=options.max_batch_tokens,
+    )
+
+
+def _line(record: Record, result: Any, job: Job, form: str) -> str:
+    if form == "text":
+        return rendering.as_text(record, job.to_text(result))
+    return rendering.as_json_line(record, job.to_fields(result))
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    if options.output is None:
+        return
+    output = Path(options.output)
+    if options.file != STDIN and output.exists() and output.samefile(options.file):
+        raise InputError(f"{output} is the input itself; write to another file")
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise InputError(f"can't write {output}: it is a folder, or its folder does not exist")
+
+
+@contextlib.contextmanager
+def _output(options: argparse.Namespace) -> Iterator[TextIO]:
+    if options.output is None:
+        yield sys.stdout
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(options.output, "w", encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"can't write {options.output}: {error.strerror}") from None
+        yield file

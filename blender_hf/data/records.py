@@ -1,0 +1,149 @@
+"""Prompts with their candidates, one JSON object a line: our own format and that of MixInstruct."""
+
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from blender_hf.errors import InputError
+from blender_hf.inputs import Item, make_item
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of a file.
+
+    Args:
+        id: The record's own id, or the number of its line.
+        item: The prompt and its candidates.
+    """
+
+    id: str | int
+    item: Item
+
+
+@dataclass(frozen=True)
+class RecordFormat:
+    """A format of records: the keys that tell it, and where its parts are.
+
+    Args:
+        name: What messages call it.
+        keys: A record that has all of these is in this format.
+        prompt: Takes the prompt, a text or chat messages, out of a record.
+        instruction: Takes what is to be done with the prompt, or None.
+    """
+
+    name: str
+    keys: frozenset[str]
+    prompt: Callable[[Mapping[str, Any]], Any]
+    instruction: Callable[[Mapping[str, Any]], Any]
+
+
+# The first format whose keys a record has is taken.
+FORMATS = (
+    RecordFormat(
+        "conversation",
+        frozenset({"messages", "candidates"}),
+        prompt=lambda record: record["messages"],
+        instruction=lambda record: record.get("instruction"),
+    ),
+    RecordFormat(
+        "prompt",
+        frozenset({"prompt", "candidates"}),
+        prompt=lambda record: record["prompt"],
+        instruction=lambda record: record.get("instruction"),
+    ),
+    RecordFormat(
+        "MixInstruct",
+        frozenset({"instruction", "input", "candidates"}),
+        prompt=lambda record: record["input"],
+        instruction=lambda record: record["instruction"],
+    ),
+)
+
+
+def read_records(path: str | Path) -> Iterator[Record]:
+    """Yield the records of a JSONL file, lazily.
+
+    Args:
+        path: A file, compressed with gzip if its name ends in `.gz`, or "-" for the standard input.
+
+    Returns:
+        An iterator of records; empty lines are passed over.
+
+    Raises:
+        InputError: If the file can't be read, or a line can't be used; the message names the file and the line.
+        InputTypeError: If a value has the wrong type; the message names the file, the line and the candidate.
+    """
+    name = "<stdin>" if str(path) == STDIN else str(path)
+    for number, line in enumerate(_lines(path, name), 1):
+        if line.strip():
+            yield _record(line, number, f"{name}:{number}")
+
+
+def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Record:
+    """Check a decoded record in any of `FORMATS`.
+
+    Args:
+        value: The decoded JSON.
+        where: How messages name it.
+        default_id: Its id if it has none of its own.
+
+    Returns:
+        The record.
+
+    Raises:
+        InputError: If it is no mapping, in none of the formats, or can't be used.
+        InputTypeError: If a value has the wrong type.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: expected a JSON object, not {_json_name(value)}")
+    found = next((form for form in FORMATS if form.keys <= value.keys()), None)
+    if found is None:
+        raise InputError(f'{where}: the keys "prompt" and "candidates" are needed; it has {_listed(value)}')
+    item = make_item(found.prompt(value), value["candidates"], found.instruction(value), where=where)
+    own_id = value.get("id")
+    return Record(own_id if isinstance(own_id, str | int) else default_id, item)
+
+
+def _record(line: bytes, number: int, where: str) -> Record:
+    try:
+        value = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not valid JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise InputError(f"{where}: not usable JSON: it is nested too deeply") from None
+    return record_from_mapping(value, where=where, default_id=number)
+
+
+def _lines(path: str | Path, name: str) -> Iterator[bytes]:
+    try:
+        with _open(path) as lines:
+            yield from lines
+    except (OSError, EOFError, zlib.error) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise InputError(f"can't read {name}: {reason}") from None
+
+
+def _open(path: str | Path) -> AbstractContextManager[IO[bytes] | Iterable[bytes]]:
+    if str(path) == STDIN:
+        return nullcontext(sys.stdin.buffer)
+    return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+
+
+def _json_name(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _listed(value: Mapping[str, Any]) -> str:
+    return ", ".join(f'"{key}"' for key in value) or "no keys"
