@@ -15,8 +15,8 @@ from .processing_gen_fuser import FusionEncoding, GenFuserProcessor
 from .processing_pair_ranker import PairEncoding, PairRankerProcessor
 
 
-def _register() -> None:
-    """Let the Auto classes of transformers find our models; repeating it is harmless."""
+def _register_with_auto_classes() -> None:
+    """Let the Auto classes find our models where this package is imported; repeating it is harmless."""
     AutoConfig.register(PairRankerConfig.model_type, PairRankerConfig, exist_ok=True)
     AutoConfig.register(GenFuserConfig.model_type, GenFuserConfig, exist_ok=True)
     AutoModel.register(PairRankerConfig, PairRanker, exist_ok=True)
@@ -26,7 +26,18 @@ def _register() -> None:
     AutoProcessor.register(GenFuserConfig, GenFuserProcessor, exist_ok=True)
 
 
-_register()
+def _travel_with_code() -> None:
+    """Let `save_pretrained` and `push_to_hub` copy this folder next to the weights, for `trust_remote_code=True`."""
+    PairRankerConfig.register_for_auto_class()
+    GenFuserConfig.register_for_auto_class()
+    PairRanker.register_for_auto_class("AutoModel")
+    GenFuser.register_for_auto_class("AutoModelForSeq2SeqLM")
+    PairRankerProcessor.register_for_auto_class()
+    GenFuserProcessor.register_for_auto_class()
+
+
+_register_with_auto_classes()
+_travel_with_code()
 
 __all__ = [
     "FusionEncoding",

@@ -31,6 +31,8 @@ class StrictLoadingMixin:
         Raises:
             OSError: If weights are missing, unexpected or of another shape; the message names them.
         """
+        # Mismatches are collected, not ignored: transformers would name only the first, and not by its name.
+        kwargs["ignore_mismatched_sizes"] = True
         model, info = super().from_pretrained(  # type: ignore[misc]
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )

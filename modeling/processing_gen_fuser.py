@@ -9,12 +9,14 @@ It is put together from token ids, so that texts from outside are text, and what
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from transformers import BatchEncoding, ProcessorMixin
 
 from .chat import render_prompt
 from .padding import pad_right
+from .plain_text import PlainTextEncoder
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
 # A passage ends before a line break or after a sentence's end; the full stop of a list number, an initial or a common
@@ -63,6 +65,8 @@ class GenFuserProcessor(ProcessorMixin):
         super().__init__(tokenizer, **kwargs)
         self.max_source_length = max_source_length
         self.max_candidate_length = max_candidate_length
+        self._encode_plain = PlainTextEncoder(tokenizer)
+        self._fixed_ids: dict[str, list[int]] = {}
         vocabulary = tokenizer.get_vocab()
         self._sentinels = [vocabulary[f"<extra_id_{k}>"] for k in range(100) if f"<extra_id_{k}>" in vocabulary]
 
@@ -91,15 +95,15 @@ class GenFuserProcessor(ProcessorMixin):
         """
         texts = self._checked(candidates)
         text = render_prompt(prompt)
-        first, second = (text, "") if instruction is None else (instruction, text)
-        heads = [self._plain("Instruction:"), self._plain("Input:")]
-        heads += [self._candidate_head(k) for k in range(len(texts))]
-        bodies = [self._plain(body) for body in (first, second, *texts)]
+        task, source = (text, "") if instruction is None else (instruction, text)
+        heads = [self._fixed("Instruction:"), self._fixed("Input:")]
+        heads += [[*self._fixed(f"Candidate {k}:"), self._sentinels[k]] for k in range(len(texts))]
+        bodies = self._encode_plain([task, source, *(f":{text}" for text in texts)])
         kept, cut = self._share(heads, bodies)
         eos = [self.tokenizer.eos_token_id]
         parts = [[*head, *body, *eos] for head, body in zip(heads, kept, strict=True)]
-        ids = [token for part in parts for token in part] + [*self._plain(REQUEST), *eos]
-        passages = self._all_passages(texts, bodies[2:], kept[2:])
+        ids = [token for part in parts for token in part] + [*self._fixed(REQUEST), *eos]
+        passages = self._all_passages(texts, [len(body) for body in kept[2:]], cut[2:])
         return FusionEncoding(ids, cut[0] + cut[1], tuple(cut[2:]), passages)
 
     def pad(self, inputs: Sequence[Sequence[int]]) -> BatchEncoding:
@@ -145,17 +149,17 @@ class GenFuserProcessor(ProcessorMixin):
             )
         return list(candidates)
 
-    def _plain(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-
-    def _candidate_head(self, k: int) -> list[int]:
-        return [*self._plain(f"Candidate {k}:"), self._sentinels[k], *self._plain(":")]
+    def _fixed(self, text: str) -> list[int]:
+        """Tokenise a text of our own, once."""
+        if text not in self._fixed_ids:
+            self._fixed_ids[text] = self._encode_plain([text])[0]
+        return self._fixed_ids[text]
 
     def _share(
         self, heads: Sequence[Sequence[int]], bodies: Sequence[Sequence[int]]
     ) -> tuple[list[list[int]], list[int]]:
         limits = [len(bodies[0]), len(bodies[1]), *(min(len(b), self.max_candidate_length) for b in bodies[2:])]
-        fixed = sum(len(head) + 1 for head in heads) + len(self._plain(REQUEST)) + 1
+        fixed = sum(len(head) + 1 for head in heads) + len(self._fixed(REQUEST)) + 1
         room = self.max_source_length - fixed
         if room < len(bodies):
             raise ValueError(
@@ -165,22 +169,27 @@ class GenFuserProcessor(ProcessorMixin):
         kept = [list(body[:share]) for body, share in zip(bodies, shares, strict=True)]
         return kept, [len(body) - share for body, share in zip(bodies, shares, strict=True)]
 
-    def _all_passages(
-        self, texts: Sequence[str], bodies: Sequence[Sequence[int]], kept: Sequence[Sequence[int]]
-    ) -> list[list[int]]:
+    def _all_passages(self, texts: Sequence[str], shown: Sequence[int], cut: Sequence[int]) -> list[list[int]]:
         """Collect the passages of all candidates, each text once, without those that the input shows only in part."""
+        split = [split_passages(text) for text in texts]
+        ids = iter(self._encode_plain([passage for passages in split for passage in passages]))
         found: dict[str, list[int]] = {}
-        for text, body, shown in zip(texts, bodies, kept, strict=True):
-            room = len(shown)
-            for passage in split_passages(text):
-                ids = self._plain(passage)
-                room -= len(ids)
-                if room < 0 and len(body) > len(shown):
-                    break
-                found.setdefault(" ".join(passage.split()).casefold(), ids)
-        if found:
-            return list(found.values())
-        return [list(shown) for shown in kept if shown]
+        for passages, n_shown, n_cut in zip(split, shown, cut, strict=True):
+            encoded = [(passage, next(ids)) for passage in passages]
+            # The passages, tokenised alone, take about as many tokens as in the candidate.
+            ends = accumulate(len(passage_ids) for _, passage_ids in encoded)
+            whole = [pair for pair, end in zip(encoded, ends, strict=True) if n_cut == 0 or end <= n_shown]
+            for passage, passage_ids in whole:
+                found.setdefault(" ".join(passage.split()).casefold(), passage_ids)
+        passages = list(found.values()) or [self._whole_words(*pair) for pair in zip(texts, shown, strict=True)]
+        return [passage_ids for passage_ids in passages if passage_ids]
+
+    def _whole_words(self, text: str, room: int) -> list[int]:
+        """Return the ids of as many first words of a text as there is room for."""
+        words = re.findall(r"\s*\S+", text)
+        ends = accumulate(map(len, self._encode_plain(words)))
+        kept = "".join(word for word, end in zip(words, ends, strict=True) if end <= room)
+        return self._encode_plain([kept or text])[0][:room]
 
 
 def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
@@ -200,7 +209,7 @@ def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
 def split_passages(text: str) -> list[str]:
     r"""Split a text into its sentences and lines, white space in front; joined they are the text.
 
-    >>> split_passages("Yes. It is!\\n1. See.")
-    ['Yes.', ' It is!', '\\n1. See.']
+    >>> split_passages("Yes. It is!\n1. See.")
+    ['Yes.', ' It is!', '\n1. See.']
     """
     return [passage for passage in BOUNDARY.split(text.strip()) if passage.strip()]

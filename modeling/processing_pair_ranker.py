@@ -14,6 +14,7 @@ from transformers import BatchEncoding, ProcessorMixin
 
 from .chat import render_prompt
 from .padding import pad_right
+from .plain_text import PlainTextEncoder
 
 SOURCE_TOKEN = "<|source|>"
 CANDIDATE1_TOKEN = "<|candidate1|>"
@@ -78,6 +79,7 @@ class PairRankerProcessor(ProcessorMixin):
         self.candidate_truncation_side = candidate_truncation_side
         self._markers = [_special_id(tokenizer, token) for token in SPECIAL_TOKENS[:3]]
         self._prefix, self._suffix = _affixes(tokenizer)
+        self._encode_plain = PlainTextEncoder(tokenizer)
 
     @classmethod
     def for_training(cls, tokenizer: Any, **lengths: Any) -> "PairRankerProcessor":
@@ -101,17 +103,7 @@ class PairRankerProcessor(ProcessorMixin):
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenise texts, each once, without special tokens and without cutting anything."""
-        if not texts:
-            return []
-        return self.tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            split_special_tokens=True,  # "[SEP]" in a text is five characters, not the end of a part
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            truncation=False,
-            verbose=False,  # we cut below, and say so; the tokenizer's warning about long texts is noise
-        )["input_ids"]
+        return self._encode_plain(texts)
 
     def encode_pair(self, source: Sequence[int], first: Sequence[int], second: Sequence[int]) -> PairEncoding:
         """Put a pair together from the ids of its three texts (recipe of the PairRM-hf card).

@@ -46,7 +46,7 @@ class PairRankerTrainingConfig:
     output: str = field(metadata={"help": "folder of the trained checkpoint"})
     max_pair_length: int = field(default=512, metadata={"help": "most tokens of a pair"})
     max_source_length: int = field(default=160, metadata={"help": "most tokens of a prompt"})
-    max_pairs_per_source: int = field(default=1200, metadata={"help": "pairs kept of each collection"})
+    max_pairs_per_source: int = field(default=1000, metadata={"help": "pairs kept of each collection"})
     damaged_pairs: int = field(default=1500, metadata={"help": "self-made pairs of each of the two phases"})
     dropout: float = field(default=0.0, metadata={"help": "dropout inside the encoder"})
     batch_size: int = field(default=16, metadata={"help": "pairs a step"})
@@ -137,7 +137,7 @@ def train(config: PairRankerTrainingConfig) -> PairRanker:
     easy = sorted(damaged, key=PreferencePair.n_characters)[: config.damaged_pairs]
     mixed = [*judged, *damaged[: config.damaged_pairs]]
     for phase, pairs, epochs, schedule in (
-        ("easy", easy, 1.0, "constant_with_warmup"),
+        ("easy", easy, 3.0, "constant_with_warmup"),
         ("mixed", mixed, config.epochs, "linear"),
     ):
         arguments = _arguments(config, phase, epochs, schedule)

@@ -1,0 +1,182 @@
+"""Small real models and tokenizers, made on the spot and kept for the session."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    DebertaV2Config,
+    ModernBertConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    set_seed,
+)
+
+from blender_hf import Blender, GenFuser, GenFuserConfig, GenFuserProcessor, PairRanker, PairRankerConfig
+from blender_hf.modeling import PairRankerProcessor
+
+EXAMPLES = Path(__file__).parent.parent / "blender_hf" / "examples" / "smoke.jsonl"
+BACKBONES = ("bert", "roberta", "modernbert", "deberta-v2")
+LENGTHS = {"max_pair_length": 96, "max_source_length": 40, "max_candidate_length": 40}
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+}
+
+
+@cache
+def example_texts() -> tuple[str, ...]:
+    """Return real texts: prompts and answers of the bundled file."""
+    records = [json.loads(line) for line in EXAMPLES.read_text(encoding="utf-8").splitlines()[:8]]
+    return tuple(text for record in records for text in (record["prompt"], *(c["text"] for c in record["candidates"])))
+
+
+@cache
+def _raw_tokenizer() -> Tokenizer:
+    """Train a tokenizer like DeBERTa-v3's: pieces of Unigram after NFKC, with the special tokens among the pieces."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=600,
+        special_tokens=special,
+        unk_token="[UNK]",
+        initial_alphabet=list("[]<>|/_0123456789"),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(example_texts(), trainer)
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return tokenizer
+
+
+def encoder_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a fresh tokenizer of an encoder, without the markers of a ranker."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_raw_tokenizer().to_str()),
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+    )
+
+
+def ranker_processor(**lengths: int | str) -> PairRankerProcessor:
+    return PairRankerProcessor.for_training(encoder_tokenizer(), **{**LENGTHS, **lengths})
+
+
+def backbone_config(kind: str, vocab_size: int) -> PretrainedConfig:
+    settings = {**SMALL, "vocab_size": vocab_size, "pad_token_id": 0}
+    if kind == "deberta-v2":
+        # What DeBERTa-v3 has: relative positions in log buckets, shared with the content, and none that is absolute.
+        return DebertaV2Config(
+            **settings,
+            relative_attention=True,
+            position_buckets=16,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+            pos_att_type=["p2c", "c2p"],
+            position_biased_input=False,
+            type_vocab_size=0,
+        )
+    if kind == "modernbert":
+        special = {name: 0 for name in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")}
+        return ModernBertConfig(**settings, **special, global_attn_every_n_layers=2, local_attention=32)
+    return {"bert": BertConfig, "roberta": RobertaConfig}[kind](**settings)
+
+
+def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tuple[PairRanker, PairRankerProcessor]:
+    """Return a small ranker with random weights whose logits are far from zero, and its processor."""
+    set_seed(seed)
+    processor = ranker_processor()
+    model = PairRanker(
+        PairRankerConfig(
+            backbone_config=backbone_config(kind, len(processor.tokenizer)),
+            **processor.special_token_ids(),
+            **LENGTHS,
+            **config,
+        )
+    ).eval()
+    with torch.no_grad():
+        for layer in (model.head.dense, model.head.out_proj):
+            layer.weight.normal_(std=0.5)
+    return model, processor
+
+
+def fuser_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer like T5's: Unigram, no start token, </s> at the end, and 100 sentinels."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    sentinels = [f"<extra_id_{k}>" for k in range(100)]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=700, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(example_texts(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+    )
+    made.add_tokens(sentinels, special_tokens=True)
+    return made
+
+
+T5_SETTINGS = {
+    "d_model": 32,
+    "d_kv": 16,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 2,
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+
+
+def build_fuser(*, seed: int = 0, **config: object) -> tuple[GenFuser, GenFuserProcessor]:
+    """Return a small fuser with random weights, and its processor."""
+    set_seed(seed)
+    tokenizer = fuser_tokenizer()
+    settings = {**T5_SETTINGS, "vocab_size": len(tokenizer), **config}
+    model = GenFuser(GenFuserConfig(**settings)).eval()
+    model.generation_config.max_new_tokens = 24
+    return model, GenFuserProcessor(tokenizer, max_source_length=256, max_candidate_length=64)
+
+
+@pytest.fixture(scope="session")
+def ranker() -> tuple[PairRanker, PairRankerProcessor]:
+    return build_ranker()
+
+
+@pytest.fixture(scope="session")
+def fuser() -> tuple[GenFuser, GenFuserProcessor]:
+    return build_fuser(faithful=True)
+
+
+@pytest.fixture(scope="session")
+def blender(
+    ranker: tuple[PairRanker, PairRankerProcessor], fuser: tuple[GenFuser, GenFuserProcessor]
+) -> Blender:
+    """A blender of small random models: quick, and with opinions."""
+    return Blender(*ranker, *fuser)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a saved `ranker` and a saved `fuser`."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    for name, (model, processor) in {"ranker": build_ranker(), "fuser": build_fuser(faithful=True)}.items():
+        model.save_pretrained(root / name)
+        processor.save_pretrained(root / name)
+    return root

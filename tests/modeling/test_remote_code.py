@@ -1,0 +1,79 @@
+"""A saved model must load on a machine without this package, from the code beside its weights."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import build_fuser, build_ranker
+
+SCRIPT = """
+import importlib.util, json, sys
+import torch
+from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoProcessor
+
+assert importlib.util.find_spec("blender_hf") is None, "the package can be imported here"
+folder, kind, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+auto = {"ranker": AutoModel, "fuser": AutoModelForSeq2SeqLM}[kind]
+model = auto.from_pretrained(folder, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+assert type(model).__module__.startswith("transformers_modules."), type(model).__module__
+batch = processor(*arguments)
+with torch.no_grad():
+    if kind == "fuser":
+        batch["decoder_input_ids"] = batch["input_ids"][:, :4]
+    print(json.dumps(model(**batch).logits.tolist()))
+"""
+ARGUMENTS = {
+    "ranker": [["2 + 2?", "[SEP]"], ["4", "a"], ["5", "<|candidate1|>"]],
+    "fuser": [["2 + 2?"], [["4", "It is 4."]]],
+}
+
+
+def logits_without_the_package(folder: Path, kind: str, cache: Path) -> Any:
+    # With -S no .pth file is read, so an editable installation of the package can't be found either.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(cache),
+        "HF_MODULES_CACHE": str(cache / "modules"),
+    }
+    command = [sys.executable, "-S", "-c", SCRIPT, str(folder), kind, json.dumps(ARGUMENTS[kind])]
+    done = subprocess.run(command, env=environment, cwd=cache, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ranker", "fuser"])
+def test_a_saved_model_gives_the_same_logits_without_the_package(kind: str, tmp_path: Path) -> None:
+    model, processor = {"ranker": build_ranker, "fuser": build_fuser}[kind]()
+    folder, cache = tmp_path / "model", tmp_path / "cache"
+    cache.mkdir()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    batch = processor(*ARGUMENTS[kind])
+    if kind == "fuser":
+        batch["decoder_input_ids"] = batch["input_ids"][:, :4]
+    with torch.no_grad():
+        expected = model(**batch).logits
+    found = torch.tensor(logits_without_the_package(folder, kind, cache))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_code_that_travels_is_whole(tmp_path: Path) -> None:
+    """Every sibling that a copied file imports is copied too."""
+    model, processor = build_ranker()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    copied = {path.name for path in tmp_path.glob("*.py")}
+    assert {"modeling_pair_ranker.py", "processing_pair_ranker.py", "chat.py", "plain_text.py"} <= copied
+    auto_map = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["auto_map"]
+    assert auto_map["AutoModel"] == "modeling_pair_ranker.PairRanker"
