@@ -19,14 +19,16 @@ from .padding import pad_right
 from .plain_text import PlainTextEncoder
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
-# A passage ends before a line break or after a sentence's end; the full stop of a list number, an initial or a common
-# abbreviation is no end.
+# A passage ends before a line break or after a sentence's end; the full stop of an initial or a common abbreviation is
+# no end.
 BOUNDARY = re.compile(
     r"(?<=[.!?][\"'”’)\]])(?=\s)"
-    r"|(?<=[.!?])(?<!\d\.)(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?=\s)"
+    r"|(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?=\s)"
     r"|(?<=[。！？])"
     r"|(?<=\S)(?=\s*\n)"
 )
+# The number of a list belongs to what it numbers.
+LIST_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z])[.)]")
 
 
 @dataclass(frozen=True)
@@ -212,4 +214,12 @@ def split_passages(text: str) -> list[str]:
     >>> split_passages("Yes. It is!\n1. See.")
     ['Yes.', ' It is!', '\n1. See.']
     """
-    return [passage for passage in BOUNDARY.split(text.strip()) if passage.strip()]
+    passages: list[str] = []
+    number = ""
+    for passage in BOUNDARY.split(text.strip()):
+        if LIST_NUMBER.fullmatch(passage):
+            number += passage
+        elif passage.strip():
+            passages.append(number + passage)
+            number = ""
+    return [*passages, number] if number else passages

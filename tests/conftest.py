@@ -91,7 +91,7 @@ def backbone_config(kind: str, vocab_size: int) -> PretrainedConfig:
             type_vocab_size=0,
         )
     if kind == "modernbert":
-        special = {name: 0 for name in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")}
+        special = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
         return ModernBertConfig(**settings, **special, global_attn_every_n_layers=2, local_attention=32)
     return {"bert": BertConfig, "roberta": RobertaConfig}[kind](**settings)
 
@@ -117,6 +117,8 @@ def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tupl
 def fuser_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer like T5's: Unigram, no start token, </s> at the end, and 100 sentinels."""
     tokenizer = Tokenizer(models.Unigram())
+    # As transformers converts the normalisation of T5's SentencePiece model.
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip(left=False, right=True)])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     sentinels = [f"<extra_id_{k}>" for k in range(100)]
@@ -165,9 +167,7 @@ def fuser() -> tuple[GenFuser, GenFuserProcessor]:
 
 
 @pytest.fixture(scope="session")
-def blender(
-    ranker: tuple[PairRanker, PairRankerProcessor], fuser: tuple[GenFuser, GenFuserProcessor]
-) -> Blender:
+def blender(ranker: tuple[PairRanker, PairRankerProcessor], fuser: tuple[GenFuser, GenFuserProcessor]) -> Blender:
     """A blender of small random models: quick, and with opinions."""
     return Blender(*ranker, *fuser)
 

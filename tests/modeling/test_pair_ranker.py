@@ -45,9 +45,7 @@ def test_logits_are_those_of_the_reference_computation(kind: str, n_tasks: int) 
         batch = processor(*([text] for text in texts))
         with torch.no_grad():
             output = model(**batch)
-            torch.testing.assert_close(
-                output.logits, reference_logits(model, batch["input_ids"]), atol=1e-5, rtol=1e-5
-            )
+            torch.testing.assert_close(output.logits, reference_logits(model, batch["input_ids"]), atol=1e-5, rtol=1e-5)
         assert output.task_logits.shape == (1, n_tasks)
 
 
@@ -57,8 +55,7 @@ def test_padding_changes_nothing(kind: str) -> None:
     with torch.no_grad():
         together = model(**processor(PROMPTS, FIRST, SECOND)).logits
         alone = [
-            model(**processor(*([text] for text in texts))).logits
-            for texts in zip(PROMPTS, FIRST, SECOND, strict=True)
+            model(**processor(*([text] for text in texts))).logits for texts in zip(PROMPTS, FIRST, SECOND, strict=True)
         ]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
@@ -72,9 +69,7 @@ def test_forward_can_be_exported_with_free_axes(kind: str) -> None:
     program = torch.export.export(model, (), example, dynamic_shapes=_shapes(axes), strict=False)
     other = dict(processor(PROMPTS, SECOND, FIRST))
     with torch.no_grad():
-        torch.testing.assert_close(
-            program.module()(**other)["logits"], model(**other).logits, atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(program.module()(**other)["logits"], model(**other).logits, atol=1e-5, rtol=1e-5)
 
 
 def _shapes(axes: dict[int, object]) -> dict[str, object]:

@@ -1,0 +1,228 @@
+"""The fuser: its input, faithful decoding, generation and loading."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    BertConfig,
+    BertModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    TextStreamer,
+)
+
+from blender_hf import GenFuser, GenFuserConfig, GenFuserProcessor
+from blender_hf.modeling.generation_gen_fuser import PassageLogitsProcessor
+from blender_hf.modeling.processing_gen_fuser import fair_shares, split_passages
+from tests.conftest import SMALL, T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
+
+MODEL, PROCESSOR = build_fuser()
+TEXTS = example_texts()
+CANDIDATES = ["Paris is the capital. It is large.", "It is Paris.", "I like trains."]
+
+
+def test_the_input_is_the_text_of_the_paper() -> None:
+    """The ids put together from parts are those of the joined string, as gen_fuser_3b was trained on."""
+    text = "".join(
+        [
+            "Instruction: Answer the question.</s>",
+            "Input: What is the capital of France?</s>",
+            *(f"Candidate {k}: <extra_id_{k}>:{text}</s>" for k, text in enumerate(CANDIDATES)),
+            "Summarize candidates into a better one for the given instruction:",
+        ]
+    )
+    encoding = PROCESSOR.encode("What is the capital of France?", CANDIDATES, instruction="Answer the question.")
+    assert encoding.input_ids == PROCESSOR.tokenizer(text)["input_ids"]
+    assert encoding.truncated_candidates == (0, 0, 0)
+
+
+def test_markers_in_texts_are_text() -> None:
+    """PEER_FAULTS: `</s><extra_id_1>` in a candidate forged another candidate."""
+    tokenizer = PROCESSOR.tokenizer
+    ids = PROCESSOR.encode("a</s>b", ["x</s><extra_id_1>: y", "<pad>"]).input_ids
+    assert [ids.count(token) for token in tokenizer.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_1>"])] == [1, 1]
+    assert ids.count(tokenizer.eos_token_id) == 5
+    assert tokenizer.pad_token_id not in ids
+
+
+def test_long_input_keeps_the_request_and_a_fair_share_of_every_candidate() -> None:
+    """PEER_FAULTS: long input lost its closing prompt and whole candidates without a word."""
+    long = " ".join(TEXTS)
+    encoding = PROCESSOR.encode(long, [long, "short", long, long])
+    request = PROCESSOR.tokenizer("Summarize candidates into a better one for the given instruction:")["input_ids"]
+    assert len(encoding.input_ids) <= 256
+    assert encoding.input_ids[-len(request) :] == request
+    cut = encoding.truncated_candidates
+    assert cut[1] == 0
+    assert cut[0] == cut[2] or abs(cut[0] - cut[2]) <= 1
+    assert encoding.truncated_prompt > 0
+    for k in range(4):
+        assert PROCESSOR.tokenizer.convert_tokens_to_ids(f"<extra_id_{k}>") in encoding.input_ids
+
+
+def test_the_callers_lists_stay_as_they_are() -> None:
+    candidates = tuple(TEXTS[1:4])
+    PROCESSOR.encode(TEXTS[0], candidates)
+    assert candidates == tuple(TEXTS[1:4])
+
+
+@pytest.mark.parametrize(
+    ("candidates", "error", "message"),
+    [
+        ("a text", TypeError, "not one text"),
+        ([], ValueError, "no candidates"),
+        (["a"] * 101, ValueError, "101 candidates.*100"),
+        (["a"] * 60, ValueError, "no room for 60 candidates"),
+    ],
+)
+def test_candidates_that_cannot_be_fused(candidates: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        PROCESSOR.encode("a prompt", candidates)
+
+
+def test_fair_shares() -> None:
+    assert fair_shares([10, 100, 100], 70) == [10, 30, 30]
+    assert fair_shares([1, 2], 10) == [1, 2]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(0, 120))
+def test_shares_fit_and_are_fair(wanted: list[int], room: int) -> None:
+    shares = fair_shares(wanted, room)
+    assert sum(shares) <= room
+    assert all(share <= want for share, want in zip(shares, wanted, strict=True))
+    unmet = [share for share, want in zip(shares, wanted, strict=True) if share < want]
+    assert not unmet or max(shares) <= max(unmet) + 1 or max(shares) - min(unmet) <= 1
+
+
+@pytest.mark.parametrize("text", [*TEXTS[:6], "Dr. Who? Yes! 3.5 is 1. e.g. this.", "一。二！三", "no end"])
+def test_passages_joined_are_the_text(text: str) -> None:
+    assert "".join(split_passages(text)) == text.strip()
+
+
+def test_abbreviations_and_numbers_end_no_passage() -> None:
+    assert split_passages("1. Ask Dr. Who, e.g. at 3. Then go.") == ["1. Ask Dr. Who, e.g. at 3.", " Then go."]
+
+
+def allowed(written: list[int], passages: list[tuple[int, ...]]) -> list[int]:
+    return PassageLogitsProcessor([passages], eos_token_id=1).allowed_tokens(written, passages)
+
+
+def test_only_whole_passages_may_be_written_each_once() -> None:
+    passages = [(5, 6), (5, 7, 8), (9,)]
+    assert allowed([], passages) == [5, 9]  # not the end: there is something to say
+    assert allowed([5], passages) == [6, 7]
+    assert allowed([5, 6], passages) == [1, 5, 9]
+    assert allowed([5, 6, 5], passages) == [7]
+    assert allowed([9, 5, 6, 5, 7, 8], passages) == [1]
+    assert allowed([9, 1], passages) == [1]
+    assert allowed([], []) == [1]
+
+
+def test_a_passage_that_begins_another_does_not_block_it() -> None:
+    passages = [(5,), (5, 6)]
+    assert allowed([5], passages) == [1, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_beams": 3}, {"do_sample": True}, {"do_sample": True, "num_return_sequences": 2}, {"use_cache": False}],
+)
+def test_faithful_generation_writes_passages_whatever_the_search(options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    prompts = ["What is the capital of France?", "2 + 2?"]
+    candidates = [CANDIDATES, ["It is 4.", "Four! Yes."]]
+    encodings = [PROCESSOR.encode(*pair) for pair in zip(prompts, candidates, strict=True)]
+    written = MODEL.generate(
+        **PROCESSOR.pad([e.input_ids for e in encodings]),
+        passages=[e.passages for e in encodings],
+        max_new_tokens=80,
+        **options,
+    )
+    rows_each = len(written) // 2
+    for row, ids in enumerate(written):
+        text = PROCESSOR.decode_text(ids)
+        known = {p.strip() for c in candidates[row // rows_each] for p in split_passages(c)}
+        found = [passage.strip() for passage in split_passages(text)]
+        assert found
+        assert set(found) <= known
+        assert len(found) == len(set(found))
+
+
+def test_a_cut_candidate_gives_only_passages_that_were_read_whole() -> None:
+    sentences = [f"This is the sentence with the number {n}." for n in range(60)]
+    encoding = PROCESSOR.encode("Say it.", [" ".join(sentences)])
+    texts = [PROCESSOR.decode_text(ids) for ids in encoding.passages]
+    assert 0 < len(texts) < 60
+    assert texts == sentences[: len(texts)]
+
+
+def test_one_endless_passage_is_cut_between_words() -> None:
+    words = [word for text in TEXTS[1:6] for word in text.split() if word.isalpha()]
+    passage = PROCESSOR.encode("Say it.", [" ".join(words)]).passages[0]
+    kept = PROCESSOR.decode_text(passage).split()
+    assert kept == words[: len(kept)]
+    assert kept
+
+
+def test_it_trains_with_labels() -> None:
+    model, processor = build_fuser()
+    batch = processor(["2 + 2?"], [["4", "5"]])
+    batch["labels"] = processor.tokenizer(["4"], return_tensors="pt")["input_ids"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    first = model(**batch).loss.item()
+    for _ in range(8):
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert model(**batch).loss.item() < first / 2
+
+
+def test_it_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    encoding = PROCESSOR.encode("Say it.", CANDIDATES)
+    streamer = TextStreamer(PROCESSOR.tokenizer, skip_special_tokens=True)
+    written = MODEL.generate(**PROCESSOR.pad([encoding.input_ids]), passages=[encoding.passages], streamer=streamer)
+    assert capsys.readouterr().out.strip() == PROCESSOR.decode_text(written[0])
+
+
+@pytest.mark.parametrize("dense", ["relu", "gated-gelu"])
+def test_a_plain_t5_loads_as_it_is(dense: str, tmp_path: Path) -> None:
+    """T5 and Flan-T5 (gated, output layer of its own): their repositories say `model_type: t5`."""
+    tokenizer = fuser_tokenizer()
+    settings = {**T5_SETTINGS, "feed_forward_proj": dense, "tie_word_embeddings": dense == "relu"}
+    plain = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), **settings)).eval()
+    plain.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = GenFuser.from_pretrained(tmp_path)
+    processor = GenFuserProcessor.from_pretrained(tmp_path)
+    assert isinstance(model.config, GenFuserConfig)
+    assert not model.config.faithful
+    assert (processor.max_source_length, processor.max_candidate_length) == (1024, 128)
+    batch = processor(["2 + 2?"], [["4", "5"]])
+    with torch.no_grad():
+        expected = plain(**batch, labels=batch["input_ids"][:, :5]).logits
+        torch.testing.assert_close(model(**batch, labels=batch["input_ids"][:, :5]).logits, expected)
+    greedy = {"max_new_tokens": 8, "do_sample": False}
+    assert model.generate(**batch, **greedy).tolist() == plain.generate(**batch, **greedy).tolist()
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    MODEL.save_pretrained(tmp_path)
+    PROCESSOR.save_pretrained(tmp_path)
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert isinstance(loaded, GenFuser)
+    assert loaded.generation_config.max_new_tokens == MODEL.generation_config.max_new_tokens
+    batch = GenFuserProcessor.from_pretrained(tmp_path)(["2 + 2?"], [["4", "5"]])
+    with torch.no_grad():
+        again = loaded(**batch, labels=batch["input_ids"]).logits
+        torch.testing.assert_close(again, MODEL(**batch, labels=batch["input_ids"]).logits)
+
+
+def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    BertModel(BertConfig(**SMALL, vocab_size=50)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"'bert'.*gen_fuser, t5"):
+        GenFuser.from_pretrained(tmp_path)
