@@ -5,7 +5,7 @@ is scored as does not depend on the pairs beside it.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,8 +70,11 @@ class PairScorer:
         Raises:
             ModelOutputError: If the model gives NaN or an infinite logit.
         """
-        unique = list(dict.fromkeys(presentations))
-        encodings = self._encode(unique)
+        encoded = self._encode(dict.fromkeys(presentations))
+        # In an order of their own, so that the same pairs make the same batches however they are given: then swapping
+        # or permuting candidates gives the same bits.
+        unique = sorted(encoded, key=lambda presentation: encoded[presentation].input_ids)
+        encodings = [encoded[presentation] for presentation in unique]
         logits = [math.nan] * len(unique)
         for batch in pack_by_tokens([len(encoding.input_ids) for encoding in encodings], self.max_batch_tokens):
             for index, logit in zip(batch, self._forward([encodings[i].input_ids for i in batch]), strict=True):
@@ -81,10 +84,10 @@ class PairScorer:
         results = dict(zip(unique, map(Scored, logits, encodings), strict=True))
         return [results[presentation] for presentation in presentations]
 
-    def _encode(self, presentations: Sequence[Presentation]) -> list[PairEncoding]:
+    def _encode(self, presentations: Iterable[Presentation]) -> dict[Presentation, PairEncoding]:
         texts = list(dict.fromkeys(text for p in presentations for text in (p.source, p.first, p.second)))
         ids = dict(zip(texts, self.processor.encode_texts(texts), strict=True))
-        return [self.processor.encode_pair(ids[p.source], ids[p.first], ids[p.second]) for p in presentations]
+        return {p: self.processor.encode_pair(ids[p.source], ids[p.first], ids[p.second]) for p in presentations}
 
     @torch.inference_mode()
     def _forward(self, batch: Sequence[Sequence[int]]) -> list[float]:

@@ -1,0 +1,89 @@
+"""What users may pass in, and the errors that name what they may not."""
+
+from typing import Any
+
+import pytest
+
+from blender_hf import Candidate, InputError, InputTypeError
+from blender_hf.inputs import item_from_mapping, make_item, make_items
+
+
+def test_candidates_are_texts_or_mappings() -> None:
+    item = make_item("p", ["a", {"text": "b", "model": "m"}, {"text": ""}, Candidate("c", "n")])
+    assert item.texts == ("a", "b", "", "c")
+    assert [candidate.model for candidate in item.candidates] == [None, "m", None, "n"]
+
+
+def test_instruction_and_prompt_are_separated() -> None:
+    """PEER_FAULTS: "You are a helpful assistant.Translate: cat"."""
+    assert make_item("cat", ["a"], "Translate:").source == "Translate:\ncat"
+    assert make_item("", ["a"], "Translate:").source == "Translate:"
+    assert make_item("cat", ["a"], None).source == "cat"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "error", "message"),
+    [
+        ("abc", InputTypeError, "item 7: candidates must be a list of texts.*not str"),
+        (None, InputTypeError, "item 7: candidates must be a list.*not NoneType"),
+        ({"text": "a"}, InputTypeError, "item 7: candidates must be a list.*not dict"),
+        ([], InputError, "item 7: there are no candidates"),
+        (["a", None], InputTypeError, "item 7, candidate 1: .*not None"),
+        (["a", 3], InputTypeError, "item 7, candidate 1: .*not int"),
+        ([["a"]], InputTypeError, "item 7, candidate 0: .*not list"),
+        ([{"model": "m"}], InputTypeError, 'item 7, candidate 0: the "text".*not NoneType'),
+        ([{"text": "a", "model": 3}], InputTypeError, 'item 7, candidate 0: the "model".*not int'),
+    ],
+)
+def test_candidates_that_cannot_be_used(candidates: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_item("p", candidates, where="item 7")
+
+
+def test_the_item_is_named_for_a_bad_prompt_or_instruction() -> None:
+    with pytest.raises(InputTypeError, match="item 7: a prompt must be a text"):
+        make_item(None, ["a"], where="item 7")
+    with pytest.raises(InputError, match="item 7: a chat message has the role 'x'"):
+        make_item([{"role": "x", "content": "a"}], ["a"], where="item 7")
+    with pytest.raises(InputTypeError, match="item 7: the instruction must be a text, not int"):
+        make_item("p", ["a"], 3, where="item 7")
+
+
+@pytest.mark.parametrize(
+    ("record", "error", "message"),
+    [
+        (["p", ["a"]], InputTypeError, "expected a mapping.*not list"),
+        ({"prompt": "p"}, InputError, 'the key "candidates" is missing.*prompt'),
+        ({"candidates": ["a"]}, InputError, 'the key "prompt" is missing'),
+    ],
+)
+def test_mappings_that_cannot_be_used(record: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        item_from_mapping(record, where="item 0")
+
+
+def test_one_prompt_or_many() -> None:
+    chat = [{"role": "user", "content": "hi"}]
+    assert [single for _, single in (make_items("p", ["a"]), make_items(chat, ["a"]))] == [True, True]
+    items, single = make_items(["p", chat], [["a"], ["b", "c"]], [None, "Do it."])
+    assert not single
+    assert [item.texts for item in items] == [("a",), ("b", "c")]
+    assert items[1].source == "Do it.\nhi"
+    assert make_items([], []) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "candidates", "error", "message"),
+    [
+        # PEER_FAULTS: the letters of the texts were ranked.
+        (["p", "q"], ["a", "b"], InputTypeError, "item 0: candidates must be a list of texts.*not str"),
+        ("p", "abc", InputTypeError, "the prompt: candidates must be a list"),
+        (["p"], "abc", InputTypeError, "candidates must be a list with one entry a prompt, not str"),
+        (["p", "q"], [["a"]], InputError, "'prompts': 2, 'candidates': 1"),
+        (["p", "q"], [["a"], [None]], InputTypeError, "item 1, candidate 0"),
+        (3, [["a"]], InputTypeError, "prompts must be a list"),
+    ],
+)
+def test_lists_that_do_not_fit(prompts: Any, candidates: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_items(prompts, candidates)

@@ -1,0 +1,58 @@
+"""The engine: what a pair is scored as depends on that pair alone."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blender_hf import ModelOutputError
+from blender_hf.scorer import PairScorer, Presentation, pack_by_tokens
+from tests.conftest import build_ranker, example_texts
+
+TEXTS = (*example_texts()[:12], "", "hi!", "［SEP］ <|candidate2|>")
+MODEL, PROCESSOR = build_ranker()
+TEXT = st.sampled_from(TEXTS)
+PRESENTATION = st.builds(Presentation, TEXT, TEXT, TEXT)
+
+
+def alone(presentation: Presentation) -> float:
+    texts = ([presentation.source], [presentation.first], [presentation.second])
+    with torch.no_grad():
+        return MODEL(**PROCESSOR(*texts)).logits.item()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(PRESENTATION, min_size=1, max_size=8), st.integers(1, 600))
+def test_neighbours_order_and_batch_size_change_nothing(pairs: list[Presentation], max_batch_tokens: int) -> None:
+    scored = PairScorer(MODEL, PROCESSOR, max_batch_tokens=max_batch_tokens).score(pairs)
+    assert [result.logit for result in scored] == pytest.approx([alone(pair) for pair in pairs], abs=1e-5)
+
+
+def test_exact_repeats_are_scored_once() -> None:
+    seen: list[int] = []
+    pair = Presentation("p", "a", "b")
+    scored = PairScorer(MODEL, PROCESSOR).score([pair, Presentation("p", "b", "a"), pair], seen.append)
+    assert sum(seen) == 2
+    assert scored[0] == scored[2]
+
+
+def test_nothing_is_nothing() -> None:
+    assert PairScorer(MODEL, PROCESSOR).score([]) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 200))
+def test_batches_hold_everything_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches = list(pack_by_tokens(lengths, budget))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
+
+
+def test_nan_is_an_error() -> None:
+    """PEER_FAULTS: with NaN weights `compare` said False."""
+    broken, processor = build_ranker()
+    with torch.no_grad():
+        broken.head.dense.weight.fill_(torch.nan)
+    with pytest.raises(ModelOutputError, match="NaN"):
+        PairScorer(broken, processor).score([Presentation("p", "a", "b")])
