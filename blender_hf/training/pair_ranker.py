@@ -2,8 +2,9 @@
 
     python -m blender_hf.training.pair_ranker --backbone ENCODER --data train.jsonl.gz --output DIR
 
-The objective is that of the paper (section 3.3): the order of presentation of each pair is shuffled, and the binary
-cross-entropy of the logit is minimised. Soft labels (shares of votes) and ties (0.5) are used as they are.
+The objective is that of the paper (section 3.3): the binary cross-entropy of the logit of one order of presentation,
+where the better candidate stands first as often as second. Soft labels (shares of votes) and ties (0.5) are used as
+they are.
 """
 
 import random
@@ -46,8 +47,8 @@ class PairRankerTrainingConfig:
     output: str = field(metadata={"help": "folder of the trained checkpoint"})
     max_pair_length: int = field(default=512, metadata={"help": "most tokens of a pair"})
     max_source_length: int = field(default=160, metadata={"help": "most tokens of a prompt"})
-    max_pairs_per_source: int = field(default=1000, metadata={"help": "pairs kept of each collection"})
-    damaged_pairs: int = field(default=1500, metadata={"help": "self-made pairs of each of the two phases"})
+    max_pairs_per_source: int = field(default=700, metadata={"help": "pairs kept of each collection"})
+    damaged_pairs: int = field(default=1200, metadata={"help": "self-made pairs of each of the two phases"})
     dropout: float = field(default=0.0, metadata={"help": "dropout inside the encoder"})
     batch_size: int = field(default=16, metadata={"help": "pairs a step"})
     learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate of the encoder"})
@@ -57,21 +58,17 @@ class PairRankerTrainingConfig:
 
 
 class PairDataset(Dataset):
-    """Pairs as token ids, each in a random order of presentation."""
+    """Pairs as token ids, in both orders of presentation."""
 
-    def __init__(self, pairs: Sequence[PreferencePair], processor: PairRankerProcessor, seed: int) -> None:
-        rng = random.Random(seed)
-        shown = [pair.swapped() if rng.random() < 0.5 else pair for pair in pairs]
-        texts = {text for pair in shown for text in (pair.prompt, pair.candidate_a, pair.candidate_b)}
+    def __init__(self, pairs: Sequence[PreferencePair], processor: PairRankerProcessor) -> None:
+        texts = {text for pair in pairs for text in (pair.prompt, pair.candidate_a, pair.candidate_b)}
         ids = dict(zip(texts, processor.encode_texts(list(texts)), strict=True))
+
+        def encode(pair: PreferencePair) -> list[int]:
+            return processor.encode_pair(ids[pair.prompt], ids[pair.candidate_a], ids[pair.candidate_b]).input_ids
+
         self.examples = [
-            {
-                "input_ids": processor.encode_pair(
-                    ids[pair.prompt], ids[pair.candidate_a], ids[pair.candidate_b]
-                ).input_ids,
-                "label": pair.label,
-            }
-            for pair in shown
+            {"input_ids": encode(pair), "swapped_ids": encode(pair.swapped()), "label": pair.label} for pair in pairs
         ]
 
     def __len__(self) -> int:
@@ -178,8 +175,8 @@ def _train_phase(
     trainer = PairRankerTrainer(
         model=model,
         args=arguments,
-        train_dataset=PairDataset(pairs, processor, arguments.seed),
-        data_collator=lambda examples: _collate(examples, processor),
+        train_dataset=PairDataset(pairs, processor),
+        data_collator=lambda examples: collate(examples, processor),
     )
     trainer.head_learning_rate = head_learning_rate
     trainer.train(resume_from_checkpoint=last_checkpoint(arguments.output_dir))
@@ -203,9 +200,19 @@ def _arguments(config: PairRankerTrainingConfig, phase: str, epochs: float, sche
     )
 
 
-def _collate(examples: Sequence[dict[str, Any]], processor: PairRankerProcessor) -> dict[str, torch.Tensor]:
-    batch = processor.pad([example["input_ids"] for example in examples])
-    return {**batch, "labels": torch.tensor([example["label"] for example in examples])}
+def collate(examples: Sequence[dict[str, Any]], processor: PairRankerProcessor) -> dict[str, torch.Tensor]:
+    """Make a batch in which the better candidate stands first in every other pair.
+
+    By chance alone a small batch favours one place or the other, and most of its gradient goes into that.
+    """
+    presented = [
+        (example["input_ids"], example["label"])
+        if (example["label"] >= 0.5) == (place % 2 == 0)
+        else (example["swapped_ids"], 1 - example["label"])
+        for place, example in enumerate(examples)
+    ]
+    batch = processor.pad([ids for ids, _ in presented])
+    return {**batch, "labels": torch.tensor([label for _, label in presented])}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

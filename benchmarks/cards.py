@@ -1,0 +1,31 @@
+"""Puts measured figures into a card, between two marks, so that no figure is typed by hand."""
+
+from pathlib import Path
+
+BEGIN, END = "<!-- figures: written by {script} -->", "<!-- end of figures -->"
+
+
+def write_figures(card: Path, script: str, text: str) -> None:
+    """Replace what stands between the marks of a script in a card.
+
+    Args:
+        card: The Markdown file.
+        script: The script that measured, as the mark names it.
+        text: The figures.
+
+    Raises:
+        ValueError: If the card has no such marks.
+    """
+    begin = BEGIN.format(script=script)
+    old = card.read_text(encoding="utf-8")
+    head, found, rest = old.partition(begin)
+    if not found or END not in rest:
+        raise ValueError(f"{card} has no place for the figures of {script}: add the lines {begin!r} and {END!r}")
+    tail = rest.partition(END)[2]
+    card.write_text(f"{head}{begin}\n{text.strip()}\n{END}{tail}", encoding="utf-8")
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table whose first column is text and whose others are numbers."""
+    ruler = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ruler, *rows])

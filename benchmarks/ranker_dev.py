@@ -1,0 +1,88 @@
+"""Measures a ranker on judged pairs: accuracy for every source, beside the rule that the longer answer is better.
+
+    python benchmarks/ranker_dev.py dev.jsonl.gz --card model_cards/pair-ranker-mini.md
+
+Prints a Markdown table, and a JSON object on the last line.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from cards import markdown_table, write_figures
+from tqdm import tqdm
+
+from blender_hf import Blender, Comparison
+from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
+from blender_hf.inputs import Candidate, Item
+from blender_hf.ranking import compare_items
+
+SCRIPT = "benchmarks/ranker_dev.py"
+CHUNK = 64
+
+
+def main() -> None:
+    options = arguments()
+    pairs = [pair for pair in read_preferences(options.data) if pair.label != 0.5]
+    pairs = sample_per_source(pairs, options.max_pairs_per_source, options.seed)
+    results = compared(pairs, Blender.from_pretrained(options.ranker, None))
+    sources = sorted({pair.source for pair in pairs})
+    rows = {
+        source: figures([(p, r) for p, r in zip(pairs, results, strict=True) if p.source == source])
+        for source in sources
+    }
+    rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in rows[sources[0]]}
+    text = report(rows, options.max_pairs_per_source, options.seed)
+    print(text)
+    if options.card:
+        write_figures(options.card, SCRIPT, text)
+    print(json.dumps(rows))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="JSONL file of judged pairs")
+    parser.add_argument("--ranker", default="pair-ranker-mini", help="Hub id or folder")
+    parser.add_argument("--max-pairs-per-source", type=int, default=400, help="drawn at random of larger sources")
+    parser.add_argument("--seed", type=int, default=0, help="of that draw")
+    parser.add_argument("--card", type=Path, help="card to write the figures into")
+    return parser.parse_args()
+
+
+def compared(pairs: Sequence[PreferencePair], blender: Blender) -> list[Comparison]:
+    """Compare the two answers of every pair, in both orders."""
+    items = [Item(pair.prompt, (Candidate(pair.candidate_a), Candidate(pair.candidate_b))) for pair in pairs]
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    return [result for chunk in tqdm(chunks) for result in compare_items(chunk, blender.scorer)]
+
+
+def figures(judged: Sequence[tuple[PreferencePair, Comparison]]) -> dict[str, float]:
+    """Return the figures of one source; a tie, of logits or of lengths, is half right."""
+    return {
+        "pairs": len(judged),
+        "both orders": fmean(right(pair, result.logit) for pair, result in judged),
+        "one order": fmean(right(pair, result.logit_ab) for pair, result in judged),
+        "longer is better": fmean(right(pair, len(pair.candidate_a) - len(pair.candidate_b)) for pair, _ in judged),
+        "flips": fmean(result.flipped for _, result in judged),
+    }
+
+
+def right(pair: PreferencePair, evidence: float) -> float:
+    """Return 1 if the evidence, positive for a, agrees with the judge, 0 if not, 0.5 if there is none."""
+    return 0.5 if evidence == 0 else float((evidence > 0) == (pair.label > 0.5))
+
+
+def report(rows: dict[str, dict[str, float]], most: int, seed: int) -> str:
+    names = [name for name in next(iter(rows.values())) if name != "pairs"]
+    cells = [
+        [source, "" if source.startswith("mean") else str(row["pairs"]), *(f"{row[name]:.3f}" for name in names)]
+        for source, row in rows.items()
+    ]
+    note = f"Decided pairs, at most {most} of a source (seed {seed}); chance is 0.5; higher is better but for flips."
+    return f"{markdown_table(['source', 'pairs', *names], cells)}\n\n{note}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Loading by name: what is bundled, what is in a folder, and clear words for what is neither."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, pipeline
+
+import blender_hf
+from blender_hf import Blender, CheckpointError, InputError
+from blender_hf.checkpoints import BUNDLED, locate, pick_device, pick_dtype
+from tests.conftest import example_texts
+
+LARGEST_FILE = 50 * 1024 * 1024
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_checkpoints_are_small_safe_and_name_no_path(name: str) -> None:
+    folder = Path(locate(name))
+    files = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"} <= files
+    assert not [file for file in files if Path(file).suffix not in (".json", ".safetensors")]
+    for path in folder.iterdir():
+        assert path.stat().st_size < LARGEST_FILE
+        if path.name.endswith("config.json"):
+            text = path.read_text(encoding="utf-8")
+            assert "/" not in text.replace("</s>", ""), f"{path.name} names a path"
+
+
+def test_the_bundled_ranker_knows_a_good_answer() -> None:
+    """A smoke test of the trained weights; how good they are is measured by benchmarks/ranker_dev.py."""
+    blender = Blender.from_pretrained(fuser=None)
+    prompt, good = example_texts()[0], example_texts()[1]
+    other_prompt, off_the_point = example_texts()[14], example_texts()[15]
+    assert prompt != other_prompt
+    assert blender.rank(prompt, [off_the_point, good, good[: len(good) // 3]]).order[0] == 1
+
+
+def test_everything_works_with_the_bundled_defaults() -> None:
+    result = pipeline("llm-blending")({"prompt": "2 + 2?", "candidates": ["It is 4.", "Bananas are yellow. Yes."]})
+    assert result["output"]
+    assert result["fused"]
+    assert sorted(result["ranking"]["order"]) == [0, 1]
+
+
+def test_float16_weights_are_computed_with_in_float32() -> None:
+    blender = Blender.from_pretrained(device="cpu")
+    assert {p.dtype for p in blender.scorer.model.parameters()} == {torch.float32}
+    assert AutoModel.from_pretrained(locate("pair-ranker-mini"), dtype="auto").dtype == torch.float16
+
+
+def test_a_name_that_is_nothing_is_one_clear_line() -> None:
+    with pytest.raises(
+        CheckpointError, match=r"can't load the ranker 'no/such-ranker'.*bundled pair-ranker-mini"
+    ) as caught:
+        Blender.from_pretrained("no/such-ranker", local_files_only=True)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="can't load the fuser '/no/such/folder'"):
+        Blender.from_pretrained(fuser="/no/such/folder")
+
+
+def test_a_fuser_is_no_ranker_and_the_other_way_round() -> None:
+    with pytest.raises(CheckpointError, match="can't load the ranker 'gen-fuser-mini'"):
+        Blender.from_pretrained("gen-fuser-mini")
+    with pytest.raises(CheckpointError, match="can't load the fuser 'pair-ranker-mini'"):
+        Blender.from_pretrained(fuser="pair-ranker-mini")
+
+
+def test_a_checkpoint_without_its_head_is_refused(checkpoints: Path, tmp_path: Path) -> None:
+    """PEER_FAULTS: a log line, then random scores."""
+    from safetensors.torch import load_file, save_file
+
+    for path in (checkpoints / "ranker").iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    whole = {name: weight for name, weight in weights.items() if not name.startswith("head.")}
+    save_file(whole, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"4 missing from the checkpoint.*head\.dense"):
+        Blender.from_pretrained(tmp_path)
+
+
+def test_a_path_that_names_another_model_changes_nothing(checkpoints: Path, tmp_path: Path) -> None:
+    """PEER_FAULTS: a path that contains "phi" or "llama" got another tokenizer, and trusted remote code."""
+    folder = tmp_path / "llama-phi-ranker"
+    folder.symlink_to(checkpoints / "ranker")
+    expected = Blender.from_pretrained(checkpoints / "ranker", None).rank("p", ["a", "b"])
+    assert Blender.from_pretrained(folder, None).rank("p", ["a", "b"]) == expected
+
+
+def test_the_device_is_what_there_is() -> None:
+    """PEER_FAULTS: AssertionError "Torch not compiled with CUDA enabled"."""
+    assert pick_device(None).type in ("cpu", "cuda", "mps")
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(InputError, match="'abacus' can't be used here"):
+        pick_device("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match=r"'cuda' can't be used here.*try 'cpu'"):
+            pick_device("cuda")
+
+
+def test_the_precision() -> None:
+    assert pick_dtype(None) == torch.float32
+    assert pick_dtype("bfloat16") == torch.bfloat16
+    for unusable in ("int8", "float33", "nn"):
+        with pytest.raises(InputError, match=f"no precision '{unusable}'"):
+            pick_dtype(unusable)
+
+
+def test_options_are_closed() -> None:
+    with pytest.raises(InputError, match="max_batch_tokens=0"):
+        Blender.from_pretrained(fuser=None, max_batch_tokens=0)
+    with pytest.raises(TypeError, match="no_such_option"):
+        Blender.from_pretrained(no_such_option=1)
+
+
+def test_every_public_name_can_be_imported() -> None:
+    for name in blender_hf.__all__:
+        assert getattr(blender_hf, name) is not None
+    assert set(dir(blender_hf)) == set(blender_hf.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = blender_hf.no_such_name
