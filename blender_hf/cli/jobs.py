@@ -65,10 +65,11 @@ def run(options: argparse.Namespace) -> None:
     transformers_logging.disable_progress_bar()
     blender = _load(options)
     job = job_of(options)
-    for_results, for_items = tee(_records(options))
+    records, for_items = tee(_records(options))
     results = job.run(blender, (record.item for record in for_items))
     with _output(options) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
-        for record, result in zip(for_results, results, strict=False):
+        # The results come first: they raise what reading the records raises.
+        for result, record in zip(results, records, strict=True):
             out.write(_line(record, result, job, options.format) + "\n")
             out.flush()
             bar.update()

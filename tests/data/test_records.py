@@ -129,5 +129,5 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
 def test_a_later_error_does_not_hide_what_came_before(tmp_path: Path) -> None:
     records: Any = read_records(written(tmp_path / "x.jsonl", GOOD, GOOD, "{"))
     assert [next(records).id, next(records).id] == ["q", "q"]
-    with pytest.raises(InputError, match="x.jsonl:3"):
+    with pytest.raises(InputError, match=r"x.jsonl:3"):
         next(records)

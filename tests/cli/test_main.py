@@ -1,0 +1,188 @@
+"""The command line as users run it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blender_hf import Blender, __version__
+from blender_hf.cli.main import main
+from tests.conftest import EXAMPLES
+
+RECORDS = [
+    {"id": "one", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}, "It is 4. Yes."]},
+    {"prompt": "q", "candidates": ["only"]},
+    {"id": 7, "instruction": "Reply.", "input": "Hello", "candidates": [{"model": "m", "text": "a"}, {"text": "b"}]},
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def models(checkpoints: Path) -> list[str]:
+    return ["--ranker", str(checkpoints / "ranker"), "--fuser", str(checkpoints / "fuser"), "--device", "cpu"]
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_blend(file: Path, models: list[str], checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["blend", str(file), *models]) == 0
+    out, err = capsys.readouterr()
+    first, second, third = lines(out)
+    assert [first["id"], second["id"], third["id"]] == ["one", 2, 7]
+    assert third["prompt"] == "Reply.\nHello"
+    blend = Blender.from_pretrained(checkpoints / "ranker", checkpoints / "fuser").blend(
+        "2 + 2?", RECORDS[0]["candidates"]
+    )
+    full = blend.to_dict()
+    for name in ("best", "fused", "fused_from", "returned", "output"):
+        assert first[name] == full[name]
+    assert set(first["ranking"]) == {*("order", "ranks", "scores", "models", "n_comparisons", "flip_rate", "truncated")}
+    assert first["ranking"]["order"] == full["ranking"]["order"]
+    assert (second["output"], second["returned"], second["fused"]) == ("only", "best", None)
+    assert "3/3" in err
+
+
+def test_rank_and_fuse(file: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", str(file), *models[:2], "--aggregation", "max_wins", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert set(lines(out)[0]) == {"id", "prompt", "ranking", "best"}
+    assert err == ""
+    assert main(["fuse", str(file), *models, "--max-new-tokens", "5"]) == 0
+    assert [line["fused_from"] for line in lines(capsys.readouterr().out)] == [[0, 1, 2], [0], [0, 1]]
+
+
+def test_options_reach_the_work(file: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["blend", str(file), *models, "--no-fallback", "--top-k", "2", "--limit", "1", "--num-beams", "2"]) == 0
+    [line] = lines(capsys.readouterr().out)
+    assert line["returned"] == "fused"
+    assert len(line["fused_from"]) == 2
+
+
+def test_text_for_people(file: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["blend", str(file), *models, "--format", "text"]) == 0
+    out = capsys.readouterr().out
+    assert "== one ====" in out
+    assert "parrot" in out
+    assert "Returned: the best candidate (there are not two different candidates to fuse)" in out
+    for command in (["rank", *models[:2]], ["fuse", *models]):
+        assert main([command[0], str(file), *command[1:], "--format", "text"]) == 0
+        assert "Reply." in capsys.readouterr().out
+
+
+def test_output_file(file: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out.jsonl"
+    assert main(["rank", str(file), *models[:2], "--output", str(output)]) == 0
+    assert capsys.readouterr().out == ""
+    assert len(lines(output.read_text(encoding="utf-8"))) == 3
+
+
+def test_an_empty_file_gives_no_results(tmp_path: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    assert main(["rank", str(tmp_path / "empty.jsonl"), *models[:2]]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["{file}", "--ranker", "no/such"], "can't load the ranker 'no/such'"),
+        (["{file}", "--aggregation", "best"], "there is no aggregation 'best'"),
+        (["{file}", "--device", "abacus"], "the device 'abacus' can't be used"),
+        (["{file}", "--dtype", "int3"], "there is no precision 'int3'"),
+        (["{file}", "--output", "{file}"], "is the input itself"),
+        (["{file}", "--output", "/no/such/folder/out"], "its folder does not exist"),
+        (["missing.jsonl"], "can't read missing.jsonl: No such file or directory"),
+    ],
+)
+def test_errors_are_one_line_and_code_2(
+    file: Path, models: list[str], change: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [part.format(file=file) for part in change]
+    assert main(["rank", *models[:2], *arguments, "--local-files-only"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("blender-hf: error: ")
+    assert message in last
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_a_bad_line_stops_before_any_work(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with file.open("a", encoding="utf-8") as lines_:
+        lines_.write('{"prompt": "p"\n')
+    output = tmp_path / "out.jsonl"
+    assert main(["rank", str(file), "--output", str(output), "--ranker", "no/such"]) == 2
+    assert f"{file}:4: not valid JSON" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["rank", "--limit", "-1"], ["blend", "--top-k", "x"], ["rank", "--tpo"], [], ["x"]]
+)
+def test_misspelt_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def command(*arguments: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("blender-hf")), *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.mark.slow
+def test_from_stdin_what_came_before_a_bad_line_is_written(models: list[str]) -> None:
+    text = "\n".join([*map(json.dumps, RECORDS), "{", json.dumps(RECORDS[0])])
+    done = subprocess.run(
+        command("rank", *models[:2]), input=text, capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 2
+    assert [line["id"] for line in lines(done.stdout)] == ["one", 2, 7]
+    assert "<stdin>:4: not valid JSON" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_ends_it_quietly(models: list[str]) -> None:
+    shell = f"'{command()[0]}' rank '{EXAMPLES}' --limit 3 --batch-size 1 --quiet {' '.join(models[:2])} | head -n 1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environment(), check=False)
+    assert len(lines(done.stdout)) == 1
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "shown"), [("--help", "blend"), ("--version", __version__)])
+def test_help_and_version_do_not_wait_for_the_models(option: str, shown: str) -> None:
+    """Importing torch takes seconds; a newcomer's first `--help` should not."""
+    script = (
+        f"import sys; sys.argv[:] = ['blender-hf', {option!r}]\n"
+        "from blender_hf.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
+
+
+def test_help_shows_an_example_of_the_input(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["blend", "--help"])
+    out = capsys.readouterr().out
+    assert '"candidates": ["4", {"text": "5", "model": "parrot"}]' in out
+    assert "MixInstruct" in out
