@@ -1,0 +1,134 @@
+"""Measures a fuser on prompts with a reference answer: is the fused text as close to it as the best candidate?
+
+    python benchmarks/fuser_dev.py dev.jsonl.gz --card model_cards/gen-fuser-mini.md
+
+The candidate that is the reference itself is left out. Prints Markdown, and a JSON object on the last line.
+"""
+
+import argparse
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from cards import markdown_table, write_figures
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import CHRF
+from tqdm import tqdm
+
+from blender_hf import Blend, Blender
+from blender_hf.data.preferences import read_json_lines
+from blender_hf.inputs import Item, make_item
+from blender_hf.modeling.processing_gen_fuser import split_passages
+
+SCRIPT = "benchmarks/fuser_dev.py"
+ROUGE, CHRF_SCORE = RougeScorer(["rougeL"], use_stemmer=False), CHRF()
+
+
+def main() -> None:
+    options = arguments()
+    examples = sampled(read_json_lines(options.data), options.max_prompts_per_source, options.seed)
+    blender = Blender.from_pretrained(options.ranker, options.fuser)
+    blends = list(tqdm(blender.iter_blend(item for _, item, _ in examples), total=len(examples)))
+    by_source: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for (source, _, reference), blend in zip(examples, blends, strict=True):
+        if blend.fused is not None:
+            by_source[source].append(closeness(blend, reference))
+    rows = {source: mean_of(scores) for source, scores in sorted(by_source.items())}
+    rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
+    faults = Counter(fault for blend in blends for fault in faults_of(blend))
+    fused = [blend for blend in blends if blend.fused is not None]
+    text = report(rows, faults, fused, options)
+    print(text)
+    if options.card:
+        write_figures(options.card, SCRIPT, text)
+    print(json.dumps({"closeness": rows, "faults": faults, "fusions": len(fused)}))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="JSONL file of prompts with candidates and references")
+    parser.add_argument("--ranker", default="pair-ranker-mini", help="Hub id or folder")
+    parser.add_argument("--fuser", default="gen-fuser-mini", help="Hub id or folder")
+    parser.add_argument("--max-prompts-per-source", type=int, default=60, help="drawn at random of larger sources")
+    parser.add_argument("--seed", type=int, default=0, help="of that draw")
+    parser.add_argument("--card", type=Path, help="card to write the figures into")
+    return parser.parse_args()
+
+
+def sampled(records: Any, most: int, seed: int) -> list[tuple[str, Item, str]]:
+    """Return source, item and reference of the records that have one and two other candidates."""
+    by_source: dict[str, list[tuple[str, Item, str]]] = defaultdict(list)
+    for record in records:
+        reference = record.get("reference", "").strip()
+        texts = [c for c in record["candidates"] if c["text"].strip() != reference]
+        if reference and len({candidate["text"] for candidate in texts}) > 1:
+            by_source[record["source"]].append((record["source"], make_item(record["prompt"], texts), reference))
+    rng = random.Random(seed)
+    return [example for group in by_source.values() for example in rng.sample(group, min(most, len(group)))]
+
+
+def closeness(blend: Blend, reference: str) -> dict[str, float]:
+    """Return ROUGE-L (F1) and chrF, both 0 to 100, of each way to answer; random is the mean over all candidates."""
+    ways = {"fused": [blend.fused or ""], "best": [blend.best], "returned": [blend.output]}
+    ways["random"] = list(blend.ranking.candidates)
+    scores = {f"ROUGE-L {way}": fmean(rouge(text, reference) for text in texts) for way, texts in ways.items()}
+    return scores | {f"chrF {way}": fmean(chrf(text, reference) for text in texts) for way, texts in ways.items()}
+
+
+def rouge(text: str, reference: str) -> float:
+    return 100 * ROUGE.score(reference, text)["rougeL"].fmeasure
+
+
+def chrf(text: str, reference: str) -> float:
+    return CHRF_SCORE.sentence_score(text, [reference]).score
+
+
+def faults_of(blend: Blend) -> list[str]:
+    """Name what is wrong with a fused text as a text."""
+    if blend.fused is None:
+        return []
+    words = re.findall(r"\S+", blend.fused)
+    candidate_words = {word for text in blend.ranking.candidates for word in re.findall(r"\S+", text)}
+    passages = Counter(" ".join(p.split()) for p in split_passages(blend.fused) if len(p) > 20)
+    faults = {
+        "empty": not words,
+        "a passage is repeated": max(passages.values(), default=0) > 1,
+        "ends in mid-word": bool(words) and words[-1] not in candidate_words,
+    }
+    return [name for name, present in faults.items() if present]
+
+
+def mean_of(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {"prompts": len(scores), **{name: fmean(row[name] for row in scores) for name in scores[0]}}
+
+
+def report(
+    rows: dict[str, dict[str, float]], faults: Counter[str], fused: Sequence[Blend], options: argparse.Namespace
+) -> str:
+    names = [name for name in next(iter(rows.values())) if name != "prompts"]
+    cells = [
+        [source, "" if source.startswith("mean") else str(row["prompts"]), *(f"{row[name]:.1f}" for name in names)]
+        for source, row in rows.items()
+    ]
+    new = sum(blend.fused not in blend.ranking.candidates for blend in fused)
+    kept = sum(blend.returned == "fused" for blend in fused)
+    known = ("empty", "a passage is repeated", "ends in mid-word")
+    lines = [
+        markdown_table(["source", "prompts", *names], cells),
+        "",
+        f"At most {options.max_prompts_per_source} prompts of a source (seed {options.seed}); scores from 0 to 100, "
+        "higher is better; `random` is the mean over all candidates.",
+        "",
+        f"Of {len(fused)} fused texts {new} are none of the candidates, and {kept} were preferred to the best one by "
+        "the ranker and returned. Faults: " + ", ".join(f"{name}: {faults[name]}" for name in known) + ".",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
