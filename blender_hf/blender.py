@@ -1,6 +1,7 @@
 """Blender: rank the candidates of a prompt, compare two of them, fuse the best."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,15 +94,10 @@ class Blender:
             CheckpointError: If a checkpoint can't be found or is not whole.
             InputError: If the device or the precision does not exist here.
         """
-        options = {
-            "token": token,
-            "cache_dir": cache_dir,
-            "local_files_only": local_files_only,
-            "trust_remote_code": trust_remote_code,
-        }
-        loaded = load_ranker(ranker, HubOptions(revision, **options), device, dtype)
+        hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code)
+        loaded: tuple[Any, ...] = load_ranker(ranker, hub, device, dtype)
         if fuser is not None:
-            loaded += load_fuser(fuser, HubOptions(fuser_revision, **options), device, dtype)
+            loaded += load_fuser(fuser, replace(hub, revision=fuser_revision), device, dtype)
         return cls(*loaded, max_batch_tokens=max_batch_tokens)
 
     def rank(

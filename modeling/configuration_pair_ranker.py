@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from .original_formats import from_pairrm, is_pairrm
+
 TRUNCATION_SIDES = ("left", "right")
 
 
@@ -63,6 +65,14 @@ class PairRankerConfig(PretrainedConfig):
         self.initializer_range = initializer_range
         self._check()
         super().__init__(**kwargs)
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the dictionary of a configuration, taking that of PairRM-hf for one of ours."""
+        config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        return (from_pairrm(config, cls.model_type) if is_pairrm(config) else config), rest
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "PairRankerConfig":

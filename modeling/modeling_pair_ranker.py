@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_pair_ranker import PairRankerConfig
 from .loading import StrictLoadingMixin
+from .original_formats import WEIGHT_NAMES
 
 
 @dataclass
@@ -56,8 +57,11 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
     """
 
     config_class = PairRankerConfig
-    base_model_prefix = "backbone"
+    # None: with one, transformers 4 takes a checkpoint whose weights have other names for that of the encoder alone.
+    base_model_prefix = ""
     supports_gradient_checkpointing = True
+    # A buffer that old releases of transformers saved with the weights.
+    _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]  # noqa: RUF012 (the form of transformers)
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flash_attn_2 = True
@@ -72,6 +76,15 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
             self.backbone.pooler = None  # reads the first token, which is not where our parts begin
         self.head = PairRankerHead(config)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Load our checkpoints, and `llm-blender/PairRM-hf` as it is; see `StrictLoadingMixin.from_pretrained`."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, key_mapping=WEIGHT_NAMES, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        # transformers 5 would undo the renaming when the model is saved; what we save is in our format.
+        model._weight_conversions = None
+        return loaded
 
     @classmethod
     def from_backbone(
@@ -101,6 +114,14 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
             encoder.pooler = None
         ranker.backbone.load_state_dict(encoder.state_dict())
         return ranker.train()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the encoder's embeddings of tokens."""
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's embeddings of tokens."""
+        self.backbone.set_input_embeddings(value)
 
     def forward(
         self,
