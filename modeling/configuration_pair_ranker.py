@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .original_formats import from_pairrm, is_pairrm
+from .original_formats import from_pairrm, from_ranker_config, is_pairrm, is_ranker_config
 
 TRUNCATION_SIDES = ("left", "right")
 
@@ -70,9 +70,13 @@ class PairRankerConfig(PretrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read the dictionary of a configuration, taking that of PairRM-hf for one of ours."""
+        """Read the dictionary of a configuration, taking those of the authors' checkpoints for ours."""
         config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        return (from_pairrm(config, cls.model_type) if is_pairrm(config) else config), rest
+        if is_pairrm(config):
+            config = {"model_type": cls.model_type, **from_pairrm(config)}
+        elif is_ranker_config(config):
+            config = {"model_type": cls.model_type, **from_ranker_config(config, **kwargs)}
+        return config, rest
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "PairRankerConfig":

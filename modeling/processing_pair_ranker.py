@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import BatchEncoding, ProcessorMixin
+from transformers import BatchEncoding, PretrainedConfig, ProcessorMixin
 
 from .chat import render_prompt
+from .original_formats import SPECIAL_TOKENS, is_ranker_config, original_tokenizer, ranker_lengths
 from .padding import pad_right
 from .plain_text import PlainTextEncoder
 
-SOURCE_TOKEN = "<|source|>"
-CANDIDATE1_TOKEN = "<|candidate1|>"
-CANDIDATE2_TOKEN = "<|candidate2|>"
-CANDIDATE_TOKEN = "<|candidate|>"
-SPECIAL_TOKENS = (SOURCE_TOKEN, CANDIDATE1_TOKEN, CANDIDATE2_TOKEN, CANDIDATE_TOKEN)
+OWN_SETTINGS = (
+    "max_pair_length",
+    "max_source_length",
+    "max_candidate_length",
+    "source_truncation_side",
+    "candidate_truncation_side",
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,24 @@ class PairRankerProcessor(ProcessorMixin):
         known = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
         tokenizer.add_tokens(known, special_tokens=True)
         return cls(tokenizer, **lengths)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "PairRankerProcessor":
+        """Load a processor, as in transformers; that of an old `RankerConfig` is made as its authors made it.
+
+        Args:
+            pretrained_model_name_or_path: A Hub id or a folder.
+            **kwargs: The options of `transformers.ProcessorMixin.from_pretrained`, and our lengths and sides.
+
+        Returns:
+            The processor.
+        """
+        hub = {name: value for name, value in kwargs.items() if name not in OWN_SETTINGS}
+        config, _ = PretrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
+        if not is_ranker_config(config):
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        own = {name: value for name, value in kwargs.items() if name in OWN_SETTINGS}
+        return cls(original_tokenizer(config, **hub), **{**ranker_lengths(config), **own})
 
     def special_token_ids(self) -> dict[str, int]:
         """Return the ids of the special tokens under their names in `PairRankerConfig`."""

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import DebertaV2Config, DebertaV2Model, PreTrainedTokenizerFast, set_seed
 
 from blender_hf import Blender, PairRanker, PairRankerProcessor
-from tests.conftest import backbone_config, example_texts, ranker_processor
+from tests.conftest import backbone_config, encoder_tokenizer, example_texts, ranker_processor
 
 MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
 
@@ -117,6 +117,59 @@ def test_a_missing_head_is_an_error(original: tuple[Path, OriginalPairRM], tmp_p
     encoder = {name: weight for name, weight in weights.items() if not name.startswith("head_layer.4")}
     save_file(encoder, tmp_path / "model.safetensors")
     with pytest.raises(OSError, match=r"2 missing from the checkpoint.*head\.out_proj"):
+        PairRanker.from_pretrained(tmp_path)
+
+
+RANKER_CONFIG = {
+    "ranker_type": "pairranker",
+    "model_type": "deberta",
+    "cache_dir": None,
+    "load_checkpoint": None,
+    "source_maxlength": 40,
+    "candidate_maxlength": 28,
+    "n_tasks": 2,
+    "num_pos": 5,
+    "loss_type": "instructgpt",
+    "drop_out": 0.05,
+}
+
+
+@pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])
+def test_the_older_format_takes_encoder_and_tokenizer_from_the_encoders_repository(kind: str, tmp_path: Path) -> None:
+    """As in llm-blender/PairRM and llm-blender/pair-ranker: no tokenizer, and the name of the encoder."""
+    set_seed(1)
+    encoder, folder = tmp_path / "encoder", tmp_path / "ranker"
+    folder.mkdir()
+    tokenizer = encoder_tokenizer()
+    tokenizer.save_pretrained(encoder)
+    backbone_config("deberta-v2", len(tokenizer) + 100).save_pretrained(encoder)  # DeBERTa-v3 has spare rows too
+    settings = {**RANKER_CONFIG, "model_name": str(encoder)}
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    config = backbone_config("deberta-v2", len(tokenizer) + 4)
+    config.n_tasks = 2
+    reference = OriginalPairRM(config).eval()
+    for layer in (reference.head_layer[1], reference.head_layer[4]):
+        nn.init.normal_(layer.weight, std=0.5)
+    save = save_file if kind.endswith(".safetensors") else torch.save
+    save({name: weight.contiguous() for name, weight in reference.state_dict().items()}, folder / kind)
+
+    model, info = PairRanker.from_pretrained(folder, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    processor = PairRankerProcessor.from_pretrained(folder)
+    texts = example_texts()
+    pairs = [("hello!", "hi!", "bye"), (" ".join(texts[:3]), texts[3], "short")]
+    marker_ids = processor.tokenizer.convert_tokens_to_ids(list(MARKERS))
+    with torch.no_grad():
+        found = model(**processor(*(list(column) for column in zip(*pairs, strict=True)))).logits
+        expected = [reference.logit(card_ids(processor.tokenizer, pair, (96, 40)), marker_ids) for pair in pairs]
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=1e-5)
+    assert Blender.from_pretrained(folder, None).rank("p", ["a", "b"]).n_comparisons == 1
+
+
+def test_another_type_of_ranker_is_refused(tmp_path: Path) -> None:
+    settings = {**RANKER_CONFIG, "model_name": "x", "ranker_type": "summareranker"}
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ValueError, match="'summareranker'; only 'pairranker' compares pairs"):
         PairRanker.from_pretrained(tmp_path)
 
 
