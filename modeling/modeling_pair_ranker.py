@@ -14,6 +14,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_pair_ranker import PairRankerConfig
+from .fast_deberta import use_fast_attention
 from .loading import StrictLoadingMixin
 from .original_formats import WEIGHT_NAMES
 
@@ -72,6 +73,8 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
         super().__init__(config)
         # In the precision of the whole, whatever the encoder was once saved in.
         self.backbone = AutoModel.from_config(config.backbone_config, dtype=torch.get_default_dtype())
+        if config.backbone_config.model_type == "deberta-v2":
+            use_fast_attention(self.backbone)
         if getattr(self.backbone, "pooler", None) is not None:
             self.backbone.pooler = None  # reads the first token, which is not where our parts begin
         self.head = PairRankerHead(config)

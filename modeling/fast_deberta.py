@@ -1,0 +1,213 @@
+"""DeBERTa's disentangled self-attention (He et al., ICLR 2021, arXiv 2006.03654), fast and with the same result.
+
+The score of query i and key j is (q_i k_j + q_i PK[b(i - j)] + k_j PQ[b(i - j)]) / scale, where b is the bucket of a
+relative position. transformers takes b from a length x length matrix for every head of every sequence, and writes half
+a dozen matrices of scores to memory. Here:
+
+- The buckets of the 2 length - 1 relative positions are computed once a forward. The keys are in reverse order, a =
+  length - 1 - j, so that the position is i + a - (length - 1) and the matrix of buckets is a view of those numbers.
+- PK and PQ are projected only for the buckets that the length reaches.
+- Scores are made in blocks of heads and query rows that stay in the cache.
+- Only keys are masked, in the small table of the position terms. What padding itself attends to is left open
+  (transformers: the mean of all values), since no real token reads it.
+
+While a model is traced or exported, and where attentions are asked for, transformers' own attention runs.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers.models.deberta_v2.modeling_deberta_v2 import (
+    DebertaV2Encoder,
+    DisentangledSelfAttention,
+    make_log_bucket_position,
+)
+
+# Of one block of scores, for each thread: half of the second-level cache of a present-day core.
+CACHED_BYTES = 2**19
+# Backward fills a table for each block, so there should be few; and an accelerator wants much work at once.
+LARGE_BYTES = 2**24
+
+
+class RelativePositions(NamedTuple):
+    """The buckets of a length, the same for all layers, heads and sequences.
+
+    Args:
+        index: (length, length), a view of 2 length - 1 numbers. At (i, a) the bucket of query i and key length - 1 - a,
+            counted from the first in use.
+        used: Which rows of the embeddings are in use.
+    """
+
+    index: torch.Tensor
+    used: slice
+
+
+class FastEncoder(DebertaV2Encoder):
+    """Gives its layers the mask of the keys and the buckets of a length instead of two length x length matrices."""
+
+    def get_attention_mask(self, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return (batch, 1, 1, length) of a (batch, length) mask."""
+        if attention_mask.dim() == 2:
+            return attention_mask[:, None, None]
+        return super().get_attention_mask(attention_mask)
+
+    def get_rel_pos(
+        self,
+        hidden_states: torch.Tensor,
+        query_states: torch.Tensor | None = None,
+        relative_pos: torch.Tensor | None = None,
+    ) -> RelativePositions | torch.Tensor | None:
+        """Return the buckets of the length, or what transformers does where its attention will run."""
+        if _is_traced() or relative_pos is not None or not self.relative_attention:
+            return super().get_rel_pos(hidden_states, query_states, relative_pos)
+        length = hidden_states.shape[1]
+        positions = torch.arange(1 - length, length, device=hidden_states.device)
+        if self.position_buckets > 0:
+            positions = make_log_bucket_position(positions, self.position_buckets, self.max_relative_positions).long()
+        n_rows = self.rel_embeddings.num_embeddings
+        rows = (positions + n_rows // 2).clamp(0, n_rows - 1)
+        first, last = rows[[0, -1]].tolist()  # the row grows with the position
+        return RelativePositions((rows - first).unfold(0, length, 1), slice(first, last + 1))
+
+
+class FastSelfAttention(DisentangledSelfAttention):
+    """Disentangled self-attention in blocks; parameters and result are those of its parent."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor,
+        output_attentions: bool = False,
+        query_states: torch.Tensor | None = None,
+        relative_pos: RelativePositions | torch.Tensor | None = None,
+        rel_embeddings: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Map (batch, length, hidden) to the same shape.
+
+        Args:
+            hidden_states: (batch, length, hidden), of which keys and values are made.
+            attention_mask: (batch, 1, 1, length). Zero for padding.
+            output_attentions: Whether to return the attention too, as transformers computes it.
+            query_states: (batch, length, hidden), of which queries are made, if not of `hidden_states`.
+            relative_pos: What `FastEncoder.get_rel_pos` gives.
+            rel_embeddings: (buckets, hidden).
+
+        Returns:
+            The context, and the attention or None.
+        """
+        if output_attentions or isinstance(relative_pos, torch.Tensor) or attention_mask.shape[-2] > 1 or _is_traced():
+            if isinstance(relative_pos, RelativePositions):
+                relative_pos = None  # it computes its own
+            arguments = (attention_mask, output_attentions, query_states, relative_pos, rel_embeddings)
+            return super().forward(hidden_states, *arguments)
+        batch = len(hidden_states)
+        scale = (self.attention_head_size * (1 + sum(kind in self.pos_att_type for kind in ("c2p", "p2c")))) ** -0.5
+        reverse = hidden_states.flip(1)
+        queries = self._heads(self.query_proj(hidden_states if query_states is None else query_states) * scale)
+        keys, values = self._heads(self.key_proj(reverse)), self._heads(self.value_proj(reverse))
+        pos_keys, pos_queries = self._position_tables(relative_pos, rel_embeddings, scale, batch)
+        index = None if relative_pos is None else relative_pos.index
+        bias = self._key_bias(attention_mask, keys)
+        n_heads, n_rows = block_shape(queries)
+        context = []
+        for start in range(0, len(queries), n_heads):
+            tensors = (queries, keys, values, bias, pos_keys, pos_queries)
+            block = [tensor if tensor is None else tensor[start : start + n_heads] for tensor in tensors]
+            context.append(attend(*block, index, n_rows, self.dropout))
+        return torch.cat(context).unflatten(0, (batch, -1)).transpose(1, 2).flatten(2), None
+
+    def _heads(self, states: torch.Tensor) -> torch.Tensor:
+        """Turn (batch, length, hidden) into (batch x heads, length, head size)."""
+        return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2).flatten(0, 1)
+
+    def _position_tables(
+        self, positions: RelativePositions | None, embeddings: torch.Tensor | None, scale: float, batch: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return PK, and PQ / scale, each (batch x heads, buckets in use, head size) or None."""
+        if positions is None:
+            return None, None
+        used = self.pos_dropout(embeddings[positions.used])[None]
+        pos_keys = pos_queries = None
+        if "c2p" in self.pos_att_type:
+            project = self.key_proj if self.share_att_key else self.pos_key_proj
+            pos_keys = self._heads(project(used)).repeat(batch, 1, 1)
+        if "p2c" in self.pos_att_type:
+            project = self.query_proj if self.share_att_key else self.pos_query_proj
+            pos_queries = self._heads(project(used) * scale).repeat(batch, 1, 1)
+        return pos_keys, pos_queries
+
+    def _key_bias(self, mask: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Return (batch x heads, length, 1): zero for tokens, and for padding what no score of a token outweighs."""
+        # Half of the range: the sum with a score must be finite, or a sequence of padding alone would give NaN.
+        lowest = torch.finfo(keys.dtype).min / 2
+        bias = keys.new_zeros(len(mask), 1, keys.shape[1], 1)
+        bias = bias.masked_fill(~mask.bool().flip(-1).transpose(-1, -2), lowest)
+        return bias.expand(-1, self.num_attention_heads, -1, -1).flatten(0, 1)
+
+
+def attend(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    bias: torch.Tensor,
+    pos_keys: torch.Tensor | None,
+    pos_queries: torch.Tensor | None,
+    index: torch.Tensor | None,
+    n_rows: int,
+    dropout: nn.Module,
+) -> torch.Tensor:
+    """Attend with a few heads, some query rows at a time.
+
+    Args:
+        queries: (heads, length, head size), divided by the scale.
+        keys: (heads, length, head size), last key first.
+        values: (heads, length, head size), last value first.
+        bias: (heads, length, 1), added to the scores of each key.
+        pos_keys: (heads, buckets, head size), which queries look at, or None.
+        pos_queries: (heads, buckets, head size), divided by the scale, which keys are looked at by, or None.
+        index: (length, length), the bucket for each query and key.
+        n_rows: How many query rows at a time.
+        dropout: For the probabilities.
+
+    Returns:
+        (heads, length, head size).
+    """
+    keys_by_bucket = None if pos_queries is None else torch.baddbmm(bias, keys, pos_queries.transpose(1, 2))
+    context = []
+    for start in range(0, queries.shape[1], n_rows):
+        rows = slice(start, start + n_rows)
+        scores = bias.transpose(1, 2)  # (heads, 1, length)
+        if keys_by_bucket is not None:
+            of_keys = index[:, rows].expand(len(keys), -1, -1)  # (heads, length, rows)
+            scores = keys_by_bucket.gather(2, of_keys).transpose(1, 2)
+        scores = torch.baddbmm(scores, queries[:, rows], keys.transpose(1, 2))  # (heads, rows, length)
+        if pos_keys is not None:
+            of_queries = index[rows].expand(len(keys), -1, -1)  # (heads, rows, length)
+            scores += torch.bmm(queries[:, rows], pos_keys.transpose(1, 2)).gather(2, of_queries)
+        context.append(torch.bmm(dropout(functional.softmax(scores, dim=-1)), values))
+    return torch.cat(context, dim=1)
+
+
+def block_shape(queries: torch.Tensor) -> tuple[int, int]:
+    """Say how many heads and how many query rows of (heads, length, head size) fit a block of scores."""
+    cached = queries.device.type == "cpu" and not queries.requires_grad
+    n_scores = (CACHED_BYTES * torch.get_num_threads() if cached else LARGE_BYTES) // queries.element_size()
+    length = queries.shape[1]
+    # Fewer than 16 rows make a product of matrices slow.
+    n_rows = min(length, max(16, n_scores // length))
+    return max(1, n_scores // (n_rows * length)), n_rows
+
+
+def use_fast_attention(model: nn.Module) -> None:
+    """Let a DeBERTa-v2 or v3 model attend fast; its weights, their names and its other layers stay as they are."""
+    # A change of class rather than new modules: parameters are neither made again nor initialised again.
+    model.encoder.__class__ = FastEncoder
+    for layer in model.encoder.layer:
+        layer.attention.self.__class__ = FastSelfAttention
+
+
+def _is_traced() -> bool:
+    """Tell whether the shapes may be symbols: `torch.export`, `torch.compile` or a TorchScript trace."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
