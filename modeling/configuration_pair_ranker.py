@@ -5,8 +5,8 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig
 
 from .original_formats import from_pairrm, from_ranker_config, is_pairrm, is_ranker_config
-
-TRUNCATION_SIDES = ("left", "right")
+from .ranker_tokenizer import original_tokenizer
+from .truncation import check_truncation
 
 
 class PairRankerConfig(PretrainedConfig):
@@ -73,9 +73,10 @@ class PairRankerConfig(PretrainedConfig):
         """Read the dictionary of a configuration, taking those of the authors' checkpoints for ours."""
         config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if is_pairrm(config):
-            config = {"model_type": cls.model_type, **from_pairrm(config)}
+            config = {"model_type": cls.model_type, **from_pairrm(config, pretrained_model_name_or_path)}
         elif is_ranker_config(config):
-            config = {"model_type": cls.model_type, **from_ranker_config(config, **kwargs)}
+            tokenizer = original_tokenizer(config, **kwargs)
+            config = {"model_type": cls.model_type, **from_ranker_config(config, tokenizer, **kwargs)}
         return config, rest
 
     @classmethod
@@ -101,18 +102,7 @@ class PairRankerConfig(PretrainedConfig):
         return output
 
     def _check(self) -> None:
-        # An empty part is its special tokens alone, three at most: below this there is no room for text.
-        for name in ("max_pair_length", "max_source_length", "max_candidate_length"):
-            if getattr(self, name) < 8:
-                raise ValueError(f"{name}={getattr(self, name)} leaves no room for text; use 8 or more")
-        if self.max_pair_length - self.max_source_length < 16:
-            raise ValueError(
-                f"max_source_length={self.max_source_length} leaves fewer than 8 tokens a candidate of "
-                f"max_pair_length={self.max_pair_length}"
-            )
-        for name in ("source_truncation_side", "candidate_truncation_side"):
-            if getattr(self, name) not in TRUNCATION_SIDES:
-                raise ValueError(f"{name}={getattr(self, name)!r}; use one of {', '.join(TRUNCATION_SIDES)}")
+        check_truncation(self)
         if self.n_tasks < 1:
             raise ValueError(f"n_tasks={self.n_tasks}; a ranker has at least one")
 

@@ -12,11 +12,14 @@ class PlainTextEncoder:
 
     Args:
         tokenizer: A tokenizer of transformers.
+        markers: More tokens that no text may become. `split_special_tokens` does not know those that were added without
+            being called special, as `<|source|>` and the others of PairRM-hf were.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, markers: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
-        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        added = tokenizer.added_tokens_decoder.items()
+        special = {token_id for token_id, token in added if token.special or token.content in markers}
         # What a tokenizer does not know is "unknown" in any text.
         self._special = (special | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
 

@@ -8,22 +8,23 @@ candidate are tokenised once, and a pair is put together from token ids.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import BatchEncoding, PretrainedConfig, ProcessorMixin
 
 from .chat import render_prompt
-from .original_formats import SPECIAL_TOKENS, is_ranker_config, original_tokenizer, ranker_lengths
+from .original_formats import (
+    SPECIAL_TOKENS,
+    is_pairrm,
+    is_ranker_config,
+    lengths_of_card,
+    ranker_lengths,
+)
 from .padding import pad_right
 from .plain_text import PlainTextEncoder
-
-OWN_SETTINGS = (
-    "max_pair_length",
-    "max_source_length",
-    "max_candidate_length",
-    "source_truncation_side",
-    "candidate_truncation_side",
-)
+from .ranker_tokenizer import load_tokenizer, original_tokenizer, restore_normalizer
+from .truncation import TRUNCATION, check_truncation
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class PairRankerProcessor(ProcessorMixin):
         **kwargs: Options of every processor in transformers.
 
     Raises:
-        ValueError: If the tokenizer lacks one of the special tokens.
+        ValueError: If the tokenizer lacks one of the special tokens, or a length or a side can't work.
     """
 
     attributes = ["tokenizer"]  # noqa: RUF012 (the form that transformers 4 expects)
@@ -80,9 +81,10 @@ class PairRankerProcessor(ProcessorMixin):
         self.max_candidate_length = max_candidate_length
         self.source_truncation_side = source_truncation_side
         self.candidate_truncation_side = candidate_truncation_side
+        check_truncation(self)
         self._markers = [_special_id(tokenizer, token) for token in SPECIAL_TOKENS[:3]]
         self._prefix, self._suffix = _affixes(tokenizer)
-        self._encode_plain = PlainTextEncoder(tokenizer)
+        self._encode_plain = PlainTextEncoder(tokenizer, SPECIAL_TOKENS)
 
     @classmethod
     def for_training(cls, tokenizer: Any, **lengths: Any) -> "PairRankerProcessor":
@@ -101,21 +103,46 @@ class PairRankerProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "PairRankerProcessor":
-        """Load a processor, as in transformers; that of an old `RankerConfig` is made as its authors made it.
+        """Load a processor, as in transformers; those of the authors' checkpoints are made as their cards say.
+
+        The files of `llm-blender/PairRM-hf` and of those made after it state no lengths: they are those of the card,
+        and the prompt is cut at the end that the tokenizer states. `model_max_length` is left aside, as on the card.
 
         Args:
             pretrained_model_name_or_path: A Hub id or a folder.
-            **kwargs: The options of `transformers.ProcessorMixin.from_pretrained`, and our lengths and sides.
+            **kwargs: The options of `transformers.ProcessorMixin.from_pretrained`, and our lengths and sides, which
+                overrule those of the checkpoint.
 
         Returns:
             The processor.
+
+        Raises:
+            ValueError: If a length or a side can't work.
         """
-        hub = {name: value for name, value in kwargs.items() if name not in OWN_SETTINGS}
+        own = {name: value for name, value in kwargs.items() if name in TRUNCATION}
+        hub = {name: value for name, value in kwargs.items() if name not in TRUNCATION}
         config, _ = PretrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
-        if not is_ranker_config(config):
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        own = {name: value for name, value in kwargs.items() if name in OWN_SETTINGS}
-        return cls(original_tokenizer(config, **hub), **{**ranker_lengths(config), **own})
+        if is_ranker_config(config):
+            return cls(original_tokenizer(config, **hub), **{**ranker_lengths(config), **own})
+        if is_pairrm(config) and not cls.get_processor_dict(pretrained_model_name_or_path, **hub)[0]:
+            tokenizer = load_tokenizer(pretrained_model_name_or_path, **hub)
+            side = {"source_truncation_side": tokenizer.truncation_side}
+            return cls(tokenizer, **{**side, **lengths_of_card(pretrained_model_name_or_path), **own})
+        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        restore_normalizer(processor.tokenizer, pretrained_model_name_or_path, **hub)
+        return processor
+
+    def set_truncation(self, **settings: Any) -> None:
+        """Change lengths and sides, named as in the constructor; if they can't work, nothing changes.
+
+        Args:
+            **settings: Any of `TRUNCATION`.
+
+        Raises:
+            ValueError: If a length or a side can't work.
+        """
+        check_truncation(SimpleNamespace(**{name: settings.get(name, getattr(self, name)) for name in TRUNCATION}))
+        vars(self).update(settings)
 
     def special_token_ids(self) -> dict[str, int]:
         """Return the ids of the special tokens under their names in `PairRankerConfig`."""
