@@ -13,13 +13,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEMO := -e .
 STACK_4 := -e '.[test,onnx]' 'transformers>=4.57,<4.58' 'optimum-onnx[onnxruntime]==0.1.0'
 STACK_5 := -e '.[dev]' 'transformers>=5,<6' onnxruntime
+# The package that this one succeeds, with the last transformers that imports it. It knows nothing of ours.
+PEER := 'llm-blender==0.0.2' 'transformers>=4.57,<4.58' sentencepiece protobuf
 
 EXAMPLE := blender_hf/examples/smoke.jsonl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-4 test-5 lint format clean
+.PHONY: help demo test test-4 test-5 lint format bench-peer clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,13 +45,16 @@ format: .venv-5/.installed ## correct style and formatting
 	.venv-5/bin/ruff check --fix .
 	.venv-5/bin/ruff format .
 
+bench-peer: .venv-peer/.installed ## install the official llm-blender for benchmarks/ranking.py
+
 clean: ## remove the environments and everything that was built or cached
-	rm -rf .venv .venv-4 .venv-5 build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-4 .venv-5 .venv-peer build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: REQUIREMENTS = $(DEMO)
 .venv-4/.installed: REQUIREMENTS = $(STACK_4)
 .venv-5/.installed: REQUIREMENTS = $(STACK_5)
+.venv-peer/.installed: REQUIREMENTS = $(PEER)
 
 # The stamp is written last, so an interrupted install is taken up again.
 %/.installed: pyproject.toml constraints.txt Makefile

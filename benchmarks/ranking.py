@@ -1,0 +1,256 @@
+"""Compares this package with the official llm-blender 0.0.2, on the same weights and texts, in one run.
+
+    make bench-peer          # once: the official package in an environment of its own, .venv-peer
+    .venv-5/bin/python benchmarks/ranking.py --markdown ranking.md
+
+Both read the same checkpoint: a DeBERTa-v3 of two shapes with random weights, in the authors' format. Each setting
+works in a process of its own, whose peak memory is its own; the processes wait while one of them is measured, and
+repetitions go round all settings in turn. Figures are medians, and ratios are those of medians.
+
+Prints Markdown tables, what is aimed at and by how much it is missed, and a JSON object on the last line. What would
+not fit into `--minutes` is left out and named; `--minutes 240` leaves little out on two cores.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from ranking_client import Worker, WorkerError
+from ranking_inputs import SHAPES, Shape, make_job, read_records, save_checkpoint
+from ranking_products import model_flops
+from ranking_report import Cell, Part, report
+from ranking_settings import REFERENCE, SETTINGS, Setting
+
+from blender_hf.checkpoints import DEFAULT_RANKER
+
+HERE = Path(__file__).parent
+WORKERS = {"peer": HERE / "peer_worker.py", "ours": HERE / "ranking_worker.py"}
+EXAMPLES = HERE.parent / "blender_hf" / "examples" / "smoke.jsonl"
+PEER_PYTHON = HERE.parent / ".venv-peer" / "bin" / "python"
+# A single measurement may take this share of what is left of a part, so that one slow setting can't use it up.
+LARGEST_SHARE = 0.35
+# Batches whose shapes stand for all when bare products are measured.
+N_SHAPES = 3
+# For the agreement of top-1: many prompts count more than long texts.
+AGREEMENT_WORDS = (10, 60)
+WARM_UP = {"prompts": ["Which is better?"], "candidates": [["This one is good.", "That one is not so good."]]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        peer = peer_versions(options.peer_python)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"no llm-blender: {error}; run `make bench-peer`, or give --peer-python", file=sys.stderr)
+        return 2
+    end = time.monotonic() + 60 * options.minutes
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options, Path(folder), read_records(options.data))
+        parts = bench.measure(end)
+        agreement = bench.trained_agreement()
+    text, figures = report(parts, agreement, machine(options, peer))
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text + "\n", encoding="utf-8")
+    print(json.dumps(figures))
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=20, help="about how long the comparison may take")
+    parser.add_argument("--quick", action="store_true", help="3 minutes, for 2 and 3 candidates")
+    parser.add_argument("--candidates", type=int, nargs="+", default=[2, 3, 5, 10, 8], help="numbers, in this order")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="of the encoder")
+    parser.add_argument(
+        "--devices", nargs="+", choices=("cpu", "cuda"), help="where; the CPU and a GPU if there is one"
+    )
+    parser.add_argument("--prompts", type=int, default=8, help="in one call; the peer's default batch has 8")
+    parser.add_argument("--words", type=int, nargs=2, default=[15, 300], help="about the shortest and longest answers")
+    parser.add_argument("--repetitions", type=int, default=3, help="at most; fewer if the time is over")
+    parser.add_argument("--threads", type=int, help="of each process; as many as PyTorch takes by itself")
+    parser.add_argument("--data", type=Path, default=EXAMPLES, help="JSONL of prompts with candidates")
+    parser.add_argument("--peer-python", type=Path, default=PEER_PYTHON, help="of the official package's environment")
+    parser.add_argument("--agreement-ranker", default=DEFAULT_RANKER, help="trained ranker on which top-1 is compared")
+    parser.add_argument("--agreement-prompts", type=int, default=36, help="for that; 0 leaves it out")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and lengths")
+    parser.add_argument("--markdown", type=Path, help="file to write the report into as well")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.minutes, options.candidates, options.agreement_prompts = 3, [2, 3], 0
+    options.devices = options.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    return options
+
+
+def peer_versions(python: Path) -> str:
+    """Return the versions of what is in the peer's environment."""
+    names = ("llm-blender", "torch", "transformers")
+    code = f"from importlib.metadata import version as v; print(', '.join(f'{{n}} {{v(n)}}' for n in {names}))"
+    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def machine(options: argparse.Namespace, peer: str) -> dict[str, Any]:
+    """Say on what it was measured."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load average at the end": os.getloadavg()[0],
+        "gpu": torch.cuda.get_device_name() if "cuda" in options.devices else None,
+        "ours": f"torch {torch.__version__}, transformers {transformers.__version__}",
+        "peer": peer,
+        "options": {name: value for name, value in vars(options).items() if not isinstance(value, Path)},
+        "data": options.data.name,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@dataclass
+class Bench:
+    """One run.
+
+    Args:
+        options: Of the command line.
+        root: A folder for checkpoints and logs.
+        records: Prompts with candidates.
+    """
+
+    options: argparse.Namespace
+    root: Path
+    records: Sequence[dict[str, Any]]
+    _checkpoints: dict[str, Path] = field(default_factory=dict)
+    _n_workers: int = 0
+
+    def measure(self, end: float) -> list[Part]:
+        """Measure every shape on every device; each may take an equal share of the time that is left."""
+        parts = []
+        todo = [(device, SHAPES[name]) for device in self.options.devices for name in self.options.shapes]
+        for done, (device, shape) in enumerate(todo):
+            share = (end - time.monotonic()) / (len(todo) - done)
+            parts.append(self._part(shape, device, time.monotonic() + share))
+        return parts
+
+    def _part(self, shape: Shape, device: str, end: float) -> Part:
+        settings = [
+            s for s in SETTINGS if device in s.devices and any(s.applies_to(n) for n in self.options.candidates)
+        ]
+        part = Part(shape.name, device, {n: self._job(n) for n in self.options.candidates})
+        with ExitStack() as stack:
+            workers: dict[str, Worker] = {}
+            for setting in settings:
+                note(f"{shape.name}, {device}: loading {setting.name}")
+                try:
+                    workers[setting.name] = stack.enter_context(self._worker(setting, self._checkpoint(shape), device))
+                    workers[setting.name].ask(WARM_UP)
+                except WorkerError as error:
+                    workers.pop(setting.name, None)
+                    part.failures[setting.name] = str(error)
+            for repetition in range(self.options.repetitions):
+                for n in self.options.candidates:
+                    for setting in settings:
+                        if setting.name in workers and setting.applies_to(n):
+                            self._cell(part, setting, n, workers[setting.name], end, repetition)
+            self._products(part, workers, shape)
+        return part
+
+    def _cell(self, part: Part, setting: Setting, n: int, worker: Worker, end: float, repetition: int) -> None:
+        """Measure once, if it fits."""
+        expected, left = part.expected_seconds(setting.name, n), end - time.monotonic()
+        if expected is not None and (expected > LARGEST_SHARE * left if repetition == 0 else expected > left):
+            if repetition == 0:
+                part.left_out[f"{setting.name}, {n} candidates"] = expected
+            return
+        note(f"{part.shape}, {part.device}: {n} candidates, {setting.name}, {left:.0f} s left")
+        try:
+            result = worker.ask(part.jobs[n])
+        except WorkerError as error:
+            part.failures[setting.name] = str(error)
+        else:
+            part.cells.setdefault((n, setting.name), Cell(n, setting)).add(result)
+
+    def _products(self, part: Part, workers: dict[str, Worker], shape: Shape) -> None:
+        """Measure bare products at shapes that occurred, and profile: for each precision of our full rankings."""
+        config = shape.config(1)
+        for cell in part.cells.values():
+            cell.flops = model_flops(config, cell.lengths)
+        for setting in SETTINGS:
+            cells = [c for c in part.cells.values() if c.setting == setting]
+            if setting.side != "ours" or setting.method != "full" or not cells:
+                continue
+            note(f"{part.shape}, {part.device}: bare products and profile, {setting.dtype}")
+            largest = max(cells, key=lambda cell: len(cell.lengths))
+            shapes = sorted({tuple(s) for s in largest.shapes}, key=lambda s: s[1])
+            middle = [
+                shapes[round((k + 0.5) * len(shapes) / N_SHAPES - 0.5)] for k in range(min(N_SHAPES, len(shapes)))
+            ]
+            ask = workers[setting.name].ask
+            part.products[setting.dtype] = {"shapes": middle, **ask({"op": "products", "shapes": middle})}
+            smallest = min(cells, key=lambda cell: len(cell.lengths)).n
+            part.profiles[setting.dtype] = ask({"op": "profile", **part.jobs[smallest]})["profile"]
+
+    def trained_agreement(self) -> dict[str, Any]:
+        """Compare the top-1 of our settings with that of the full ranking in float32, on a trained ranker."""
+        prompts = min(self.options.agreement_prompts, len(self.records))
+        found: dict[str, Any] = {"ranker": self.options.agreement_ranker, "prompts": prompts, "candidates": 10}
+        if not prompts:
+            return {}
+        job = make_job(self.records, prompts, found["candidates"], AGREEMENT_WORDS, self.options.seed)
+        tops: dict[str, list[int]] = {}
+        for setting in SETTINGS:
+            if setting.side == "ours" and setting.method != "pointwise":
+                note(f"agreement of {found['ranker']}: {setting.name}")
+                try:
+                    with self._worker(setting, self.options.agreement_ranker, self.options.devices[-1]) as worker:
+                        tops[setting.name] = worker.ask(job)["top"]
+                except WorkerError as error:
+                    found.setdefault("failures", {})[setting.name] = str(error)
+        if REFERENCE in tops:
+            found["same"] = {name: sum(map(int.__eq__, top, tops[REFERENCE])) for name, top in tops.items()}
+        return found
+
+    def _job(self, n: int) -> dict[str, Any]:
+        return make_job(self.records, self.options.prompts, n, tuple(self.options.words), self.options.seed)
+
+    def _checkpoint(self, shape: Shape) -> Path:
+        if shape.name not in self._checkpoints:
+            texts = [text for r in self.records for text in (r["prompt"], *(c["text"] for c in r["candidates"]))]
+            self._checkpoints[shape.name] = save_checkpoint(self.root, shape, texts, self.options.seed)
+        return self._checkpoints[shape.name]
+
+    @contextmanager
+    def _worker(self, setting: Setting, ranker: str | Path, device: str) -> Iterator[Worker]:
+        python = self.options.peer_python if setting.side == "peer" else Path(sys.executable)
+        self._n_workers += 1
+        log = self.root / f"worker-{self._n_workers}.log"
+        message = setting.message(str(ranker), device, self.options.threads)
+        worker = Worker(python, WORKERS[setting.side], message, log)
+        try:
+            yield worker
+        finally:
+            worker.close()
+
+
+def note(text: str) -> None:
+    """Say on stderr what is going on."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

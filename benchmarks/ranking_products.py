@@ -1,0 +1,116 @@
+"""The matrix products of an encoder: how many operations its real tokens need, and how fast the machine does them."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+# Each product is done until this much time has passed, after one that is not counted.
+SECONDS_EACH = 0.3
+
+
+def model_flops(config: Any, lengths: Iterable[int]) -> float:
+    """Return the operations that sequences of these lengths need: products only, and none for padding.
+
+    The linear layers, queries with keys, weights with values and, in DeBERTa, both position terms: each query with the
+    projected key of every bucket of relative positions that the length reaches, and each key with the query of it.
+    """
+    return float(sum(_sequence_flops(*_dimensions(config), length) for length in lengths))
+
+
+@cache
+def _sequence_flops(layers: int, hidden: int, inner: int, terms: int, buckets: int, length: int) -> int:
+    linear = 4 * hidden * hidden + 2 * hidden * inner
+    attention = 2 * length + terms * reached_buckets(length, buckets)
+    return 2 * layers * length * (linear + hidden * attention)
+
+
+def _dimensions(config: Any) -> tuple[int, int, int, int, int]:
+    relative = getattr(config, "relative_attention", False)
+    terms = len(config.pos_att_type) if relative else 0
+    return (
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        terms,
+        config.position_buckets if relative else 0,
+    )
+
+
+@cache
+def reached_buckets(length: int, buckets: int) -> int:
+    """Return how many different buckets of relative positions a length reaches; 0 without such positions.
+
+    >>> reached_buckets(4, 256)
+    7
+    """
+    if not buckets:
+        return 0
+    # 512 is what DeBERTa-v3 was trained on, and where its buckets end.
+    return len(make_log_bucket_position(torch.arange(1 - length, length), buckets, 512).unique())
+
+
+def measure_products(config: Any, shapes: Iterable[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> dict:
+    """Measure the products of one layer at the given shapes of batches.
+
+    Args:
+        config: Configuration of the encoder.
+        shapes: (sequences, length) of batches that occur.
+        dtype: The precision.
+        device: Where.
+
+    Returns:
+        `rate`: operations a second over all products of a layer, each as often as it occurs; `linear_rate`: the same
+        over the linear layers alone.
+    """
+    totals = {"linear": [0.0, 0.0], "all": [0.0, 0.0]}
+    for rows, length in shapes:
+        for kind, count, flops, product in _layer_products(config, rows, length, dtype, device):
+            seconds = _seconds(product, device)
+            for name in {kind, "all"} & totals.keys():
+                totals[name][0] += count * flops
+                totals[name][1] += count * seconds
+    return {"rate": totals["all"][0] / totals["all"][1], "linear_rate": totals["linear"][0] / totals["linear"][1]}
+
+
+def _layer_products(
+    config: Any, rows: int, length: int, dtype: torch.dtype, device: torch.device
+) -> list[tuple[str, int, float, Callable[[], Any]]]:
+    """Return kind, how often in a layer, operations and the product itself."""
+    _, hidden, inner, terms, buckets = _dimensions(config)
+    heads = config.num_attention_heads
+    width = hidden // heads
+    reached = reached_buckets(length, buckets)
+
+    def made(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device=device).to(dtype)
+
+    def linear(count: int, inputs: int, outputs: int) -> tuple[str, int, float, Callable[[], Any]]:
+        states, weight, bias = made(rows, length, inputs), made(outputs, inputs), made(outputs)
+        flops = 2.0 * rows * length * inputs * outputs
+        return "linear", count, flops, lambda: torch.nn.functional.linear(states, weight, bias)
+
+    def batched(count: int, places: int, inner: int, outputs: int) -> tuple[str, int, float, Callable[[], Any]]:
+        left, right = made(rows * heads, places, inner), made(rows * heads, inner, outputs)
+        return "attention", count, 2.0 * rows * heads * places * inner * outputs, lambda: torch.bmm(left, right)
+
+    found = [linear(4, hidden, hidden), linear(1, hidden, inner), linear(1, inner, hidden)]
+    found += [batched(1, length, width, length), batched(1, length, length, width)]
+    return found + ([batched(terms, length, width, reached)] if terms else [])
+
+
+@torch.inference_mode()
+def _seconds(product: Callable[[], Any], device: torch.device) -> float:
+    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    product()
+    wait()
+    times: list[float] = []
+    while sum(times) < SECONDS_EACH or len(times) < 3:
+        start = time.perf_counter()
+        product()
+        wait()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]

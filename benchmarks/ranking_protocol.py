@@ -1,0 +1,119 @@
+"""A worker of benchmarks/ranking.py, whichever package it measures: jobs come in, measurements go out, as JSON lines.
+
+Runs in the peer's environment too, so it imports torch and nothing of ours.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+Json = dict[str, Any]
+
+
+class Engine(Protocol):
+    """A loaded ranker in one setting."""
+
+    meter: "Meter"
+
+    def run(self, job: Json) -> Any:
+        """Do the work that is timed."""
+
+    def describe(self, job: Json, result: Any) -> Json:
+        """Say what came out, after the clock was stopped."""
+
+
+class Meter:
+    """Counts what an encoder reads, by hooks: real tokens where it is called, computed places at its first layer.
+
+    Args:
+        model: The module that is called with an `attention_mask` by its name.
+        layer: The first layer of the encoder.
+    """
+
+    def __init__(self, model: nn.Module, layer: nn.Module) -> None:
+        self.clear()
+        model.register_forward_pre_hook(self._called, with_kwargs=True)
+        layer.register_forward_pre_hook(self._computed, with_kwargs=True)
+
+    def clear(self) -> None:
+        """Begin to count anew."""
+        self._lengths: list[torch.Tensor] = []
+        self._shapes: list[tuple[int, int]] = []
+
+    def read(self) -> Json:
+        """Return the real tokens of each sequence, and the (sequences, length) of each batch that was computed."""
+        lengths = [length for batch in self._lengths for length in batch.tolist()]
+        return {"lengths": lengths, "shapes": self._shapes}
+
+    def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._lengths.append(kwargs["attention_mask"].sum(dim=-1))  # read later: a GPU must not be waited for here
+
+    def _computed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        rows = hidden.shape[0] if hidden.dim() == 3 else 1
+        self._shapes.append((rows, hidden.shape[:-1].numel() // rows))
+
+
+def serve(load: Callable[[Json], Engine], extra: Mapping[str, Callable[[Engine, Json], Json]] | None = None) -> None:
+    """Load what the first line says, then answer every line with a measurement.
+
+    Args:
+        load: Makes the engine of a setting.
+        extra: Other operations by their name, as in `{"op": name}`; what is not named is a timed run.
+    """
+    with _own_stdout() as answer:
+        setting = json.loads(sys.stdin.readline())
+        if setting.get("threads"):
+            torch.set_num_threads(setting["threads"])
+        try:
+            engine = load(setting)
+        except Exception as error:
+            return answer(_error(error))
+        answer({"loaded": True, "threads": torch.get_num_threads(), "peak_mib": peak_mib(setting["device"])})
+        for line in sys.stdin:
+            job = json.loads(line)
+            work = (extra or {}).get(job.get("op", ""), _timed)
+            try:
+                answer({**work(engine, job), "peak_mib": peak_mib(setting["device"])})
+            except Exception as error:
+                answer(_error(error))
+
+
+def peak_mib(device: str) -> float:
+    """Return the most memory that this process has held until now: of the GPU if it works there, else resident."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _timed(engine: Engine, job: Json) -> Json:
+    engine.meter.clear()
+    start = time.perf_counter()
+    result = engine.run(job)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, **engine.meter.read(), **engine.describe(job, result)}
+
+
+def _error(error: Exception) -> Json:
+    return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+
+
+@contextmanager
+def _own_stdout() -> Iterator[Callable[[Json], None]]:
+    """Keep stdout for answers: the peer prints on it, which from here on goes to stderr."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
+        os.dup2(2, 1)
+
+        def answer(message: Json) -> None:
+            stream.write(json.dumps(message) + "\n")
+            stream.flush()
+
+        yield answer

@@ -1,0 +1,124 @@
+"""Measures this package, a pointwise scorer of the same encoder, and bare matrix products; see ranking_protocol.py."""
+
+from collections import Counter
+from typing import Any
+
+import torch
+from ranking_products import measure_products
+from ranking_protocol import Json, Meter, serve
+from torch import nn
+
+from blender_hf import Blender
+from blender_hf.scorer import pack_by_tokens
+
+# What operations of PyTorch are for, by how a word of their name ends; the first that fits.
+GROUPS = {
+    "matrix products": ("mm", "linear", "matmul", "einsum", "attention"),
+    "softmax": ("softmax",),
+    "activation": ("gelu", "tanh"),
+    "normalisation": ("norm",),
+    "lookups": ("gather", "index", "embedding", "scatter"),
+    "copies and conversions": ("copy", "clone", "contiguous", "cat", "pad", "flip"),
+    "sums and scalings": ("add", "sub", "mul", "div", "fill", "where"),
+}
+
+
+class OwnEngine:
+    """This package in one setting.
+
+    Args:
+        setting: `ranker` (folder or name), `device`, `dtype`, `method` ("full" or "schedule" for `rank`, "best" for
+            `best_of_n`, "pointwise") and `options` of that method.
+    """
+
+    def __init__(self, setting: Json) -> None:
+        self.setting = setting
+        self.blender = Blender.from_pretrained(
+            setting["ranker"], None, device=setting["device"], dtype=setting["dtype"]
+        )
+        model = self.blender.scorer.model
+        layers = next(module for module in model.backbone.modules() if isinstance(module, nn.ModuleList))
+        pointwise = setting["method"] == "pointwise"
+        self.meter = Meter(model.backbone if pointwise else model, layers[0])
+        if pointwise:
+            torch.manual_seed(0)
+            self.head = nn.Linear(model.config.backbone_config.hidden_size, 1).to(model.device, model.dtype)
+
+    def run(self, job: Json) -> Any:
+        """Rank the candidates, choose the best, or score each candidate alone."""
+        if self.setting["method"] == "pointwise":
+            return self._pointwise(job)
+        act = self.blender.best_of_n if self.setting["method"] == "best" else self.blender.rank
+        return act(job["prompts"], job["candidates"], **self.setting.get("options", {}))
+
+    def describe(self, job: Json, result: Any) -> Json:
+        """Return the index of the best candidate of each prompt and, if all were compared, the mean logits."""
+        method = self.setting["method"]
+        if method == "pointwise":
+            return {"top": None, "logits": None}
+        if method == "best":
+            found = zip(job["candidates"], result, strict=True)
+            return {"top": [texts.index(best) for texts, best in found], "logits": None}
+        logits = [ranking.comparisons for ranking in result] if method == "full" else None
+        return {"top": [ranking.order[0] for ranking in result], "logits": logits}
+
+    @torch.inference_mode()
+    def _pointwise(self, job: Json) -> list[float]:
+        """Score each candidate alone, from the first token of [CLS]prompt[SEP]candidate[SEP], as a reward model does.
+
+        Tokenised and packed as the pairs are, so that only the reading of pairs makes the difference.
+        """
+        scorer = self.blender.scorer
+        encode = scorer.processor
+        flat = [text for texts in job["candidates"] for text in texts]
+        sources = [
+            ids
+            for ids, texts in zip(encode.encode_texts(job["prompts"]), job["candidates"], strict=True)
+            for _ in texts
+        ]
+        start, end = encode.tokenizer.cls_token_id, encode.tokenizer.sep_token_id
+        sequences = [
+            [start, *source, end, *candidate, end]
+            for source, candidate in zip(sources, encode.encode_texts(flat), strict=True)
+        ]
+        scores = [0.0] * len(sequences)
+        for batch in pack_by_tokens([len(ids) for ids in sequences], scorer.max_batch_tokens):
+            inputs = encode.pad([sequences[i] for i in batch]).to(scorer.model.device)
+            hidden = scorer.model.backbone(**inputs).last_hidden_state[:, 0]
+            for index, score in zip(batch, self.head(hidden).float().squeeze(-1).tolist(), strict=True):
+                scores[index] = score
+        return scores
+
+
+def products(engine: OwnEngine, job: Json) -> Json:
+    """Measure the products of matrices that occur in the model at the given shapes, without the model."""
+    model = engine.blender.scorer.model
+    return measure_products(model.config.backbone_config, job["shapes"], model.dtype, model.device)
+
+
+def profile(engine: OwnEngine, job: Json) -> Json:
+    """Say where the time of one run goes, as shares of it."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    on_gpu = engine.setting["device"] == "cuda"
+    if on_gpu:
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as profiler, torch.profiler.record_function("the whole"):
+        engine.run(job)
+    times: Counter[str] = Counter()
+    for event in profiler.key_averages():
+        spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        times[_group(event.key)] += spent
+    total = sum(times.values())
+    return {"profile": {name: spent / total for name, spent in times.most_common() if spent}}
+
+
+def _group(operation: str) -> str:
+    if operation == "the whole":
+        return "Python: tokens, batches, results"
+    words = operation.split("::")[-1].split("_")
+    found = (name for name, ends in GROUPS.items() if any(word.endswith(end) for word in words for end in ends))
+    return next(found, "other")
+
+
+if __name__ == "__main__":
+    serve(OwnEngine, {"products": products, "profile": profile})
