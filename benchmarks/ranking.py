@@ -87,9 +87,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--agreement-prompts", type=int, default=36, help="for that; 0 leaves it out")
     parser.add_argument("--seed", type=int, default=0, help="of weights and lengths")
     parser.add_argument("--markdown", type=Path, help="file to write the report into as well")
+    if parser.parse_known_args(arguments)[0].quick:
+        parser.set_defaults(minutes=3, candidates=[2, 3], agreement_prompts=0)
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.minutes, options.candidates, options.agreement_prompts = 3, [2, 3], 0
     options.devices = options.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     return options
 

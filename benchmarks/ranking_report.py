@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import median, pstdev
 from typing import Any
 
 from cards import markdown_table
@@ -260,7 +260,7 @@ def _machine(machine: dict[str, Any]) -> str:
 def _part(part: Part) -> list[str]:
     cells = sorted(part.cells.values(), key=lambda cell: cell.n)
     sections = [f"## {part.title}", markdown_table(HEADER, [_row(part, cell) for cell in cells])]
-    sections.append("\n".join([*_price_lines(part), *_products_lines(part)]))
+    sections.append("\n".join([*_spread_lines(part), *_price_lines(part), *_products_lines(part)]))
     notes = [f"- not available: {name}: {why}" for name, why in part.failures.items()]
     notes += [f"- left out, it would have taken about {s:.0f} s: {name}" for name, s in part.left_out.items()]
     return [*sections, "\n".join(notes)] if notes else sections
@@ -281,6 +281,13 @@ def _row(part: Part, cell: Cell) -> list[str]:
         "" if same is None else f"{same[0]} of {same[1]}",
         str(len(cell.times)),
     ]
+
+
+def _spread_lines(part: Part) -> list[str]:
+    """Say how large the logits are, without which their differences mean nothing."""
+    found = [c for (_, name), c in part.cells.items() if name == REFERENCE and c.logits]
+    values = [logit for cell in found for logit in _off_diagonal(cell.logits or [])]
+    return [f"- standard deviation of the logits: {pstdev(values):.2f}"] if values else []
 
 
 def _price_lines(part: Part) -> list[str]:
