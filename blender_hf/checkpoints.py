@@ -1,6 +1,6 @@
 """Finding and loading checkpoints: bundled ones by their name, others from a folder or the Hub."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from .errors import CheckpointError, InputError
+from .errors import CheckpointError, InputError, InputTypeError
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
+from .modeling.truncation import TRUNCATION
 
 DEFAULT_RANKER = "pair-ranker-mini"
 DEFAULT_FUSER = "gen-fuser-mini"
@@ -38,7 +39,11 @@ def locate(name: str | Path) -> str:
 
 
 def load_ranker(
-    name: str | Path, options: HubOptions, device: str | torch.device | None, dtype: str | torch.dtype | None
+    name: str | Path,
+    options: HubOptions,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PairRanker, PairRankerProcessor]:
     """Load a ranker and its processor.
 
@@ -47,14 +52,27 @@ def load_ranker(
         options: How it is looked up.
         device: Where it runs; None takes a GPU where there is one.
         dtype: The precision; None is float32.
+        truncation: How far and at which end texts are cut, over what the checkpoint states: any of `max_pair_length`,
+            `max_source_length`, `max_candidate_length`, `source_truncation_side`, `candidate_truncation_side`, as in
+            `PairRankerConfig`.
 
     Returns:
         The ranker, in evaluation mode on its device, and its processor.
 
     Raises:
         CheckpointError: If it can't be found or is not a whole ranker.
+        InputError: If there is no such setting of truncation, or it can't work with this checkpoint.
     """
-    return _load(name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype)
+    given = _checked(truncation)
+    model, processor = _load(name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype)
+    try:
+        processor.set_truncation(**given)
+    except ValueError as error:
+        raise InputError(f"truncation: {error}") from None
+    # The processor's settings are those that work; what is saved should say the same twice.
+    for setting in TRUNCATION:
+        setattr(model.config, setting, getattr(processor, setting))
+    return model, processor
 
 
 def load_fuser(
@@ -91,6 +109,17 @@ def pick_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise InputError(f"there is no precision {dtype!r}; use float32, bfloat16 or float16")
     return found
+
+
+def _checked(truncation: Mapping[str, int | str] | None) -> dict[str, Any]:
+    if truncation is None:
+        return {}
+    if not isinstance(truncation, Mapping):
+        raise InputTypeError(f"truncation must be a mapping of settings to values, not {type(truncation).__name__}")
+    unknown = [str(name) for name in truncation if name not in TRUNCATION]
+    if unknown:
+        raise InputError(f"truncation has no setting {', '.join(unknown)}; use {', '.join(TRUNCATION)}")
+    return dict(truncation)
 
 
 def _load(

@@ -2,7 +2,7 @@
 
 A SentencePiece model brings a table of normalisation: that of DeBERTa (nmt_nfkc) turns "…" into "...", a full-width
 letter into a plain one, and a no-break space into a space. transformers 4 applies it. `DebertaV2Tokenizer` of
-transformers 5 (seen in 5.24) is put together from the vocabulary alone, with NFC instead, even where tokenizer.json holds
+transformers 5 (seen in 5.24) is put together from the vocabulary alone, with NFC instead, even where tokenizer.json has
 the table; such characters then become unknown tokens, and PairRM gives other logits than on transformers 4.
 """
 

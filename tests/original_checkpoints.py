@@ -133,8 +133,9 @@ def make_ranker(folder: Path, kind: str, weights: str) -> Original:
 
 
 def random_model(config: DebertaV2Config) -> OriginalPairRM:
-    """Return a model whose logits are far from zero."""
+    """Return a model whose logits are far from zero and hang on every token."""
     set_seed(0)
+    config.initializer_range = 0.2
     model = OriginalPairRM(config).eval()
     for layer in (model.head_layer[1], model.head_layer[4]):
         nn.init.normal_(layer.weight, std=0.5)

@@ -1,14 +1,15 @@
 """Loading by name: what is bundled, what is in a folder, and clear words for what is neither."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModel, pipeline
 
 import blender_hf
-from blender_hf import Blender, CheckpointError, InputError
-from blender_hf.checkpoints import BUNDLED, locate, pick_device, pick_dtype
+from blender_hf import Blender, CheckpointError, InputError, InputTypeError
+from blender_hf.checkpoints import BUNDLED, HubOptions, load_ranker, locate, pick_device, pick_dtype
 from tests.conftest import example_texts
 
 LARGEST_FILE = 50 * 1024 * 1024
@@ -105,6 +106,35 @@ def test_the_precision() -> None:
     for unusable in ("int8", "float33", "nn"):
         with pytest.raises(InputError, match=f"no precision '{unusable}'"):
             pick_dtype(unusable)
+
+
+def test_truncation_can_be_stated_at_loading(checkpoints: Path) -> None:
+    given = {"max_source_length": 20, "source_truncation_side": "left"}
+    model, processor = load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None, given)
+    for settings in (model.config, processor):
+        assert (settings.max_source_length, settings.source_truncation_side) == (20, "left")
+        assert (settings.max_pair_length, settings.max_candidate_length) == (96, 40), "the rest is the checkpoint's"
+    pair = processor.encode_pair([*range(5, 105)], [7], [8])
+    assert (pair.truncated_source, pair.input_ids[2]) == (83, 88)
+
+
+@pytest.mark.parametrize(
+    ("truncation", "error", "message"),
+    [
+        ({"source_maxlength": 20}, InputError, "no setting source_maxlength; use max_pair_length, max_source_length"),
+        ({"max_source_length": 90}, InputError, "truncation: max_source_length=90 leaves fewer than 8 tokens a cand"),
+        ({"max_source_length": "20"}, InputError, "truncation: max_source_length='20'; use a whole number"),
+        ({"max_candidate_length": 3}, InputError, "truncation: max_candidate_length=3 leaves no room"),
+        ({"source_truncation_side": "middle"}, InputError, "source_truncation_side='middle'; use one of left, right"),
+        ([20], InputTypeError, "truncation must be a mapping.*not list"),
+    ],
+)
+def test_truncation_that_cannot_be_used(
+    truncation: Any, error: type[Exception], message: str, checkpoints: Path
+) -> None:
+    """PEER_FAULTS: `source_maxlength` and other options were silently ignored."""
+    with pytest.raises(error, match=message):
+        load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None, truncation)
 
 
 def test_options_are_closed() -> None:

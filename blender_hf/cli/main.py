@@ -18,6 +18,8 @@ RANK_ABOUT = "Rank the candidates of each prompt, the best first, by comparing a
 FUSE_ABOUT = "Write one answer from all candidates of each prompt, which stand the best first."
 BLEND_ABOUT = """Rank the candidates of each prompt, fuse the best, and return the fused text if the ranker prefers it
 to the best candidate, else the best candidate."""
+CONVERT_ABOUT = """Write a ranker in our format, from any format that is read: llm-blender/PairRM-hf, PairRM and
+pair-ranker, mightbe/Better-PairRM, and our own. What is written states its lengths and carries its code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,9 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     try:
-        from .jobs import run  # loads torch and transformers, for which `--help` need not wait
-
-        run(options)
+        _run(options)
     except BlenderError as error:
         sys.stderr.write(f"blender-hf: error: {' '.join(str(error).split())}\n")
         return 2
@@ -45,6 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    # These load torch and transformers, for which `--help` need not wait.
+    if options.command == "convert":
+        from .conversion import run
+    else:
+        from .jobs import run
+    run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(
         commands, "blend", BLEND_ABOUT, _io_options, _model_options, _ranking_options, _fuser_options, _blend_options
     )
+    _convert_command(commands)
     return parser
 
 
@@ -79,6 +89,32 @@ def _command(
     )
     for add_options in groups:
         add_options(parser)
+
+
+def _convert_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="Write a ranker in our format",
+        description=" ".join(CONVERT_ABOUT.split()),
+        epilog="Example: blender-hf convert llm-blender/PairRM-hf pair-rm --dtype float16",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="Hub id or folder of the ranker")
+    parser.add_argument("output", metavar="OUTPUT", help="the folder to write")
+    parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+    parser.add_argument("--dtype", help="precision of what is written: float32, bfloat16 or float16 (default: float32)")
+    parser.add_argument("--revision", help="branch, tag or commit of the source")
+    for name, what in (("pair", "a pair"), ("source", "the prompt"), ("candidate", "a candidate")):
+        parser.add_argument(
+            f"--max-{name}-length", type=_positive, metavar="N", help=f"most tokens of {what} (default: the source's)"
+        )
+    parser.add_argument(
+        "--source-truncation-side",
+        choices=("left", "right"),
+        help="which end of a long prompt is cut (default: the source's)",
+    )
+    parser.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="let code from a repository run")
 
 
 def _io_options(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,53 @@
+"""The work of `convert`: a ranker in any format that we read, written in ours."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from blender_hf.checkpoints import HubOptions, load_ranker
+from blender_hf.errors import InputError
+from blender_hf.saving import save_portable
+
+
+def run(options: argparse.Namespace) -> None:
+    """Convert a checkpoint as the command line says; the folder then stands alone, with processor and code.
+
+    Raises:
+        BlenderError: If the source is not a whole ranker, or the output can't be written or has files already.
+    """
+    output = Path(options.output)
+    _check(output, options.source, options.force)
+    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    hub = HubOptions(
+        revision=options.revision,
+        local_files_only=options.local_files_only,
+        trust_remote_code=options.trust_remote_code,
+    )
+    model, processor = load_ranker(options.source, hub, "cpu", options.dtype, _truncation(options))
+    try:
+        save_portable(model, processor, output)
+    except OSError as error:
+        raise InputError(f"can't write {output}: {error.strerror or error}") from None
+    sys.stderr.write(f"blender-hf: wrote {output}\n")
+
+
+def _truncation(options: argparse.Namespace) -> dict[str, int | str]:
+    names = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _check(output: Path, source: str, force: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise InputError(f"can't write {output}: it is a file, and a checkpoint is a folder")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"can't write {output}: its folder does not exist")
+    if not output.is_dir():
+        return
+    if Path(source).is_dir() and output.samefile(source):
+        raise InputError(f"{output} is the source itself; write to another folder")
+    if any(output.iterdir()) and not force:
+        raise InputError(f"{output} is not empty; give --force to overwrite what is in it")
