@@ -1,8 +1,7 @@
 """Blender: rank the candidates of a prompt, compare two of them, fuse the best."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,14 +9,18 @@ import torch
 from tqdm.auto import tqdm
 
 from .aggregation import get_aggregation
+from .blending import blend_items
 from .checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser, load_ranker
 from .errors import BlenderError, InputError
 from .fusion import Fuser
-from .inputs import Candidate, Item, is_single_prompt, make_items
+from .inputs import Item, is_single_prompt, make_items
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
-from .ranking import compare_items, rank_items
+from .ranking import compare_items, rank_items, tokenise_items
 from .results import Blend, Comparison, Fusion, Ranking
-from .scorer import PairScorer
+from .rewards import duel_rewards, duels, get_rule, get_scale, group_rewards
+from .schedules import Schedule, as_schedule
+from .scorer import PairScorer, Texts
+from .windows import windowed
 
 Result = TypeVar("Result")
 
@@ -37,6 +40,7 @@ class Blender:
         fuser: The fuser, or None to rank only.
         fuser_processor: Its processor.
         max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
+        compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
     """
 
     def __init__(
@@ -47,12 +51,13 @@ class Blender:
         fuser_processor: GenFuserProcessor | None = None,
         *,
         max_batch_tokens: int | None = None,
+        compile: bool = False,
     ) -> None:
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens={max_batch_tokens}; use a positive number of tokens, or None")
         if (fuser is None) != (fuser_processor is None):
             raise InputError("give the fuser together with its processor, or neither")
-        self.scorer = PairScorer(ranker, ranker_processor, max_batch_tokens=max_batch_tokens)
+        self.scorer = PairScorer(ranker, ranker_processor, max_batch_tokens=max_batch_tokens, compile=compile)
         self._fuser = None if fuser is None or fuser_processor is None else Fuser(fuser, fuser_processor)
 
     @classmethod
@@ -69,7 +74,9 @@ class Blender:
         cache_dir: str | None = None,
         local_files_only: bool = False,
         trust_remote_code: bool = False,
+        truncation: Mapping[str, int | str] | None = None,
         max_batch_tokens: int | None = None,
+        compile: bool = False,
     ) -> "Blender":
         """Load a ranker and a fuser.
 
@@ -78,14 +85,18 @@ class Blender:
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 among them; None to rank only.
             device: Where both run; None takes a GPU where there is one.
-            dtype: The precision of both; None is float32.
+            dtype: The precision of both; None is float32, "auto" is bfloat16 where the device has it in hardware.
             revision: Branch, tag or commit of the ranker.
             fuser_revision: Branch, tag or commit of the fuser.
             token: Token for private repositories.
             cache_dir: Where downloads are kept.
             local_files_only: Never ask the Hub.
             trust_remote_code: Whether code from a repository may run; our own models never need it.
+            truncation: How far and at which end the ranker's texts are cut, over what the checkpoint states: any of
+                `max_pair_length`, `max_source_length`, `max_candidate_length`, `source_truncation_side` and
+                `candidate_truncation_side`, as in `PairRankerConfig`.
             max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
+            compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
 
         Returns:
             The blender.
@@ -95,10 +106,10 @@ class Blender:
             InputError: If the device or the precision does not exist here.
         """
         hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code)
-        loaded: tuple[Any, ...] = load_ranker(ranker, hub, device, dtype)
+        loaded: tuple[Any, ...] = load_ranker(ranker, hub, device, dtype, truncation)
         if fuser is not None:
             loaded += load_fuser(fuser, replace(hub, revision=fuser_revision), device, dtype)
-        return cls(*loaded, max_batch_tokens=max_batch_tokens)
+        return cls(*loaded, max_batch_tokens=max_batch_tokens, compile=compile)
 
     def rank(
         self,
@@ -106,6 +117,9 @@ class Blender:
         candidates: Any,
         *,
         instructions: Any = None,
+        schedule: str | Schedule = "full",
+        top_k: int | None = None,
+        orders: str = "both",
         aggregation: str = "max_logits",
         progress: bool = False,
     ) -> Any:
@@ -115,6 +129,10 @@ class Blender:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, or a list of them for each prompt; lists may differ in length.
             instructions: What is to be done with the prompt, if that is stated apart.
+            schedule: Which pairs are compared: "full" (all), "bubble", "knockout", "adaptive", or a
+                `blender_hf.schedules.Schedule`, which has all options.
+            top_k: How many of the best matter to the schedule; see `Schedule`.
+            orders: "both" compares a pair in both orders of presentation, "one" in one.
             aggregation: How comparisons become scores: one of `blender_hf.aggregation.AGGREGATIONS`.
             progress: Whether to show a progress bar on stderr.
 
@@ -127,8 +145,87 @@ class Blender:
             ModelOutputError: If the ranker gives NaN.
         """
         items, single = make_items(prompts, candidates, instructions)
-        results = self.iter_rank(_with_progress(items, progress), aggregation=aggregation)
+        chosen = as_schedule(schedule, top_k, orders)
+        results = self.iter_rank(_with_progress(items, progress), schedule=chosen, aggregation=aggregation)
         return _unwrap(results, single)
+
+    def best_of_n(self, prompts: Any, candidates: Any, *, instructions: Any = None, orders: str = "both") -> Any:
+        """Return the best candidate of each prompt, with as few comparisons as find it: a tournament of N - 1.
+
+        Args:
+            prompts: A prompt, or a list of prompts.
+            candidates: The candidates of the prompt, or a list of them for each prompt.
+            instructions: What is to be done with the prompt, if that is stated apart.
+            orders: "both" compares a pair in both orders of presentation, "one" in one.
+
+        Returns:
+            The text of the best, or a list of texts; `rank` with a schedule gives a `Ranking`.
+        """
+        return self._extreme("best", prompts, candidates, instructions, orders)
+
+    def worst_of_n(self, prompts: Any, candidates: Any, *, instructions: Any = None, orders: str = "both") -> Any:
+        """Return the worst candidate of each prompt; everything is as in `best_of_n`."""
+        return self._extreme("worst", prompts, candidates, instructions, orders)
+
+    def reward(
+        self,
+        prompts: Any,
+        candidates: Any,
+        *,
+        reference: Any = None,
+        rule: str | None = None,
+        instructions: Any = None,
+        scale: str = "logit",
+    ) -> Any:
+        """Compare each candidate with a reference answer: one comparison a candidate, in both orders.
+
+        Args:
+            prompts: A prompt, or a list of prompts.
+            candidates: The candidates of the prompt, or a list of them for each prompt.
+            reference: The text that they are compared with, or a list of one for each prompt.
+            rule: Instead, which of the candidates it is: "first", "last", "longest" or "shortest".
+            instructions: What is to be done with the prompt, if that is stated apart.
+            scale: "logit" (0 is as good as the reference), "probability" that it is better than the reference (0 to 1,
+                calibrated by the checkpoint's temperature), or "llm-blender", the difference of both orders that the
+                old package returned, which is twice the logit.
+
+        Returns:
+            A list with a number for each candidate, or a list of such lists. Higher is better; a candidate that is the
+            reference's text gets what a tie is worth, without a comparison.
+
+        Raises:
+            InputError: If neither or both of `reference` and `rule` are given, or an option does not exist.
+        """
+        items, single = make_items(prompts, candidates, instructions)
+        get_scale(scale)
+        references = _references(items, single, reference, rule)
+        meetings = [duels(item, text) for item, text in zip(items, references, strict=True)]
+        found = self._iter_compare([meeting for group in meetings for meeting in group])
+        temperature = self.scorer.model.config.logit_temperature
+        rewards = (duel_rewards([next(found) for _ in group], scale, temperature) for group in meetings)
+        return _unwrap(rewards, single)
+
+    def group_reward(self, prompts: Any, candidates: Any, *, instructions: Any = None, scale: str = "logit") -> Any:
+        """Compare each candidate with all others of its prompt, as a reward in GRPO.
+
+        Args:
+            prompts: A prompt, or a list of prompts.
+            candidates: The candidates of the prompt, or a list of them for each prompt.
+            instructions: What is to be done with the prompt, if that is stated apart.
+            scale: "logit", "probability" or "llm-blender", as in `reward`.
+
+        Returns:
+            A list with a number for each candidate, or a list of such lists: the mean over the others, higher is
+            better. Logits of a group sum to 0, and the mean probability of a group is 0.5.
+
+        Raises:
+            InputError: If an item has no candidates, or an option does not exist.
+        """
+        items, single = make_items(prompts, candidates, instructions)
+        get_scale(scale)
+        temperature = self.scorer.model.config.logit_temperature
+        rewards = (group_rewards(ranking, scale, temperature) for ranking in self.iter_rank(items))
+        return _unwrap(rewards, single)
 
     def compare(
         self,
@@ -159,8 +256,7 @@ class Blender:
         if not 0 <= tie_threshold <= 0.5:
             raise InputError(f"tie_threshold={tie_threshold}; it is a distance from probability 0.5, from 0 to 0.5")
         items, single = make_items(prompts, _pairs(prompts, candidates_a, candidates_b), instructions)
-        results = _windowed(items, lambda window: compare_items(window, self.scorer, tie_threshold))
-        return _unwrap(results, single)
+        return _unwrap(self._iter_compare(items, tie_threshold), single)
 
     def fuse(
         self, prompts: Any, candidates: Any, *, instructions: Any = None, generation: Mapping[str, Any] | None = None
@@ -192,6 +288,7 @@ class Blender:
         instructions: Any = None,
         top_k: int = 3,
         fallback: bool = True,
+        schedule: str | Schedule = "full",
         aggregation: str = "max_logits",
         generation: Mapping[str, Any] | None = None,
         progress: bool = False,
@@ -205,6 +302,7 @@ class Blender:
             top_k: How many of the best different candidates are fused.
             fallback: Return the best candidate where the ranker does not prefer the fused text to it. False returns
                 every fused text.
+            schedule: Which pairs are compared, as in `rank`; it seeks the best `top_k`.
             aggregation: How comparisons become scores.
             generation: Options of `generate` over the checkpoint's.
             progress: Whether to show a progress bar on stderr.
@@ -222,18 +320,25 @@ class Blender:
             _with_progress(items, progress),
             top_k=top_k,
             fallback=fallback,
+            schedule=schedule,
             aggregation=aggregation,
             generation=generation,
         )
         return _unwrap(results, single)
 
     def iter_rank(
-        self, items: Iterable[Item], *, aggregation: str = "max_logits", window: int = DEFAULT_WINDOW
+        self,
+        items: Iterable[Item],
+        *,
+        schedule: str | Schedule = "full",
+        aggregation: str = "max_logits",
+        window: int = DEFAULT_WINDOW,
     ) -> Iterator[Ranking]:
         """Rank items from any iterable, lazily and in order, with constant memory.
 
         Args:
-            items: The items; they may come from a generator of any length.
+            items: The items; they may come from a generator of any length, and are read one window ahead.
+            schedule: Which pairs are compared.
             aggregation: How comparisons become scores.
             window: How many items are worked on together.
 
@@ -241,7 +346,12 @@ class Blender:
             An iterator of one ranking an item.
         """
         get_aggregation(aggregation)
-        return _windowed(items, lambda batch: rank_items(batch, self.scorer, aggregation), window)
+        chosen = as_schedule(schedule)
+
+        def rank(batch: Sequence[Item], texts: Texts) -> list[Ranking]:
+            return rank_items(batch, self.scorer, chosen, aggregation, texts=texts)
+
+        return windowed(items, self._tokenise, rank, window)
 
     def iter_fuse(
         self,
@@ -252,7 +362,7 @@ class Blender:
     ) -> Iterator[Fusion]:
         """Fuse the candidates of items, the best first, lazily and in order."""
         fuser = self._require_fuser()
-        return _windowed(items, lambda batch: fuser.fuse(batch, generation), window)
+        return windowed(items, lambda batch: None, lambda batch, _: fuser.fuse(batch, generation), window)
 
     def iter_blend(
         self,
@@ -260,6 +370,7 @@ class Blender:
         *,
         top_k: int = 3,
         fallback: bool = True,
+        schedule: str | Schedule = "full",
         aggregation: str = "max_logits",
         generation: Mapping[str, Any] | None = None,
         window: int = DEFAULT_WINDOW,
@@ -270,42 +381,27 @@ class Blender:
         if not 2 <= top_k <= fuser.max_candidates:
             raise InputError(f"top_k={top_k}; this fuser takes from 2 to {fuser.max_candidates} candidates")
 
-        def blend(batch: Sequence[Item]) -> list[Blend]:
-            rankings = rank_items(batch, self.scorer, aggregation)
-            fusions = self._fuse_best(batch, rankings, top_k, fuser, generation)
-            return self._judge(batch, rankings, fusions, fallback)
+        chosen = as_schedule(schedule, None if as_schedule(schedule).name == "full" else top_k)
 
-        return _windowed(items, blend, window)
+        def blend(batch: Sequence[Item], texts: Texts) -> list[Blend]:
+            rankings = rank_items(batch, self.scorer, chosen, aggregation, texts=texts)
+            return blend_items(batch, rankings, self.scorer, fuser, top_k, fallback, generation)
 
-    def _fuse_best(
-        self,
-        items: Sequence[Item],
-        rankings: Sequence[Ranking],
-        top_k: int,
-        fuser: Fuser,
-        generation: Mapping[str, Any] | None,
-    ) -> list[Fusion | None]:
-        chosen = [best_different(ranking, top_k) for ranking in rankings]
-        fusible = [index for index, indices in enumerate(chosen) if len(indices) > 1]
-        inputs = [_subset(items[index], chosen[index]) for index in fusible]
-        fused: list[Fusion | None] = [None] * len(items)
-        for index, fusion in zip(fusible, fuser.fuse(inputs, generation), strict=True):
-            fused[index] = Fusion(fusion.text, tuple(chosen[index]), fusion.truncated)
-        return fused
+        return windowed(items, self._tokenise, blend, window)
 
-    def _judge(
-        self, items: Sequence[Item], rankings: Sequence[Ranking], fusions: Sequence[Fusion | None], fallback: bool
-    ) -> list[Blend]:
-        duels = [
-            Item(item.prompt, (Candidate(fusion.text), Candidate(ranking.best)), item.instruction, item.where)
-            for item, ranking, fusion in zip(items, rankings, fusions, strict=True)
-            if fusion is not None
-        ]
-        comparisons = iter(compare_items(duels, self.scorer))
-        return [
-            _blend(ranking, fusion, None if fusion is None else next(comparisons), fallback)
-            for ranking, fusion in zip(rankings, fusions, strict=True)
-        ]
+    def _tokenise(self, items: Sequence[Item]) -> Texts:
+        return tokenise_items(items, self.scorer)
+
+    def _iter_compare(self, items: Iterable[Item], tie_threshold: float = 0.0) -> Iterator[Comparison]:
+        def compare(batch: Sequence[Item], texts: Texts) -> list[Comparison]:
+            return compare_items(batch, self.scorer, tie_threshold, texts=texts)
+
+        return windowed(items, self._tokenise, compare, DEFAULT_WINDOW)
+
+    def _extreme(self, seek: str, prompts: Any, candidates: Any, instructions: Any, orders: str) -> Any:
+        items, single = make_items(prompts, candidates, instructions)
+        rankings = self.iter_rank(items, schedule=Schedule("knockout", top_k=1, orders=orders, seek=seek))
+        return _unwrap((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
 
     def _require_fuser(self) -> Fuser:
         if self._fuser is None:
@@ -313,24 +409,6 @@ class Blender:
                 "this blender has no fuser: load one with Blender.from_pretrained(fuser='gen-fuser-mini')"
             )
         return self._fuser
-
-
-def best_different(ranking: Ranking, top_k: int) -> list[int]:
-    """Return the indices of the best candidates, the best first, each text once."""
-    different = {ranking.candidates[index]: index for index in reversed(ranking.order)}
-    return [index for index in ranking.order if different[ranking.candidates[index]] == index][:top_k]
-
-
-def _blend(ranking: Ranking, fusion: Fusion | None, comparison: Comparison | None, fallback: bool) -> Blend:
-    if fusion is None or comparison is None:
-        return Blend(ranking.best, "best", ranking, None, None)
-    if fallback and (comparison.preferred != "a" or not fusion.text.strip()):
-        return Blend(ranking.best, "best", ranking, fusion, comparison)
-    return Blend(fusion.text, "fused", ranking, fusion, comparison)
-
-
-def _subset(item: Item, indices: Sequence[int]) -> Item:
-    return Item(item.prompt, tuple(item.candidates[i] for i in indices), item.instruction, item.where)
 
 
 def _pairs(prompts: Any, candidates_a: Any, candidates_b: Any) -> Any:
@@ -343,35 +421,16 @@ def _pairs(prompts: Any, candidates_a: Any, candidates_b: Any) -> Any:
     return [list(pair) for pair in zip(candidates_a, candidates_b, strict=True)]
 
 
-def _windowed(
-    items: Iterable[Item], work: Callable[[Sequence[Item]], list[Result]], window: int = DEFAULT_WINDOW
-) -> Iterator[Result]:
-    if window < 1:
-        raise InputError(f"window={window}; at least one item is worked on at a time")
-
-    def results() -> Iterator[Result]:
-        for batch, error in _batches(items, window):
-            if batch:
-                yield from work(batch)
-            if error is not None:
-                raise error
-
-    return results()
-
-
-def _batches(items: Iterable[Item], window: int) -> Iterator[tuple[list[Item], Exception | None]]:
-    """Yield batches of items, and with the last the error that ended them: what came before it is still worked on."""
-    source = iter(items)
-    full = True
-    while full:
-        batch: list[Item] = []
-        error = None
-        try:
-            batch.extend(islice(source, window))  # keeps what was read when reading fails
-        except Exception as raised:
-            error = raised
-        full = len(batch) == window
-        yield batch, error
+def _references(items: Sequence[Item], single: bool, reference: Any, rule: str | None) -> list[str]:
+    """Return the text that the candidates of each item are compared with."""
+    if (reference is None) == (rule is None):
+        raise InputError("give either reference=, a text to compare with, or rule=, which candidate it is")
+    if rule is not None:
+        return [get_rule(rule)(item.texts) for item in items]
+    texts = [reference] if single else reference
+    if isinstance(texts, str) or len(texts) != len(items) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"reference must be one text for each of the {len(items)} prompts")
+    return list(texts)
 
 
 def _with_progress(items: Sequence[Item], progress: bool) -> Iterable[Item]:

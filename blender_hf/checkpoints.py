@@ -51,7 +51,7 @@ def load_ranker(
         name: A bundled name, a folder or a Hub id.
         options: How it is looked up.
         device: Where it runs; None takes a GPU where there is one.
-        dtype: The precision; None is float32.
+        dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
         truncation: How far and at which end texts are cut, over what the checkpoint states: any of `max_pair_length`,
             `max_source_length`, `max_candidate_length`, `source_truncation_side`, `candidate_truncation_side`, as in
             `PairRankerConfig`.
@@ -99,16 +99,26 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def pick_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    """Return the precision that was asked for, float32 by default.
+def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """Return the precision that was asked for, float32 by default; "auto" is bfloat16 where the device has it.
 
     Raises:
         InputError: If there is no such precision.
     """
+    if dtype == "auto":
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(f"there is no precision {dtype!r}; use float32, bfloat16 or float16")
+        raise InputError(f"there is no precision {dtype!r}; use auto, float32, bfloat16 or float16")
     return found
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies in bfloat16 in hardware; where it does not, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
 
 
 def _checked(truncation: Mapping[str, int | str] | None) -> dict[str, Any]:
@@ -131,7 +141,8 @@ def _load(
     device: str | torch.device | None,
     dtype: str | torch.dtype | None,
 ) -> tuple[Any, Any]:
-    chosen_device, chosen_dtype = pick_device(device), pick_dtype(dtype)
+    chosen_device = pick_device(device)
+    chosen_dtype = pick_dtype(dtype, chosen_device)
     where = locate(name)
     found = {key: value for key, value in asdict(options).items() if value is not None}
     processor = _explained(lambda: processor_class.from_pretrained(where, **found), name, role)  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from .errors import InputError, InputTypeError
 from .inputs import Item, item_from_mapping
 from .modeling import PairRanker
 from .results import Blend
+from .schedules import as_schedule
 
 TASK = "llm-blending"
 
@@ -35,8 +36,8 @@ class BlenderPipeline(Pipeline):
         fuser_revision: Branch, tag or commit of the fuser.
         token: Token for a private fuser.
         **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are
-            worked on together), `max_batch_tokens`, `top_k`, `fallback`, `aggregation`, `generation`, `progress`; see
-            `Blender`.
+            worked on together), `max_batch_tokens`, `top_k`, `fallback`, `schedule`, `aggregation`, `generation`,
+            `progress`; see `Blender`.
     """
 
     _load_processor = True
@@ -112,17 +113,20 @@ class BlenderPipeline(Pipeline):
             items = tqdm(items, unit="prompt")
         if self._fuses:
             return self.blender.iter_blend(items, window=window, **chosen)
-        ranked = self.blender.iter_rank(items, aggregation=chosen.get("aggregation", "max_logits"), window=window)
+        options = {name: value for name, value in chosen.items() if name in ("schedule", "aggregation")}
+        ranked = self.blender.iter_rank(items, window=window, **options)
         return (Blend(ranking.best, "best", ranking, None, None) for ranking in ranked)
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        known = ("batch_size", "progress", "top_k", "fallback", "aggregation", "generation")
+        known = ("batch_size", "progress", "top_k", "fallback", "schedule", "aggregation", "generation")
         ignored = ("num_workers",)  # of every pipeline; there are no workers here, the scorer does the batching
         unknown = sorted(set(options) - {*known, *ignored})
         if unknown:
             raise InputError(f"the pipeline has no option {', '.join(unknown)}; it has {', '.join(known)}")
         if "aggregation" in options:
             get_aggregation(options["aggregation"])
+        if "schedule" in options:
+            as_schedule(options["schedule"])
         return {}, {name: value for name, value in options.items() if name in known}, {}
 
 

@@ -1,43 +1,53 @@
-"""From scored presentations to typed rankings and comparisons."""
+"""From prompts with candidates to typed rankings and comparisons: the rounds of all prompts are scored together."""
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 
-from .aggregation import count_cycles, get_aggregation, order_of, ranks_of
+from .aggregation import complete, count_cycles, get_aggregation, order_of, ranks_of
 from .inputs import Item
 from .results import Comparison, Preferred, Ranking, Truncation
-from .scorer import PairScorer, Presentation, Scored
+from .schedules import Pair, Schedule
+from .scorer import PairScorer, Presentation, Texts
 
 OnBatch = Callable[[int], None]
+FULL = Schedule()
 
 
 def rank_items(
-    items: Sequence[Item], scorer: PairScorer, aggregation: str = "max_logits", on_batch: OnBatch | None = None
+    items: Sequence[Item],
+    scorer: PairScorer,
+    schedule: Schedule = FULL,
+    aggregation: str = "max_logits",
+    *,
+    texts: Texts | None = None,
+    on_batch: OnBatch | None = None,
 ) -> list[Ranking]:
-    """Rank the candidates of every item; the pairs of all items are scored together.
+    """Rank the candidates of every item.
 
     Args:
         items: The prompts with their candidates.
         scorer: Scores the pairs.
+        schedule: Which pairs are compared.
         aggregation: Name of the aggregation that turns comparisons into scores.
+        texts: The texts of the items as `tokenise_items` gave them; None tokenises them here.
         on_batch: Called after each batch with the number of presentations in it.
 
     Returns:
         One ranking an item.
     """
     get_aggregation(aggregation)  # a misspelt name fails before the long work
-    pairs = [pairs_to_compare(item.texts) for item in items]
-    flat = [p for item, chosen in zip(items, pairs, strict=True) for i, j in chosen for p in _both_orders(item, i, j)]
-    scored = iter(scorer.score(flat, on_batch))
-    return [
-        _ranking(item, {pair: (next(scored), next(scored)) for pair in chosen}, scorer, aggregation)
-        for item, chosen in zip(items, pairs, strict=True)
-    ]
+    texts = tokenise_items(items, scorer) if texts is None else texts
+    contests = [Contest(item, schedule) for item in items]
+    while presentations := [p for contest in contests for p in contest.presentations()]:
+        logits = iter(scorer.score(presentations, texts, on_batch))
+        for contest in contests:
+            contest.receive([next(logits) for _ in contest.presentations()])
+    return [contest.ranking(aggregation, cut_of(contest.item, scorer, texts)) for contest in contests]
 
 
 def compare_items(
-    items: Sequence[Item], scorer: PairScorer, tie_threshold: float = 0.0, on_batch: OnBatch | None = None
+    items: Sequence[Item], scorer: PairScorer, tie_threshold: float = 0.0, *, texts: Texts | None = None
 ) -> list[Comparison]:
     """Compare the two candidates of every item in both orders; identical texts tie without a comparison.
 
@@ -45,26 +55,24 @@ def compare_items(
         items: Prompts with exactly two candidates, a and b.
         scorer: Scores the pairs.
         tie_threshold: How far from 0.5 the probability may be and still be called a tie.
-        on_batch: Called after each batch with the number of presentations in it.
+        texts: The texts of the items as `tokenise_items` gave them; None tokenises them here.
 
     Returns:
         One comparison an item.
     """
-    different = [item for item in items if item.texts[0] != item.texts[1]]
-    flat = [presentation for item in different for presentation in _both_orders(item, 0, 1)]
-    scored = iter(scorer.score(flat, on_batch))
+    texts = tokenise_items(items, scorer) if texts is None else texts
+    orders = [_presented(item.source, *item.texts, "both") if len(set(item.texts)) > 1 else [] for item in items]
+    logits = iter(scorer.score([p for presentations in orders for p in presentations], texts))
+    temperature = scorer.model.config.logit_temperature
     return [
-        _comparison((next(scored), next(scored)), tie_threshold)
-        if item.texts[0] != item.texts[1]
-        else Comparison("tie", 0.0, 0.5, 0.0, 0.0, cut_alone(item, scorer))
-        for item in items
+        _comparison([next(logits) for _ in presentations], temperature, tie_threshold, cut_of(item, scorer, texts))
+        for item, presentations in zip(items, orders, strict=True)
     ]
 
 
-def pairs_to_compare(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Return all pairs i < j of different texts, each different text standing for its repeats."""
-    firsts = [index for index, text in enumerate(texts) if texts.index(text) == index]
-    return list(combinations(firsts, 2))
+def tokenise_items(items: Iterable[Item], scorer: PairScorer) -> Texts:
+    """Tokenise all texts of items, each once."""
+    return scorer.tokenise(text for item in items for text in (item.source, *item.texts))
 
 
 def mean_logit(ab: float, ba: float) -> float:
@@ -72,77 +80,118 @@ def mean_logit(ab: float, ba: float) -> float:
     return (ab - ba) / 2
 
 
-def probability_of(logit: float) -> float:
-    """Return the sigmoid of a logit, without overflow."""
-    small = math.exp(-abs(logit))
+def probability_of(logit: float, temperature: float = 1.0) -> float:
+    """Return the sigmoid of a logit over the temperature, without overflow."""
+    small = math.exp(-abs(logit) / temperature)
     return (1.0 if logit >= 0 else small) / (1 + small)
 
 
-def cut_alone(item: Item, scorer: PairScorer) -> Truncation:
-    """Say what the model would cut of an item whose candidates it need not read."""
-    encode = scorer.processor
-    source, *candidates = encode.encode_texts([item.source, *item.texts])
-    cuts = [encode.encode_pair(source, ids, ids) for ids in candidates]
+def cut_of(item: Item, scorer: PairScorer, texts: Texts) -> Truncation:
+    """Say what the model does not read of an item: a candidate's budget depends on the prompt alone."""
+    cuts = [scorer.encode(Presentation(item.source, text, text), texts) for text in item.texts]
     return Truncation(cuts[0].truncated_source, tuple(cut.truncated_first for cut in cuts))
 
 
-def _both_orders(item: Item, i: int, j: int) -> tuple[Presentation, Presentation]:
-    a, b = item.texts[i], item.texts[j]
-    return Presentation(item.source, a, b), Presentation(item.source, b, a)
+class Contest:
+    """The comparisons of one item under a schedule.
+
+    Its different texts are numbered in an order that depends on them and the seed alone, so the order in which the
+    candidates were given changes nothing.
+
+    Args:
+        item: The prompt with its candidates.
+        schedule: Which pairs are compared.
+    """
+
+    def __init__(self, item: Item, schedule: Schedule) -> None:
+        self.item = item
+        self.schedule = schedule
+        self._texts = sorted(set(item.texts), key=lambda text: _lot(text, schedule.seed))
+        self._sign = 1 if schedule.seek == "best" else -1
+        self._logits: dict[Pair, float] = {}
+        self._flips = 0
+        self._rounds = schedule.rounds(len(self._texts))
+        self._asked = next(self._rounds, []) if len(self._texts) > 1 else []
+
+    def presentations(self) -> list[Presentation]:
+        """Return what is to be scored next; nothing if the contest is over."""
+        presented = (_presented(self.item.source, *self._named(pair), self.schedule.orders) for pair in self._asked)
+        return [presentation for pair in presented for presentation in pair]
+
+    def receive(self, logits: Sequence[float]) -> None:
+        """Take the logits of the presentations and go on to the next round."""
+        if not self._asked:
+            return
+        if self.schedule.orders == "both":
+            orders = list(zip(logits[::2], logits[1::2], strict=True))
+            self._flips += sum(ab * ba > 0 for ab, ba in orders)
+            found = [mean_logit(ab, ba) for ab, ba in orders]
+        else:
+            found = list(logits)
+        self._logits |= zip(self._asked, found, strict=True)
+        try:
+            self._asked = self._rounds.send([self._sign * logit for logit in found])
+        except StopIteration:
+            self._asked = []
+
+    def ranking(self, aggregation: str, truncated: Truncation) -> Ranking:
+        """Return the result."""
+        compared = self._matrix()
+        scores = get_aggregation(aggregation)(self._spread(complete(compared)))
+        comparisons = self._spread(compared)
+        both = self._logits and self.schedule.orders == "both"
+        return Ranking(
+            candidates=self.item.texts,
+            models=tuple(candidate.model for candidate in self.item.candidates),
+            order=order_of(scores),
+            ranks=ranks_of(scores),
+            scores=scores,
+            comparisons=comparisons,
+            n_comparisons=len(self._logits),
+            flip_rate=self._flips / len(self._logits) if both else None,
+            n_cycles=count_cycles(comparisons),
+            truncated=truncated,
+            schedule=self.schedule.name,
+        )
+
+    def _named(self, pair: Pair) -> tuple[str, str]:
+        return self._texts[pair[0]], self._texts[pair[1]]
+
+    def _matrix(self) -> list[list[float]]:
+        """Return the logits between the different texts."""
+        matrix = [[math.nan] * len(self._texts) for _ in self._texts]
+        for (i, j), logit in self._logits.items():
+            matrix[i][j], matrix[j][i] = logit, -logit
+        return matrix
+
+    def _spread(self, matrix: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+        """Return a matrix between the different texts as one between the candidates; identical ones tie."""
+        place = {text: index for index, text in enumerate(self._texts)}
+        own = [place[text] for text in self.item.texts]
+
+        def entry(a: int, b: int) -> float:
+            return 0.0 if a != b and own[a] == own[b] else matrix[own[a]][own[b]]
+
+        return tuple(tuple(entry(a, b) for b in range(len(own))) for a in range(len(own)))
 
 
-def _ranking(
-    item: Item, scored: dict[tuple[int, int], tuple[Scored, Scored]], scorer: PairScorer, aggregation: str
-) -> Ranking:
-    texts = item.texts
-    comparisons = _matrix(texts, scored)
-    scores = get_aggregation(aggregation)(comparisons)
-    flips = sum(ab.logit * ba.logit > 0 for ab, ba in scored.values())
-    return Ranking(
-        candidates=texts,
-        models=tuple(candidate.model for candidate in item.candidates),
-        order=order_of(scores),
-        ranks=ranks_of(scores),
-        scores=scores,
-        comparisons=comparisons,
-        n_comparisons=len(scored),
-        flip_rate=flips / len(scored) if scored else None,
-        n_cycles=count_cycles(comparisons),
-        truncated=_cuts(texts, scored) if scored else cut_alone(item, scorer),
-    )
+def _lot(text: str, seed: int) -> bytes:
+    # "surrogatepass": half of a surrogate pair is no UTF-8, but may well stand in a text from JSON.
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, salt=seed.to_bytes(8, "big")).digest()
 
 
-def _matrix(
-    texts: Sequence[str], scored: dict[tuple[int, int], tuple[Scored, Scored]]
-) -> tuple[tuple[float, ...], ...]:
-    logits = {pair: mean_logit(ab.logit, ba.logit) for pair, (ab, ba) in scored.items()}
-    logits |= {(j, i): -logit for (i, j), logit in logits.items()}
-    first = [texts.index(text) for text in texts]
-
-    def entry(i: int, j: int) -> float:
-        if i == j:
-            return math.nan
-        return 0.0 if first[i] == first[j] else logits.get((first[i], first[j]), math.nan)
-
-    return tuple(tuple(entry(i, j) for j in range(len(texts))) for i in range(len(texts)))
+def _presented(source: str, a: str, b: str, orders: str) -> list[Presentation]:
+    one = Presentation(source, a, b)
+    return [one, Presentation(source, b, a)] if orders == "both" else [one]
 
 
-def _cuts(texts: Sequence[str], scored: dict[tuple[int, int], tuple[Scored, Scored]]) -> Truncation:
-    """Collect what was cut: the budget depends on the prompt alone, so any comparison of a candidate tells."""
-    cut: dict[str, int] = {}
-    prompt = 0
-    for (i, j), (ab, _) in scored.items():
-        prompt = ab.encoding.truncated_source
-        cut[texts[i]], cut[texts[j]] = ab.encoding.truncated_first, ab.encoding.truncated_second
-    return Truncation(prompt, tuple(cut[text] for text in texts))
-
-
-def _comparison(scored: tuple[Scored, Scored], tie_threshold: float) -> Comparison:
-    ab, ba = scored
-    logit = mean_logit(ab.logit, ba.logit)
-    probability = probability_of(logit)
-    cuts = Truncation(ab.encoding.truncated_source, (ab.encoding.truncated_first, ab.encoding.truncated_second))
-    return Comparison(_preferred(probability, tie_threshold), logit, probability, ab.logit, ba.logit, cuts)
+def _comparison(logits: Sequence[float], temperature: float, tie_threshold: float, truncated: Truncation) -> Comparison:
+    if not logits:
+        return Comparison("tie", 0.0, 0.5, 0.0, 0.0, truncated)
+    ab, ba = logits
+    logit = mean_logit(ab, ba)
+    probability = probability_of(logit, temperature)
+    return Comparison(_preferred(probability, tie_threshold), logit, probability, ab, ba, truncated)
 
 
 def _preferred(probability: float, tie_threshold: float) -> Preferred:

@@ -45,11 +45,12 @@ class Ranking(_Result):
         comparisons: (candidates, candidates). Entry [i][j] is the logit of i against j, positive if i is better, the
             mean of both orders of presentation: its sigmoid is the probability that i is better. NaN where not
             compared; [i][j] = -[j][i]. Identical texts tie with 0 without a comparison.
-        n_comparisons: How many pairs the model compared, each in both orders of presentation.
+        n_comparisons: How many pairs the model compared; `n_possible` is how many there are.
         flip_rate: Share, 0 to 1, of the compared pairs in which another candidate wins when the order of presentation
-            is swapped; None if nothing was compared.
+            is swapped; None if nothing was compared, or in one order only.
         n_cycles: How many triples i > j > k > i there are: 0 if the comparisons are transitive.
         truncated: What was cut from the texts.
+        schedule: Name of the schedule that chose the comparisons.
     """
 
     candidates: tuple[str, ...]
@@ -62,6 +63,12 @@ class Ranking(_Result):
     flip_rate: float | None
     n_cycles: int
     truncated: Truncation
+    schedule: str
+
+    @property
+    def n_possible(self) -> int:
+        """How many pairs of different candidates there are."""
+        return math.comb(len(set(self.candidates)), 2)
 
     @property
     def best(self) -> str:

@@ -5,16 +5,23 @@ is scored as does not depend on the pairs beside it.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers import BatchEncoding
 
 from .errors import ModelOutputError
 from .modeling import PairEncoding, PairRanker, PairRankerProcessor
+from .prefetch import one_ahead
 
 # A batch of long pairs falls out of a CPU's cache; a GPU wants more work at once than it takes to fill it.
 DEFAULT_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+# How many tokens of padding are worth a batch less: a GPU is slow to start, a CPU is not.
+BATCH_COST = {"cpu": 128, "cuda": 8192}
+
+TokenIds = Sequence[int]
+Texts = Mapping[str, TokenIds]
 
 
 @dataclass(frozen=True)
@@ -26,19 +33,6 @@ class Presentation:
     second: str
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What the model said of a presentation.
-
-    Args:
-        logit: Positive if the candidate that was read first is the better one.
-        encoding: The tokens that the model read and what was cut.
-    """
-
-    logit: float
-    encoding: PairEncoding
-
-
 class PairScorer:
     """Scores presentations with a PairRanker.
 
@@ -46,72 +40,119 @@ class PairScorer:
         model: The ranker, on its device, in evaluation mode.
         processor: Its processor.
         max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
+        compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
     """
 
     def __init__(
-        self, model: PairRanker, processor: PairRankerProcessor, *, max_batch_tokens: int | None = None
+        self,
+        model: PairRanker,
+        processor: PairRankerProcessor,
+        *,
+        max_batch_tokens: int | None = None,
+        compile: bool = False,
     ) -> None:
         self.model = model
         self.processor = processor
         self.max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS.get(model.device.type, 16384)
+        self._batch_cost = BATCH_COST.get(model.device.type, 2048)
+        self._call = torch.compile(model, dynamic=True) if compile else model
+
+    def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        """Tokenise each different text once, nothing cut."""
+        different = list(dict.fromkeys(texts))
+        return dict(zip(different, self.processor.encode_texts(different), strict=True))
+
+    def encode(self, presentation: Presentation, texts: Texts) -> PairEncoding:
+        """Put the input of a presentation together from its tokenised texts."""
+        return self.processor.encode_pair(
+            texts[presentation.source], texts[presentation.first], texts[presentation.second]
+        )
 
     def score(
-        self, presentations: Sequence[Presentation], on_batch: Callable[[int], None] | None = None
-    ) -> list[Scored]:
+        self,
+        presentations: Sequence[Presentation],
+        texts: Texts | None = None,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> list[float]:
         """Score presentations; exact repeats are scored once.
 
         Args:
             presentations: The pairs, each in one order.
+            texts: Their texts as `tokenise` gave them; None tokenises them here.
             on_batch: Called after each batch with the number of presentations in it, for progress.
 
         Returns:
-            One result a presentation, in their order.
+            One logit a presentation, in their order; positive if the candidate that is read first is the better one.
 
         Raises:
             ModelOutputError: If the model gives NaN or an infinite logit.
         """
-        encoded = self._encode(dict.fromkeys(presentations))
+        if texts is None:
+            texts = self.tokenise(text for p in presentations for text in (p.source, p.first, p.second))
+        inputs = {p: self.encode(p, texts).input_ids for p in dict.fromkeys(presentations)}
         # In an order of their own, so that the same pairs make the same batches however they are given: then swapping
         # or permuting candidates gives the same bits.
-        unique = sorted(encoded, key=lambda presentation: encoded[presentation].input_ids)
-        encodings = [encoded[presentation] for presentation in unique]
-        logits = [math.nan] * len(unique)
-        for batch in pack_by_tokens([len(encoding.input_ids) for encoding in encodings], self.max_batch_tokens):
-            for index, logit in zip(batch, self._forward([encodings[i].input_ids for i in batch]), strict=True):
-                logits[index] = logit
+        unique = sorted(inputs, key=lambda presentation: inputs[presentation])
+        logits = dict(zip(unique, self._logits([inputs[p] for p in unique], on_batch), strict=True))
+        return [logits[presentation] for presentation in presentations]
+
+    def _logits(self, rows: Sequence[TokenIds], on_batch: Callable[[int], None] | None) -> list[float]:
+        batches = list(pack_by_tokens([len(row) for row in rows], self.max_batch_tokens, self._batch_cost))
+        padded = one_ahead(lambda batch: self.processor.pad([rows[index] for index in batch]), batches)
+        outputs: list[torch.Tensor] = []
+        for batch, inputs in zip(batches, padded, strict=True):
+            outputs.append(self._forward(inputs))
             if on_batch is not None:
                 on_batch(len(batch))
-        results = dict(zip(unique, map(Scored, logits, encodings), strict=True))
-        return [results[presentation] for presentation in presentations]
-
-    def _encode(self, presentations: Iterable[Presentation]) -> dict[Presentation, PairEncoding]:
-        texts = list(dict.fromkeys(text for p in presentations for text in (p.source, p.first, p.second)))
-        ids = dict(zip(texts, self.processor.encode_texts(texts), strict=True))
-        return {p: self.processor.encode_pair(ids[p.source], ids[p.first], ids[p.second]) for p in presentations}
-
-    @torch.inference_mode()
-    def _forward(self, batch: Sequence[Sequence[int]]) -> list[float]:
-        inputs = self.processor.pad(batch).to(self.model.device)
-        logits = self.model(**inputs).logits.float().tolist()
-        if not all(map(math.isfinite, logits)):
+        # Fetched in one go: a GPU need not wait for us between batches.
+        found = torch.cat(outputs).tolist() if outputs else []
+        if not all(map(math.isfinite, found)):
             raise ModelOutputError(
                 "the ranker gave NaN or an infinite logit: its weights are damaged, or the dtype is too narrow for it; "
                 "try dtype=torch.float32"
             )
-        return logits
+        places = [index for batch in batches for index in batch]
+        return [logit for _, logit in sorted(zip(places, found, strict=True))]
+
+    @torch.inference_mode()
+    def _forward(self, inputs: BatchEncoding) -> torch.Tensor:
+        """Run the model on a padded batch; one that is too large for the device's memory is halved."""
+        try:
+            on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in inputs.items()}
+            return self._call(**on_device).logits.float()
+        except torch.OutOfMemoryError:
+            size = len(inputs["input_ids"])
+            if size == 1:
+                raise
+        halves = (slice(0, size // 2), slice(size // 2, size))
+        parts = [BatchEncoding({name: tensor[half] for name, tensor in inputs.items()}) for half in halves]
+        return torch.cat([self._forward(part) for part in parts])
 
 
-def pack_by_tokens(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[list[int]]:
-    """Yield batches of indices of similar length, each at most `max_batch_tokens` with its padding, or a single one.
+def pack_by_tokens(lengths: Sequence[int], max_batch_tokens: int, max_padding: int) -> Iterator[list[int]]:
+    """Yield batches of indices of similar length, the longest first.
 
-    >>> list(pack_by_tokens([3, 9, 4], 8))
+    Args:
+        lengths: The lengths of all rows.
+        max_batch_tokens: Most tokens of a batch with its padding; a single row may have more.
+        max_padding: Most tokens of padding of a batch.
+
+    Returns:
+        An iterator of batches that together hold every index once.
+
+    >>> list(pack_by_tokens([3, 9, 4], 8, 8))
+    [[1], [2, 0]]
+    >>> list(pack_by_tokens([3, 9, 4], 100, 4))
     [[1], [2, 0]]
     """
     batch: list[int] = []
+    padding = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > max_batch_tokens:
+        longest = lengths[batch[0]] if batch else lengths[index]
+        padding += longest - lengths[index]
+        if batch and (longest * (len(batch) + 1) > max_batch_tokens or padding > max_padding):
             yield batch
-            batch = []
+            batch, padding = [], 0
         batch.append(index)
     if batch:
         yield batch

@@ -8,6 +8,8 @@ from .original_formats import from_pairrm, from_ranker_config, is_pairrm, is_ran
 from .ranker_tokenizer import original_tokenizer
 from .truncation import check_truncation
 
+POOLINGS = ("marker", "mean")
+
 
 class PairRankerConfig(PretrainedConfig):
     """Everything that fixes what a PairRanker computes, the lengths at which texts are cut included.
@@ -15,6 +17,8 @@ class PairRankerConfig(PretrainedConfig):
     Args:
         backbone_config: Configuration of the encoder (any that `AutoModel` builds), or its dictionary.
         n_tasks: Number of quality functions that the head was trained on; the logit of a pair is their mean.
+        pooling: What represents the prompt and each candidate: the state at the special token in front of it ("marker",
+            PairRM), or the mean over its tokens ("mean"), which an encoder of sentences learns sooner.
         head_dropout: Dropout before both layers of the head, in training.
         source_token_id: Id of the special token in front of the prompt.
         candidate1_token_id: Id of the special token in front of the candidate that is read first.
@@ -25,6 +29,8 @@ class PairRankerConfig(PretrainedConfig):
             is also at most half of what the prompt leaves of `max_pair_length`, so it depends on that prompt alone.
         source_truncation_side: Which end of a long prompt is cut. "left" keeps the last turns of a conversation.
         candidate_truncation_side: Which end of a long candidate is cut.
+        logit_temperature: What a logit is divided by before its sigmoid is taken for a probability: 1 as trained;
+            fitted on judged pairs, it makes the probabilities come true.
         initializer_range: Standard deviation of new weights of the head.
         **kwargs: Options of every configuration in transformers.
 
@@ -39,6 +45,7 @@ class PairRankerConfig(PretrainedConfig):
         self,
         backbone_config: PretrainedConfig | dict[str, Any] | None = None,
         n_tasks: int = 1,
+        pooling: str = "marker",
         head_dropout: float = 0.05,
         source_token_id: int | None = None,
         candidate1_token_id: int | None = None,
@@ -48,11 +55,13 @@ class PairRankerConfig(PretrainedConfig):
         max_candidate_length: int = 1024,
         source_truncation_side: str = "right",
         candidate_truncation_side: str = "right",
+        logit_temperature: float = 1.0,
         initializer_range: float = 0.02,
         **kwargs: Any,
     ) -> None:
         self.backbone_config = _as_config(backbone_config)
         self.n_tasks = n_tasks
+        self.pooling = pooling
         self.head_dropout = head_dropout
         self.source_token_id = source_token_id
         self.candidate1_token_id = candidate1_token_id
@@ -62,6 +71,7 @@ class PairRankerConfig(PretrainedConfig):
         self.max_candidate_length = max_candidate_length
         self.source_truncation_side = source_truncation_side
         self.candidate_truncation_side = candidate_truncation_side
+        self.logit_temperature = logit_temperature
         self.initializer_range = initializer_range
         self._check()
         super().__init__(**kwargs)
@@ -103,6 +113,10 @@ class PairRankerConfig(PretrainedConfig):
 
     def _check(self) -> None:
         check_truncation(self)
+        if not self.logit_temperature > 0:
+            raise ValueError(f"logit_temperature={self.logit_temperature}; it divides logits, so it is above 0")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling={self.pooling!r}; use one of {', '.join(POOLINGS)}")
         if self.n_tasks < 1:
             raise ValueError(f"n_tasks={self.n_tasks}; a ranker has at least one")
 

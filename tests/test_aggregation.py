@@ -6,7 +6,18 @@ import random
 import pytest
 
 from blender_hf import InputError
-from blender_hf.aggregation import AGGREGATIONS, count_cycles, get_aggregation, max_logits, max_wins, order_of, ranks_of
+from blender_hf.aggregation import (
+    AGGREGATIONS,
+    bradley_terry,
+    complete,
+    copeland,
+    count_cycles,
+    get_aggregation,
+    max_logits,
+    max_wins,
+    order_of,
+    ranks_of,
+)
 
 NAN = math.nan
 CIRCLE = [[NAN, 1.0, -1.0], [-1.0, NAN, 1.0], [1.0, -1.0, NAN]]
@@ -22,8 +33,51 @@ def test_max_wins_counts_a_tie_as_half() -> None:
     assert max_wins([[NAN, 0.0, 2.0], [0.0, NAN, -0.1], [-2.0, 0.1, NAN]]) == (1.5, 0.5, 1.0)
 
 
-def test_comparisons_that_were_not_made_count_for_nothing() -> None:
-    assert max_logits([[NAN, 3.0, NAN], [-3.0, NAN, NAN], [NAN, NAN, NAN]]) == (3.0, -3.0, 0.0)
+def test_copeland_is_wins_less_losses() -> None:
+    assert copeland(LINE) == (2.0, -2.0, 0.0)
+    assert copeland([[NAN, 0.0, 2.0], [0.0, NAN, -0.1], [-2.0, 0.1, NAN]]) == (1.0, -1.0, 0.0)
+
+
+def test_bradley_terry_finds_scores_whose_differences_are_the_logits() -> None:
+    assert bradley_terry([[NAN, 1.0, 3.0], [-1.0, NAN, 2.0], [-3.0, -2.0, NAN]]) == (1.333333, 0.333333, -1.666667)
+
+
+def test_bradley_terry_of_two_is_half_the_logit_each() -> None:
+    assert bradley_terry([[NAN, 0.5], [-0.5, NAN]]) == (0.25, -0.25)
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_in_a_circle_nobody_is_better(name: str) -> None:
+    assert len(set(get_aggregation(name)(CIRCLE))) == 1
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+@pytest.mark.parametrize(("matrix", "size"), [([], 0), ([[NAN]], 1)])
+def test_nothing_to_compare(name: str, matrix: list[list[float]], size: int) -> None:
+    assert get_aggregation(name)(matrix) == (0.0,) * size
+
+
+def test_what_was_not_compared_follows_from_the_rest() -> None:
+    """The winner of a tournament, and whom it beat: 0 beats 1 by 1, 1 beats 2 by 2, so 0 beats 2 by 3."""
+    tree = [[NAN, 1.0, NAN], [-1.0, NAN, 2.0], [NAN, -2.0, NAN]]
+    assert complete(tree)[0][2] == 3.0
+    assert complete(tree)[2][0] == -3.0
+    assert max_logits(tree) == (2.0, 0.5, -2.5)
+    assert max_wins(tree) == (2.0, 1.0, 0.0)
+    assert copeland(tree) == (2.0, 0.0, -2.0)
+    assert bradley_terry(tree) == (1.333333, 0.333333, -1.666667)
+
+
+def test_two_ways_that_disagree_are_averaged() -> None:
+    """0 beats 3 by 2 over 1, and by 4 over 2; the fit takes 3."""
+    square = [[NAN, 1.0, 2.0, NAN], [-1.0, NAN, NAN, 1.0], [-2.0, NAN, NAN, 2.0], [NAN, -1.0, -2.0, NAN]]
+    assert complete(square)[0][3] == pytest.approx(3.0)
+    assert complete(square)[0][1] == 1.0, "what was compared stays"
+
+
+def test_without_any_comparison_all_are_equal() -> None:
+    assert max_logits([[NAN] * 3] * 3) == (0.0, 0.0, 0.0)
+    assert max_logits([[NAN, 3.0, NAN], [-3.0, NAN, NAN], [NAN, NAN, NAN]]) == (2.25, -2.25, 0.0)
 
 
 def test_equals_share_a_rank_and_keep_their_order() -> None:

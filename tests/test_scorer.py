@@ -25,15 +25,43 @@ def alone(presentation: Presentation) -> float:
 @given(st.lists(PRESENTATION, min_size=1, max_size=8), st.integers(1, 600))
 def test_neighbours_order_and_batch_size_change_nothing(pairs: list[Presentation], max_batch_tokens: int) -> None:
     scored = PairScorer(MODEL, PROCESSOR, max_batch_tokens=max_batch_tokens).score(pairs)
-    assert [result.logit for result in scored] == pytest.approx([alone(pair) for pair in pairs], abs=1e-5)
+    assert scored == pytest.approx([alone(pair) for pair in pairs], abs=1e-5)
 
 
 def test_exact_repeats_are_scored_once() -> None:
     seen: list[int] = []
     pair = Presentation("p", "a", "b")
-    scored = PairScorer(MODEL, PROCESSOR).score([pair, Presentation("p", "b", "a"), pair], seen.append)
+    scored = PairScorer(MODEL, PROCESSOR).score([pair, Presentation("p", "b", "a"), pair], on_batch=seen.append)
     assert sum(seen) == 2
     assert scored[0] == scored[2]
+
+
+def test_a_batch_that_is_too_large_for_the_device_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's memory can't be had here, so the model is made to run out of it above two rows."""
+    pairs = [Presentation("p", "a", text) for text in TEXTS[:5]]
+    scorer = PairScorer(MODEL, PROCESSOR)
+    expected = scorer.score(pairs)
+    sizes: list[int] = []
+
+    def small_model(**inputs: torch.Tensor) -> object:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return MODEL(**inputs)
+
+    monkeypatch.setattr(scorer, "_call", small_model)
+    assert scorer.score(pairs) == pytest.approx(expected, abs=1e-5)
+    assert max(sizes) > 2
+    monkeypatch.setattr(scorer, "_call", lambda **inputs: (_ for _ in ()).throw(torch.OutOfMemoryError("none at all")))
+    with pytest.raises(torch.OutOfMemoryError):
+        scorer.score(pairs[:1])
+
+
+def test_a_compiled_model_gives_the_same() -> None:
+    compiled = PairScorer(MODEL, PROCESSOR, compile=True)
+    compiled._call = torch.compile(MODEL, dynamic=True, backend="eager")  # the tracing alone, which needs no compiler
+    pairs = [Presentation("p", "a", text) for text in TEXTS[:4]]
+    assert compiled.score(pairs) == pytest.approx(PairScorer(MODEL, PROCESSOR).score(pairs), abs=1e-5)
 
 
 def test_nothing_is_nothing() -> None:
@@ -41,12 +69,14 @@ def test_nothing_is_nothing() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 200))
-def test_batches_hold_everything_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = list(pack_by_tokens(lengths, budget))
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 200), st.integers(0, 100))
+def test_batches_hold_everything_once_within_the_budget(lengths: list[int], budget: int, max_padding: int) -> None:
+    batches = list(pack_by_tokens(lengths, budget, max_padding))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
-        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
+        longest = max(lengths[i] for i in batch)
+        assert len(batch) == 1 or longest * len(batch) <= budget
+        assert sum(longest - lengths[i] for i in batch) <= max_padding
 
 
 def test_nan_is_an_error() -> None:

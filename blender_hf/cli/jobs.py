@@ -17,6 +17,7 @@ from blender_hf.blender import Blender
 from blender_hf.data.records import STDIN, Record, read_records
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
+from blender_hf.schedules import Schedule
 
 from . import rendering
 
@@ -40,13 +41,16 @@ def job_of(options: argparse.Namespace) -> Job:
     """Return the job that the options of the command line ask for."""
     window = {"window": options.batch_size}
     if options.command == "rank":
-        ranking = {"aggregation": options.aggregation, **window}
+        schedule = Schedule(options.schedule, options.top_k, options.orders)
+        ranking = {"schedule": schedule, "aggregation": options.aggregation, **window}
         return Job(partial(_call, "iter_rank", ranking), rendering.rank_fields, rendering.rank_text)
     generation = {name: getattr(options, name) for name in ("max_new_tokens", "num_beams")}
     writing = {"generation": {name: value for name, value in generation.items() if value is not None}, **window}
     if options.command == "fuse":
         return Job(partial(_call, "iter_fuse", writing), rendering.fuse_fields, rendering.fuse_text)
-    blending = {"aggregation": options.aggregation, "top_k": options.top_k, "fallback": options.fallback, **writing}
+    schedule = Schedule(options.schedule, orders=options.orders)
+    ranking = {"schedule": schedule, "aggregation": options.aggregation}
+    blending = {**ranking, "top_k": options.top_k, "fallback": options.fallback, **writing}
     return Job(partial(_call, "iter_blend", blending), rendering.blend_fields, rendering.blend_text)
 
 
@@ -59,12 +63,12 @@ def run(options: argparse.Namespace) -> None:
         BlenderError: If the input, an option or a checkpoint can't be used.
     """
     _check_output(options)
+    job = job_of(options)
     total = None if options.file == STDIN else sum(1 for _ in _records(options))
     # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     blender = _load(options)
-    job = job_of(options)
     records, for_items = tee(_records(options))
     results = job.run(blender, (record.item for record in for_items))
     with _output(options) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:

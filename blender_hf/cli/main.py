@@ -14,7 +14,7 @@ Input is one JSON object a line, for example
 "messages" (chat) may stand instead of "prompt"; records of MixInstruct are read as they are.
 """
 
-RANK_ABOUT = "Rank the candidates of each prompt, the best first, by comparing all pairs in both orders."
+RANK_ABOUT = "Rank the candidates of each prompt, the best first, by comparing pairs of them."
 FUSE_ABOUT = "Write one answer from all candidates of each prompt, which stand the best first."
 BLEND_ABOUT = """Rank the candidates of each prompt, fuse the best, and return the fused text if the ranker prefers it
 to the best candidate, else the best candidate."""
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"blender-hf {blender_hf.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _command(commands, "rank", RANK_ABOUT, _io_options, _model_options, _ranking_options)
+    _command(commands, "rank", RANK_ABOUT, _io_options, _model_options, _ranking_options, _rank_options)
     _command(commands, "fuse", FUSE_ABOUT, _io_options, _model_options, _fuser_options)
     _command(
         commands, "blend", BLEND_ABOUT, _io_options, _model_options, _ranking_options, _fuser_options, _blend_options
@@ -136,7 +136,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--revision", help="branch, tag or commit of the ranker")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32)")
+    parser.add_argument("--dtype", help="float32, bfloat16, float16 or auto (default: float32)")
     parser.add_argument(
         "--batch-size",
         type=_positive,
@@ -153,9 +153,25 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
 
 def _ranking_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--schedule",
+        default="full",
+        help="which pairs are compared: full (all), adaptive, knockout or bubble (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--orders",
+        default="both",
+        help="compare a pair in both orders of presentation, or in one for half the work (default: %(default)s)",
+    )
+    parser.add_argument(
         "--aggregation",
         default="max_logits",
-        help="how comparisons become scores: max_logits or max_wins (default: %(default)s)",
+        help="how comparisons become scores: max_logits, max_wins, bradley_terry or copeland (default: %(default)s)",
+    )
+
+
+def _rank_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--top-k", type=_positive, metavar="K", help="how many of the best matter to the schedule (default: its own)"
     )
 
 

@@ -13,7 +13,7 @@ PREVIEW = 56
 
 def rank_fields(ranking: Ranking) -> dict[str, Any]:
     """Return what `blender-hf rank` says of a record."""
-    names = ("order", "ranks", "scores", "models", "n_comparisons", "flip_rate", "truncated")
+    names = ("order", "ranks", "scores", "models", "schedule", "n_comparisons", "flip_rate", "n_cycles", "truncated")
     full = ranking.to_dict()
     return {"ranking": {name: full[name] for name in names}, "best": ranking.best}
 

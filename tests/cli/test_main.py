@@ -47,7 +47,8 @@ def test_blend(file: Path, models: list[str], checkpoints: Path, capsys: pytest.
     full = blend.to_dict()
     for name in ("best", "fused", "fused_from", "returned", "output"):
         assert first[name] == full[name]
-    assert set(first["ranking"]) == {*("order", "ranks", "scores", "models", "n_comparisons", "flip_rate", "truncated")}
+    names = ("order", "ranks", "scores", "models", "schedule", "n_comparisons", "flip_rate", "n_cycles", "truncated")
+    assert set(first["ranking"]) == set(names)
     assert first["ranking"]["order"] == full["ranking"]["order"]
     assert (second["output"], second["returned"], second["fused"]) == ("only", "best", None)
     assert "3/3" in err
@@ -186,3 +187,14 @@ def test_help_shows_an_example_of_the_input(capsys: pytest.CaptureFixture[str]) 
     out = capsys.readouterr().out
     assert '"candidates": ["4", {"text": "5", "model": "parrot"}]' in out
     assert "MixInstruct" in out
+
+
+def test_a_schedule_saves_comparisons(file: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--schedule", "knockout", "--orders", "one", "--aggregation", "copeland", "--top-k", "1"]
+    assert main(["rank", str(file), "--quiet", *models[:2], *options]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        ranking = json.loads(line)["ranking"]
+        n = len(set(ranking["order"]))
+        assert ranking["schedule"] == "knockout"
+        assert ranking["n_comparisons"] <= n - 1
+        assert ranking["flip_rate"] is None

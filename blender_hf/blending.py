@@ -1,0 +1,81 @@
+"""From rankings to one answer: the best candidates are fused, and the fusion is judged against the best one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .fusion import Fuser
+from .inputs import Candidate, Item
+from .ranking import compare_items
+from .results import Blend, Comparison, Fusion, Ranking
+from .scorer import PairScorer
+
+
+def blend_items(
+    items: Sequence[Item],
+    rankings: Sequence[Ranking],
+    scorer: PairScorer,
+    fuser: Fuser,
+    top_k: int,
+    fallback: bool,
+    generation: Mapping[str, Any] | None,
+) -> list[Blend]:
+    """Fuse the best candidates of every item, and keep the better of fusion and best candidate.
+
+    Args:
+        items: The prompts with their candidates.
+        rankings: Their rankings.
+        scorer: Compares a fused text with the best candidate.
+        fuser: Writes the fused texts.
+        top_k: How many of the best different candidates are fused.
+        fallback: Return the best candidate where the ranker does not prefer the fused text to it.
+        generation: Options of `generate` over those of the checkpoint.
+
+    Returns:
+        One blend an item.
+    """
+    fusions = _fuse_best(items, rankings, fuser, top_k, generation)
+    duels = [
+        Item(item.prompt, (Candidate(fusion.text), Candidate(ranking.best)), item.instruction, item.where)
+        for item, ranking, fusion in zip(items, rankings, fusions, strict=True)
+        if fusion is not None
+    ]
+    comparisons = iter(compare_items(duels, scorer))
+    return [
+        _blend(ranking, fusion, None if fusion is None else next(comparisons), fallback)
+        for ranking, fusion in zip(rankings, fusions, strict=True)
+    ]
+
+
+def best_different(ranking: Ranking, top_k: int) -> list[int]:
+    """Return the indices of the best candidates, the best first, each text once."""
+    different = {ranking.candidates[index]: index for index in reversed(ranking.order)}
+    return [index for index in ranking.order if different[ranking.candidates[index]] == index][:top_k]
+
+
+def _fuse_best(
+    items: Sequence[Item],
+    rankings: Sequence[Ranking],
+    fuser: Fuser,
+    top_k: int,
+    generation: Mapping[str, Any] | None,
+) -> list[Fusion | None]:
+    """Return a fusion for each item, None where there are not two different candidates."""
+    chosen = [best_different(ranking, top_k) for ranking in rankings]
+    fusible = [index for index, indices in enumerate(chosen) if len(indices) > 1]
+    inputs = [_subset(items[index], chosen[index]) for index in fusible]
+    fused: list[Fusion | None] = [None] * len(items)
+    for index, fusion in zip(fusible, fuser.fuse(inputs, generation), strict=True):
+        fused[index] = Fusion(fusion.text, tuple(chosen[index]), fusion.truncated)
+    return fused
+
+
+def _blend(ranking: Ranking, fusion: Fusion | None, comparison: Comparison | None, fallback: bool) -> Blend:
+    if fusion is None or comparison is None:
+        return Blend(ranking.best, "best", ranking, None, None)
+    if fallback and (comparison.preferred != "a" or not fusion.text.strip()):
+        return Blend(ranking.best, "best", ranking, fusion, comparison)
+    return Blend(fusion.text, "fused", ranking, fusion, comparison)
+
+
+def _subset(item: Item, indices: Sequence[int]) -> Item:
+    return Item(item.prompt, tuple(item.candidates[i] for i in indices), item.instruction, item.where)

@@ -1,0 +1,67 @@
+"""Rewards: one number a candidate, against a reference answer or against the other candidates of its prompt."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from .errors import InputError
+from .inputs import Candidate, Item
+from .ranking import probability_of
+from .results import Comparison, Ranking
+
+# What a logit is turned into. All are higher for a better candidate; a tie is 0, or 0.5 as a probability.
+SCALES: dict[str, Callable[[float, float], float]] = {
+    "logit": lambda logit, temperature: logit,
+    "probability": probability_of,
+    # The difference of both orders of presentation, as llm-blender 0.0.2 returns it: twice our logit.
+    "llm-blender": lambda logit, temperature: 2 * logit,
+}
+# Which candidate is the reference, of the texts of the candidates; of equals the first.
+RULES: dict[str, Callable[[Sequence[str]], str]] = {
+    "first": lambda texts: texts[0],
+    "last": lambda texts: texts[-1],
+    "longest": lambda texts: max(texts, key=len),
+    "shortest": lambda texts: min(texts, key=len),
+}
+
+
+def get_scale(name: str) -> Callable[[float, float], float]:
+    """Return a scale by its name.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in SCALES:
+        raise InputError(f"there is no scale {name!r}; use one of {', '.join(SCALES)}")
+    return SCALES[name]
+
+
+def get_rule(name: str) -> Callable[[Sequence[str]], str]:
+    """Return the rule that chooses the reference, by its name.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in RULES:
+        raise InputError(f"there is no rule {name!r} for the reference; use one of {', '.join(RULES)}")
+    return RULES[name]
+
+
+def duels(item: Item, reference: str) -> list[Item]:
+    """Return an item for each candidate, in which it (a) meets the reference (b)."""
+    pairs = [(candidate, Candidate(reference)) for candidate in item.candidates]
+    return [Item(item.prompt, pair, item.instruction, item.where) for pair in pairs]
+
+
+def duel_rewards(comparisons: Sequence[Comparison], scale: str, temperature: float) -> list[float]:
+    """Return the rewards of candidates that met the reference."""
+    return [get_scale(scale)(comparison.logit, temperature) for comparison in comparisons]
+
+
+def group_rewards(ranking: Ranking, scale: str, temperature: float) -> list[float]:
+    """Return for each candidate the mean of its comparisons with the others; a single one gets what a tie is worth."""
+    turn = get_scale(scale)
+    rows = [
+        [turn(logit, temperature) for j, logit in enumerate(row) if j != i] or [turn(0.0, temperature)]
+        for i, row in enumerate(ranking.comparisons)
+    ]
+    return [math.fsum(row) / len(row) for row in rows]

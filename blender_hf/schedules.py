@@ -1,0 +1,241 @@
+"""Schedules: which pairs of candidates are compared next, given what is known.
+
+A schedule is a generator over the candidates 0 to n - 1 of one prompt. It yields rounds, lists of pairs (i, j), and is
+sent their logits, positive where i is the better one. The rounds of all prompts are scored together, so few rounds
+make large batches. Nothing here is random: the order in which the candidates are numbered is the caller's.
+"""
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from .errors import InputError
+
+Pair = tuple[int, int]
+Rounds = Generator[list[Pair], Sequence[float], None]
+
+# How much of a comparison is particular to its two candidates, as a share of the spread of their scores; what
+# benchmarks/schedules.py measures as "intransitivity" on real candidates.
+INTRANSITIVITY = 0.35
+# How often a candidate is compared in a round of "adaptive": more makes fewer rounds, and some comparisons in vain.
+MOST_MEETINGS = 3
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the comparisons of a prompt are chosen.
+
+    Args:
+        name: One of `SCHEDULES`.
+        top_k: How many of the best matter; None is the schedule's own: all for "full" and "adaptive", else the best.
+        orders: "both" presents each pair in both orders and takes the mean; "one" in one, drawn by lot from the texts,
+            which is half the work, and leaves the model's taste for a place in the logits.
+        confidence: For "adaptive", the probability, above 0 and below 1, at which no more is asked.
+        seed: Of the lots: who meets whom first, and which candidate is read first. At least 0.
+        seek: Whether `top_k` counts from the "best" or from the "worst".
+
+    Raises:
+        InputError: If an option does not exist or is out of range.
+    """
+
+    name: str = "full"
+    top_k: int | None = None
+    orders: str = "both"
+    confidence: float = 0.95
+    seed: int = 0
+    seek: str = "best"
+
+    def __post_init__(self) -> None:
+        for option, value, known in (
+            ("schedule", self.name, SCHEDULES),
+            ("orders", self.orders, ("both", "one")),
+            ("seek", self.seek, ("best", "worst")),
+        ):
+            if value not in known:
+                raise InputError(f"{option}={value!r} does not exist; use one of {', '.join(known)}")
+        if not 0 <= self.seed < 2**64:
+            raise InputError(f"seed={self.seed}; use a whole number of 0 or more")
+        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
+            raise InputError(f"top_k={self.top_k!r}; ask for 1 or more of the best candidates, or None")
+        if not 0 < self.confidence < 1:
+            raise InputError(f"confidence={self.confidence}; it is a probability above 0 and below 1")
+
+    def rounds(self, n: int) -> Rounds:
+        """Start the schedule for n candidates."""
+        return SCHEDULES[self.name](n, self)
+
+
+def as_schedule(schedule: str | Schedule, top_k: int | None = None, orders: str = "both") -> Schedule:
+    """Return a schedule by its name, or one that is given, with what is asked of it beside it.
+
+    Raises:
+        InputError: If there is no such schedule, or an option of it is out of range.
+    """
+    if isinstance(schedule, str):
+        return Schedule(schedule, top_k, orders)
+    asked = {"top_k": top_k, "orders": None if orders == "both" else orders}
+    return replace(schedule, **{name: value for name, value in asked.items() if value is not None})
+
+
+def full(n: int, schedule: Schedule) -> Rounds:
+    """Compare all pairs in one round: n (n - 1) / 2 comparisons (paper, section 3.4)."""
+    yield list(combinations(range(n), 2))
+
+
+def bubble(n: int, schedule: Schedule) -> Rounds:
+    """Let the better one of two neighbours rise: n - 1 comparisons, one a round, for the best (paper, section 3.4).
+
+    For `top_k` there are as many passes; what is known is not asked again.
+    """
+    order, known = list(range(n)), _Known()
+    for place in range(min(schedule.top_k or 1, n)):
+        for at in range(n - 1, place, -1):
+            pair = order[at - 1], order[at]
+            yield from known.ask([pair])
+            if known.winner(*pair) != pair[0]:
+                order[at - 1], order[at] = order[at], order[at - 1]
+
+
+def knockout(n: int, schedule: Schedule) -> Rounds:
+    """Play a tournament: n - 1 comparisons in log2 n rounds for the best.
+
+    Each further place of `top_k` is played by those who lost only against the places before: log2 n comparisons more.
+    """
+    known, placed = _Known(), list[int]()
+    for _ in range(min(schedule.top_k or 1, n)):
+        standing = [i for i in range(n) if i not in placed and known.beaten_by(i) <= set(placed)]
+        placed.append((yield from _tournament(standing, known)))
+
+
+def adaptive(n: int, schedule: Schedule) -> Rounds:
+    """Begin with a tournament, then ask only while the answer is in doubt, and what tells most.
+
+    A logit is taken as the difference of two scores and a noise that is particular to the pair, both normal. That gives
+    the probability of every error in the order that all comparisons would give. With `top_k` it ends when the top K are
+    right with the stated confidence (by the union bound), else when the expected share of wrongly ordered pairs is
+    below 1 - confidence, or after n log2 n comparisons.
+    """
+    if n < 2:
+        return
+    known, pairs = _Known(), n * (n - 1) // 2
+    yield from _tournament(range(n), known)
+    limit = pairs if schedule.top_k else min(pairs, n * math.ceil(math.log2(n)))
+    while len(known.logits) < limit:
+        doubts = _doubts(*expected_scores(n, known.logits), schedule.top_k)
+        risk = doubts.sum() / (1 if schedule.top_k else pairs)
+        if risk < 1 - schedule.confidence:
+            return
+        yield from known.ask(_most_telling(doubts, known.logits)[: limit - len(known.logits)])
+
+
+SCHEDULES: dict[str, Callable[[int, Schedule], Rounds]] = {
+    "full": full,
+    "bubble": bubble,
+    "knockout": knockout,
+    "adaptive": adaptive,
+}
+
+
+class _Known:
+    """The comparisons that were made; each is asked once."""
+
+    def __init__(self) -> None:
+        self.logits: dict[Pair, float] = {}
+
+    def ask(self, pairs: Sequence[Pair]) -> Rounds:
+        """Ask for those pairs that are not known in either order."""
+        fresh = [(i, j) for i, j in pairs if (i, j) not in self.logits and (j, i) not in self.logits]
+        if fresh:
+            logits = yield fresh
+            self.logits |= zip(fresh, logits, strict=True)
+
+    def winner(self, i: int, j: int) -> int:
+        """Return the better one, of two equals the first."""
+        logit = self.logits[i, j] if (i, j) in self.logits else -self.logits[j, i]
+        return i if logit >= 0 else j
+
+    def beaten_by(self, i: int) -> set[int]:
+        """Return who won against i."""
+        return {self.winner(*pair) for pair in self.logits if i in pair} - {i}
+
+
+def _tournament(players: Sequence[int], known: _Known) -> Generator[list[Pair], Sequence[float], int]:
+    """Play until one is left, and return it."""
+    standing = list(players)
+    while len(standing) > 1:
+        # Who is left over stands first in the next round, so that nobody passes twice.
+        over, playing = standing[len(standing) // 2 * 2 :], standing[: len(standing) // 2 * 2]
+        pairs = list(zip(playing[::2], playing[1::2], strict=True))
+        yield from known.ask(pairs)
+        standing = over + [known.winner(*pair) for pair in pairs]
+    return standing[0]
+
+
+def expected_scores(n: int, logits: dict[Pair, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is to be expected of the scores that all comparisons would give, from those that were made.
+
+    Args:
+        n: Number of candidates.
+        logits: The comparisons.
+
+    Returns:
+        The expected mean logit of each candidate against the others, (n,), and the standard deviation of the
+        difference of each two, (n, n).
+    """
+    asked = np.zeros((n, n))
+    known = np.zeros((n, n))
+    for (i, j), logit in logits.items():
+        asked[i, j] = asked[j, i] = 1.0
+        known[i, j], known[j, i] = logit, -logit
+    precision = _laplacian(asked) + INTRANSITIVITY**2 * np.eye(n)
+    covariance = np.linalg.inv(precision)
+    scores = covariance @ known.sum(axis=1)
+    residuals = [logit - (scores[i] - scores[j]) for (i, j), logit in logits.items()]
+    prior = INTRANSITIVITY**2 * scores @ scores
+    noise = (sum(r * r for r in residuals) + prior) / max(len(logits), 1) or 1.0
+    # A comparison that was not made counts with what the scores say of it.
+    inferred = _laplacian(1 - asked - np.eye(n)) / (n - 1)
+    means = known.sum(axis=1) / (n - 1) + inferred @ scores
+    spread = noise * (inferred @ covariance @ inferred.T + inferred / (n - 1))
+    variances = np.diag(spread)[:, None] + np.diag(spread)[None, :] - 2 * spread
+    return means, np.sqrt(np.maximum(variances, 0))
+
+
+def _laplacian(weights: np.ndarray) -> np.ndarray:
+    return np.diag(weights.sum(axis=1)) - weights
+
+
+def _doubts(means: np.ndarray, deviations: np.ndarray, top_k: int | None) -> np.ndarray:
+    """Return for each two candidates the probability that they stand in the wrong order, 0 where it does not matter."""
+    n = len(means)
+    order = sorted(range(n), key=lambda i: -means[i])
+    doubts = np.zeros((n, n))
+    for place, upper in enumerate(order if top_k is None else order[:top_k]):
+        for lower in order[place + 1 if top_k is None else top_k :]:
+            doubts[upper, lower] = _wrong(means[upper] - means[lower], deviations[upper, lower])
+    return doubts
+
+
+def _wrong(lead: float, deviation: float) -> float:
+    """Return the probability that a normal quantity is negative."""
+    return 0.5 * math.erfc(lead / (deviation * math.sqrt(2))) if deviation > 0 else 0.0
+
+
+def _most_telling(doubts: np.ndarray, known: dict[Pair, float]) -> list[Pair]:
+    """Choose pairs that were not compared and about which most doubt hangs: as many as half the candidates."""
+    own = doubts.sum(axis=0) + doubts.sum(axis=1)
+    weights = {
+        (i, j): own[i] + own[j] + doubts[i, j] + doubts[j, i]
+        for i, j in combinations(range(len(own)), 2)
+        if (i, j) not in known and (j, i) not in known
+    }
+    least = max(weights.values()) / 2
+    chosen: list[Pair] = []
+    for pair in sorted(weights, key=lambda pair: -weights[pair])[: (len(own) + 1) // 2]:
+        often = max(sum(i in other for other in chosen) for i in pair)
+        if weights[pair] >= least and often < MOST_MEETINGS:
+            chosen.append(pair)
+    return chosen

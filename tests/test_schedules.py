@@ -1,0 +1,210 @@
+"""Schedules, played on matrices of known logits."""
+
+import math
+import random
+from collections.abc import Callable
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blender_hf import Blender, InputError
+from blender_hf.schedules import SCHEDULES, Pair, Schedule
+from tests.conftest import example_texts
+
+TEXTS = example_texts()
+PARTIAL = [name for name in SCHEDULES if name != "full"]
+STRENGTHS = st.lists(st.integers(-50, 50), min_size=2, max_size=12, unique=True)
+
+
+def play(schedule: Schedule, n: int, logit: Callable[[int, int], float]) -> tuple[dict[Pair, float], int]:
+    """Return the comparisons that a schedule asked for, and in how many rounds."""
+    rounds = schedule.rounds(n)
+    made: dict[Pair, float] = {}
+    n_rounds = 0
+    try:
+        asked = next(rounds)
+        while True:
+            n_rounds += 1
+            assert not any(pair in made or pair[::-1] in made for pair in asked), "asked twice"
+            assert all(i != j and 0 <= i < n and 0 <= j < n for i, j in asked)
+            answers = [logit(i, j) for i, j in asked]
+            made |= zip(asked, answers, strict=True)
+            asked = rounds.send(answers)
+    except StopIteration:
+        return made, n_rounds
+
+
+def by_strength(strengths: list[int]) -> Callable[[int, int], float]:
+    return lambda i, j: (strengths[i] - strengths[j]) / 10
+
+
+@pytest.mark.parametrize("n", range(2, 17))
+@pytest.mark.parametrize(
+    ("name", "n_rounds"), [("bubble", lambda n: n - 1), ("knockout", lambda n: math.ceil(math.log2(n)))]
+)
+def test_the_best_takes_n_minus_1_comparisons(name: str, n_rounds: Callable[[int], int], n: int) -> None:
+    strengths = random.Random(n).sample(range(100), n)
+    made, rounds = play(Schedule(name), n, by_strength(strengths))
+    assert len(made) == n - 1
+    assert rounds == n_rounds(n)
+
+
+def test_full_compares_all_in_one_round() -> None:
+    made, rounds = play(Schedule("full"), 6, lambda i, j: 1.0)
+    assert sorted(made) == list(combinations(range(6), 2))
+    assert rounds == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(STRENGTHS, st.integers(1, 4), st.sampled_from(PARTIAL))
+def test_without_contradictions_the_best_k_beat_the_rest(strengths: list[int], top_k: int, name: str) -> None:
+    """Whom the comparisons do not reach from above is at most the best k."""
+    n = len(strengths)
+    made, _ = play(Schedule(name, top_k=top_k, confidence=0.999), n, by_strength(strengths))
+    best = sorted(range(n), key=lambda i: -strengths[i])
+    if name != "adaptive":
+        beats = {(i, j) if logit > 0 else (j, i) for (i, j), logit in made.items()}
+        for place, winner in enumerate(best[:top_k]):
+            reached, edge = {winner}, {winner}
+            while edge := {j for i, j in beats if i in edge} - reached:
+                reached |= edge
+            assert reached >= set(best[place:])
+    scores = scores_of(made, n)
+    assert sorted(range(n), key=lambda i: -scores[i])[:top_k] == best[:top_k]
+
+
+def scores_of(made: dict[Pair, float], n: int) -> tuple[float, ...]:
+    from blender_hf.aggregation import max_logits
+
+    matrix = [[math.nan] * n for _ in range(n)]
+    for (i, j), logit in made.items():
+        matrix[i][j], matrix[j][i] = logit, -logit
+    return max_logits(matrix)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 9, 24, 50])
+def test_adaptive_orders_all_within_n_log_n(n: int) -> None:
+    strengths = random.Random(n).sample(range(500), n)
+    made, _ = play(Schedule("adaptive"), n, by_strength(strengths))
+    assert len(made) <= n * math.ceil(math.log2(n))
+    best = sorted(range(n), key=lambda i: -strengths[i])
+    scores = scores_of(made, n)
+    wrong = sum(scores[i] < scores[j] for i, j in combinations(best, 2))
+    assert wrong / math.comb(n, 2) < 0.05
+
+
+def test_adaptive_asks_more_the_surer_it_is_to_be() -> None:
+    rng = random.Random(0)
+    n = 16
+    noisy = {(i, j): (i - j) / 3 + rng.gauss(0, 1) for i, j in combinations(range(n), 2)}
+    counts = [
+        len(
+            play(
+                Schedule("adaptive", top_k=1, confidence=sure),
+                n,
+                lambda i, j: noisy[min(i, j), max(i, j)] * (1 if i < j else -1),
+            )[0]
+        )
+        for sure in (0.5, 0.9, 0.999)
+    ]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1] <= math.comb(n, 2)
+
+
+def test_contradictions_cost_comparisons() -> None:
+    def comparisons(noise: float) -> int:
+        total = 0
+        for seed in range(8):
+            rng = random.Random(seed)
+            strengths = [rng.gauss(0, 1) for _ in range(10)]
+            logits = {(i, j): strengths[i] - strengths[j] + rng.gauss(0, noise) for i, j in combinations(range(10), 2)}
+            logits |= {(j, i): -logit for (i, j), logit in logits.items()}
+            total += len(play(Schedule("adaptive", top_k=1), 10, lambda i, j: logits[i, j])[0])  # noqa: B023
+        return total
+
+    assert comparisons(0.1) < comparisons(1.0)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_candidates(name: str, n: int) -> None:
+    made, _ = play(Schedule(name), n, lambda i, j: 0.0)
+    assert len(made) == math.comb(n, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "bubbles"}, "schedule='bubbles' does not exist; use one of full, bubble, knockout, adaptive"),
+        ({"orders": "ab"}, "orders='ab' does not exist; use one of both, one"),
+        ({"seek": "first"}, "seek='first' does not exist"),
+        ({"top_k": 0}, "top_k=0; ask for 1 or more"),
+        ({"confidence": 1.0}, "confidence=1.0; it is a probability"),
+        ({"seed": -1}, "seed=-1; use a whole number"),
+    ],
+)
+def test_options_are_closed(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Schedule(**options)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    data=st.data(),
+    name=st.sampled_from([*SCHEDULES]),
+    orders=st.sampled_from(["both", "one"]),
+    candidates=st.lists(st.sampled_from([*TEXTS[1:7], "", "hi"]), min_size=1, max_size=7),
+)
+def test_permuting_the_candidates_permutes_the_result_of_every_schedule(
+    blender: Blender, data: st.DataObject, name: str, orders: str, candidates: list[str]
+) -> None:
+    order = data.draw(st.permutations(range(len(candidates))))
+    straight = blender.rank(TEXTS[0], candidates, schedule=name, orders=orders)
+    permuted = blender.rank(TEXTS[0], [candidates[i] for i in order], schedule=name, orders=orders)
+    assert permuted.scores == tuple(straight.scores[i] for i in order)
+    assert permuted.n_comparisons == straight.n_comparisons
+
+
+def test_prompts_are_played_together_and_change_nothing(blender: Blender) -> None:
+    prompts = [TEXTS[0], TEXTS[7], "p"]
+    candidates = [list(TEXTS[1:7]), list(TEXTS[8:11]), ["a"]]
+    for name in SCHEDULES:
+        together = blender.rank(prompts, candidates, schedule=name)
+        for ranking, prompt, own in zip(together, prompts, candidates, strict=True):
+            alone = blender.rank(prompt, own, schedule=name)
+            assert alone.order == ranking.order
+            assert alone.scores == pytest.approx(ranking.scores, abs=1e-5)
+
+
+def test_the_winner_of_a_tournament_is_the_best(blender: Blender) -> None:
+    ranking = blender.rank(TEXTS[0], TEXTS[1:7], schedule="knockout")
+    assert (ranking.n_comparisons, ranking.n_possible, ranking.schedule) == (5, 15, "knockout")
+    best = ranking.order[0]
+    assert all(logit >= 0 for logit in ranking.comparisons[best] if not math.isnan(logit))
+    assert sum(math.isnan(logit) for row in ranking.comparisons for logit in row) == 6 + 2 * 10
+
+
+def test_best_and_worst_of_n(blender: Blender) -> None:
+    ranking = blender.rank(TEXTS[0], TEXTS[1:4])
+    beats_all = [all(logit > 0 for j, logit in enumerate(row) if j != i) for i, row in enumerate(ranking.comparisons)]
+    assert any(beats_all), "with these weights one candidate beats all others; otherwise this test shows nothing"
+    assert blender.best_of_n(TEXTS[0], TEXTS[1:4]) == TEXTS[1 + beats_all.index(True)]
+    assert blender.best_of_n([TEXTS[0], "p"], [TEXTS[1:4], ["only"]]) == [ranking.best, "only"]
+    losers = [all(logit < 0 for j, logit in enumerate(row) if j != i) for i, row in enumerate(ranking.comparisons)]
+    assert any(losers)
+    assert blender.worst_of_n(TEXTS[0], TEXTS[1:4]) == TEXTS[1 + losers.index(True)]
+    assert blender.best_of_n([], []) == []
+
+
+def test_one_order_is_half_the_work_and_has_no_flip_rate(blender: Blender) -> None:
+    both, one = (blender.rank(TEXTS[0], TEXTS[1:5], orders=orders) for orders in ("both", "one"))
+    assert (both.n_comparisons, one.n_comparisons) == (6, 6)
+    assert both.flip_rate is not None
+    assert one.flip_rate is None
+    presented = {
+        sign * blender.compare(TEXTS[0], TEXTS[1], TEXTS[2]).__getattribute__(name)
+        for name, sign in (("logit_ab", 1), ("logit_ba", -1))
+    }
+    assert any(one.comparisons[0][1] == pytest.approx(logit, abs=1e-5) for logit in presented)
