@@ -53,8 +53,9 @@ class PairRankerHead(nn.Module):
 class PairRanker(StrictLoadingMixin, PreTrainedModel):
     """A cross-encoder over (prompt, candidate, candidate) on top of any encoder.
 
-    The representation of a part is the last hidden state at the special token in front of it. `forward` scores one
-    order of presentation; average both orders, (l(a, b) - l(b, a)) / 2, for a logit that does not depend on it.
+    The representation of a part is the last hidden state at the special token in front of it, as in PairRM, or the mean
+    over the part (`config.pooling`). `forward` scores one order of presentation; average both orders,
+    (l(a, b) - l(b, a)) / 2, for a logit that does not depend on it.
     """
 
     config_class = PairRankerConfig
@@ -95,6 +96,7 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
         backbone: str,
         *,
         n_added_tokens: int = 0,
+        n_positions: int = 0,
         backbone_options: dict[str, Any] | None = None,
         **config: Any,
     ) -> "PairRanker":
@@ -103,6 +105,7 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
         Args:
             backbone: Hub id or folder of an encoder.
             n_added_tokens: By how many tokens the vocabulary grows for the special tokens of the processor.
+            n_positions: How many positions the encoder must reach: a shorter table of absolute positions is repeated.
             backbone_options: Options of the encoder's configuration, such as its dropout.
             **config: Options of `PairRankerConfig`.
 
@@ -112,10 +115,11 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
         encoder = AutoModel.from_pretrained(backbone, **(backbone_options or {}))
         if n_added_tokens:
             encoder.resize_token_embeddings(encoder.config.vocab_size + n_added_tokens)
-        ranker = cls(PairRankerConfig(backbone_config=encoder.config, **config))
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
-        ranker.backbone.load_state_dict(encoder.state_dict())
+        weights = _repeat_positions(encoder, n_positions)
+        ranker = cls(PairRankerConfig(backbone_config=encoder.config, **config))
+        ranker.backbone.load_state_dict(weights)
         return ranker.train()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -151,24 +155,52 @@ class PairRanker(StrictLoadingMixin, PreTrainedModel):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given = {name: value for name, value in inputs.items() if value is not None}
         hidden = self.backbone(**given, return_dict=True).last_hidden_state  # (batch, length, hidden)
-        source = self._at(hidden, input_ids, self.config.source_token_id)
-        first = self._at(hidden, input_ids, self.config.candidate1_token_id)
-        second = self._at(hidden, input_ids, self.config.candidate2_token_id)
+        source, first, second = self._parts(hidden, input_ids, attention_mask)  # (batch, hidden) each
         task_logits = self.head(source, first) - self.head(source, second)  # (batch, n_tasks)
         logits = task_logits.mean(dim=-1)  # (batch,)
         loss = None if labels is None else self._loss(task_logits, labels)
         output = PairRankerOutput(loss=loss, logits=logits, task_logits=task_logits)
         return output.to_tuple() if return_dict is False else output
 
-    @staticmethod
-    def _at(hidden: torch.Tensor, input_ids: torch.Tensor, token_id: int) -> torch.Tensor:
-        """Pick the (batch, hidden) state at the one place of a special token, without a branch on the data."""
-        place = (input_ids == token_id).int().argmax(dim=1)  # (batch,)
-        index = place[:, None, None].expand(-1, 1, hidden.shape[-1])
-        return hidden.gather(1, index).squeeze(1)
+    def _parts(
+        self, hidden: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> list[torch.Tensor]:
+        """Return what represents the prompt and the two candidates, without a branch on the data."""
+        config = self.config
+        markers = (config.source_token_id, config.candidate1_token_id, config.candidate2_token_id)
+        starts = [(input_ids == marker).int().argmax(dim=1) for marker in markers]  # (batch,) each
+        if config.pooling == "marker":
+            indices = [start[:, None, None].expand(-1, 1, hidden.shape[-1]) for start in starts]
+            return [hidden.gather(1, index).squeeze(1) for index in indices]
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]  # (1, length)
+        real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        begun = [(places >= start[:, None]) & real.bool() for start in starts]  # (batch, length) each
+        spans = [begun[0] & ~begun[1], begun[1] & ~begun[2], begun[2]]
+        return [_mean_over(hidden, span.to(hidden.dtype)) for span in spans]
 
     @staticmethod
     def _loss(task_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         targets = labels.to(task_logits.dtype)
         targets = targets if targets.dim() == 2 else targets[:, None]
         return functional.binary_cross_entropy_with_logits(task_logits, targets.expand_as(task_logits))
+
+
+def _mean_over(hidden: torch.Tensor, span: torch.Tensor) -> torch.Tensor:
+    """Return the (batch, hidden) mean of the states (batch, length, hidden) where a span (batch, length) is 1."""
+    return (hidden * span[:, :, None]).sum(dim=1) / span.sum(dim=1, keepdim=True)
+
+
+def _repeat_positions(encoder: PreTrainedModel, n_positions: int) -> dict[str, torch.Tensor]:
+    """Return the weights of an encoder whose table of absolute positions is repeated until it reaches far enough.
+
+    Near positions keep their relation, which is most of what a table knows; training mends the seams.
+    """
+    weights = encoder.state_dict()
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if isinstance(table, nn.Embedding) and table.num_embeddings < n_positions:
+        unused = 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa counts from behind its padding
+        rows = table.weight[unused:]
+        repeated = rows.repeat(-(-n_positions // len(rows)), 1)[:n_positions]
+        weights["embeddings.position_embeddings.weight"] = torch.cat([table.weight[:unused], repeated])
+        encoder.config.max_position_embeddings = unused + n_positions
+    return weights

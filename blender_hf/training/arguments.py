@@ -30,8 +30,10 @@ def parse_settings(kind: type[Settings], module: str, about: str | None, argv: S
     )
     for setting in fields(kind):  # type: ignore[arg-type]
         required = setting.default is MISSING
-        options: dict[str, Any] = {"type": setting.type, "help": setting.metadata["help"]}
+        switch = {"action": argparse.BooleanOptionalAction}
+        options: dict[str, Any] = switch if setting.type is bool else {"type": setting.type}
         options |= {"required": True} if required else {"default": setting.default}
+        options["help"] = setting.metadata["help"]
         parser.add_argument("--" + setting.name.replace("_", "-"), **options)
     return kind(**vars(parser.parse_args(argv)))
 

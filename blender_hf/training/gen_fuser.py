@@ -31,7 +31,7 @@ from blender_hf.data.preferences import read_json_lines
 from blender_hf.modeling import GenFuser, GenFuserConfig, GenFuserProcessor
 from blender_hf.modeling.processing_gen_fuser import split_passages
 
-from .arguments import parse_settings
+from .arguments import last_checkpoint, parse_settings
 from .fusion_data import FusionExample, merging_examples, selection_examples
 from .saving import save_checkpoint
 
@@ -51,6 +51,7 @@ class GenFuserTrainingConfig:
     batch_size: int = field(default=16, metadata={"help": "examples a step"})
     learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate"})
     max_steps: int = field(default=1000, metadata={"help": "steps of training"})
+    bf16: bool = field(default=False, metadata={"help": "compute in bfloat16 where the device does so fast"})
     max_minutes: float = field(default=600.0, metadata={"help": "training ends after so many minutes"})
     seed: int = field(default=0, metadata={"help": "seed of data, order and weights"})
 
@@ -214,7 +215,7 @@ def train(config: GenFuserTrainingConfig) -> GenFuser:
         data_collator=lambda batch: _collate(batch, processor),
         callbacks=[StopAfter(config.max_minutes)],
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=last_checkpoint(trainer.args.output_dir))
     save_checkpoint(model, processor, config.output)
     return model
 
@@ -228,9 +229,12 @@ def _arguments(config: GenFuserTrainingConfig) -> Seq2SeqTrainingArguments:
         warmup_steps=50,
         lr_scheduler_type="linear",
         logging_steps=25,
-        save_strategy="no",
+        save_steps=100,
+        save_total_limit=1,
         report_to=[],
         seed=config.seed,
+        bf16=config.bf16,
+        use_cpu=not torch.accelerator.is_available(),  # else transformers takes bf16 for a wish for a GPU
         remove_unused_columns=False,
     )
 

@@ -10,6 +10,7 @@ they are.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,18 @@ class PairRankerTrainingConfig:
     backbone: str = field(metadata={"help": "Hub id or folder of the encoder"})
     data: str = field(metadata={"help": "JSONL file of judged pairs"})
     output: str = field(metadata={"help": "folder of the trained checkpoint"})
-    max_pair_length: int = field(default=512, metadata={"help": "most tokens of a pair"})
-    max_source_length: int = field(default=160, metadata={"help": "most tokens of a prompt"})
-    max_pairs_per_source: int = field(default=700, metadata={"help": "pairs kept of each collection"})
-    damaged_pairs: int = field(default=1200, metadata={"help": "self-made pairs of each of the two phases"})
+    pooling: str = field(default="mean", metadata={"help": "what represents a part: marker or mean"})
+    max_pair_length: int = field(default=1024, metadata={"help": "most tokens of a pair"})
+    max_source_length: int = field(default=224, metadata={"help": "most tokens of a prompt"})
+    max_pairs_per_source: int = field(default=1500, metadata={"help": "pairs kept of each collection"})
+    damaged_pairs: int = field(default=1500, metadata={"help": "self-made pairs of a good and a damaged answer"})
+    short_pairs: int = field(default=7000, metadata={"help": "pairs of the first phase, the shortest ones"})
     dropout: float = field(default=0.0, metadata={"help": "dropout inside the encoder"})
     batch_size: int = field(default=16, metadata={"help": "pairs a step"})
     learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate of the encoder"})
     head_learning_rate: float = field(default=5e-4, metadata={"help": "peak learning rate of the new head"})
-    epochs: float = field(default=1.0, metadata={"help": "passes over all pairs"})
+    epochs: float = field(default=1.0, metadata={"help": "passes over all pairs in the second phase"})
+    bf16: bool = field(default=False, metadata={"help": "compute in bfloat16 where the device does so fast"})
     seed: int = field(default=0, metadata={"help": "seed of sampling, order, presentation and weights"})
 
 
@@ -124,21 +128,22 @@ def train(config: PairRankerTrainingConfig) -> PairRanker:
     model = PairRanker.from_backbone(
         config.backbone,
         n_added_tokens=len(tokenizer) - n_tokens,
+        n_positions=config.max_pair_length,
+        pooling=config.pooling,
         backbone_options=dropout,
         **processor.special_token_ids(),
         **lengths,
     )
     initialise_markers(model, tokenizer)
-    judged, damaged = judged_pairs(config), self_made_pairs(config)
-    # Judged pairs alone are too hard a beginning: for hundreds of steps a new ranker learns nothing from them.
-    easy = sorted(damaged, key=PreferencePair.n_characters)[: config.damaged_pairs]
-    mixed = [*judged, *damaged[: config.damaged_pairs]]
-    for phase, pairs, epochs, schedule in (
-        ("easy", easy, 3.0, "constant_with_warmup"),
-        ("mixed", mixed, config.epochs, "linear"),
+    pairs = [*judged_pairs(config), *self_made_pairs(config)]
+    # Short pairs first: they are many for the same work, and a new head learns from them what to look at.
+    short = sorted(pairs, key=PreferencePair.n_characters)[: config.short_pairs]
+    for phase, chosen, epochs, schedule in (
+        ("short", short, 1.0, "constant_with_warmup"),
+        ("all", pairs, config.epochs, "linear"),
     ):
         arguments = _arguments(config, phase, epochs, schedule)
-        _train_phase(model, processor, pairs, arguments, config.head_learning_rate)
+        _train_phase(model, processor, chosen, arguments, config.head_learning_rate)
     save_checkpoint(model, processor, config.output)
     return model
 
@@ -152,7 +157,7 @@ def self_made_pairs(config: PairRankerTrainingConfig) -> list[PreferencePair]:
     """Return the pairs of a good answer and a damaged one."""
     records = list(read_json_lines(config.data))
     random.Random(config.seed).shuffle(records)
-    return list(damaged_pairs(records, config.seed))
+    return list(islice(damaged_pairs(records, config.seed), config.damaged_pairs))
 
 
 @torch.no_grad()
@@ -196,6 +201,8 @@ def _arguments(config: PairRankerTrainingConfig, phase: str, epochs: float, sche
         save_total_limit=1,
         report_to=[],
         seed=config.seed,
+        bf16=config.bf16,
+        use_cpu=not torch.accelerator.is_available(),  # else transformers takes bf16 for a wish for a GPU
         remove_unused_columns=False,
     )
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoProcessor, BertConfig, BertModel
 
 from blender_hf import PairRanker, PairRankerConfig, PairRankerProcessor
-from tests.conftest import BACKBONES, SMALL, build_ranker, example_texts, ranker_processor
+from tests.conftest import BACKBONES, SMALL, backbone_config, build_ranker, example_texts, ranker_processor
 
 TEXTS = example_texts()
 PROMPTS = [TEXTS[0], "hello!", ""]
@@ -60,10 +60,11 @@ def test_padding_changes_nothing(kind: str) -> None:
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["marker", "mean"])
 @pytest.mark.parametrize("kind", BACKBONES)
-def test_forward_can_be_exported_with_free_axes(kind: str) -> None:
+def test_forward_can_be_exported_with_free_axes(kind: str, pooling: str) -> None:
     """A branch on the data would fail here, or freeze the lengths of the example."""
-    model, processor = build_ranker(kind)
+    model, processor = build_ranker(kind, pooling=pooling)
     example = dict(processor(PROMPTS[:2], FIRST[:2], SECOND[:2]))
     axes = {0: torch.export.Dim("batch", min=2, max=64), 1: torch.export.Dim("length", min=8, max=96)}
     program = torch.export.export(model, (), example, dynamic_shapes=_shapes(axes), strict=False)
@@ -227,3 +228,49 @@ def test_saved_settings_are_plain(tmp_path: Path) -> None:
     settings = json.loads((tmp_path / "processor_config.json").read_text(encoding="utf-8"))
     assert settings["max_pair_length"] == 96
     assert not [name for name in settings if name.startswith("_")]
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_pooling_by_the_mean_takes_each_part_and_no_padding(kind: str) -> None:
+    model, processor = build_ranker(kind, pooling="mean")
+    inputs = processor(["hi", "a longer prompt, of more words"], ["yes", "no, and why"], ["", "perhaps"])
+    states: list[torch.Tensor] = []
+    model.backbone.register_forward_hook(lambda module, given, output: states.append(output.last_hidden_state))
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    markers = list(processor.special_token_ids().values())
+    for row, hidden, mask, logit in zip(inputs["input_ids"], states[0], inputs["attention_mask"], logits, strict=True):
+        places = [row.tolist().index(marker) for marker in markers]
+        ends = [*places[1:], int(mask.sum())]
+        source, first, second = (hidden[place:end].mean(dim=0) for place, end in zip(places, ends, strict=True))
+        scores = [model.head(source[None], part[None]).mean() for part in (first, second)]
+        torch.testing.assert_close(logit, scores[0] - scores[1], atol=1e-5, rtol=1e-5)
+
+
+def test_an_unknown_pooling_is_refused() -> None:
+    with pytest.raises(ValueError, match="pooling='cls'; use one of marker, mean"):
+        PairRankerConfig(pooling="cls")
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2"])
+def test_a_table_of_positions_is_repeated_until_it_reaches(kind: str, tmp_path: Path) -> None:
+    encoder = AutoModel.from_config(backbone_config(kind, 300))
+    encoder.save_pretrained(tmp_path)
+    markers = {"source_token_id": 1, "candidate1_token_id": 2, "candidate2_token_id": 3}
+    ranker = PairRanker.from_backbone(tmp_path, n_positions=300, **markers).eval()
+    old = getattr(encoder.embeddings, "position_embeddings", None)
+    if old is not None:
+        unused = 0 if kind == "bert" else 1 + old.padding_idx
+        rows = len(old.weight) - unused
+        new = ranker.backbone.embeddings.position_embeddings.weight
+        assert len(new) == 300 + unused
+        assert torch.equal(new[: len(old.weight)], old.weight)
+        assert torch.equal(new[unused + rows], old.weight[unused])
+    ids = torch.randint(4, 300, (1, 300))
+    ids[0, [0, 100, 200]] = torch.tensor([1, 2, 3])
+    with torch.no_grad():
+        assert ranker(ids).logits.isfinite().all()
+    ranker.save_pretrained(tmp_path / "ranker")
+    again = PairRanker.from_pretrained(tmp_path / "ranker")
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, ranker(ids).logits)
