@@ -15,30 +15,33 @@ from cards import markdown_table, write_figures
 from tqdm import tqdm
 
 from blender_hf import Blender, Comparison
+from blender_hf.calibration import expected_calibration_error
 from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
-from blender_hf.inputs import Candidate, Item
-from blender_hf.ranking import compare_items
+from blender_hf.ranking import probability_of
+from blender_hf.training.calibrate import compare_pairs
 
 SCRIPT = "benchmarks/ranker_dev.py"
-CHUNK = 64
+CHUNK = 64  # pairs between two steps of the progress bar
 
 
 def main() -> None:
     options = arguments()
     pairs = [pair for pair in read_preferences(options.data) if pair.label != 0.5]
     pairs = sample_per_source(pairs, options.max_pairs_per_source, options.seed)
-    results = compared(pairs, Blender.from_pretrained(options.ranker, None))
+    blender = Blender.from_pretrained(options.ranker, None)
+    results = compared(pairs, blender)
     sources = sorted({pair.source for pair in pairs})
     rows = {
         source: figures([(p, r) for p, r in zip(pairs, results, strict=True) if p.source == source])
         for source in sources
     }
     rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in rows[sources[0]]}
-    text = report(rows, options.max_pairs_per_source, options.seed)
+    calibration = calibration_of(pairs, results, blender.scorer.model.config.logit_temperature)
+    text = report(rows, calibration, options)
     print(text)
     if options.card:
         write_figures(options.card, SCRIPT, text)
-    print(json.dumps(rows))
+    print(json.dumps({"accuracy": rows, "calibration": calibration}))
 
 
 def arguments() -> argparse.Namespace:
@@ -53,9 +56,21 @@ def arguments() -> argparse.Namespace:
 
 def compared(pairs: Sequence[PreferencePair], blender: Blender) -> list[Comparison]:
     """Compare the two answers of every pair, in both orders."""
-    items = [Item(pair.prompt, (Candidate(pair.candidate_a), Candidate(pair.candidate_b))) for pair in pairs]
-    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    return [result for chunk in tqdm(chunks) for result in compare_items(chunk, blender.scorer)]
+    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
+    return [result for chunk in tqdm(chunks) for result in compare_pairs(blender, chunk)]
+
+
+def calibration_of(
+    pairs: Sequence[PreferencePair], results: Sequence[Comparison], temperature: float
+) -> dict[str, float]:
+    """Return how far the probabilities are off, with the stored temperature and without it."""
+    labels = [pair.label for pair in pairs]
+    plain = [probability_of(result.logit) for result in results]
+    return {
+        "temperature": temperature,
+        "error": expected_calibration_error([result.probability for result in results], labels),
+        "error without": expected_calibration_error(plain, labels),
+    }
 
 
 def figures(judged: Sequence[tuple[PreferencePair, Comparison]]) -> dict[str, float]:
@@ -74,13 +89,18 @@ def right(pair: PreferencePair, evidence: float) -> float:
     return 0.5 if evidence == 0 else float((evidence > 0) == (pair.label > 0.5))
 
 
-def report(rows: dict[str, dict[str, float]], most: int, seed: int) -> str:
+def report(rows: dict[str, dict[str, float]], calibration: dict[str, float], options: argparse.Namespace) -> str:
     names = [name for name in next(iter(rows.values())) if name != "pairs"]
     cells = [
         [source, "" if source.startswith("mean") else str(row["pairs"]), *(f"{row[name]:.3f}" for name in names)]
         for source, row in rows.items()
     ]
-    note = f"Decided pairs, at most {most} of a source (seed {seed}); chance is 0.5; higher is better but for flips."
+    note = (
+        f"{options.data.name.split('.')[0]}, decided pairs, at most {options.max_pairs_per_source} of a source (seed "
+        f"{options.seed}); chance is 0.5; higher is better but for flips. Expected calibration error of the "
+        f"probabilities over all of these pairs: {calibration['error']:.3f} with the stored temperature of "
+        f"{calibration['temperature']:.2f}, {calibration['error without']:.3f} without."
+    )
     return f"{markdown_table(['source', 'pairs', *names], cells)}\n\n{note}"
 
 

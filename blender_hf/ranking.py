@@ -96,7 +96,7 @@ class Contest:
     """The comparisons of one item under a schedule.
 
     Its different texts are numbered in an order that depends on them and the seed alone, so the order in which the
-    candidates were given changes nothing.
+    candidates were given changes nothing; `texts` has them in that order.
 
     Args:
         item: The prompt with its candidates.
@@ -106,12 +106,12 @@ class Contest:
     def __init__(self, item: Item, schedule: Schedule) -> None:
         self.item = item
         self.schedule = schedule
-        self._texts = sorted(set(item.texts), key=lambda text: _lot(text, schedule.seed))
+        self.texts = sorted(set(item.texts), key=lambda text: _lot(text, schedule.seed))
         self._sign = 1 if schedule.seek == "best" else -1
         self._logits: dict[Pair, float] = {}
         self._flips = 0
-        self._rounds = schedule.rounds(len(self._texts))
-        self._asked = next(self._rounds, []) if len(self._texts) > 1 else []
+        self._rounds = schedule.rounds(len(self.texts))
+        self._asked = next(self._rounds, []) if len(self.texts) > 1 else []
 
     def presentations(self) -> list[Presentation]:
         """Return what is to be scored next; nothing if the contest is over."""
@@ -155,18 +155,18 @@ class Contest:
         )
 
     def _named(self, pair: Pair) -> tuple[str, str]:
-        return self._texts[pair[0]], self._texts[pair[1]]
+        return self.texts[pair[0]], self.texts[pair[1]]
 
     def _matrix(self) -> list[list[float]]:
         """Return the logits between the different texts."""
-        matrix = [[math.nan] * len(self._texts) for _ in self._texts]
+        matrix = [[math.nan] * len(self.texts) for _ in self.texts]
         for (i, j), logit in self._logits.items():
             matrix[i][j], matrix[j][i] = logit, -logit
         return matrix
 
     def _spread(self, matrix: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
         """Return a matrix between the different texts as one between the candidates; identical ones tie."""
-        place = {text: index for index, text in enumerate(self._texts)}
+        place = {text: index for index, text in enumerate(self.texts)}
         own = [place[text] for text in self.item.texts]
 
         def entry(a: int, b: int) -> float:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "model_cards").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_EXAMPLES = (
+    "blender_hf.calibration",
     "blender_hf.aggregation",
     "blender_hf.scorer",
     "blender_hf.modeling.processing_gen_fuser",

@@ -1,0 +1,59 @@
+"""Probabilities that come true."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from blender_hf import Blender
+from blender_hf.calibration import expected_calibration_error, fit_temperature
+from blender_hf.ranking import probability_of
+from blender_hf.training import calibrate
+from tests.conftest import EXAMPLES, build_ranker
+
+
+def drawn(temperature: float, n: int = 4000) -> tuple[list[float], list[float]]:
+    """Return logits, and labels drawn with their probabilities under a temperature."""
+    rng = random.Random(0)
+    logits = [rng.gauss(0, 2) for _ in range(n)]
+    return logits, [float(rng.random() < probability_of(logit, temperature)) for logit in logits]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
+    logits, labels = drawn(temperature)
+    found = fit_temperature(logits, labels)
+    assert found == pytest.approx(temperature, rel=0.1)
+    errors = [
+        expected_calibration_error([probability_of(logit, t) for logit in logits], labels) for t in (found, 4 * found)
+    ]
+    assert errors[0] < 0.03 < errors[1]
+
+
+def test_certainty_that_is_always_right_or_always_wrong() -> None:
+    assert expected_calibration_error([1.0, 0.0], [1.0, 0.0]) == 0.0
+    assert expected_calibration_error([1.0, 0.0], [0.0, 1.0]) == 1.0
+    assert expected_calibration_error([], []) == 0.0
+
+
+def test_labels_must_fit() -> None:
+    with pytest.raises(ValueError, match="2 logits and 1 labels"):
+        fit_temperature([0.0, 1.0], [1.0])
+
+
+def test_the_fitted_temperature_is_stored_and_used(tmp_path: Path) -> None:
+    model, processor = build_ranker()
+    model.save_pretrained(tmp_path / "ranker")
+    processor.save_pretrained(tmp_path / "ranker")
+    data = tmp_path / "dev.jsonl"
+    records = [json.loads(line) for line in EXAMPLES.read_text(encoding="utf-8").splitlines()[:4]]
+    pairs = [{"a": 0, "b": 1, "label": 1}, {"a": 2, "b": 1, "label": -1}]
+    data.write_text("".join(json.dumps({**record, "pairs": pairs}) + "\n" for record in records), encoding="utf-8")
+    before = Blender.from_pretrained(tmp_path / "ranker", None).compare("p", "a", "b")
+    assert calibrate.main(["--ranker", str(tmp_path / "ranker"), "--data", str(data)]) == 0
+    temperature = json.loads((tmp_path / "ranker" / "config.json").read_text(encoding="utf-8"))["logit_temperature"]
+    after = Blender.from_pretrained(tmp_path / "ranker", None).compare("p", "a", "b")
+    assert temperature != 1.0
+    assert after.logit == before.logit
+    assert after.probability == pytest.approx(probability_of(before.logit, temperature))
