@@ -4,6 +4,10 @@
 
 each part as the tokenizer encodes it alone, so with its own [CLS] where the tokenizer puts one. A prompt and a
 candidate are tokenised once, and a pair is put together from token ids.
+
+For ordinary text these are the ids that the recipe of the PairRM-hf card gives, which encodes "<|source|>" + text. They
+differ on purpose where a text holds a special token, which is only text here, or begins with a combining mark, which
+the normalisation may merge with the ">" of the marker before it.
 """
 
 from collections.abc import Sequence

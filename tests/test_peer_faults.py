@@ -129,9 +129,9 @@ def test_no_prompts(blender: Blender) -> None:
 
 def test_none_as_a_candidate(blender: Blender) -> None:
     """ "can only concatenate str"."""
-    with pytest.raises(InputTypeError, match="item 1, candidate 0: .*None"):
+    with pytest.raises(InputTypeError, match=r"item 1, candidate 0: .*None"):
         blender.rank(["p", "q"], [["a", "b"], [None, "b"]])
-    with pytest.raises(InputTypeError, match="item 0, candidate 1: .*None"):
+    with pytest.raises(InputTypeError, match=r"item 0, candidate 1: .*None"):
         blender.compare(["p"], ["a"], [None])
 
 
