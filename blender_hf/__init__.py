@@ -32,6 +32,7 @@ _HOMES = {
     "PairRankerConfig": "modeling",
     "PairRankerProcessor": "modeling",
     "Ranking": "results",
+    "Schedule": "schedules",
     "Truncation": "results",
 }
 
