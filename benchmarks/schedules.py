@@ -1,6 +1,6 @@
 """Compares the schedules: how much less they ask than all pairs, and how often they find the same.
 
-    python benchmarks/schedules.py dev.jsonl.gz --markdown schedules.md
+    python benchmarks/schedules.py dev.jsonl.gz --card model_cards/pair-ranker-mini.md
 
 All pairs of real candidates are scored once in both orders; each schedule is then played on these logits. For more
 candidates than there are, scores and contradictions are drawn from the real ones. Times are of the whole ranking, the
@@ -21,7 +21,7 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from cards import markdown_table
+from cards import markdown_table, write_figures
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
@@ -33,6 +33,7 @@ from blender_hf.ranking import Contest
 from blender_hf.schedules import Schedule
 from blender_hf.scorer import Presentation
 
+SCRIPT = "benchmarks/schedules.py"
 Matrix = list[list[float]]
 
 SCHEDULES = {
@@ -77,8 +78,8 @@ def main() -> None:
     intransitivity = float(np.std(residuals) / np.std(strengths))
     text = report(rows, {name: len(tables) for name, tables in shown.items()}, times, intransitivity, options)
     print(text)
-    if options.markdown:
-        options.markdown.write_text(text + "\n", encoding="utf-8")
+    if options.card:
+        write_figures(options.card, SCRIPT, text)
     print(json.dumps({"schedules": rows, "seconds": times, "intransitivity": intransitivity}))
 
 
@@ -91,7 +92,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--timed-prompts", type=int, default=3, help="prompts that are timed")
     parser.add_argument("--repetitions", type=int, default=3, help="of the timing; the median counts")
     parser.add_argument("--seed", type=int, default=0, help="of all draws")
-    parser.add_argument("--markdown", type=Path, help="file to write the tables into")
+    parser.add_argument("--card", type=Path, help="card to write the figures into")
     return parser.parse_args()
 
 

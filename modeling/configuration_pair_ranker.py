@@ -18,7 +18,7 @@ class PairRankerConfig(PretrainedConfig):
         backbone_config: Configuration of the encoder (any that `AutoModel` builds), or its dictionary.
         n_tasks: Number of quality functions that the head was trained on; the logit of a pair is their mean.
         pooling: What represents the prompt and each candidate: the state at the special token in front of it ("marker",
-            PairRM), or the mean over its tokens ("mean"), which an encoder of sentences learns sooner.
+            PairRM), or the mean over its tokens ("mean"), for which encoders of sentences are trained.
         head_dropout: Dropout before both layers of the head, in training.
         source_token_id: Id of the special token in front of the prompt.
         candidate1_token_id: Id of the special token in front of the candidate that is read first.
