@@ -101,11 +101,27 @@ def test_the_device_is_what_there_is() -> None:
 
 
 def test_the_precision() -> None:
-    assert pick_dtype(None) == torch.float32
-    assert pick_dtype("bfloat16") == torch.bfloat16
+    cpu = torch.device("cpu")
+    assert pick_dtype(None, cpu) == torch.float32
+    assert pick_dtype("bfloat16", cpu) == torch.bfloat16
     for unusable in ("int8", "float33", "nn"):
         with pytest.raises(InputError, match=f"no precision '{unusable}'"):
-            pick_dtype(unusable)
+            pick_dtype(unusable, cpu)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "avx2": True}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_has_it(
+    capabilities: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert pick_dtype("auto", torch.device("cpu")) == expected
 
 
 def test_truncation_can_be_stated_at_loading(checkpoints: Path) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoConfig, AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers import AutoConfig, Trainer, TrainingArguments, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from blender_hf.data.preferences import PreferencePair, read_json_lines, read_preferences, sample_per_source
 from blender_hf.modeling import PairRanker, PairRankerProcessor
+from blender_hf.modeling.ranker_tokenizer import load_tokenizer
 
 from .arguments import last_checkpoint, parse_settings
 from .ranking_data import damaged_pairs
@@ -122,7 +123,7 @@ def train(config: PairRankerTrainingConfig) -> PairRanker:
     }
     encoder_config = AutoConfig.from_pretrained(config.backbone)
     dropout = {name: config.dropout for name in DROPOUT_NAMES if hasattr(encoder_config, name)}
-    tokenizer = AutoTokenizer.from_pretrained(config.backbone)
+    tokenizer = load_tokenizer(config.backbone)
     n_tokens = len(tokenizer)
     processor = PairRankerProcessor.for_training(tokenizer, **lengths)
     model = PairRanker.from_backbone(
