@@ -150,7 +150,8 @@ def test_training_drops_attention_and_checkpoints_give_the_same_gradients() -> N
     for checkpoint in (False, True):
         model = copy.deepcopy(fast).train()
         if checkpoint:
-            model.gradient_checkpointing_enable()
+            # In transformers 4 the default, reentrant, fails with a normed table, whichever attention runs.
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         set_seed(1)
         states = real_states(model, batch)
         assert (states - calm).abs().max() > 0.01
