@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from .aggregation import get_aggregation
 from .blending import blend_items
-from .checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser, load_ranker
+from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser, load_ranker
 from .errors import BlenderError, InputError
 from .fusion import Fuser
 from .inputs import Item, is_single_prompt, make_items
@@ -64,12 +64,13 @@ class Blender:
     def from_pretrained(
         cls,
         ranker: str | Path = DEFAULT_RANKER,
-        fuser: str | Path | None = DEFAULT_FUSER,
+        fuser: str | Path | None = AUTO_FUSER,
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
         fuser_revision: str | None = None,
+        subfolder: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | None = None,
         local_files_only: bool = False,
@@ -83,11 +84,13 @@ class Blender:
         Args:
             ranker: "pair-ranker-mini" (bundled), a folder or a Hub id.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
-                among them; None to rank only.
+                among them; "auto" for the one that the ranker's configuration names, else the bundled one; None to rank
+                only.
             device: Where both run; None takes a GPU where there is one.
             dtype: The precision of both; None is float32, "auto" is bfloat16 where the device has it in hardware.
             revision: Branch, tag or commit of the ranker.
             fuser_revision: Branch, tag or commit of the fuser.
+            subfolder: Folder of the ranker inside its repository.
             token: Token for private repositories.
             cache_dir: Where downloads are kept.
             local_files_only: Never ask the Hub.
@@ -105,10 +108,11 @@ class Blender:
             CheckpointError: If a checkpoint can't be found or is not whole.
             InputError: If the device or the precision does not exist here.
         """
-        hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code)
+        hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code, subfolder)
         loaded: tuple[Any, ...] = load_ranker(ranker, hub, device, dtype, truncation)
         if fuser is not None:
-            loaded += load_fuser(fuser, replace(hub, revision=fuser_revision), device, dtype)
+            home, home_revision = fuser_of(loaded[0].config, fuser, fuser_revision)
+            loaded += load_fuser(home, replace(hub, revision=home_revision, subfolder=None), device, dtype)
         return cls(*loaded, max_batch_tokens=max_batch_tokens, compile=compile)
 
     def rank(

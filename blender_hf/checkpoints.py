@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import torch
 
 from .errors import CheckpointError, InputError, InputTypeError
-from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
+from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
 from .modeling.truncation import TRUNCATION
 
 DEFAULT_RANKER = "pair-ranker-mini"
 DEFAULT_FUSER = "gen-fuser-mini"
+AUTO_FUSER = "auto"
 BUNDLED = (DEFAULT_RANKER, DEFAULT_FUSER)
 
 Loaded = TypeVar("Loaded")
@@ -28,6 +29,7 @@ class HubOptions:
     cache_dir: str | None = None
     local_files_only: bool = False
     trust_remote_code: bool = False
+    subfolder: str | None = None
 
 
 def locate(name: str | Path) -> str:
@@ -80,6 +82,21 @@ def load_fuser(
 ) -> tuple[GenFuser, GenFuserProcessor]:
     """Load a fuser and its processor; everything is as in `load_ranker`."""
     return _load(name, "fuser", GenFuser, GenFuserProcessor, options, device, dtype)
+
+
+def fuser_of(config: PairRankerConfig, fuser: str | Path, revision: str | None = None) -> tuple[str | Path, str | None]:
+    """Return which fuser is meant, and its revision.
+
+    Args:
+        config: The configuration of the ranker.
+        fuser: Any that `load_fuser` takes, or "auto": the one that the configuration names, else the bundled one.
+        revision: Branch, tag or commit of the fuser; None is that of the configuration, if the fuser is from there.
+    """
+    if fuser != AUTO_FUSER:
+        return fuser, revision
+    if config.fuser is None:
+        return DEFAULT_FUSER, revision
+    return config.fuser, revision or config.fuser_revision
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:

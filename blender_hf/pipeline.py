@@ -12,14 +12,25 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .aggregation import get_aggregation
 from .blender import DEFAULT_WINDOW, Blender
-from .checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser, locate
+from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser, locate
 from .errors import InputError, InputTypeError
 from .inputs import Item, item_from_mapping
-from .modeling import PairRanker
+from .modeling import PairRanker, PairRankerConfig
 from .results import Blend
 from .schedules import as_schedule
 
 TASK = "llm-blending"
+
+
+class OwnPipelines(dict[str, Any]):
+    """What `custom_pipelines` of a ranker is where this package is: it names the task, and hides the code for it.
+
+    So `pipeline(model="org/pair-ranker")` finds the task, and takes the pipeline that is registered here. Were the task
+    in it, transformers would ask for `trust_remote_code`, to run the code of the repository instead.
+    """
+
+    def __contains__(self, task: object) -> bool:
+        return False
 
 
 class BlenderPipeline(Pipeline):
@@ -32,9 +43,11 @@ class BlenderPipeline(Pipeline):
     `ranking`, `comparison`. A list gives a list; a generator or a dataset gives a generator that works as it is read.
 
     Args:
-        fuser: "gen-fuser-mini" (bundled), a folder or a Hub id; None ranks only, and returns the best candidate.
+        fuser: "gen-fuser-mini" (bundled), a folder or a Hub id; "auto" is the one that the ranker's configuration
+            names, else the bundled one; None ranks only, and returns the best candidate.
         fuser_revision: Branch, tag or commit of the fuser.
         token: Token for a private fuser.
+        local_files_only: Never ask the Hub for the fuser.
         **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are
             worked on together), `max_batch_tokens`, `top_k`, `fallback`, `schedule`, `aggregation`, `generation`,
             `progress`; see `Blender`.
@@ -48,9 +61,10 @@ class BlenderPipeline(Pipeline):
     def __init__(
         self,
         *args: Any,
-        fuser: str | Path | None = DEFAULT_FUSER,
+        fuser: str | Path | None = AUTO_FUSER,
         fuser_revision: str | None = None,
         token: str | bool | None = None,
+        local_files_only: bool = False,
         max_batch_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -59,7 +73,9 @@ class BlenderPipeline(Pipeline):
             self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
         loaded: tuple[Any, ...] = ()
         if fuser is not None:
-            loaded = load_fuser(fuser, HubOptions(fuser_revision, token), self.device, self.model.dtype)
+            home, revision = fuser_of(self.model.config, fuser, fuser_revision)
+            hub = HubOptions(revision, token, local_files_only=local_files_only)
+            loaded = load_fuser(home, hub, self.device, self.model.dtype)
         self.blender = Blender(self.model.eval(), self.processor, *loaded, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
 
@@ -132,6 +148,7 @@ class BlenderPipeline(Pipeline):
 
 def register() -> None:
     """Register the task, with the bundled ranker as its default model; repeating it is harmless."""
+    PairRankerConfig.pipelines_type = OwnPipelines
     if TASK not in PIPELINE_REGISTRY.supported_tasks:
         PIPELINE_REGISTRY.register_pipeline(
             TASK,

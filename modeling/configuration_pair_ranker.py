@@ -9,6 +9,8 @@ from .ranker_tokenizer import original_tokenizer
 from .truncation import check_truncation
 
 POOLINGS = ("marker", "mean")
+# In the form of transformers: the task, and what runs it from the code beside the weights.
+BLENDING = ("llm-blending", {"impl": "pipeline_llm_blending.LlmBlendingPipeline", "pt": ["AutoModel"], "type": "text"})
 
 
 class PairRankerConfig(PretrainedConfig):
@@ -31,6 +33,8 @@ class PairRankerConfig(PretrainedConfig):
         candidate_truncation_side: Which end of a long candidate is cut.
         logit_temperature: What a logit is divided by before its sigmoid is taken for a probability: 1 as trained;
             fitted on judged pairs, it makes the probabilities come true.
+        fuser: The Hub id of the fuser that goes with this ranker: who loads the ranker for blending gets both.
+        fuser_revision: Branch, tag or commit of that fuser.
         initializer_range: Standard deviation of new weights of the head.
         **kwargs: Options of every configuration in transformers.
 
@@ -40,6 +44,8 @@ class PairRankerConfig(PretrainedConfig):
 
     model_type = "pair_ranker"
     sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 (the form that transformers expects)
+    # What `custom_pipelines` is; where the package is installed it puts its own here, see `blender_hf.pipeline`.
+    pipelines_type: type[dict[str, Any]] = dict
 
     def __init__(
         self,
@@ -56,6 +62,8 @@ class PairRankerConfig(PretrainedConfig):
         source_truncation_side: str = "right",
         candidate_truncation_side: str = "right",
         logit_temperature: float = 1.0,
+        fuser: str | None = None,
+        fuser_revision: str | None = None,
         initializer_range: float = 0.02,
         **kwargs: Any,
     ) -> None:
@@ -72,9 +80,13 @@ class PairRankerConfig(PretrainedConfig):
         self.source_truncation_side = source_truncation_side
         self.candidate_truncation_side = candidate_truncation_side
         self.logit_temperature = logit_temperature
+        self.fuser = fuser
+        self.fuser_revision = fuser_revision
         self.initializer_range = initializer_range
         self._check()
         super().__init__(**kwargs)
+        # `transformers.pipeline` writes into it, so every configuration has one of its own.
+        self.custom_pipelines = self.pipelines_type({BLENDING[0]: dict(BLENDING[1])})
 
     @classmethod
     def get_config_dict(

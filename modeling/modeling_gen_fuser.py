@@ -11,9 +11,10 @@ from transformers import LogitsProcessorList, T5ForConditionalGeneration
 from .configuration_gen_fuser import GenFuserConfig
 from .generation_gen_fuser import PassageLogitsProcessor
 from .loading import StrictLoadingMixin
+from .publishing import PublishingMixin
 
 
-class GenFuser(StrictLoadingMixin, T5ForConditionalGeneration):
+class GenFuser(StrictLoadingMixin, PublishingMixin, T5ForConditionalGeneration):
     """A T5 that fuses candidates. Plain T5 and Flan-T5 checkpoints load as they are.
 
     `generate` has all of its options (beams, sampling, streaming, cache) and one more, `passages`. Training with

@@ -5,7 +5,7 @@ PairRM-hf card.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,6 +17,19 @@ from .configuration_pair_ranker import PairRankerConfig
 from .fast_deberta import use_fast_attention
 from .loading import StrictLoadingMixin
 from .original_formats import WEIGHT_NAMES
+from .publishing import PublishingMixin
+
+if TYPE_CHECKING:
+    # The pipeline that `config.custom_pipelines` names. transformers lets a file travel that is imported here, and what
+    # it imports; from a local folder, transformers 4 takes only what this very file names, so all are named.
+    from .chat import render_prompt  # noqa: F401
+    from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
+    from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
+    from .modeling_gen_fuser import GenFuser  # noqa: F401
+    from .padding import pad_right  # noqa: F401
+    from .pipeline_llm_blending import LlmBlendingPipeline  # noqa: F401
+    from .plain_text import PlainTextEncoder  # noqa: F401
+    from .processing_gen_fuser import GenFuserProcessor  # noqa: F401
 
 
 @dataclass
@@ -50,7 +63,7 @@ class PairRankerHead(nn.Module):
         return self.out_proj(self.dropout(torch.tanh(self.dense(features))))
 
 
-class PairRanker(StrictLoadingMixin, PreTrainedModel):
+class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
     """A cross-encoder over (prompt, candidate, candidate) on top of any encoder.
 
     The representation of a part is the last hidden state at the special token in front of it, as in PairRM, or the mean

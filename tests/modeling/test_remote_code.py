@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
+import blender_hf.modeling
 from tests.conftest import build_fuser, build_ranker
 
 SCRIPT = """
 import importlib.util, json, sys
 import torch
+from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
+
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoProcessor
 
 assert importlib.util.find_spec("blender_hf") is None, "the package can be imported here"
@@ -77,3 +81,14 @@ def test_the_code_that_travels_is_whole(tmp_path: Path) -> None:
     assert {"modeling_pair_ranker.py", "processing_pair_ranker.py", "chat.py", "plain_text.py"} <= copied
     auto_map = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["auto_map"]
     assert auto_map["AutoModel"] == "modeling_pair_ranker.PairRanker"
+
+
+@pytest.mark.parametrize("file", ["modeling_pair_ranker.py", "pipeline_llm_blending.py"])
+def test_files_name_all_that_they_need(file: str) -> None:
+    """From a local folder, transformers 4 copies what a file imports, but not what the imported files import."""
+    folder = Path(blender_hf.modeling.__file__).parent
+    needed = {Path(path).name for path in get_relative_import_files(folder / file)} - {file}
+    named = {f"{name}.py" for name in get_relative_imports(folder / file)}
+    # The processor and the configuration bring these along before a model or a pipeline is loaded.
+    brought = {f"{name}.py" for name in get_relative_imports(folder / "configuration_pair_ranker.py")}
+    assert needed - named - brought == set()

@@ -1,0 +1,295 @@
+"""`pipeline(model="org/pair-ranker", trust_remote_code=True)`: blending on a machine without the package blender-hf.
+
+It gives what `pipeline("llm-blending")` of the package gives: all pairs are compared in both orders of presentation,
+the best candidates are fused, and the fusion is kept if the ranker prefers it. The package has more: schedules,
+aggregations, and batches over several prompts.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import Pipeline
+
+from .chat import render_prompt
+from .modeling_gen_fuser import GenFuser
+from .processing_gen_fuser import GenFuserProcessor
+
+if TYPE_CHECKING:
+    # transformers 4 takes from a local folder only the files that this one names; these are what its imports import.
+    from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
+    from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
+    from .loading import StrictLoadingMixin  # noqa: F401
+    from .padding import pad_right  # noqa: F401
+    from .plain_text import PlainTextEncoder  # noqa: F401
+    from .publishing import PublishingMixin  # noqa: F401
+
+AUTO_FUSER = "auto"
+DEFAULT_BATCH_SIZE = 16
+OPTIONS = ("batch_size", "top_k", "fallback", "generation")
+
+
+@dataclass(frozen=True)
+class BlendingInput:
+    """A prompt with its candidates, checked.
+
+    Args:
+        prompt: Its text.
+        instruction: What is to be done with it, if that is stated apart.
+        texts: The candidates.
+        models: The names of their models, None where unknown.
+    """
+
+    prompt: str
+    instruction: str | None
+    texts: tuple[str, ...]
+    models: tuple[str | None, ...]
+
+    @property
+    def source(self) -> str:
+        """The text that the ranker reads as the prompt."""
+        return "\n".join(part for part in (self.instruction, self.prompt) if part)
+
+
+class LlmBlendingPipeline(Pipeline):
+    """Ranks the candidates of a prompt, fuses the best, and keeps the fusion if the ranker prefers it.
+
+    An input is `{"prompt": text or chat messages, "candidates": [...], "instruction"?: text}`; a candidate is a text or
+    `{"text", "model"}`. The output has `output`, `returned` ("fused" or "best"), `best`, `fused`, `fused_from`,
+    `ranking`, `fusion` and `comparison`. A list gives a list; any other iterable gives a generator.
+
+    Args:
+        fuser: A folder or a Hub id; "auto" is the fuser that the ranker's configuration names, if any; None ranks only,
+            and returns the best candidate.
+        fuser_revision: Branch, tag or commit of the fuser; None is that of the ranker's configuration for its fuser.
+        token: Token for a private fuser.
+        local_files_only: Never ask the Hub for the fuser.
+        **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (how many pairs go
+            through the ranker at once), `top_k` (how many candidates are fused), `fallback`, `generation`.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+
+    def __init__(
+        self,
+        *args: Any,
+        fuser: str | None = AUTO_FUSER,
+        fuser_revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if self.model.dtype == torch.float16 and self.device.type == "cpu":
+            self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
+        self.model.eval()
+        home, revision = (fuser, fuser_revision)
+        if fuser == AUTO_FUSER:
+            home, revision = self.model.config.fuser, fuser_revision or self.model.config.fuser_revision
+        self.fuser, self.fuser_processor = None, None
+        if home is not None:
+            hub = {"revision": revision, "token": token, "local_files_only": local_files_only}
+            hub = {name: value for name, value in hub.items() if value}
+            self.fuser_processor = GenFuserProcessor.from_pretrained(home, **hub)
+            self.fuser = GenFuser.from_pretrained(home, dtype=self.model.dtype, **hub).eval().to(self.device)
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Blend one input, a list of them, or those of any other iterable.
+
+        Args:
+            inputs: A mapping, or any iterable of mappings.
+            **kwargs: Options of this call, over those of the pipeline.
+
+        Returns:
+            A dictionary, a list of them for a list, or a generator of them.
+
+        Raises:
+            TypeError: If something has the wrong type; the message names the item.
+            ValueError: If an item can't be used or an option does not exist.
+        """
+        _, options, _ = self._sanitize_parameters(**kwargs)
+        options = {"batch_size": self._batch_size, **self._forward_params, **options}
+        if isinstance(inputs, Mapping):
+            return self._forward(self.preprocess(inputs), **options)
+        if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+            raise TypeError(f"expected a mapping or an iterable of mappings, not {type(inputs).__name__}")
+        items = (self.preprocess(record, where=f"item {index}") for index, record in enumerate(inputs))
+        if isinstance(inputs, list | tuple):
+            return [self._forward(item, **options) for item in list(items)]
+        return (self._forward(item, **options) for item in items)
+
+    def preprocess(self, inputs: Any, where: str = "the input") -> BlendingInput:
+        """Check an input."""
+        if not isinstance(inputs, Mapping):
+            raise TypeError(f'{where}: expected {{"prompt", "candidates"}}, not {type(inputs).__name__}')
+        for key in ("prompt", "candidates"):
+            if key not in inputs:
+                raise ValueError(f'{where}: the key "{key}" is missing; it has {sorted(map(str, inputs))}')
+        instruction, candidates = inputs.get("instruction"), inputs["candidates"]
+        if instruction is not None and not isinstance(instruction, str):
+            raise TypeError(f"{where}: the instruction must be a text, not {type(instruction).__name__}")
+        if isinstance(candidates, str | Mapping) or not isinstance(candidates, Iterable):
+            raise TypeError(f"{where}: candidates must be a list of texts, not {type(candidates).__name__}")
+        pairs = [_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates)]
+        if not pairs:
+            raise ValueError(f"{where}: there are no candidates; give at least one answer to rank")
+        texts, models = zip(*pairs, strict=True)
+        try:
+            return BlendingInput(render_prompt(inputs["prompt"]), instruction, texts, models)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{where}: {error}") from None
+
+    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the result, which is of plain dictionaries and lists already."""
+        return model_outputs
+
+    @torch.inference_mode()
+    def _forward(
+        self,
+        model_inputs: BlendingInput,
+        batch_size: int | None = None,
+        top_k: int = 3,
+        fallback: bool = True,
+        generation: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        rows = batch_size or DEFAULT_BATCH_SIZE
+        ranking = self._rank(model_inputs, rows)
+        chosen = _best_different(ranking, top_k) if self.fuser is not None else []
+        if len(chosen) < 2:
+            return _result(ranking, None, None, fused=False)
+        fusion = self._fuse(model_inputs, chosen, generation or {})
+        comparison = self._compare(model_inputs.source, fusion["text"], ranking["best"], rows)
+        better = comparison["preferred"] == "a" and bool(fusion["text"].strip())
+        return _result(ranking, fusion, comparison, fused=better or not fallback)
+
+    def _rank(self, item: BlendingInput, rows: int) -> dict[str, Any]:
+        ids = self._tokenise([item.source, *item.texts])
+        pairs = list(combinations(dict.fromkeys(item.texts), 2))
+        orders = self._both_orders(item.source, pairs, ids, rows)
+        means = {pair: (ab - ba) / 2 for pair, (ab, ba) in orders.items()}
+        means |= {(b, a): -logit for (a, b), logit in means.items()}
+        n = len(item.texts)
+        # Identical texts tie with 0 without a comparison.
+        logits = [[means.get((a, b), 0.0) for b in item.texts] for a in item.texts]
+        scores = [math.fsum(row) / max(n - 1, 1) for row in logits]
+        return {
+            "candidates": list(item.texts),
+            "models": list(item.models),
+            "order": sorted(range(n), key=lambda index: -scores[index]),
+            "ranks": [1 + sum(other > score for other in scores) for score in scores],
+            "scores": scores,
+            "comparisons": [[None if i == j else logit for j, logit in enumerate(row)] for i, row in enumerate(logits)],
+            "n_comparisons": len(pairs),
+            "flip_rate": sum(ab * ba > 0 for ab, ba in orders.values()) / len(pairs) if pairs else None,
+            "n_cycles": _count_cycles(logits),
+            "truncated": self._truncated(item.source, item.texts, ids),
+            "schedule": "full",
+            "best": item.texts[max(range(n), key=lambda index: scores[index])],
+        }
+
+    def _fuse(self, item: BlendingInput, chosen: Sequence[int], generation: Mapping[str, Any]) -> dict[str, Any]:
+        texts = [item.texts[index] for index in chosen]
+        encoding = self.fuser_processor.encode(item.prompt, texts, item.instruction)
+        inputs = self.fuser_processor.pad([encoding.input_ids]).to(self.device)
+        faithful = {"passages": [encoding.passages]} if self.fuser.config.faithful else {}
+        written = self.fuser.generate(**inputs, **faithful, **generation)
+        cut = {"prompt": encoding.truncated_prompt, "candidates": list(encoding.truncated_candidates)}
+        return {"text": self.fuser_processor.decode_text(written[0]), "fused_from": list(chosen), "truncated": cut}
+
+    def _compare(self, source: str, a: str, b: str, rows: int) -> dict[str, Any]:
+        ids = self._tokenise([source, a, b])
+        ab, ba = self._both_orders(source, [(a, b)], ids, rows)[a, b] if a != b else (0.0, 0.0)
+        logit = (ab - ba) / 2
+        small = math.exp(-abs(logit) / self.model.config.logit_temperature)
+        probability = (1.0 if logit >= 0 else small) / (1 + small)
+        return {
+            "preferred": "tie" if probability == 0.5 else "a" if probability > 0.5 else "b",
+            "logit": logit,
+            "probability": probability,
+            "logit_ab": ab,
+            "logit_ba": ba,
+            "truncated": self._truncated(source, [a, b], ids),
+        }
+
+    def _tokenise(self, texts: Sequence[str]) -> dict[str, list[int]]:
+        different = list(dict.fromkeys(texts))
+        return dict(zip(different, self.processor.encode_texts(different), strict=True))
+
+    def _both_orders(
+        self, source: str, pairs: Sequence[tuple[str, str]], ids: Mapping[str, Sequence[int]], rows: int
+    ) -> dict[tuple[str, str], tuple[float, float]]:
+        """Return for each pair (a, b) its logit with a read first, and with b read first."""
+        shown = [*pairs, *((b, a) for a, b in pairs)]
+        inputs = [self.processor.encode_pair(ids[source], ids[a], ids[b]).input_ids for a, b in shown]
+        logits = self._logits(inputs, rows)
+        return dict(zip(pairs, zip(logits[: len(pairs)], logits[len(pairs) :], strict=True), strict=True))
+
+    def _logits(self, inputs: Sequence[Sequence[int]], rows: int) -> list[float]:
+        by_length = sorted(range(len(inputs)), key=lambda index: len(inputs[index]))
+        found: dict[int, float] = {}
+        for start in range(0, len(inputs), rows):
+            batch = by_length[start : start + rows]
+            padded = self.processor.pad([inputs[index] for index in batch]).to(self.device)
+            found |= zip(batch, self.model(**padded).logits.float().tolist(), strict=True)
+        if not all(map(math.isfinite, found.values())):
+            raise ArithmeticError("the ranker gave NaN or an infinite logit; try dtype=torch.float32")
+        return [found[index] for index in range(len(inputs))]
+
+    def _truncated(self, source: str, texts: Sequence[str], ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+        """Say what the ranker does not read: a candidate's budget depends on the prompt alone."""
+        cuts = [self.processor.encode_pair(ids[source], ids[text], ids[text]) for text in texts]
+        return {"prompt": cuts[0].truncated_source, "candidates": [cut.truncated_first for cut in cuts]}
+
+    def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        known = {name: value for name, value in options.items() if name in OPTIONS}
+        unknown = sorted(set(options) - {*OPTIONS, "num_workers"})  # which every pipeline has; there are none here
+        if unknown:
+            raise ValueError(f"the pipeline has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
+        if known.get("top_k", 2) < 2:
+            raise ValueError(f"top_k={known['top_k']}; fusing takes 2 candidates or more")
+        return {}, known, {}
+
+
+def _candidate(value: Any, where: str) -> tuple[str, str | None]:
+    text, model = (value.get("text"), value.get("model")) if isinstance(value, Mapping) else (value, None)
+    if not isinstance(text, str) or not isinstance(model, str | None):
+        raise TypeError(f'{where}: a candidate must be a text or {{"text", "model"}}')
+    return text, model
+
+
+def _best_different(ranking: Mapping[str, Any], top_k: int) -> list[int]:
+    """Return the indices of the best candidates, the best first, each text once."""
+    first: dict[str, int] = {}
+    for index in ranking["order"]:
+        first.setdefault(ranking["candidates"][index], index)
+    return list(first.values())[:top_k]
+
+
+def _count_cycles(logits: Sequence[Sequence[float]]) -> int:
+    """Count the triples that beat each other in a circle."""
+    beats = [[logit > 0 for logit in row] for row in logits]
+    return sum(
+        (beats[i][j] and beats[j][k] and beats[k][i]) or (beats[j][i] and beats[k][j] and beats[i][k])
+        for i, j, k in combinations(range(len(beats)), 3)
+    )
+
+
+def _result(
+    ranking: dict[str, Any], fusion: dict[str, Any] | None, comparison: dict[str, Any] | None, *, fused: bool
+) -> dict[str, Any]:
+    return {
+        "output": fusion["text"] if fused and fusion else ranking["best"],
+        "returned": "fused" if fused else "best",
+        "ranking": ranking,
+        "fusion": fusion,
+        "comparison": comparison,
+        "best": ranking["best"],
+        "fused": fusion["text"] if fusion else None,
+        "fused_from": fusion["fused_from"] if fusion else [],
+    }
