@@ -17,6 +17,10 @@ WITH_EXAMPLES = (
     "blender_hf.calibration",
     "blender_hf.aggregation",
     "blender_hf.scorer",
+    "blender_hf.space.answers",
+    "blender_hf.space.leaderboard",
+    "blender_hf.space.passages",
+    "blender_hf.space.prompts",
     "blender_hf.modeling.processing_gen_fuser",
 )
 

@@ -1,0 +1,146 @@
+"""Candidates written by language models, over Inference Providers or any endpoint that speaks OpenAI's language."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from huggingface_hub import InferenceClient, get_token
+
+from blender_hf.errors import InputError
+from blender_hf.inputs import Candidate
+
+from .limits import DEFAULT_LIMITS
+
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A language model that gave no answer.
+
+    Args:
+        model: Its name.
+        reason: Why, in one line.
+    """
+
+    model: str
+    reason: str
+
+
+def on_space() -> bool:
+    """Tell whether this runs on Hugging Face Spaces, where visitors are strangers."""
+    return "SPACE_ID" in os.environ
+
+
+def make_client(base_url: str, token: str, *, public: bool) -> InferenceClient:
+    """Return a client for the language models.
+
+    Args:
+        base_url: The endpoint, such as `http://localhost:8000/v1`; empty for Inference Providers.
+        token: The visitor's token; empty for the one of this machine, if that is the visitor's own.
+        public: Whether visitors are strangers: then the machine's token is not for them, and neither is its network.
+
+    Raises:
+        InputError: If there is no token, or the endpoint may not be asked.
+    """
+    token = token.strip()
+    if base_url.strip():
+        # A token of the Hub is never sent to another host, so without one of its own an endpoint gets a placeholder.
+        return InferenceClient(
+            base_url=check_endpoint(base_url.strip(), public), api_key=token or "none", timeout=TIMEOUT_S
+        )
+    found = token or (None if public else get_token())
+    if not found:
+        raise InputError(
+            "Inference Providers need a token: make one at huggingface.co/settings/tokens and paste it, "
+            "or name an OpenAI-compatible endpoint"
+        )
+    return InferenceClient(api_key=found, timeout=TIMEOUT_S)
+
+
+def check_endpoint(base_url: str, public: bool) -> str:
+    """Return the address of an endpoint if it may be asked.
+
+    Raises:
+        InputError: If it is no address, or lies inside the network of a public server.
+    """
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+    except ValueError:
+        raise InputError("the endpoint is no address; write it as https://host/v1") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("the endpoint must begin with http:// or https://, as in https://host/v1")
+    if public and (parts.scheme != "https" or not _is_outside(parts.hostname, port)):
+        raise InputError("only public endpoints that begin with https:// can be asked from here")
+    return base_url
+
+
+def answer_models(names: str) -> list[str]:
+    r"""Return the models of a list with commas or line breaks, each once.
+
+    Raises:
+        InputError: If there are none or too many.
+
+    >>> answer_models("org/a, org/b\norg/a")
+    ['org/a', 'org/b']
+    """
+    models = list(dict.fromkeys(name.strip() for name in names.replace("\n", ",").split(",") if name.strip()))
+    if not 1 <= len(models) <= DEFAULT_LIMITS.models:
+        raise InputError(f"{len(models)} language models are named; name from 1 to {DEFAULT_LIMITS.models}")
+    return models
+
+
+def iter_answers(
+    client: Any, prompt: str | Sequence[dict[str, Any]], models: Sequence[str], max_tokens: int
+) -> Iterator[Candidate | Failure]:
+    """Ask all models at once, and yield their answers as they come.
+
+    Args:
+        client: An `InferenceClient`.
+        prompt: The prompt, as text or chat messages.
+        models: The names of the models.
+        max_tokens: Most tokens of an answer.
+    """
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+
+    def ask(model: str) -> Candidate | Failure:
+        try:
+            answer = client.chat_completion(messages, model=model, max_tokens=max_tokens)
+            text = answer.choices[0].message.content or ""
+        # Whatever one provider does wrong must not cost the answers of the others.
+        except Exception as error:
+            return Failure(model, _reason(error))
+        return Candidate(text.strip(), model) if text.strip() else Failure(model, "it gave an empty answer")
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        for done in as_completed([pool.submit(ask, model) for model in models]):
+            yield done.result()
+
+
+def _reason(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    known = {
+        401: "the token was refused",
+        402: "the account has no credits left",
+        403: "the token may not use Inference Providers",
+        404: "there is no such model at this endpoint",
+        429: "too many requests; wait a little",
+    }
+    if status in known:
+        return known[status]
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _is_outside(host: str, port: int | None, resolve: Callable[..., Any] = socket.getaddrinfo) -> bool:
+    try:
+        found = {entry[4][0] for entry in resolve(host, port or 443)}
+    except OSError:
+        return False
+    return bool(found) and all(ipaddress.ip_address(address.split("%")[0]).is_global for address in found)

@@ -1,0 +1,141 @@
+"""A fused answer with all that the page shows of it; it can be shown while it is written."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from transformers.generation.streamers import BaseStreamer
+
+from blender_hf.blending import best_different
+from blender_hf.errors import InputError
+from blender_hf.fusion import Fuser
+from blender_hf.inputs import Candidate, Item
+from blender_hf.ranking import compare_items
+from blender_hf.results import Comparison, Fusion
+from blender_hf.scorer import PairScorer
+
+from .passages import SourcedPassage, sourced_passages
+from .ranked import Ranked
+from .settings import FusionSettings
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A fused text, judged.
+
+    Args:
+        text: The fused text.
+        sources: Indices of the candidates that went in, the best first.
+        passages: Its passages with their sources.
+        comparison: The fused text (a) against the best candidate (b).
+        truncated: How many tokens of each source the fuser did not read.
+    """
+
+    text: str
+    sources: tuple[int, ...]
+    passages: tuple[SourcedPassage, ...]
+    comparison: Comparison
+    truncated: tuple[int, ...]
+
+
+def fusion_item(ranked: Ranked, top_k: int, most: int) -> tuple[Item, tuple[int, ...]]:
+    """Return the best different candidates as an item for the fuser, and their indices.
+
+    Raises:
+        InputError: If `top_k` is out of range, or there are not two different candidates.
+    """
+    if not 2 <= top_k <= most:
+        raise InputError(f"top_k={top_k}; this fuser takes from 2 to {most} candidates")
+    chosen = tuple(best_different(ranked.ranking, top_k))
+    if len(chosen) < 2:
+        raise InputError("there is nothing to fuse: all candidates are the same text")
+    item = ranked.item
+    return Item(item.prompt, tuple(item.candidates[i] for i in chosen), item.instruction, item.where), chosen
+
+
+def judge_fusion(
+    ranked: Ranked, fusion: Fusion, chosen: tuple[int, ...], scorer: PairScorer, tie_threshold: float
+) -> Fused:
+    """Compare a fused text with the best candidate, and find where its passages come from."""
+    item = ranked.item
+    duel = Item(item.prompt, (Candidate(fusion.text), Candidate(ranked.ranking.best)), item.instruction, item.where)
+    sources = {index: item.texts[index] for index in chosen}
+    return Fused(
+        fusion.text,
+        chosen,
+        tuple(sourced_passages(fusion.text, sources)),
+        compare_items([duel], scorer, tie_threshold)[0],
+        fusion.truncated.candidates,
+    )
+
+
+def iter_fusion(
+    item: Item, fuser: Fuser, settings: FusionSettings, lock: AbstractContextManager[Any]
+) -> Iterator[str | Fusion]:
+    """Yield the text as far as it is written, again and again, and at last the fusion.
+
+    With several beams nothing is certain before the end, so only the fusion is yielded.
+
+    Args:
+        item: The prompt with the candidates to fuse.
+        fuser: Writes.
+        settings: How it writes.
+        lock: Held while it writes, not while somebody reads: a reader who leaves must not keep it.
+    """
+    streamer = QueueStreamer(fuser.processor.decode_text)
+    generation = settings.generation() | ({"streamer": streamer} if settings.num_beams == 1 else {})
+
+    def write() -> Fusion:
+        with lock:
+            return fuser.fuse([item], generation)[0]
+
+    yield from _in_background(write, streamer.texts)
+
+
+class QueueStreamer(BaseStreamer):
+    """Puts the text so far into a queue with every token, decoded from its beginning: no token is a text of its own.
+
+    Args:
+        decode: Turns token ids into text.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str]) -> None:
+        self.texts: SimpleQueue[str] = SimpleQueue()
+        self._decode = decode
+        self._ids: list[int] = []
+
+    def put(self, value: Any) -> None:
+        """Take token ids, (1,) or (1, length)."""
+        self._ids += value.flatten().tolist()
+        if text := self._decode(self._ids):
+            self.texts.put(text)
+
+    def end(self) -> None:
+        """Nothing is left to be written."""
+
+
+def _in_background(work: Callable[[], Fusion], texts: "SimpleQueue[str]") -> Iterator[str | Fusion]:
+    outcome: list[Fusion | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # raised again where the visitor waits
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive() or not texts.empty():
+        try:
+            text = texts.get(timeout=0.1)
+            while not texts.empty():  # who reads slowly gets the newest
+                text = texts.get()
+            yield text
+        except Empty:
+            continue
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    yield outcome[0]

@@ -1,0 +1,64 @@
+"""The checkpoints of the page: only those that it offers, each loaded once, when it is first needed."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from blender_hf.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser, load_ranker
+from blender_hf.errors import InputError
+from blender_hf.fusion import Fuser
+from blender_hf.scorer import PairScorer
+
+Loaded = TypeVar("Loaded")
+
+
+class Models:
+    """Rankers and fusers by name.
+
+    Args:
+        rankers: Names of the rankers that may be loaded, the default first.
+        fusers: Names of the fusers that may be loaded, the default first.
+
+    `lock` is held by whoever runs a model: visitors take turns, prompt by prompt.
+    """
+
+    def __init__(self, rankers: Sequence[str] = (DEFAULT_RANKER,), fusers: Sequence[str] = (DEFAULT_FUSER,)) -> None:
+        self.rankers = tuple(rankers)
+        self.fusers = tuple(fusers)
+        self.lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._scorers: dict[str, PairScorer] = {}
+        self._fusers: dict[str, Fuser] = {}
+
+    def scorer(self, name: str | None = None) -> PairScorer:
+        """Return the scorer of a ranker, by default the first.
+
+        Raises:
+            InputError: If it is not offered here.
+            CheckpointError: If it can't be loaded.
+        """
+        return self._get(name, self.rankers, self._scorers, lambda found: PairScorer(*_ranker(found)))
+
+    def fuser(self, name: str | None = None) -> Fuser:
+        """Return a fuser, by default the first; everything is as in `scorer`."""
+        return self._get(name, self.fusers, self._fusers, lambda found: Fuser(*_fuser(found)))
+
+    def _get(
+        self, name: str | None, offered: Sequence[str], loaded: dict[str, Loaded], load: Callable[[str], Loaded]
+    ) -> Loaded:
+        name = name or offered[0]
+        # A name from outside could be any folder or repository, so only those that were chosen for the page are opened.
+        if name not in offered:
+            raise InputError(f"the checkpoint {name!r} is not offered here; use one of {', '.join(offered)}")
+        with self._loading:
+            if name not in loaded:
+                loaded[name] = load(name)
+            return loaded[name]
+
+
+def _ranker(name: str) -> tuple:
+    return load_ranker(name, HubOptions(), None, None)
+
+
+def _fuser(name: str) -> tuple:
+    return load_fuser(name, HubOptions(), None, None)

@@ -1,0 +1,67 @@
+"""From what people type to prompts and candidates."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from blender_hf.errors import InputError
+from blender_hf.inputs import Candidate
+
+SPEAKER = re.compile(r"^(user|assistant)\s*:\s*", re.IGNORECASE | re.MULTILINE)
+SEPARATOR = re.compile(r"^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.MULTILINE)
+
+
+def make_prompt(prompt: str, system: str = "", turns: str = "") -> str | list[dict[str, Any]]:
+    r"""Put a prompt together from its fields.
+
+    Args:
+        prompt: What is asked now.
+        system: The system message, or nothing.
+        turns: Earlier turns, each beginning with `User:` or `Assistant:` on a line of its own, or nothing.
+
+    Returns:
+        The prompt as text; as chat messages if there is a system message or an earlier turn.
+
+    Raises:
+        InputError: If there is no prompt, or the earlier turns do not say who speaks.
+
+    >>> make_prompt("And 3 + 3?", turns="User: 2 + 2?\nAssistant: 4")[1]
+    {'role': 'assistant', 'content': '4'}
+    """
+    if not prompt.strip():
+        raise InputError("the prompt is empty; write what the candidates answer")
+    messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
+    messages += _parse_turns(turns)
+    return [*messages, {"role": "user", "content": prompt}] if messages else prompt
+
+
+def _parse_turns(turns: str) -> list[dict[str, Any]]:
+    if not turns.strip():
+        return []
+    before, *parts = SPEAKER.split(turns)
+    if before.strip() or not parts:
+        raise InputError('the earlier turns must each begin with "User:" or "Assistant:" on a line of their own')
+    return [{"role": role.lower(), "content": text.strip()} for role, text in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def split_candidates(pasted: str) -> list[Candidate]:
+    r"""Split a pasted text into candidates at lines of three or more `-`, `=` or `*`.
+
+    >>> [candidate.text for candidate in split_candidates("Yes.\n---\nNo,\nnever.")]
+    ['Yes.', 'No,\nnever.']
+    """
+    parts = (part.strip("\r\n") for part in SEPARATOR.split(pasted))
+    return [Candidate(part) for part in parts if part.strip()]
+
+
+def candidates_of_rows(names: Sequence[str | None], texts: Sequence[str | None]) -> list[Candidate]:
+    """Return the candidates that were filled in; a row without a text is passed over.
+
+    Raises:
+        InputError: If fewer than two are left: there would be nothing to compare.
+    """
+    rows = zip(names, texts, strict=True)
+    found = [Candidate(text, (name or "").strip() or None) for name, text in rows if text and text.strip()]
+    if len(found) < 2:
+        raise InputError(f"there is nothing to compare: {len(found)} candidate(s) have a text; write at least two")
+    return found

@@ -1,0 +1,124 @@
+"""What the named endpoints do: plain values in, plain values out, the same models as the page."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from blender_hf.data.records import Record, record_from_mapping
+from blender_hf.errors import InputError
+from blender_hf.inputs import Item, make_item
+from blender_hf.ranking import compare_items
+from blender_hf.results import Comparison, Ranking
+
+from .exports import preference_records, ranked_record
+from .fused import Fused, fusion_item, iter_fusion, judge_fusion
+from .leaderboard import leaderboard
+from .limits import DEFAULT_LIMITS, Limits, check_batch, check_item
+from .models import Models
+from .ranked import Ranked, rank_item
+from .settings import FusionSettings, RankingSettings
+
+
+class Service:
+    """Ranks, compares, fuses and makes leaderboards, within limits.
+
+    Args:
+        models: The checkpoints.
+        limits: The largest request that is served.
+    """
+
+    def __init__(self, models: Models, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.models = models
+        self.limits = limits
+
+    def item(self, prompt: Any, candidates: Sequence[Any]) -> Item:
+        """Check a prompt with its candidates, their number and lengths.
+
+        Raises:
+            InputError: If something is missing or too large.
+            InputTypeError: If something has the wrong type.
+        """
+        item = make_item(prompt, candidates, where="the request")
+        check_item(item, self.limits)
+        return item
+
+    def rank(self, item: Item, settings: RankingSettings, ranker: str | None = None) -> Ranked:
+        """Rank the candidates of a prompt."""
+        scorer = self.models.scorer(ranker)
+        with self.models.lock:
+            return rank_item(item, scorer, settings)
+
+    def compare(self, prompt: Any, a: str, b: str, tie_threshold: float, ranker: str | None = None) -> Comparison:
+        """Compare two answers in both orders.
+
+        Raises:
+            InputError: If a text is too long or the threshold out of range.
+        """
+        RankingSettings(tie_threshold=tie_threshold)
+        item, scorer = self.item(prompt, [a, b]), self.models.scorer(ranker)
+        with self.models.lock:
+            return compare_items([item], scorer, tie_threshold)[0]
+
+    def iter_fuse(
+        self,
+        ranked: Ranked,
+        settings: RankingSettings,
+        fusion: FusionSettings,
+        ranker: str | None = None,
+        fuser: str | None = None,
+    ) -> Iterator[str | Fused]:
+        """Fuse the best candidates of a ranking: yield the text as it is written, and at last the judged fusion."""
+        scorer, writer = self.models.scorer(ranker), self.models.fuser(fuser)
+        item, chosen = fusion_item(ranked, settings.top_k, writer.max_candidates)
+        for step in iter_fusion(item, writer, fusion, self.models.lock):
+            if isinstance(step, str):
+                yield step
+                continue
+            with self.models.lock:
+                judged = judge_fusion(ranked, step, chosen, scorer, settings.tie_threshold)
+            yield judged
+
+    def fuse(
+        self,
+        ranked: Ranked,
+        settings: RankingSettings,
+        fusion: FusionSettings,
+        ranker: str | None = None,
+        fuser: str | None = None,
+    ) -> Fused:
+        """Fuse the best candidates of a ranking."""
+        steps = self.iter_fuse(ranked, settings, fusion, ranker, fuser)
+        return next(step for step in steps if isinstance(step, Fused))
+
+    def records(self, values: Sequence[Any]) -> list[Record]:
+        """Check the records of a batch.
+
+        Raises:
+            InputError: If one can't be used, or there are too many.
+        """
+        if not isinstance(values, list):
+            raise InputError('records must be a list of objects {"prompt", "candidates"}')
+        records = [
+            record_from_mapping(value, where=f"record {number}", default_id=number)
+            for number, value in enumerate(values, 1)
+        ]
+        check_batch([record.item for record in records], self.limits)
+        return records
+
+    def iter_rank(
+        self, records: Sequence[Record], settings: RankingSettings, ranker: str | None = None
+    ) -> Iterator[Ranking]:
+        """Rank the records of a batch one by one, so that others get their turns between them."""
+        for record in records:
+            yield self.rank(record.item, settings, ranker).ranking
+
+    def batch_result(
+        self, records: Sequence[Record], rankings: Sequence[Ranking], tie_threshold: float, ranker: str | None = None
+    ) -> dict[str, Any]:
+        """Return the leaderboard, the ranked records and the preferences of a batch as plain values."""
+        temperature = self.models.scorer(ranker).model.config.logit_temperature
+        standings = leaderboard(rankings, temperature, tie_threshold)
+        return {
+            "leaderboard": [standing.to_dict() for standing in standings],
+            "ranked": [ranked_record(*pair) for pair in zip(records, rankings, strict=True)],
+            "preferences": preference_records(records, rankings),
+        }

@@ -1,0 +1,79 @@
+"""Files that people upload: JSON lines as the command line reads them, and CSV."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from blender_hf.data.records import Record, read_records, record_from_mapping
+from blender_hf.errors import InputError
+
+from .limits import DEFAULT_LIMITS, Limits, check_batch
+
+# The columns of a CSV with one answer a line; with other columns, each is a model and holds its answers.
+ANSWER_COLUMNS = ("candidate", "answer", "response", "text")
+OWN_COLUMNS = ("id", "prompt", "instruction")
+
+
+def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Record]:
+    """Read the prompts with their candidates of a file.
+
+    Args:
+        path: A `.jsonl` file in any format of `blender_hf.data.records`, or a `.csv` file, either with a line an answer
+            (`prompt`, `model`, `answer`) or with a line a prompt and a column for each model.
+        limits: The largest batch that is taken.
+
+    Returns:
+        The records.
+
+    Raises:
+        InputError: If it is of another kind, too large, or a line can't be used; the message names the file and line.
+    """
+    path = Path(path)
+    if path.stat().st_size > limits.file_bytes:
+        raise InputError(f"{path.name} is larger than {limits.file_bytes // 1_000_000} MB; split it")
+    readers = {".jsonl": read_records, ".csv": _read_csv}
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path.name}: only .jsonl and .csv files are read")
+    try:
+        records = list(readers[path.suffix.lower()](path))
+    except (InputError, TypeError) as error:
+        # Where the server keeps the file is nobody's business.
+        raise InputError(str(error).replace(str(path), path.name)) from None
+    check_batch([record.item for record in records], limits)
+    return records
+
+
+def _read_csv(path: Path) -> Iterator[Record]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = [name for name in reader.fieldnames or [] if name]
+            lines = [(reader.line_num, {name: line.get(name) or "" for name in columns}) for line in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8 ({type(error).__name__})") from None
+    if "prompt" not in columns:
+        raise InputError(f'{path}: the column "prompt" is missing; it has {", ".join(columns) or "no columns"}')
+    answer = next((name for name in ANSWER_COLUMNS if name in columns), None)
+    groups = _wide(lines, columns) if answer is None else _long(lines, answer)
+    for number, record in groups:
+        yield record_from_mapping(record, where=f"{path}:{number}", default_id=number)
+
+
+def _wide(lines: Sequence[tuple[int, Mapping[str, str]]], columns: Sequence[str]) -> Iterator[tuple[int, dict]]:
+    models = [name for name in columns if name not in OWN_COLUMNS]
+    for number, line in lines:
+        candidates = [{"text": line[model], "model": model} for model in models if line[model].strip()]
+        yield number, {**_own(line), "candidates": candidates}
+
+
+def _long(lines: Sequence[tuple[int, Mapping[str, str]]], answer: str) -> Iterator[tuple[int, dict]]:
+    groups: dict[tuple[str, str], tuple[int, dict]] = {}
+    for number, line in lines:
+        key = line.get("id", ""), line["prompt"]
+        _, record = groups.setdefault(key, (number, {**_own(line), "candidates": []}))
+        record["candidates"].append({"text": line[answer], "model": line.get("model") or None})
+    yield from groups.values()
+
+
+def _own(line: Mapping[str, str]) -> dict[str, str]:
+    return {name: line[name] for name in OWN_COLUMNS if line.get(name, "").strip()} | {"prompt": line["prompt"]}
