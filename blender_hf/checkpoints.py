@@ -67,13 +67,7 @@ def load_ranker(
     """
     given = _checked(truncation)
     model, processor = _load(name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype)
-    try:
-        processor.set_truncation(**given)
-    except ValueError as error:
-        raise InputError(f"truncation: {error}") from None
-    # The processor's settings are those that work; what is saved should say the same twice.
-    for setting in TRUNCATION:
-        setattr(model.config, setting, getattr(processor, setting))
+    set_truncation(model.config, processor, given)
     return model, processor
 
 
@@ -112,7 +106,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise InputError(f"the device {device!r} can't be used here: {_first_line(error)}; try 'cpu'") from None
+        raise InputError(f"the device {device!r} can't be used here: {first_line(error)}; try 'cpu'") from None
     return chosen
 
 
@@ -128,6 +122,63 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise InputError(f"there is no precision {dtype!r}; use auto, float32, bfloat16 or float16")
     return found
+
+
+def set_truncation(
+    config: PairRankerConfig, processor: PairRankerProcessor, truncation: Mapping[str, int | str] | None
+) -> None:
+    """Let a ranker's processor cut texts as it is told, and let the configuration say the same.
+
+    Args:
+        config: The configuration.
+        processor: The processor.
+        truncation: As in `load_ranker`.
+
+    Raises:
+        InputError: If there is no such setting of truncation, or it can't work with this checkpoint.
+    """
+    try:
+        processor.set_truncation(**_checked(truncation))
+    except ValueError as error:
+        raise InputError(f"truncation: {error}") from None
+    # The processor's settings are those that work; what is saved should say the same twice.
+    for setting in TRUNCATION:
+        setattr(config, setting, getattr(processor, setting))
+
+
+def hub_settings(options: HubOptions) -> dict[str, Any]:
+    """Return the options that are set, for `from_pretrained`."""
+    return {key: value for key, value in asdict(options).items() if value is not None}
+
+
+def explained(load: Callable[[], Loaded], name: str | Path, role: str) -> Loaded:
+    """Call what loads a part of a checkpoint, and turn any of its errors into one line.
+
+    Args:
+        load: The call.
+        name: The checkpoint, for the message.
+        role: What is loaded, for the message.
+
+    Returns:
+        What the call returns.
+
+    Raises:
+        CheckpointError: If the call raises anything.
+    """
+    try:
+        return load()
+    # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
+    except Exception as error:
+        raise CheckpointError(
+            f"can't load the {role} {str(name)!r}: {first_line(error)} "
+            f"(give a folder, a Hub id that can be reached, or one of the bundled {', '.join(BUNDLED)})"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -161,23 +212,7 @@ def _load(
     chosen_device = pick_device(device)
     chosen_dtype = pick_dtype(dtype, chosen_device)
     where = locate(name)
-    found = {key: value for key, value in asdict(options).items() if value is not None}
-    processor = _explained(lambda: processor_class.from_pretrained(where, **found), name, role)  # type: ignore[attr-defined]
-    model = _explained(lambda: model_class.from_pretrained(where, dtype=chosen_dtype, **found), name, role)  # type: ignore[attr-defined]
+    found = hub_settings(options)
+    processor = explained(lambda: processor_class.from_pretrained(where, **found), name, role)  # type: ignore[attr-defined]
+    model = explained(lambda: model_class.from_pretrained(where, dtype=chosen_dtype, **found), name, role)  # type: ignore[attr-defined]
     return model.eval().to(chosen_device), processor
-
-
-def _explained(load: Callable[[], Loaded], name: str | Path, role: str) -> Loaded:
-    try:
-        return load()
-    # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
-    except Exception as error:
-        raise CheckpointError(
-            f"can't load the {role} {str(name)!r}: {_first_line(error)} "
-            f"(give a folder, a Hub id that can be reached, or one of the bundled {', '.join(BUNDLED)})"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
