@@ -13,15 +13,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
-from cards import markdown_table
+from cards import markdown_table, write_figures
 from torch.nn.attention.flex_attention import flex_attention
 from transformers import DebertaV2Config, DebertaV2Model
 
 from blender_hf import PairRanker, PairRankerConfig
 from blender_hf.modeling.fast_deberta import FastSelfAttention, RelativePositions
 
+SCRIPT = "benchmarks/deberta_attention.py"
 LENGTHS = (128, 512, 1024, 2048)
 BATCHES = (1, 4)
 DTYPES = (torch.float32, torch.bfloat16)
@@ -36,15 +38,28 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--packing", action="store_true", help="measure batches of several sizes, fast attention only")
     parser.add_argument("--flex", action="store_true", help="measure one attention layer, with flex_attention too")
+    parser.add_argument("--card", type=Path, help="document to write the table into")
     options = parser.parse_args()
     measure = measure_flex if options.flex else measure_packing if options.packing else measure_rankers
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {options.turns} turns\n")
     with torch.inference_mode():
-        table = measure(options)
-        header = next(table)
-        print(markdown_table(header, []))
-        for row in table:  # line by line, for a measurement takes minutes
-            print(markdown_table(header, [row]).splitlines()[-1], flush=True)
+        header, *rows = shown(measure(options))
+    note = (
+        f"torch {torch.__version__} on a CPU, {torch.get_num_threads()} threads; DeBERTa-v3-base's shape cut to "
+        f"{options.layers} layers; medians of {options.turns} turns."
+    )
+    print(f"\n{note}")
+    if options.card:
+        write_figures(options.card, SCRIPT, f"{markdown_table(header, rows)}\n\n{note}")
+
+
+def shown(table: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Print a table line by line, for a measurement takes minutes, and pass it on."""
+    header = next(table)
+    print(markdown_table(header, []))
+    yield header
+    for row in table:
+        print(markdown_table(header, [row]).splitlines()[-1], flush=True)
+        yield row
 
 
 def measure_rankers(options: argparse.Namespace) -> Iterator[list[str]]:

@@ -1,7 +1,7 @@
 """Compares this package with the official llm-blender 0.0.2, on the same weights and texts, in one run.
 
     make bench-peer          # once: the official package in an environment of its own, .venv-peer
-    .venv-5/bin/python benchmarks/ranking.py --markdown ranking.md
+    .venv-5/bin/python benchmarks/ranking.py --card docs/speed.md
 
 Both read the same checkpoint: a DeBERTa-v3 of two shapes with random weights, in the authors' format. Each setting
 works in a process of its own, whose peak memory is its own; the processes wait while one of them is measured, and
@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 import transformers
+from cards import write_figures
 from ranking_client import Worker, WorkerError
 from ranking_inputs import SHAPES, Shape, make_job, read_records, save_checkpoint
 from ranking_products import model_flops
@@ -35,6 +36,7 @@ from ranking_settings import REFERENCE, SETTINGS, Setting
 
 from blender_hf.checkpoints import DEFAULT_RANKER
 
+SCRIPT = "benchmarks/ranking.py"
 HERE = Path(__file__).parent
 WORKERS = {"peer": HERE / "peer_worker.py", "ours": HERE / "ranking_worker.py"}
 EXAMPLES = HERE.parent / "blender_hf" / "examples" / "smoke.jsonl"
@@ -62,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         agreement = bench.trained_agreement()
     text, figures = report(parts, agreement, machine(options, peer))
     print(text)
-    if options.markdown:
-        options.markdown.write_text(text + "\n", encoding="utf-8")
+    if options.card:
+        write_figures(options.card, SCRIPT, text)
     print(json.dumps(figures))
     return 0
 
@@ -86,7 +88,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--agreement-ranker", default=DEFAULT_RANKER, help="trained ranker on which top-1 is compared")
     parser.add_argument("--agreement-prompts", type=int, default=36, help="for that; 0 leaves it out")
     parser.add_argument("--seed", type=int, default=0, help="of weights and lengths")
-    parser.add_argument("--markdown", type=Path, help="file to write the report into as well")
+    parser.add_argument("--card", type=Path, help="document to write the report into")
     if parser.parse_known_args(arguments)[0].quick:
         parser.set_defaults(minutes=3, candidates=[2, 3], agreement_prompts=0)
     options = parser.parse_args(arguments)

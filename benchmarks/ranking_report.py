@@ -142,11 +142,11 @@ def report(parts: Sequence[Part], agreement: dict[str, Any], machine: dict[str, 
     sections = ["# Ranking: this package and llm-blender 0.0.2", _machine(machine), LEGEND]
     sections += [section for part in parts for section in _part(part)]
     if agreement:
-        sections += [f"## Same top-1 on {agreement['ranker']}", _agreement(agreement)]
+        sections += [f"### Same top-1 on {agreement['ranker']}", _agreement(agreement)]
     judged = {verdict["aim"] for verdict in verdicts}
     said = [f"- {_said(verdict)}" for verdict in verdicts]
     said += [f"- {aim.name}: **not measured**" for aim in AIMS if aim.name not in judged]
-    sections += ["## Aims", "\n".join(said)]
+    sections += ["### Aims", "\n".join(said)]
     figures = {"machine": machine, "parts": [_figures(p) for p in parts], "agreement": agreement, "aims": verdicts}
     return "\n\n".join(sections), figures
 
@@ -259,7 +259,7 @@ def _machine(machine: dict[str, Any]) -> str:
 
 def _part(part: Part) -> list[str]:
     cells = sorted(part.cells.values(), key=lambda cell: cell.n)
-    sections = [f"## {part.title}", markdown_table(HEADER, [_row(part, cell) for cell in cells])]
+    sections = [f"### {part.title}", markdown_table(HEADER, [_row(part, cell) for cell in cells])]
     sections.append("\n".join([*_spread_lines(part), *_price_lines(part), *_products_lines(part)]))
     notes = [f"- not available: {name}: {why}" for name, why in part.failures.items()]
     notes += [f"- left out, it would have taken about {s:.0f} s: {name}" for name, s in part.left_out.items()]

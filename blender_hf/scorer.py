@@ -15,7 +15,7 @@ from .errors import ModelOutputError
 from .modeling import PairEncoding, PairRanker, PairRankerProcessor
 from .prefetch import one_ahead
 
-# A batch of long pairs falls out of a CPU's cache; a GPU wants more work at once than it takes to fill it.
+# More than this buys nothing on a CPU; a GPU wants more work at once than it takes to fill it.
 DEFAULT_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 # How many tokens of padding are worth a batch less: a GPU is slow to start, a CPU is not.
 BATCH_COST = {"cpu": 128, "cuda": 8192}
