@@ -139,7 +139,7 @@ def report(parts: Sequence[Part], agreement: dict[str, Any], machine: dict[str, 
     """Return the report as Markdown, and its figures."""
     verdicts = [verdict for aim in AIMS for verdict in judge(aim, parts, agreement)]
     verdicts += [verdict for part in parts for verdict in judge_products(part)]
-    sections = ["# Ranking: this package and llm-blender 0.0.2", _machine(machine), LEGEND]
+    sections = [_machine(machine), LEGEND]
     sections += [section for part in parts for section in _part(part)]
     if agreement:
         sections += [f"### Same top-1 on {agreement['ranker']}", _agreement(agreement)]
