@@ -5,9 +5,10 @@ candidates are, can't loop, and never stops in mid-sentence.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 
 class PassageLogitsProcessor(LogitsProcessor):
@@ -61,3 +62,26 @@ class PassageLogitsProcessor(LogitsProcessor):
             return [passages[current][place]]
         starts = [passage[0] for i, passage in enumerate(passages) if i not in used]
         return [*starts, self.eos_token_id] if used or not starts else starts
+
+
+class PassageGenerationMixin:
+    """Gives `generate` of transformers the option `passages`."""
+
+    def generate(self, *args: Any, passages: Sequence[Sequence[Sequence[int]]] | None = None, **kwargs: Any) -> Any:
+        """Write fused answers.
+
+        Args:
+            *args: As in transformers.
+            passages: For each row of the batch, the passages (token ids) that may be written. Given them, the answer is
+                a sequence of whole passages, each at most once; see `PassageLogitsProcessor`.
+            **kwargs: Options of `transformers.GenerationMixin.generate`.
+
+        Returns:
+            The token ids, (batch, length), or what `return_dict_in_generate` asks for.
+        """
+        if passages is not None:
+            beams = kwargs.get("num_beams") or self.generation_config.num_beams or 1
+            rows = beams if beams > 1 else kwargs.get("num_return_sequences") or 1
+            faithful = PassageLogitsProcessor(passages, self.config.eos_token_id, rows_per_input=rows)
+            kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or []), faithful])
+        return super().generate(*args, **kwargs)  # type: ignore[misc]
