@@ -1,6 +1,7 @@
 """Small real models and tokenizers, made on the spot and kept for the session."""
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -180,3 +181,14 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save_pretrained(root / name)
         processor.save_pretrained(root / name)
     return root
+
+
+@pytest.fixture(scope="session")
+def app_url(checkpoints: Path) -> Iterator[str]:
+    """The address of the page, which really runs, with the small checkpoints."""
+    from app import build_app, launch_options
+
+    app = build_app([str(checkpoints / "ranker")], [str(checkpoints / "fuser")])
+    _, url, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+    yield url
+    app.close()

@@ -36,10 +36,10 @@ def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Recor
         raise InputError(f"{path.name}: only .jsonl and .csv files are read")
     try:
         records = list(readers[path.suffix.lower()](path))
+        check_batch([record.item for record in records], limits)
     except (InputError, TypeError) as error:
         # Where the server keeps the file is nobody's business.
         raise InputError(str(error).replace(str(path), path.name)) from None
-    check_batch([record.item for record in records], limits)
     return records
 
 

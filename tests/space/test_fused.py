@@ -1,0 +1,82 @@
+import threading
+
+import pytest
+
+from blender_hf import Blender
+from blender_hf.errors import InputError
+from blender_hf.inputs import make_item
+from blender_hf.results import Fusion
+from blender_hf.space.fused import fusion_item, iter_fusion, judge_fusion
+from blender_hf.space.passages import sourced_passages
+from blender_hf.space.ranked import Ranked, rank_item
+from blender_hf.space.settings import FusionSettings, RankingSettings
+
+TEXTS = ("Boil the water. Add the egg.", "Eggs are laid by hens. Wait eight minutes.", "No. Never. I like trains.")
+
+
+@pytest.fixture(scope="module")
+def ranked(blender: Blender) -> Ranked:
+    return rank_item(make_item("How do I boil an egg?", TEXTS), blender.scorer, RankingSettings())
+
+
+def test_passages_are_the_text_and_name_their_sources() -> None:
+    fused = "add  the egg. Wait eight minutes, or nine or ten. Then you eat it.\nEggs are laid by hens."
+    passages = sourced_passages(fused, {1: TEXTS[1], 0: TEXTS[0]})
+    assert "".join(passage.text for passage in passages) == fused
+    assert [(passage.source, passage.exact) for passage in passages] == [
+        (0, True),
+        (None, False),
+        (None, False),
+        (1, True),
+    ]
+
+
+def test_a_passage_that_was_changed_a_little_keeps_its_source() -> None:
+    (passage,) = sourced_passages(
+        "The quick brown fox jumps over a dog.", {3: "The quick brown fox jumps over the dog."}
+    )
+    assert (passage.source, passage.exact) == (3, False)
+
+
+def test_part_of_a_word_is_no_source() -> None:
+    assert sourced_passages("cat", {0: "concatenate"})[0].source is None
+
+
+def test_of_two_sources_the_better_candidate_is_named() -> None:
+    assert sourced_passages("Yes.", {5: "No. Yes.", 2: "Yes."})[0].source == 5
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_the_text_is_shown_as_it_is_written(blender: Blender, ranked: Ranked, num_beams: int) -> None:
+    item, chosen = fusion_item(ranked, 2, 10)
+    assert chosen == ranked.ranking.order[:2]
+    lock = threading.Lock()
+    *texts, fusion = iter_fusion(item, blender._fuser, FusionSettings(24, num_beams), lock)
+    assert isinstance(fusion, Fusion)
+    generation = {"max_new_tokens": 24, "num_beams": num_beams}
+    assert fusion == blender.fuse(item.prompt, item.texts, generation=generation)
+    assert bool(texts) == (num_beams == 1)
+    assert all(fusion.text.startswith(text) for text in texts)
+    assert not lock.locked()
+
+
+def test_an_error_while_writing_reaches_the_reader(blender: Blender, ranked: Ranked) -> None:
+    item, _ = fusion_item(ranked, 2, 10)
+    settings = FusionSettings(24)
+    object.__setattr__(settings, "max_new_tokens", -1)
+    with pytest.raises(InputError, match="can't generate"):
+        list(iter_fusion(item, blender._fuser, settings, threading.Lock()))
+
+
+def test_the_fusion_is_judged_against_the_best(blender: Blender, ranked: Ranked) -> None:
+    fusion = blender.fuse(ranked.item.prompt, TEXTS[1:])
+    fused = judge_fusion(ranked, fusion, (1, 2), blender.scorer, 0.0)
+    assert fused.comparison == blender.compare(ranked.item.prompt, fusion.text, ranked.ranking.best)
+    assert fused.sources == (1, 2)
+
+
+@pytest.mark.parametrize(("texts", "top_k", "said"), [(("a", "a"), 2, "nothing to fuse"), (("a", "b"), 1, "top_k=1")])
+def test_what_can_not_be_fused(blender: Blender, texts: tuple[str, ...], top_k: int, said: str) -> None:
+    ranked = rank_item(make_item("?", texts), blender.scorer, RankingSettings())
+    with pytest.raises(InputError, match=said):
+        fusion_item(ranked, top_k, 10)

@@ -1,0 +1,40 @@
+import pytest
+
+from blender_hf.errors import InputError
+from blender_hf.inputs import Candidate
+from blender_hf.modeling.chat import render_prompt
+from blender_hf.space.examples import examples
+from blender_hf.space.prompts import candidates_of_rows, make_prompt, split_candidates
+
+
+def test_a_prompt_alone_stays_a_text() -> None:
+    assert make_prompt("2 + 2?") == "2 + 2?"
+
+
+def test_system_message_and_turns_become_a_conversation() -> None:
+    prompt = make_prompt("And 3?", "Be brief.", "User: 2?\nor two?\nASSISTANT: Two.")
+    assert render_prompt(prompt) == "SYSTEM: Be brief.\nUSER: 2?\nor two?\nASSISTANT: Two.\nUSER: And 3?"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "turns", "said"), [(" ", "", "empty"), ("a", "hello", "begin with"), ("a", "x\nUser: y", "begin with")]
+)
+def test_what_can_not_be_a_prompt(prompt: str, turns: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make_prompt(prompt, turns=turns)
+
+
+def test_only_a_line_of_its_own_separates_candidates() -> None:
+    found = split_candidates("a --- b\n\n----\n  indented\n===\n\n***\nlast")
+    assert [candidate.text for candidate in found] == ["a --- b", "  indented", "last"]
+
+
+def test_rows_without_a_text_are_passed_over() -> None:
+    assert candidates_of_rows(["m", None, " "], ["a", " ", "b"]) == [Candidate("a", "m"), Candidate("b", None)]
+    with pytest.raises(InputError, match="nothing to compare"):
+        candidates_of_rows(["m", "n"], ["a", ""])
+
+
+def test_every_example_names_its_models() -> None:
+    assert len(examples()) == 36
+    assert all(candidate.model for record in examples().values() for candidate in record.item.candidates)

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from blender_hf.errors import InputError
+from blender_hf.inputs import Candidate, make_item
+from blender_hf.space.limits import Limits, check_item
+from blender_hf.space.uploads import read_upload
+from tests.conftest import EXAMPLES
+
+
+def written(folder: Path, name: str, text: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_the_bundled_file_can_be_uploaded() -> None:
+    assert len(read_upload(EXAMPLES)) == 36
+
+
+def test_a_csv_with_a_line_an_answer(tmp_path: Path) -> None:
+    text = '\ufeffprompt,model,answer\n2 + 2?,m,4\n"3, or 4?",m,"a\nb"\n2 + 2?,n,5\n"3, or 4?",,c\n'
+    records = read_upload(written(tmp_path, "a.csv", text))
+    assert [record.item.prompt for record in records] == ["2 + 2?", "3, or 4?"]
+    assert records[0].item.candidates == (Candidate("4", "m"), Candidate("5", "n"))
+    assert records[1].item.candidates == (Candidate("a\nb", "m"), Candidate("c", None))
+
+
+def test_a_csv_with_a_column_for_each_model(tmp_path: Path) -> None:
+    text = "id,prompt,gpt,llama\nq1,2 + 2?,4,5\nq2,?,only,\n"
+    records = read_upload(written(tmp_path, "a.CSV", text))
+    assert [record.id for record in records] == ["q1", "q2"]
+    assert records[0].item.candidates == (Candidate("4", "gpt"), Candidate("5", "llama"))
+    assert records[1].item.candidates == (Candidate("only", "gpt"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.jsonl", "{}\n", "a.jsonl:1: the keys"),
+        ("a.jsonl", '{"prompt": "?", "candidates": ["a"]}\nx\n', "a.jsonl:2: not valid JSON"),
+        ("a.jsonl", '{"prompt": 3, "candidates": ["a"]}\n', "a.jsonl:1: a prompt must be"),
+        ("a.jsonl", "\n", "no prompts"),
+        ("a.csv", "question,answer\n1,2\n", 'the column "prompt" is missing'),
+        ("a.csv", "prompt,gpt\n?,\n", "a.csv:2: there are no candidates"),
+        ("a.csv", b"prompt,gpt\n\xff,a\n", "a.csv: not a CSV file in UTF-8"),
+        ("a.txt", "hello", "only .jsonl and .csv"),
+        ("a.jsonl", '{"prompt": "?", "candidates": ["a"]}\n' * 3, "3 prompts; at most 2"),
+        ("a.jsonl", '{"prompt": "?", "candidates": ["%s"]}\n' % ("a" * 51), "a.jsonl:1: candidate 1 has 51"),
+        ("a.jsonl", "x" * 2000, "is larger than"),
+    ],
+)
+def test_files_that_can_not_be_used(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said) as raised:
+        read_upload(written(tmp_path, name, text), Limits(prompts=2, file_bytes=1000, characters=50))
+    assert str(tmp_path) not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "candidates", "said"),
+    [
+        ("?", ["a", "b", "c"], "3 candidates; at most 2"),
+        ("?", ["a", "b" * 11], "candidate 2 has 11 characters; at most 10"),
+        ("?" * 11, ["a"], "the prompt has 11 characters"),
+        ("?" * 9, ["a" * 9, "b" * 9], "27 characters in all"),
+    ],
+)
+def test_requests_that_are_too_large(prompt: str, candidates: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_item(make_item(prompt, candidates), Limits(candidates=2, characters=10, total_characters=25))
