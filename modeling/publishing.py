@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-# transformers 5 writes these in a form that transformers 4 can't read. Both find the special tokens in tokenizer.json.
-ONLY_5_READS = ("backend", "extra_special_tokens")
+# transformers 5 writes these: in a form that transformers 4 can't read (both find the special tokens in tokenizer.json),
+# or about the machine on which the tokenizer was loaded.
+NOT_PORTABLE = ("backend", "extra_special_tokens", "is_local", "local_files_only")
 
 
 class PublishingMixin:
@@ -50,7 +51,7 @@ def make_portable(folder: str | Path) -> None:
     """Let the tokenizer that transformers 5 saved in a folder load on transformers 4 too."""
     path = Path(folder) / "tokenizer_config.json"
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    portable = {name: value for name, value in settings.items() if name not in ONLY_5_READS}
+    portable = {name: value for name, value in settings.items() if name not in NOT_PORTABLE}
     if portable["tokenizer_class"] == "TokenizersBackend":  # its name before transformers 5, which both know
         portable["tokenizer_class"] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(portable, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
