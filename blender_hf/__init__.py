@@ -24,6 +24,7 @@ _HOMES = {
     "GenFuser": "modeling",
     "GenFuserConfig": "modeling",
     "GenFuserProcessor": "modeling",
+    "HubError": "errors",
     "InputError": "errors",
     "InputTypeError": "errors",
     "Item": "inputs",

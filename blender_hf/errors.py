@@ -17,5 +17,9 @@ class CheckpointError(BlenderError, OSError):
     """A checkpoint can't be found, read, or lacks weights; the message says which and what to do."""
 
 
+class HubError(BlenderError, OSError):
+    """The Hub can't be reached or refuses; the message says what it answered and what to do."""
+
+
 class ModelOutputError(BlenderError, ArithmeticError):
     """A model produced NaN or infinite numbers, so its results would mean nothing."""

@@ -95,8 +95,9 @@ class LlmBlendingPipeline(Pipeline):
         self.fuser, self.fuser_processor = None, None
         if home is not None:
             hub = {"revision": revision, "token": token, "local_files_only": local_files_only}
-            hub = {name: value for name, value in hub.items() if value}
-            self.fuser_processor = GenFuserProcessor.from_pretrained(home, **hub)
+            hub = {name: value for name, value in hub.items() if value is not None}
+            # False: the code of this repository is all that is needed, so nobody must be asked to trust another one.
+            self.fuser_processor = GenFuserProcessor.from_pretrained(home, trust_remote_code=False, **hub)
             self.fuser = GenFuser.from_pretrained(home, dtype=self.model.dtype, **hub).eval().to(self.device)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import blender_hf
 from blender_hf.errors import BlenderError
 
+from .publishing import add_push
+
 EPILOG = """\
 Input is one JSON object a line, for example
   {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
@@ -51,6 +53,8 @@ def _run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     if options.command == "convert":
         from .conversion import run
+    elif options.command == "push":
+        from .publishing import run
     else:
         from .jobs import run
     run(options)
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         commands, "blend", BLEND_ABOUT, _io_options, _model_options, _ranking_options, _fuser_options, _blend_options
     )
     _convert_command(commands)
+    add_push(commands)
     return parser
 
 
@@ -177,7 +182,10 @@ def _rank_options(parser: argparse.ArgumentParser) -> None:
 
 def _fuser_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--fuser", default="gen-fuser-mini", metavar="ID", help="Hub id or folder (default: the bundled %(default)s)"
+        "--fuser",
+        default="auto",
+        metavar="ID",
+        help="Hub id or folder (default: the one that the ranker names, else the bundled gen-fuser-mini)",
     )
     parser.add_argument("--fuser-revision", help="branch, tag or commit of the fuser")
     parser.add_argument(

@@ -1,0 +1,170 @@
+"""Publishing a checkpoint on the Hub as a repository that is whole and loads without this package."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from blender_hf.checkpoints import locate
+from blender_hf.errors import CheckpointError, HubError, InputError
+from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
+from blender_hf.saving import save_portable
+
+from .cards import card_text, find_card
+
+CLASSES = {"ranker": (PairRanker, PairRankerProcessor), "fuser": (GenFuser, GenFuserProcessor)}
+HINTS = {
+    401: "log in with `hf auth login`, or give a token that may write",
+    403: "the token may not write there",
+    404: "there is no such repository, or the token may not see it",
+    409: "somebody else has changed it meanwhile; try again",
+}
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is published, and as what.
+
+    Args:
+        kind: "ranker" or "fuser".
+        source: Folder of the checkpoint, in any format that is read, or the name of a bundled one.
+        repo_id: The repository, `org/name`.
+        fuser: For a ranker the Hub id of the fuser that goes with it; None keeps what its configuration says.
+        fuser_revision: Branch, tag or commit of that fuser.
+        card: File with the text of the card; None takes README.md of the source, or writes a short one.
+    """
+
+    kind: str
+    source: str | Path
+    repo_id: str
+    fuser: str | None = None
+    fuser_revision: str | None = None
+    card: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in CLASSES:
+            raise InputError(f"there is no kind of model {self.kind!r}; use one of {', '.join(CLASSES)}")
+        if self.fuser is None and self.fuser_revision is not None:
+            raise InputError("fuser_revision is given without a fuser")
+        if self.fuser is not None and self.kind != "ranker":
+            raise InputError("only a ranker names the fuser that goes with it")
+        for name in filter(None, (self.repo_id, self.fuser)):
+            _check_repo_id(name)
+
+
+@contextmanager
+def prepared(publication: Publication) -> Iterator[Path]:
+    """Make the repository in a temporary folder, which is gone afterwards.
+
+    The checkpoint is loaded first, so that what lacks weights is never published.
+
+    Yields:
+        The folder.
+
+    Raises:
+        CheckpointError: If the source is not a whole checkpoint.
+        InputError: If the source or the card can't be read.
+    """
+    folder = Path(locate(publication.source))
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {str(publication.source)!r}; give the folder of a checkpoint")
+    model_class, processor_class = CLASSES[publication.kind]
+    try:
+        model = model_class.from_pretrained(folder, dtype="auto")
+        processor = processor_class.from_pretrained(folder)
+    # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
+    except Exception as error:
+        raise CheckpointError(f"{folder} is not a whole {publication.kind}: {_first_line(error)}") from error
+    if publication.fuser is not None:
+        model.config.fuser, model.config.fuser_revision = publication.fuser, publication.fuser_revision
+    card = _card(publication, folder)
+    with TemporaryDirectory() as made:
+        save_portable(model, processor, made)
+        Path(made, "README.md").write_text(card, encoding="utf-8")
+        if (folder / "onnx").is_dir():
+            shutil.copytree(folder / "onnx", Path(made, "onnx"))
+        yield Path(made)
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    """Return the names of all files of a repository, relative to it, with their sizes in bytes."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
+def upload(
+    folder: Path,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    private: bool | None = None,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+) -> str:
+    """Upload a folder in one commit: either all of it is there afterwards, or nothing.
+
+    Args:
+        folder: What `prepared` gives.
+        repo_id: The repository; it is made if it does not exist.
+        revision: The branch, which is made if it does not exist; None is `main`.
+        token: A token that may write; None is that of `hf auth login`.
+        private: Whether a new repository is private; None leaves it to the organisation.
+        create_pr: Open a pull request instead of committing.
+        commit_message: Summary of the commit.
+
+    Returns:
+        The URL of the commit, or of the pull request.
+
+    Raises:
+        HubError: If the Hub can't be reached or refuses.
+    """
+    api = HfApi(token=token, library_name="blender-hf")
+    message = commit_message or f"Upload {repo_id.split('/')[-1]}"
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None and not revision.startswith("refs/pr"):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        made = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, revision=revision, create_pr=create_pr, commit_message=message
+        )
+    # The two releases of huggingface_hub that we support speak HTTP through different libraries.
+    except Exception as error:
+        raise HubError(f"can't publish {repo_id}: {_explained(error)}") from error
+    return str(made.pr_url or made.commit_url)
+
+
+def _card(publication: Publication, folder: Path) -> str:
+    try:
+        return card_text(publication.kind, publication.repo_id, find_card(folder, publication.card))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"can't read the card {publication.card or folder / 'README.md'}: {error}") from None
+    # The metadata are YAML, whose errors have many lines.
+    except Exception as error:
+        raise InputError(f"the metadata of the card can't be read: {_first_line(error)}") from error
+
+
+def _check_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"{repo_id!r} is no name of a repository: {_first_line(error)}") from None
+    if repo_id.count("/") != 1:
+        raise InputError(f"{repo_id!r} is no full name of a repository; write it as org/name")
+
+
+def _explained(error: Exception) -> str:
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
+    hint = "it was the Hub's fault, so try again" if status is not None and status >= 500 else HINTS.get(status or 0)
+    return _first_line(error) + (f" ({hint})" if hint else "")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
