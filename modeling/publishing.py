@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-# transformers 5 writes these: in a form that transformers 4 can't read (both find the special tokens in tokenizer.json),
+# What transformers 5 writes in a form that transformers 4 can't read (both find the special tokens in tokenizer.json),
 # or about the machine on which the tokenizer was loaded.
 NOT_PORTABLE = ("backend", "extra_special_tokens", "is_local", "local_files_only")
 
