@@ -12,6 +12,8 @@ from .aggregation import get_aggregation
 from .blending import blend_items
 from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser, load_ranker
 from .errors import BlenderError, InputError
+from .export.backend import check_backend, load_fuser_for_onnx
+from .export.onnx_ranker import load_onnx_ranker
 from .fusion import Fuser
 from .inputs import Item, is_single_prompt, make_items
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
@@ -78,6 +80,9 @@ class Blender:
         truncation: Mapping[str, int | str] | None = None,
         max_batch_tokens: int | None = None,
         compile: bool = False,
+        backend: str = "torch",
+        provider: str | None = None,
+        file_name: str | None = None,
     ) -> "Blender":
         """Load a ranker and a fuser.
 
@@ -100,19 +105,32 @@ class Blender:
                 `candidate_truncation_side`, as in `PairRankerConfig`.
             max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
             compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
+            backend: "onnx" runs the exported ranker in ONNX Runtime, and the fuser too if it has ONNX files and Optimum
+                is installed; otherwise the fuser runs in torch, where `device` and `dtype` are then for it alone.
+            provider: Execution provider of ONNX Runtime: "CPUExecutionProvider" (default), "CUDAExecutionProvider", ...
+            file_name: The ranker's ONNX file, at the top of its folder or under `onnx/`; `model.onnx` by default.
 
         Returns:
             The blender.
 
         Raises:
             CheckpointError: If a checkpoint can't be found or is not whole.
-            InputError: If the device or the precision does not exist here.
+            InputError: If the device, the precision, the backend or its provider does not exist here.
         """
         hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code, subfolder)
-        loaded: tuple[Any, ...] = load_ranker(ranker, hub, device, dtype, truncation)
+        check_backend(backend, provider=provider, file_name=file_name, compile=compile)
+        loaded: tuple[Any, ...]
+        if backend == "onnx":
+            loaded = load_onnx_ranker(ranker, hub, provider, file_name, truncation)
+        else:
+            loaded = load_ranker(ranker, hub, device, dtype, truncation)
         if fuser is not None:
             home, home_revision = fuser_of(loaded[0].config, fuser, fuser_revision)
-            loaded += load_fuser(home, replace(hub, revision=home_revision, subfolder=None), device, dtype)
+            fuser_hub = replace(hub, revision=home_revision, subfolder=None)
+            if backend == "onnx":
+                loaded += load_fuser_for_onnx(home, fuser_hub, device, dtype, provider)
+            else:
+                loaded += load_fuser(home, fuser_hub, device, dtype)
         return cls(*loaded, max_batch_tokens=max_batch_tokens, compile=compile)
 
     def rank(

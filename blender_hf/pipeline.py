@@ -14,6 +14,8 @@ from .aggregation import get_aggregation
 from .blender import DEFAULT_WINDOW, Blender
 from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser, locate
 from .errors import InputError, InputTypeError
+from .export.backend import check_backend, load_fuser_for_onnx
+from .export.onnx_ranker import load_onnx_ranker
 from .inputs import Item, item_from_mapping
 from .modeling import PairRanker, PairRankerConfig
 from .results import Blend
@@ -48,6 +50,9 @@ class BlenderPipeline(Pipeline):
         fuser_revision: Branch, tag or commit of the fuser.
         token: Token for a private fuser.
         local_files_only: Never ask the Hub for the fuser.
+        backend: "onnx" runs an exported ranker, whose ONNX file lies beside its weights; see `Blender.from_pretrained`.
+        provider: Execution provider of ONNX Runtime.
+        file_name: The ranker's ONNX file.
         **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are
             worked on together), `max_batch_tokens`, `top_k`, `fallback`, `schedule`, `aggregation`, `generation`,
             `progress`; see `Blender`.
@@ -66,16 +71,27 @@ class BlenderPipeline(Pipeline):
         token: str | bool | None = None,
         local_files_only: bool = False,
         max_batch_tokens: int | None = None,
+        backend: str = "torch",
+        provider: str | None = None,
+        file_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        check_backend(backend, provider=provider, file_name=file_name)
+        if backend == "onnx":
+            # transformers has loaded the weights, for it must; the files beside them take their place.
+            hub = HubOptions(getattr(self.model.config, "_commit_hash", None), token, local_files_only=local_files_only)
+            self.model, _ = load_onnx_ranker(self.model.name_or_path, hub, provider, file_name)
         if self.model.dtype == torch.float16 and self.device.type == "cpu":
             self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
         loaded: tuple[Any, ...] = ()
         if fuser is not None:
             home, revision = fuser_of(self.model.config, fuser, fuser_revision)
             hub = HubOptions(revision, token, local_files_only=local_files_only)
-            loaded = load_fuser(home, hub, self.device, self.model.dtype)
+            if backend == "onnx":
+                loaded = load_fuser_for_onnx(home, hub, self.device, self.model.dtype, provider)
+            else:
+                loaded = load_fuser(home, hub, self.device, self.model.dtype)
         self.blender = Blender(self.model.eval(), self.processor, *loaded, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
 

@@ -31,6 +31,8 @@ N_LINES = 3
 def installed_path(source: str) -> str:
     """Return where a source file lies in the package: `modeling/` and `export/` become sub-packages."""
     path = PurePosixPath(source)
+    if path.parent == PurePosixPath("export/optimum_cli"):
+        return f"../optimum/commands/register/{path.name}"
     return str(path.relative_to("blender_hf") if path.parts[0] == "blender_hf" else path)
 
 

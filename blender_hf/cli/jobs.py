@@ -98,6 +98,9 @@ def _load(options: argparse.Namespace) -> Blender:
         local_files_only=options.local_files_only,
         trust_remote_code=options.trust_remote_code,
         max_batch_tokens=options.max_batch_tokens,
+        backend=options.backend,
+        provider=options.provider,
+        file_name=options.file_name,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import blender_hf
 from blender_hf.errors import BlenderError
 
+from .exporting import add_export
 from .publishing import add_push
 
 EPILOG = """\
@@ -53,6 +54,8 @@ def _run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     if options.command == "convert":
         from .conversion import run
+    elif options.command == "export":
+        from .exporting import run
     elif options.command == "push":
         from .publishing import run
     else:
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _convert_command(commands)
     add_push(commands)
+    add_export(commands)
     return parser
 
 
@@ -140,6 +144,9 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
         help="Hub id or folder (default: the bundled %(default)s)",
     )
     parser.add_argument("--revision", help="branch, tag or commit of the ranker")
+    parser.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="what runs the models")
+    parser.add_argument("--provider", help="execution provider of ONNX Runtime (default: CPUExecutionProvider)")
+    parser.add_argument("--file-name", metavar="FILE", help="the ranker's ONNX file (default: model.onnx)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
     parser.add_argument("--dtype", help="float32, bfloat16, float16 or auto (default: float32)")
     parser.add_argument(

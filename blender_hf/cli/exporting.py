@@ -1,0 +1,49 @@
+"""The command `export onnx`: a ranker or a fuser as ONNX, with proof that it computes the same."""
+
+import argparse
+import sys
+
+ABOUT = """Export a ranker or a fuser to ONNX, and prove that each file computes what torch does: the logits of pairs of
+several lengths, up to the longest, in batches of several sizes, or each step of a fuser's generation."""
+
+
+def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the parser of the command line."""
+    parser = commands.add_parser("export", help="Write a model in another format", allow_abbrev=False)
+    formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
+    onnx = formats.add_parser(
+        "onnx",
+        help="ONNX, for ONNX Runtime",
+        description=" ".join(ABOUT.split()),
+        epilog="Example: blender-hf export onnx pair-ranker-mini pair-ranker-onnx --quantize int8",
+        allow_abbrev=False,
+    )
+    onnx.add_argument("model", metavar="MODEL", help="bundled name, Hub id or folder of a ranker or a fuser")
+    onnx.add_argument("output", metavar="DIR", help="the folder to write")
+    onnx.add_argument("--quantize", choices=("int8",), help="also write a ranker's model_int8.onnx, for CPUs")
+    onnx.add_argument("--dtype", choices=("float32", "float16"), help="float16: also write model_fp16.onnx, for CUDA")
+    onnx.add_argument("--opset", type=int, default=18, metavar="N", help="operators' version (default: %(default)s)")
+    onnx.add_argument("--revision", help="branch, tag or commit of the model")
+    onnx.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export a model as the command line says.
+
+    Raises:
+        BlenderError: If it can't be loaded or exported, or an exported file does not compute what torch does.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    from blender_hf.checkpoints import HubOptions
+    from blender_hf.export.onnx_export import export_onnx
+
+    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    precisions = [name for name in (options.quantize, options.dtype) if name is not None]
+    hub = HubOptions(revision=options.revision, local_files_only=options.local_files_only)
+    found = export_onnx(options.model, options.output, precisions=precisions, opset=options.opset, options=hub)
+    for file_name, parity in found.items():
+        sys.stderr.write(f"blender-hf: {file_name}: {parity}\n")
+    sys.stderr.write(f"blender-hf: wrote {options.output}\n")

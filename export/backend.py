@@ -1,0 +1,62 @@
+"""What `backend="onnx"` loads: the ranker in ONNX Runtime, and the fuser too where that is possible."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blender_hf.checkpoints import HubOptions, load_fuser
+from blender_hf.errors import InputError
+
+from .graph import FUSER_FILES, find_onnx_file, has_optimum
+
+BACKENDS = ("torch", "onnx")
+
+
+def check_backend(backend: str, *, provider: str | None, file_name: str | None, compile: bool = False) -> None:
+    """Check the options that choose what runs the models.
+
+    Args:
+        backend: One of `BACKENDS`.
+        provider: Execution provider, for ONNX alone.
+        file_name: ONNX file, for ONNX alone.
+        compile: Whether the ranker is compiled, for torch alone.
+
+    Raises:
+        InputError: If there is no such backend, or it does not have an option.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"there is no backend {backend!r}; use {' or '.join(BACKENDS)}")
+    for name, value in (("provider", provider), ("file_name", file_name)):
+        if value is not None and backend != "onnx":
+            raise InputError(f"{name}={value!r} is for backend='onnx', and the backend is {backend!r}")
+    if compile and backend == "onnx":
+        raise InputError("compile=True is for backend='torch'; ONNX Runtime optimises its graph by itself")
+
+
+def load_fuser_for_onnx(
+    name: str | Path,
+    options: HubOptions,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    provider: str | None,
+) -> tuple[Any, Any]:
+    """Load a fuser in ONNX Runtime if it has the files and Optimum is here to run them, else in torch.
+
+    Both write the same tokens.
+
+    Args:
+        name: A bundled name, a folder or a Hub id.
+        options: How it is looked up.
+        device: Where it runs in torch, as in `load_fuser`.
+        dtype: Its precision in torch.
+        provider: Name of an execution provider of ONNX Runtime.
+
+    Returns:
+        The fuser and its processor.
+    """
+    if has_optimum() and all(find_onnx_file(name, options, file) is not None for file in FUSER_FILES):
+        from .onnx_fuser import load_onnx_fuser
+
+        return load_onnx_fuser(name, options, provider)
+    return load_fuser(name, options, device, dtype)

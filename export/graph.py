@@ -1,0 +1,60 @@
+"""The graph of a ranker: its names, which are the same whoever exports it, and where its file lies."""
+
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+
+from transformers.utils import cached_file
+
+from blender_hf.checkpoints import HubOptions, explained, hub_settings, locate
+from blender_hf.errors import CheckpointError
+
+MODEL_FILE, INT8_FILE, FLOAT16_FILE = "model.onnx", "model_int8.onnx", "model_fp16.onnx"
+FUSER_FILES = ("encoder_model.onnx", "decoder_model_merged.onnx")
+# Where weights lie that don't fit the file itself, which can't be larger than 2 GB.
+WEIGHTS_SUFFIX = "_data"
+FOLDERS = ("", "onnx")
+INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
+AXES = {0: "batch_size", 1: "sequence_length"}
+OPSET = 18
+ROLE = "ONNX file"
+
+
+def has_optimum() -> bool:
+    """Tell whether Optimum's exporter and runtime for ONNX are here; without optimum-onnx, Optimum has neither."""
+    parts = ("optimum", "optimum.exporters", "optimum.exporters.onnx", "optimum.onnxruntime")
+    return all(map(find_spec, parts))  # in this order, for looking up a part imports what it is a part of
+
+
+def find_onnx_file(name: str | Path, options: HubOptions, file_name: str) -> Path | None:
+    """Return the path of an ONNX file of a checkpoint, downloaded if need be, or None if it has no such file.
+
+    Args:
+        name: A bundled name, a folder or a Hub id.
+        options: How it is looked up.
+        file_name: The file, in the checkpoint's folder or in its subfolder `onnx`.
+    """
+    hub = {key: value for key, value in hub_settings(options).items() if key not in ("trust_remote_code", "subfolder")}
+    hub["_raise_exceptions_for_missing_entries"] = False
+    for folder in FOLDERS:
+        place = str(PurePosixPath(options.subfolder or "", folder)).removeprefix(".")
+        found = explained(lambda place=place: cached_file(locate(name), file_name, subfolder=place, **hub), name, ROLE)
+        if found is not None:
+            # Weights beside a large graph; the runtime finds them by itself once they are there.
+            cached_file(locate(name), file_name + WEIGHTS_SUFFIX, subfolder=place, **hub)
+            return Path(found)
+    return None
+
+
+def require_onnx_file(name: str | Path, options: HubOptions, file_name: str) -> Path:
+    """Return the path of an ONNX file of a checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint can't be found or has no such file.
+    """
+    found = find_onnx_file(name, options, file_name)
+    if found is None:
+        raise CheckpointError(
+            f"{str(name)!r} has no {file_name}, neither at its top nor under onnx/; "
+            f"write one with: blender-hf export onnx {name} FOLDER"
+        )
+    return found

@@ -1,0 +1,155 @@
+"""Runs a ranker in ONNX Runtime; it needs `onnxruntime` and nothing else, on transformers 4 and 5."""
+
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from blender_hf.checkpoints import HubOptions, explained, first_line, hub_settings, locate, set_truncation
+from blender_hf.errors import BlenderError, CheckpointError, InputError
+from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerProcessor
+
+from .graph import INPUTS, MODEL_FILE, OUTPUT, require_onnx_file
+
+DEFAULT_PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxPairRanker(nn.Module):
+    """A ranker with the call of `PairRanker`, whose graph runs in ONNX Runtime.
+
+    Its tensors are on the CPU on both sides; a GPU's provider copies them there and back.
+
+    Args:
+        path: The ONNX file.
+        config: The ranker's configuration.
+        provider: Name of an execution provider of ONNX Runtime.
+
+    Raises:
+        InputError: If the provider does not exist here.
+        CheckpointError: If the file can't be read, or is not that of a ranker.
+    """
+
+    def __init__(self, path: str | Path, config: PairRankerConfig, provider: str = DEFAULT_PROVIDER) -> None:
+        super().__init__()
+        self.config = config
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32
+        self.session = _session(Path(path), provider)
+        # Scales of activations are taken over the whole batch: a pair would be scored by what stands beside it.
+        self._one_by_one = quantises_activations(Path(path))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> PairRankerOutput:
+        """Score one order of presentation of each pair, as `PairRanker.forward` does.
+
+        Args:
+            input_ids: (batch, length). Pairs as `PairRankerProcessor` lays them out, padded on the right.
+            attention_mask: (batch, length). 1 for tokens, 0 for padding.
+
+        Returns:
+            Logits, (batch,).
+        """
+        if not self._one_by_one:
+            return PairRankerOutput(logits=self._run(input_ids, attention_mask))
+        lengths = attention_mask.sum(dim=1).tolist()
+        rows = [(input_ids[i : i + 1, :n], attention_mask[i : i + 1, :n]) for i, n in enumerate(lengths)]
+        return PairRankerOutput(logits=torch.cat([self._run(*row) for row in rows]))
+
+    def _run(self, *inputs: torch.Tensor) -> torch.Tensor:
+        feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)}
+        return torch.from_numpy(self.session.run([OUTPUT], feed)[0])
+
+
+def load_onnx_ranker(
+    name: str | Path,
+    options: HubOptions,
+    provider: str | None = None,
+    file_name: str | None = None,
+    truncation: Mapping[str, int | str] | None = None,
+) -> tuple[OnnxPairRanker, PairRankerProcessor]:
+    """Load an exported ranker and its processor.
+
+    Args:
+        name: A bundled name, a folder or a Hub id.
+        options: How it is looked up.
+        provider: Name of an execution provider of ONNX Runtime; None is that of the CPU.
+        file_name: The ONNX file, at the top or under `onnx/`; None is `model.onnx`.
+        truncation: How far and at which end texts are cut, as in `load_ranker`.
+
+    Returns:
+        The ranker and its processor.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, or is not a ranker's.
+        InputError: If the provider or a setting does not exist.
+    """
+    where, hub = locate(name), hub_settings(options)
+    config = explained(lambda: PairRankerConfig.from_pretrained(where, **hub), name, "ranker")
+    processor = explained(lambda: PairRankerProcessor.from_pretrained(where, **hub), name, "ranker")
+    set_truncation(config, processor, truncation)
+    path = require_onnx_file(name, options, file_name or MODEL_FILE)
+    return OnnxPairRanker(path, config, provider or DEFAULT_PROVIDER), processor
+
+
+def quantises_activations(path: Path) -> bool:
+    """Tell whether a graph computes scales of its activations as it runs, which dynamic quantisation means."""
+    # The names of its operations stand in the file as they are; reading them needs no package `onnx`.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"DynamicQuantize") >= 0
+
+
+def check_provider(provider: str) -> None:
+    """Check that ONNX Runtime is here and has an execution provider.
+
+    Raises:
+        BlenderError: If ONNX Runtime is not installed.
+        InputError: If it has no such provider.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise BlenderError(
+            "backend='onnx' needs ONNX Runtime: pip install 'blender-hf[onnxruntime]', or [onnx-gpu] for CUDA"
+        ) from None
+    known = onnxruntime.get_available_providers()
+    if provider not in known:
+        raise InputError(
+            f"ONNX Runtime has no provider {provider!r} here; it has {', '.join(known)} "
+            "(those of a GPU come with the extra onnx-gpu)"
+        )
+
+
+def _session(path: Path, provider: str) -> Any:
+    check_provider(provider)
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()  # one switch for both backends
+    settings.log_severity_level = 3  # warnings are on how the graph is optimised, which users can't change
+    # What a GPU can't do runs on the CPU.
+    providers = list(dict.fromkeys((provider, DEFAULT_PROVIDER)))
+    if not path.is_file() or not path.stat().st_size:
+        raise CheckpointError(f"the ONNX file {path} does not exist or is empty")
+    try:
+        session = onnxruntime.InferenceSession(path, settings, providers=providers)
+    # ONNX Runtime has an exception class for every kind of damage, and no base of their own.
+    except Exception as error:
+        raise CheckpointError(f"ONNX Runtime can't load {path}: {first_line(error)}; export it again") from error
+    if session.get_providers()[0] != provider:
+        raise InputError(
+            f"ONNX Runtime can't start {provider}: its libraries do not fit this machine; use {providers[-1]}"
+        )
+    _check_graph(session, path)
+    return session
+
+
+def _check_graph(session: Any, path: Path) -> None:
+    inputs = [node.name for node in session.get_inputs()]
+    outputs = {node.name: len(node.shape) for node in session.get_outputs()}
+    if sorted(inputs) != sorted(INPUTS) or outputs.get(OUTPUT) != 1:
+        raise CheckpointError(
+            f"{path} is not an exported PairRanker: it maps {', '.join(inputs)} to {', '.join(outputs)}, and a ranker "
+            f"maps {', '.join(INPUTS)} to {OUTPUT}, one for each pair"
+        )

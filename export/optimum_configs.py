@@ -1,0 +1,64 @@
+"""What Optimum must know of our models to export them: their inputs, their outputs, and how they are loaded."""
+
+from optimum.exporters.onnx.config import TextEncoderOnnxConfig
+from optimum.exporters.onnx.model_configs import T5OnnxConfig
+from optimum.exporters.tasks import TasksManager
+from optimum.utils import NormalizedTextConfig
+
+from blender_hf.modeling import GenFuser, GenFuserConfig, PairRanker, PairRankerConfig
+
+from .graph import AXES, OPSET
+
+RANKER_TASK = "text-classification"
+FUSER_TASK = "text2text-generation"
+FUSER_TASK_WITH_CACHE = "text2text-generation-with-past"
+
+
+class PairRankerOnnxConfig(TextEncoderOnnxConfig):
+    """One graph: `input_ids` and `attention_mask`, both (batch, length), give `logits`, (batch,)."""
+
+    DEFAULT_ONNX_OPSET = OPSET
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(vocab_size="backbone_config.vocab_size", allow_new=True)
+
+    @property
+    def inputs(self) -> dict[str, dict[int, str]]:
+        """Names of the inputs and of their free axes."""
+        return {"input_ids": AXES, "attention_mask": AXES}
+
+    @property
+    def outputs(self) -> dict[str, dict[int, str]]:
+        """Name of the output and of its free axis."""
+        return {"logits": {0: AXES[0]}}
+
+
+class GenFuserOnnxConfig(T5OnnxConfig):
+    """The graphs of a T5: its encoder, its decoder without and with a cache, and the two decoders merged into one."""
+
+
+class ExportablePairRanker(PairRanker):
+    """A ranker as Optimum must see it."""
+
+    # Optimum takes a model for one of transformers only if the name of its module begins like this.
+    __module__ = "transformers.blender_hf"
+
+    def __init__(self, config: PairRankerConfig) -> None:
+        super().__init__(config)
+        # Optimum insists on one, and would ask a tokenizer for it.
+        self.config.pad_token_id = config.backbone_config.pad_token_id
+
+
+class ExportableGenFuser(GenFuser):
+    """A fuser as Optimum must see it."""
+
+    __module__ = "transformers.blender_hf"
+
+
+def register() -> None:
+    """Tell Optimum of our models, for `optimum-cli export onnx` and for our own export; repeating it is harmless."""
+    register_onnx = TasksManager.create_register("onnx", overwrite_existing=True)
+    register_onnx(PairRankerConfig.model_type, RANKER_TASK)(PairRankerOnnxConfig)
+    register_onnx(GenFuserConfig.model_type, FUSER_TASK, FUSER_TASK_WITH_CACHE)(GenFuserOnnxConfig)
+    TasksManager._CUSTOM_CLASSES |= {
+        ("pt", PairRankerConfig.model_type, RANKER_TASK): (__name__, ExportablePairRanker.__name__),
+        ("pt", GenFuserConfig.model_type, FUSER_TASK): (__name__, ExportableGenFuser.__name__),
+    }

@@ -1,0 +1,129 @@
+"""Proof that an exported model computes what the model in torch computes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from blender_hf.errors import ModelOutputError
+from blender_hf.modeling import GenFuser, PairRanker, PairRankerConfig
+from blender_hf.modeling.padding import pad_right
+
+# How far a logit may be from torch's float32, in units of the largest logit (at least 1). Eight bits are another model.
+TOLERANCES = {"float32": 3e-4, "float16": 2e-2, "int8": 0.2}
+SHARES = (0.0, 0.03, 0.3, 0.6, 1.0)  # of the way from the shortest input to the longest
+SHORTEST = 8
+BATCHES = (1, 3)
+N_TOKENS = 24  # that a fuser writes for each input
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported model is from the one in torch.
+
+    Args:
+        difference: The largest difference of a logit.
+        tolerance: The largest that is accepted.
+        n_logits: How many were compared: those of pairs, or those of the steps of generation.
+        longest: Tokens of the longest input.
+    """
+
+    difference: float
+    tolerance: float
+    n_logits: int
+    longest: int
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference of a logit {self.difference:.1e} (accepted: {self.tolerance:.1e}), "
+            f"{self.n_logits} compared, inputs of up to {self.longest} tokens"
+        )
+
+
+def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: float) -> Parity:
+    """Compare the logits of rankers at several lengths, up to the longest pair, and batch sizes, with padding.
+
+    Args:
+        model: The ranker in torch, in float32.
+        exported: Maps `input_ids` and `attention_mask` to an output with `logits`.
+        tolerance: As in `TOLERANCES`.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ModelOutputError: If a logit differs by more.
+    """
+    wanted, found, longest = [], [], 0
+    for inputs in ranker_inputs(model.config):
+        longest = max(longest, inputs["input_ids"].shape[1])
+        with torch.inference_mode():
+            wanted.append(model(**inputs).logits)
+            found.append(exported(**inputs).logits)
+    return _judged(torch.cat(wanted), torch.cat(found), tolerance, longest)
+
+
+def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
+    """Let both fusers generate greedily with their caches, and compare the logits of every token that they write.
+
+    Args:
+        model: The fuser in torch, in float32.
+        exported: One with the same `generate`.
+        tolerance: As in `TOLERANCES`.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ModelOutputError: If a logit differs by more; so a token can differ only where two were equally likely.
+    """
+    wanted, found, longest = [], [], 0
+    for ids in _random_rows(model.config.vocab_size, model.config.max_source_length, model.config.eos_token_id):
+        longest = max(longest, len(ids[0]))
+        inputs = pad_right(ids, model.config.pad_token_id)
+        ours, theirs = _steps(model, inputs), _steps(exported, inputs)
+        # After a tie that rounding decides, the two write different texts.
+        n_same = next((i for i, (a, b) in enumerate(zip(ours[1], theirs[1], strict=True)) if a != b), len(ours[1]) - 1)
+        wanted.append(ours[0][: n_same + 1].flatten(0, 1))
+        found.append(theirs[0][: n_same + 1].flatten(0, 1))
+    return _judged(torch.cat(wanted), torch.cat(found), tolerance, longest)
+
+
+def ranker_inputs(config: PairRankerConfig) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield batches of random pairs, each with its three markers; the last row of a batch is shorter than the first."""
+    markers = [config.source_token_id, config.candidate1_token_id, config.candidate2_token_id]
+    backbone = config.backbone_config
+    for rows in _random_rows(backbone.vocab_size, config.max_pair_length, *markers, backbone.pad_token_id):
+        for row in rows:
+            for place, marker in enumerate(markers):
+                row[place * len(row) // len(markers)] = marker
+        yield dict(pad_right(rows, backbone.pad_token_id or 0))
+
+
+def _random_rows(vocab_size: int, longest: int, *reserved: int | None) -> Iterator[list[list[int]]]:
+    """Yield batches of rows of token ids of several lengths, without the reserved ones."""
+    generator = torch.Generator().manual_seed(0)
+    usable = torch.tensor(sorted(set(range(vocab_size)) - {id for id in reserved if id is not None}))
+    for share in SHARES:
+        length = round(SHORTEST + share * (longest - SHORTEST))
+        for batch in BATCHES:
+            lengths = [max(3, length - i * length // 4) for i in range(batch)]
+            yield [usable[torch.randint(len(usable), (n,), generator=generator)].tolist() for n in lengths]
+
+
+def _steps(model: Any, inputs: Any) -> tuple[torch.Tensor, list[list[int]]]:
+    """Return the logits (steps, batch, vocabulary) of greedy generation, and the tokens of each step."""
+    options = {"max_new_tokens": N_TOKENS, "min_new_tokens": N_TOKENS, "num_beams": 1, "do_sample": False}
+    with torch.inference_mode():
+        written = model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
+    return torch.stack(written.logits), written.sequences[:, 1:].T.tolist()
+
+
+def _judged(wanted: torch.Tensor, found: torch.Tensor, tolerance: float, longest: int) -> Parity:
+    scale = max(1.0, wanted.abs().max().item())
+    difference = (wanted - found.float()).abs().max().item()
+    parity = Parity(difference, tolerance * scale, len(wanted), longest)
+    if not difference <= parity.tolerance:  # written so that NaN fails
+        raise ModelOutputError(f"the exported model is not the model in torch: {parity}")
+    return parity

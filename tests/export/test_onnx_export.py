@@ -1,0 +1,99 @@
+"""Export of each backbone, on whichever stack this is, judged by ONNX Runtime itself."""
+
+from itertools import product
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from blender_hf import BlenderError, CheckpointError, InputError, PairRanker, PairRankerProcessor
+from blender_hf.checkpoints import HubOptions
+from blender_hf.export.graph import has_optimum
+from blender_hf.export.onnx_export import export_onnx
+from tests.conftest import BACKBONES, SMALL, build_fuser, build_ranker, example_texts
+
+TEXTS = example_texts()
+PAIRS = ([TEXTS[0], "hello!", ""], [TEXTS[1], "hi!", "a"], [TEXTS[2], "f**k off!", ""])
+POOLINGS = ("marker", "mean")
+# The tracer of transformers 5 takes ten times as long, so there each pooling meets two of the backbones.
+EVERY, ALTERNATING = list(product(BACKBONES, POOLINGS)), list(zip(BACKBONES, POOLINGS * 2, strict=True))
+without_optimum = pytest.mark.skipif(has_optimum(), reason="for where Optimum is not installed")
+with_optimum = pytest.mark.skipif(not has_optimum(), reason="Optimum's exporter needs transformers 4.57")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "pooling"), EVERY if has_optimum() else ALTERNATING)
+def test_every_backbone_is_exported_with_free_axes(kind: str, pooling: str, tmp_path: Path) -> None:
+    model, processor = build_ranker(kind, pooling=pooling, n_tasks=2)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "ranker")
+    found = export_onnx(tmp_path / "ranker", tmp_path / "onnx")["model.onnx"]
+    assert (found.n_logits, found.longest) == (20, 96)
+    assert found.difference < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    assert [node.name for node in session.get_inputs()] == ["input_ids", "attention_mask"]
+    assert [node.name for node in session.get_outputs()] == ["logits"]
+    assert all(isinstance(size, str) for node in session.get_inputs() for size in node.shape)
+    for n_pairs in (1, 3):
+        batch = processor(*(texts[:n_pairs] for texts in PAIRS))
+        logits = session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})[0]
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(logits), model(**batch).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_the_folder_has_what_running_needs(ranker_folder: Path) -> None:
+    onnx = ranker_folder / "onnx"
+    assert PairRankerProcessor.from_pretrained(onnx).max_pair_length == 96
+    assert {"config.json", "tokenizer.json"} <= {path.name for path in onnx.iterdir()}
+    assert not list(onnx.glob("*.safetensors"))
+
+
+def test_a_plain_encoder_is_refused(tmp_path: Path) -> None:
+    BertModel(BertConfig(**SMALL, vocab_size=50)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="ranker"):
+        export_onnx(tmp_path, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_what_a_tracer_raises_becomes_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in build_ranker():
+        part.save_pretrained(tmp_path)
+
+    def forward(*_: object, **__: object) -> None:
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr(PairRanker, "forward", forward)
+    with pytest.raises(CheckpointError, match="can't be exported: ") as caught:
+        export_onnx(tmp_path, tmp_path / "onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_options_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no precision 'int4' of an ONNX file; use float32, float16, int8"):
+        export_onnx(tmp_path, tmp_path, precisions=("int4",))
+    with pytest.raises(InputError, match="opset=9; use 18"):
+        export_onnx(tmp_path, tmp_path, opset=9)
+    with pytest.raises(CheckpointError, match="can't load the model"):
+        export_onnx(tmp_path / "nothing", tmp_path / "onnx", options=HubOptions(local_files_only=True))
+
+
+def test_a_fuser_has_one_precision(tmp_path: Path) -> None:
+    build_fuser()[0].save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="int8: only a ranker"):
+        export_onnx(tmp_path, tmp_path / "onnx", precisions=("int8",))
+
+
+@without_optimum
+def test_a_fuser_says_what_exports_it(tmp_path: Path) -> None:
+    build_fuser()[0].save_pretrained(tmp_path)
+    with pytest.raises(BlenderError, match=r"needs transformers 4\.57: pip install"):
+        export_onnx(tmp_path, tmp_path / "onnx")
+
+
+@with_optimum
+@pytest.mark.slow
+def test_a_fuser_has_an_encoder_and_decoders(fuser_folder: Path) -> None:
+    names = {path.name for path in (fuser_folder / "onnx").glob("*.onnx")}
+    assert names >= {"encoder_model.onnx", "decoder_model_merged.onnx"}

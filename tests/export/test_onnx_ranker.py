@@ -1,0 +1,113 @@
+"""The ranker in ONNX Runtime: the same scores, and errors that name what is wrong."""
+
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from blender_hf import BlenderError, CheckpointError, InputError
+from blender_hf.checkpoints import HubOptions
+from blender_hf.export.onnx_ranker import OnnxPairRanker, load_onnx_ranker, quantises_activations
+from blender_hf.scorer import PairScorer, Presentation
+from tests.conftest import build_ranker, example_texts
+
+TEXTS = example_texts()
+PAIRS = [Presentation(TEXTS[0], TEXTS[1], TEXTS[2]), Presentation("hello!", "hi!", "no"), Presentation("", "a", "")]
+HUB = HubOptions()
+# How far the scores of these pairs, which reach 8, may be from those in float32.
+FILES = {"model.onnx": 1e-4, "model_fp16.onnx": 0.05, "model_int8.onnx": 0.5}
+
+
+def scorer(folder: Path, file_name: str) -> PairScorer:
+    return PairScorer(*load_onnx_ranker(folder, HUB, file_name=file_name))
+
+
+@pytest.mark.parametrize(("file_name", "tolerance"), FILES.items())
+def test_scores_are_those_of_torch(ranker_folder: Path, file_name: str, tolerance: float) -> None:
+    expected = PairScorer(*build_ranker()).score(PAIRS)
+    assert scorer(ranker_folder, file_name).score(PAIRS) == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("file_name", FILES)
+def test_a_score_does_not_depend_on_its_neighbours(ranker_folder: Path, file_name: str) -> None:
+    """Dynamic quantisation scales by what else is in the batch, unless pairs are run one by one."""
+    found = scorer(ranker_folder, file_name)
+    alone = [found.score([pair])[0] for pair in PAIRS]
+    precision = 0 if "int8" in file_name else 2e-3 if "fp16" in file_name else 1e-5
+    assert found.score(PAIRS) == pytest.approx(alone, abs=precision, rel=0)
+
+
+def test_which_files_scale_as_they_run(ranker_folder: Path) -> None:
+    found = {name: quantises_activations(ranker_folder / "onnx" / name) for name in FILES}
+    assert found == {"model.onnx": False, "model_fp16.onnx": False, "model_int8.onnx": True}
+
+
+def test_int8_is_smaller(ranker_folder: Path) -> None:
+    sizes = {name: (ranker_folder / "onnx" / name).stat().st_size for name in FILES}
+    assert sizes["model_int8.onnx"] < sizes["model.onnx"]
+    assert sizes["model_fp16.onnx"] < sizes["model.onnx"]
+
+
+def test_truncation_can_be_set(ranker_folder: Path) -> None:
+    model, processor = load_onnx_ranker(ranker_folder, HUB, truncation={"max_pair_length": 64})
+    assert processor.max_pair_length == model.config.max_pair_length == 64
+    with pytest.raises(InputError, match="no setting length"):
+        load_onnx_ranker(ranker_folder, HUB, truncation={"length": 64})
+
+
+@pytest.mark.parametrize("place", ["top", "onnx"])
+def test_the_file_may_lie_at_the_top_or_under_onnx(ranker_folder: Path, place: str) -> None:
+    folder = ranker_folder / "onnx" if place == "top" else ranker_folder
+    assert load_onnx_ranker(folder, HUB)[0].session.get_outputs()[0].name == "logits"
+
+
+def test_a_missing_file_is_named(ranker_folder: Path, checkpoints: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has no model\.onnx.*blender-hf export onnx"):
+        load_onnx_ranker(checkpoints / "ranker", HUB)
+    with pytest.raises(CheckpointError, match=r"has no other\.onnx"):
+        load_onnx_ranker(ranker_folder, HUB, file_name="other.onnx")
+    with pytest.raises(CheckpointError, match="can't load the ranker"):
+        load_onnx_ranker(ranker_folder / "nothing", HubOptions(local_files_only=True))
+
+
+def test_a_wrong_provider_is_named(ranker_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"no provider 'GPU' here; it has .*CPUExecutionProvider"):
+        load_onnx_ranker(ranker_folder, HUB, "GPU")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 50_000])
+def test_a_damaged_file_is_named(ranker_folder: Path, tmp_path: Path, kept: int) -> None:
+    damaged = tmp_path / "model.onnx"
+    damaged.write_bytes((ranker_folder / "onnx" / "model.onnx").read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match=r"model\.onnx"):
+        OnnxPairRanker(damaged, build_ranker()[0].config)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(["input_ids"], ["logits"]), (["input_ids", "attention_mask"], ["x"])])
+def test_the_graph_of_another_model_is_refused(tmp_path: Path, inputs: list[str], outputs: list[str]) -> None:
+    values = [
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["n", "m"]) for name in names]
+        for names in (inputs, outputs)
+    ]
+    nodes = [onnx.helper.make_node("Identity", ["input_ids"], outputs)]
+    graph = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "encoder", *values),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    onnx.save(graph, tmp_path / "model.onnx")
+    with pytest.raises(CheckpointError, match="not an exported PairRanker: it maps input_ids"):
+        OnnxPairRanker(tmp_path / "model.onnx", build_ranker()[0].config)
+
+
+def test_without_the_runtime_the_error_names_the_extra(ranker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BlenderError, match=r"pip install 'blender-hf\[onnxruntime\]'"):
+        load_onnx_ranker(ranker_folder, HUB)
+
+
+def test_threads_are_those_of_torch(ranker_folder: Path) -> None:
+    model, _ = load_onnx_ranker(ranker_folder, HUB)
+    assert model.session.get_session_options().intra_op_num_threads == torch.get_num_threads()

@@ -1,0 +1,60 @@
+"""Optimum's own command and classes know our models."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from blender_hf.checkpoints import HubOptions
+from blender_hf.export.graph import has_optimum
+from blender_hf.export.onnx_ranker import OnnxPairRanker
+from blender_hf.modeling import PairRanker
+from tests.conftest import build_ranker, example_texts
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not has_optimum(), reason="Optimum's exporter needs transformers 4.57"),
+]
+TEXTS = example_texts()
+
+
+def optimum_cli(checkpoint: Path, task: str, output: Path) -> None:
+    """Run the command as users do: a program of its own, to which nothing has introduced our models."""
+    command = [Path(sys.executable).with_name("optimum-cli"), "export", "onnx", "--model", checkpoint, "--task", task]
+    done = subprocess.run([*command, output], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_optimum_cli_exports_a_ranker(tmp_path: Path) -> None:
+    model, processor = build_ranker()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "ranker")
+    optimum_cli(tmp_path / "ranker", "text-classification", tmp_path / "onnx")
+    exported = OnnxPairRanker(tmp_path / "onnx" / "model.onnx", model.config)
+    batch = processor(["hello!", TEXTS[0]], ["hi!", TEXTS[1]], ["no", TEXTS[2]])
+    with torch.no_grad():
+        torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_optimum_cli_exports_a_fuser(checkpoints: Path, tmp_path: Path) -> None:
+    from blender_hf.export.onnx_fuser import load_onnx_fuser
+    from blender_hf.modeling import GenFuser
+
+    optimum_cli(checkpoints / "fuser", "text2text-generation-with-past", tmp_path)
+    exported, processor = load_onnx_fuser(tmp_path, HubOptions())
+    inputs = processor([TEXTS[0]], [list(TEXTS[1:4])])
+    model = GenFuser.from_pretrained(checkpoints / "fuser")
+    assert exported.generate(**inputs).tolist() == model.generate(**inputs).tolist()
+
+
+def test_optimum_runs_an_exported_ranker(ranker_folder: Path) -> None:
+    """Optimum's class for classification reads our file too; its logits are ours."""
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+
+    exported = ORTModelForSequenceClassification.from_pretrained(ranker_folder / "onnx", file_name="model.onnx")
+    model = PairRanker.from_pretrained(ranker_folder)
+    batch = build_ranker()[1](["hello!"], ["hi!"], ["no"])
+    with torch.no_grad():
+        torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, atol=1e-4, rtol=1e-4)
