@@ -10,6 +10,10 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+# The passages that were used, the one that is being written or -1, and the place in it of the next token.
+State = tuple[frozenset[int], int, int]
+START: State = (frozenset(), -1, 0)
+
 
 class PassageLogitsProcessor(LogitsProcessor):
     """Allows only the tokens that continue a sequence of whole passages, each used at most once.
@@ -27,36 +31,45 @@ class PassageLogitsProcessor(LogitsProcessor):
         self.passages = [list(dict.fromkeys(tuple(passage) for passage in row if passage)) for row in passages]
         self.eos_token_id = eos_token_id
         self.rows_per_input = rows_per_input
+        # What the last call found for each input and what was written of its answer; the next has one token more.
+        self._known: dict[tuple[int, tuple[int, ...]], set[State]] = {}
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Set the scores of all tokens that may not come next to -inf; both tensors are (rows, ...)."""
         allowed = torch.full_like(scores, float("-inf"))
+        found = {}
         for row, ids in enumerate(input_ids.tolist()):
-            tokens = self.allowed_tokens(ids[1:], self.passages[row // self.rows_per_input])
-            allowed[row, tokens] = 0
+            key = row // self.rows_per_input, tuple(ids[1:])  # without the start token
+            found[key] = self._states(*key)
+            allowed[row, self._following(found[key], key[0])] = 0
+        self._known = found
         return scores + allowed
 
-    def allowed_tokens(self, written: Sequence[int], passages: Sequence[tuple[int, ...]]) -> list[int]:
-        """Return the tokens that may follow what is written (without the start token)."""
-        if self.eos_token_id in written:
-            return [self.eos_token_id]
-        # A state is a set of used passages with, perhaps, one that is being written: (passage, next position).
-        states: set[tuple[frozenset[int], int, int]] = {(frozenset(), -1, 0)}
-        for token in written:
-            states = {after for state in states for after in self._step(state, token, passages)}
-        follow = {token for state in states for token in self._next(state, passages)}
-        # A row that left the passages (a finished beam that is padded) can only end.
-        return sorted(follow) or [self.eos_token_id]
+    def allowed_tokens(self, written: Sequence[int], index: int = 0) -> list[int]:
+        """Return the tokens that may follow what is written (without the start token) of the answer to an input."""
+        return self._following(self._states(index, tuple(written)), index)
 
-    def _step(
-        self, state: tuple[frozenset[int], int, int], token: int, passages: Sequence[tuple[int, ...]]
-    ) -> list[tuple[frozenset[int], int, int]]:
+    def _states(self, index: int, written: tuple[int, ...]) -> set[State]:
+        """Return all ways to read what is written; none if it left the passages or is at its end."""
+        passages = self.passages[index]
+        before = self._known.get((index, written[:-1]))
+        states, rest = (before, written[-1:]) if before is not None and written else ({START}, written)
+        for token in rest:
+            states = {after for state in states for after in self._step(state, token, passages)}
+        return states
+
+    def _following(self, states: set[State], index: int) -> list[int]:
+        tokens = {token for state in states for token in self._next(state, self.passages[index])}
+        # A row that left the passages, as a finished one that is padded has, can only end.
+        return sorted(tokens) or [self.eos_token_id]
+
+    def _step(self, state: State, token: int, passages: Sequence[tuple[int, ...]]) -> list[State]:
         used, current, place = state
         options = [current] if current >= 0 else [i for i in range(len(passages)) if i not in used]
         moved = [(i, place + 1) for i in options if passages[i][place] == token]
         return [(used | {i}, -1, 0) if position == len(passages[i]) else (used, i, position) for i, position in moved]
 
-    def _next(self, state: tuple[frozenset[int], int, int], passages: Sequence[tuple[int, ...]]) -> list[int]:
+    def _next(self, state: State, passages: Sequence[tuple[int, ...]]) -> list[int]:
         used, current, place = state
         if current >= 0:
             return [passages[current][place]]

@@ -109,7 +109,7 @@ def test_abbreviations_and_numbers_end_no_passage() -> None:
 
 
 def allowed(written: list[int], passages: list[tuple[int, ...]]) -> list[int]:
-    return PassageLogitsProcessor([passages], eos_token_id=1).allowed_tokens(written, passages)
+    return PassageLogitsProcessor([passages], eos_token_id=1).allowed_tokens(written)
 
 
 def test_only_whole_passages_may_be_written_each_once() -> None:
@@ -126,6 +126,17 @@ def test_only_whole_passages_may_be_written_each_once() -> None:
 def test_a_passage_that_begins_another_does_not_block_it() -> None:
     passages = [(5,), (5, 6)]
     assert allowed([5], passages) == [1, 5, 6]
+
+
+def test_step_by_step_is_the_same_as_from_the_start() -> None:
+    """What a step keeps for the next one must not go to another row, as when beams change places."""
+    passages = [[(5, 6), (5, 7, 8), (9,)], [(5, 7), (6,)]]
+    steps = [[[0], [0], [0], [0]], [[0, 5], [0, 9], [0, 5], [0, 6]], [[0, 9, 5], [0, 5, 6], [0, 6, 5], [0, 5, 7]]]
+    kept = PassageLogitsProcessor(passages, eos_token_id=1, rows_per_input=2)
+    for rows in steps:
+        fresh = PassageLogitsProcessor(passages, eos_token_id=1, rows_per_input=2)
+        ids, scores = torch.tensor(rows), torch.zeros(4, 12)
+        assert torch.equal(kept(ids, scores), fresh(ids, scores))
 
 
 @pytest.mark.parametrize(
