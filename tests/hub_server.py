@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -72,6 +73,21 @@ class Hub:
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
+
+    def store(self, content: bytes, *, large: bool) -> str:
+        oid = hashlib.sha256(content).hexdigest()
+        self.blobs[oid] = content
+        if large:
+            self.large.add(oid)
+        return oid
+
+    def add(self, name: str, folder: Path) -> Files:
+        """Make a repository of a folder, without a request."""
+        contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        files = {path: self.store(data, large=path.endswith(LFS_SUFFIXES)) for path, data in contents.items()}
+        self.repositories[name] = Repository()
+        self.repositories[name].commit("main", files, "added")
+        return files
 
     def files(self, name: str, revision: str = "main") -> dict[str, bytes]:
         repository = self.repositories[name]
@@ -208,8 +224,7 @@ class Handler(BaseHTTPRequestHandler):
         found = hashlib.sha256(self.body).hexdigest()
         if found != oid:
             return self._json({"error": f"the content has the hash {found}, not {oid}"}, 400)
-        self.hub.blobs[oid] = self.body
-        self.hub.large.add(oid)
+        self.hub.store(self.body, large=True)
         return self._bytes(b"")
 
     def commit(self, name: str, revision: str) -> None:
@@ -221,9 +236,7 @@ class Handler(BaseHTTPRequestHandler):
         for operation in operations:
             value = operation["value"]
             if operation["key"] == "file":
-                content = base64.b64decode(value["content"])
-                oid = hashlib.sha256(content).hexdigest()
-                self.hub.blobs[oid] = content
+                oid = self.hub.store(base64.b64decode(value["content"]), large=False)
             else:
                 oid = value["oid"]
             files[value["path"]] = oid
