@@ -71,15 +71,16 @@ REFERENCE = "ours, full, float32"
 PEER_DEFAULT = "peer, full, batch 8"
 PEER_HALF = "peer, full, float16, batch 8"
 BEST_OF = (10,)
+KNOCKOUT = {"schedule": "knockout"}
 
 SETTINGS = (
     Setting("peer, full, batch 1", "peer", "full", options={"batch_size": 1}),
     Setting(REFERENCE, "ours", "full"),
     Setting("ours, full, bfloat16", "ours", "full", "bfloat16"),
     Setting("ours, pointwise, float32", "ours", "pointwise"),
-    Setting("ours, best of n, float32", "ours", "best", sizes=BEST_OF),
-    Setting("ours, best of n, bfloat16", "ours", "best", "bfloat16", sizes=BEST_OF),
-    Setting("ours, best of n, one order, bfloat16", "ours", "best", "bfloat16", {"orders": "one"}, BEST_OF),
+    Setting("ours, knockout, float32", "ours", "best", "float32", KNOCKOUT, BEST_OF),
+    Setting("ours, knockout, bfloat16", "ours", "best", "bfloat16", KNOCKOUT, BEST_OF),
+    Setting("ours, knockout, one order, bfloat16", "ours", "best", "bfloat16", {**KNOCKOUT, "orders": "one"}, BEST_OF),
     Setting("ours, adaptive, bfloat16", "ours", "schedule", "bfloat16", {"schedule": "adaptive", "top_k": 1}, BEST_OF),
     Setting("peer, bubble, batch 1", "peer", "bubble", options={"batch_size": 1}, sizes=BEST_OF),
     Setting("peer, bubble, batch 8", "peer", "bubble", options={"batch_size": 8}, sizes=BEST_OF),

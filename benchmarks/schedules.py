@@ -71,7 +71,11 @@ def main() -> None:
         judged[f"synthetic, N = {n}"] = [synthetic(n, strengths, residuals, rng) for _ in range(options.synthetic)]
     shown = {name: tables for name, tables in judged.items() if name in ("vicuna80", "all sources") or "N =" in name}
     rows = {
-        name: {label: figures(schedule, tables) for label, schedule in SCHEDULES.items()}
+        name: {
+            label: figures(schedule, tables)
+            for label, schedule in SCHEDULES.items()
+            if schedule.orders == "both" or "synthetic" not in name  # which have no orders of presentation
+        }
         for name, tables in shown.items()
     }
     times = timed(groups, blender, options)

@@ -171,23 +171,41 @@ class Blender:
         results = self.iter_rank(_with_progress(items, progress), schedule=chosen, aggregation=aggregation)
         return _unwrap(results, single)
 
-    def best_of_n(self, prompts: Any, candidates: Any, *, instructions: Any = None, orders: str = "both") -> Any:
-        """Return the best candidate of each prompt, with as few comparisons as find it: a tournament of N - 1.
+    def best_of_n(
+        self,
+        prompts: Any,
+        candidates: Any,
+        *,
+        instructions: Any = None,
+        schedule: str | Schedule = "adaptive",
+        orders: str = "both",
+    ) -> Any:
+        """Return the best candidate of each prompt, with few comparisons.
 
         Args:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, or a list of them for each prompt.
             instructions: What is to be done with the prompt, if that is stated apart.
+            schedule: "adaptive" compares until it is the best with 95 % confidence, "knockout" plays one tournament of
+                N - 1 comparisons; or any other, as in `rank`.
             orders: "both" compares a pair in both orders of presentation, "one" in one.
 
         Returns:
             The text of the best, or a list of texts; `rank` with a schedule gives a `Ranking`.
         """
-        return self._extreme("best", prompts, candidates, instructions, orders)
+        return self._extreme("best", prompts, candidates, instructions, as_schedule(schedule, 1, orders))
 
-    def worst_of_n(self, prompts: Any, candidates: Any, *, instructions: Any = None, orders: str = "both") -> Any:
+    def worst_of_n(
+        self,
+        prompts: Any,
+        candidates: Any,
+        *,
+        instructions: Any = None,
+        schedule: str | Schedule = "adaptive",
+        orders: str = "both",
+    ) -> Any:
         """Return the worst candidate of each prompt; everything is as in `best_of_n`."""
-        return self._extreme("worst", prompts, candidates, instructions, orders)
+        return self._extreme("worst", prompts, candidates, instructions, as_schedule(schedule, 1, orders))
 
     def reward(
         self,
@@ -420,9 +438,9 @@ class Blender:
 
         return windowed(items, self._tokenise, compare, DEFAULT_WINDOW)
 
-    def _extreme(self, seek: str, prompts: Any, candidates: Any, instructions: Any, orders: str) -> Any:
+    def _extreme(self, seek: str, prompts: Any, candidates: Any, instructions: Any, schedule: Schedule) -> Any:
         items, single = make_items(prompts, candidates, instructions)
-        rankings = self.iter_rank(items, schedule=Schedule("knockout", top_k=1, orders=orders, seek=seek))
+        rankings = self.iter_rank(items, schedule=replace(schedule, seek=seek))
         return _unwrap((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
 
     def _require_fuser(self) -> Fuser:

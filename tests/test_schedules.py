@@ -195,6 +195,8 @@ def test_best_and_worst_of_n(blender: Blender) -> None:
     losers = [all(logit < 0 for j, logit in enumerate(row) if j != i) for i, row in enumerate(ranking.comparisons)]
     assert any(losers)
     assert blender.worst_of_n(TEXTS[0], TEXTS[1:4]) == TEXTS[1 + losers.index(True)]
+    assert blender.best_of_n(TEXTS[0], TEXTS[1:4], schedule="knockout") == ranking.best
+    assert blender.worst_of_n(TEXTS[0], TEXTS[1:4], schedule="bubble") == ranking.worst
     assert blender.best_of_n([], []) == []
 
 
