@@ -15,6 +15,8 @@ class GenFuserConfig(T5Config):
         max_source_length: Most tokens of the fuser's input (1024 in the paper).
         max_candidate_length: Most tokens of a candidate (128 in the paper).
         faithful: Whether the fuser only writes whole passages of its candidates, see `PassageLogitsProcessor`.
+        faithful_least_share: Share, 0 to 1, of the tokens of all its candidates' passages that a faithful answer has
+            before it may end: a small fuser would end too soon.
         **kwargs: Options of `T5Config`.
     """
 
@@ -25,15 +27,19 @@ class GenFuserConfig(T5Config):
         max_source_length: int = 1024,
         max_candidate_length: int = 128,
         faithful: bool = False,
+        faithful_least_share: float = 0.0,
         **kwargs: Any,
     ) -> None:
         for name, value in (("max_source_length", max_source_length), ("max_candidate_length", max_candidate_length)):
             if value < 8:
                 raise ValueError(f"{name}={value} leaves no room for text; use 8 or more")
+        if not 0 <= faithful_least_share <= 1:
+            raise ValueError(f"faithful_least_share={faithful_least_share}; it is a share from 0 to 1")
         super().__init__(**kwargs)
         self.max_source_length = max_source_length
         self.max_candidate_length = max_candidate_length
         self.faithful = faithful
+        self.faithful_least_share = faithful_least_share
 
     @classmethod
     def get_config_dict(

@@ -18,19 +18,27 @@ START: State = (frozenset(), -1, 0)
 class PassageLogitsProcessor(LogitsProcessor):
     """Allows only the tokens that continue a sequence of whole passages, each used at most once.
 
-    After a passage any unused one may begin, or the answer may end; before the first it can't end, unless there is no
-    passage at all. It works with greedy search, sampling and beams.
+    After a passage any unused one may begin, or the answer may end if it is long enough; before the first it can't end,
+    unless there is no passage at all. It works with greedy search, sampling and beams.
 
     Args:
         passages: For each input, its passages as token ids, none of them empty.
         eos_token_id: Id of the token that ends an answer.
         rows_per_input: Rows of the batch for each input: beams or returned sequences.
+        least_share: Share, 0 to 1, of the tokens of all its passages that an answer has before it may end.
     """
 
-    def __init__(self, passages: Sequence[Sequence[Sequence[int]]], eos_token_id: int, rows_per_input: int = 1) -> None:
+    def __init__(
+        self,
+        passages: Sequence[Sequence[Sequence[int]]],
+        eos_token_id: int,
+        rows_per_input: int = 1,
+        least_share: float = 0.0,
+    ) -> None:
         self.passages = [list(dict.fromkeys(tuple(passage) for passage in row if passage)) for row in passages]
         self.eos_token_id = eos_token_id
         self.rows_per_input = rows_per_input
+        self.least_tokens = [least_share * sum(map(len, row)) for row in self.passages]
         # What the last call found for each input and what was written of its answer; the next has one token more.
         self._known: dict[tuple[int, tuple[int, ...]], set[State]] = {}
 
@@ -41,13 +49,13 @@ class PassageLogitsProcessor(LogitsProcessor):
         for row, ids in enumerate(input_ids.tolist()):
             key = row // self.rows_per_input, tuple(ids[1:])  # without the start token
             found[key] = self._states(*key)
-            allowed[row, self._following(found[key], key[0])] = 0
+            allowed[row, self._following(found[key], *key)] = 0
         self._known = found
         return scores + allowed
 
     def allowed_tokens(self, written: Sequence[int], index: int = 0) -> list[int]:
         """Return the tokens that may follow what is written (without the start token) of the answer to an input."""
-        return self._following(self._states(index, tuple(written)), index)
+        return self._following(self._states(index, tuple(written)), index, written)
 
     def _states(self, index: int, written: tuple[int, ...]) -> set[State]:
         """Return all ways to read what is written; none if it left the passages or is at its end."""
@@ -58,8 +66,10 @@ class PassageLogitsProcessor(LogitsProcessor):
             states = {after for state in states for after in self._step(state, token, passages)}
         return states
 
-    def _following(self, states: set[State], index: int) -> list[int]:
+    def _following(self, states: set[State], index: int, written: Sequence[int]) -> list[int]:
         tokens = {token for state in states for token in self._next(state, self.passages[index])}
+        if len(tokens) > 1 and len(written) < self.least_tokens[index]:
+            tokens.discard(self.eos_token_id)
         # A row that left the passages, as a finished one that is padded has, can only end.
         return sorted(tokens) or [self.eos_token_id]
 
@@ -95,6 +105,8 @@ class PassageGenerationMixin:
         if passages is not None:
             beams = kwargs.get("num_beams") or self.generation_config.num_beams or 1
             rows = beams if beams > 1 else kwargs.get("num_return_sequences") or 1
-            faithful = PassageLogitsProcessor(passages, self.config.eos_token_id, rows_per_input=rows)
+            faithful = PassageLogitsProcessor(
+                passages, self.config.eos_token_id, rows, self.config.faithful_least_share
+            )
             kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or []), faithful])
         return super().generate(*args, **kwargs)  # type: ignore[misc]

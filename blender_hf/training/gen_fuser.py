@@ -99,6 +99,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, config: GenFuserTrainingConf
             decoder_start_token_id=tokenizer.pad_token_id,
             max_candidate_length=288,
             faithful=True,
+            faithful_least_share=0.3,  # of three candidates about one
         )
     )
     copying_init(model)

@@ -128,6 +128,16 @@ def test_a_passage_that_begins_another_does_not_block_it() -> None:
     assert allowed([5], passages) == [1, 5, 6]
 
 
+def test_an_answer_that_is_too_short_cannot_end() -> None:
+    processor = PassageLogitsProcessor([[(5, 6), (7, 8), (9,)]], eos_token_id=1, least_share=0.5)
+    assert processor.allowed_tokens([5, 6]) == [7, 9]
+    assert processor.allowed_tokens([5, 6, 9]) == [1, 7]
+    everything = PassageLogitsProcessor([[(5, 6), (7, 8)]], eos_token_id=1, least_share=1.0)
+    assert everything.allowed_tokens([7, 8, 5, 6]) == [1]
+    with pytest.raises(ValueError, match="faithful_least_share=2"):
+        GenFuserConfig(faithful_least_share=2)
+
+
 def test_step_by_step_is_the_same_as_from_the_start() -> None:
     """What a step keeps for the next one must not go to another row, as when beams change places."""
     passages = [[(5, 6), (5, 7, 8), (9,)], [(5, 7), (6,)]]
