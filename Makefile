@@ -27,7 +27,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: .venv/.installed ## install, then rank and fuse the candidates of the bundled example file
-	.venv/bin/blender-hf blend $(EXAMPLE) --format text --limit 8
+	.venv/bin/blender-hf blend $(EXAMPLE) --format text --limit 6
 
 test: lint test-5 test-4 ## install, check the style, and run all tests on both stacks
 
