@@ -38,8 +38,8 @@ class OnnxPairRanker(nn.Module):
         self.device = torch.device("cpu")
         self.dtype = torch.float32
         self.session = _session(Path(path), provider)
-        # Scales of activations are taken over the whole batch: a pair would be scored by what stands beside it.
-        self._one_by_one = quantises_activations(Path(path))
+        # A pair would be scored by what stands beside it.
+        self._one_by_one = quantises_batch(Path(path))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> PairRankerOutput:
         """Score one order of presentation of each pair, as `PairRanker.forward` does.
@@ -93,8 +93,8 @@ def load_onnx_ranker(
     return OnnxPairRanker(path, config, provider or DEFAULT_PROVIDER), processor
 
 
-def quantises_activations(path: Path) -> bool:
-    """Tell whether a graph computes scales of its activations as it runs, which dynamic quantisation means."""
+def quantises_batch(path: Path) -> bool:
+    """Tell whether a graph takes scales over its whole batch; `quantize_dynamic` makes such, our export does not."""
     # The names of its operations stand in the file as they are; reading them needs no package `onnx`.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(b"DynamicQuantize") >= 0
