@@ -86,7 +86,7 @@ class Settings:
             with gr.Row():
                 self.fuser = gr.Dropdown(list(models.fusers), label="Fuser", filterable=False)
                 self.top_k = gr.Slider(2, 8, 3, step=1, label="Top K", info="How many of the best are fused")
-                self.max_new_tokens = gr.Slider(16, 512, 192, step=16, label="Most new tokens", info="Of the fuser")
+                self.max_new_tokens = gr.Slider(16, 1024, 448, step=16, label="Most new tokens", info="Of the fuser")
                 self.num_beams = gr.Slider(1, 8, 1, step=1, label="Beams", info="With 1 the text is streamed")
 
     @property
@@ -476,7 +476,7 @@ def _endpoints(service: Service) -> None:
         system: str = "",
         turns: str = "",
         top_k: int = 3,
-        max_new_tokens: int = 192,
+        max_new_tokens: int = 448,
         num_beams: int = 1,
         ranker: str = "",
         fuser: str = "",

@@ -13,6 +13,8 @@ from .ranked import HeatCell, Ranked, RankedRow
 
 # How many colours of sources style.css has.
 N_COLOURS = 8
+# How far from 0.5 a probability must be at least to have the full colour of the heat map.
+LEAST_FULL = 0.05
 
 
 def ranking_html(ranked: Ranked) -> str:
@@ -26,12 +28,15 @@ def ranking_html(ranked: Ranked) -> str:
 def heat_map_html(ranked: Ranked) -> str:
     """Return all comparisons as a table: the rows beat the columns."""
     rows = ranked.rows
+    known = [cell.probability for cells in ranked.heat_map for cell in cells if cell and cell.probability is not None]
+    # The strongest win of the map has the full colour, unless all are close to a tie.
+    full = max([LEAST_FULL, *(abs(probability - 0.5) for probability in known)])
     head = "".join(
         f'<th scope="col">{_dot(row.index)}<span class="bh-sr">{escape(row.name)}</span></th>' for row in rows
     )
     body = "".join(
         f'<tr><th scope="row">{_dot(row.index)}<span>{escape(row.name)}</span></th>'
-        + "".join(_cell(cell, ranked) for cell in cells)
+        + "".join(_cell(cell, ranked, full) for cell in cells)
         + "</tr>"
         for row, cells in zip(rows, ranked.heat_map, strict=True)
     )
@@ -141,7 +146,7 @@ def _card(row: RankedRow) -> str:
     )
 
 
-def _cell(cell: HeatCell | None, ranked: Ranked) -> str:
+def _cell(cell: HeatCell | None, ranked: Ranked, full: float) -> str:
     if cell is None:
         return '<td class="bh-none" aria-hidden="true"></td>'
     names = {row.index: row.name for row in ranked.rows}
@@ -149,7 +154,7 @@ def _cell(cell: HeatCell | None, ranked: Ranked) -> str:
     if cell.probability is None:
         return f'<td class="bh-none" tabindex="0"><i>·</i><span class="bh-tip">{title}: not compared.</span></td>'
     side = "win" if cell.probability >= 0.5 else "loss"
-    strength = 8 + 140 * abs(cell.probability - 0.5)
+    strength = 8 + 62 * abs(cell.probability - 0.5) / full
     flipped = " bh-flipped" if cell.flipped else ""
     return (
         f'<td class="bh-{side}{flipped}" tabindex="0" style="--x:{strength:.0f}%"><i>{100 * cell.probability:.0f}</i>'
@@ -176,12 +181,12 @@ def _legend() -> str:
 def _fusion_verdict(fused: Fused, best: str) -> str:
     kind, words = {
         "a": ("good", "The ranker prefers this text to the best candidate"),
-        "b": ("poor", "The ranker prefers the best candidate to this text"),
+        "b": ("poor", "The ranker does not prefer this text to the best candidate"),
         "tie": ("even", "The ranker finds this text as good as the best candidate"),
     }[fused.comparison.preferred]
     return (
-        f'<p class="bh-verdict bh-{kind}"><span>{words}, {escape(best)}.</span>'
-        f"<b>{fused.comparison.probability:.0%}</b></p>"
+        f'<p class="bh-verdict bh-{kind}"><span>{words}, <span class="bh-whole">{escape(best)}.</span></span>'
+        f'<b title="probability that this text is better">{fused.comparison.probability:.0%}</b></p>'
     )
 
 
