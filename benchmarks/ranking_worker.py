@@ -82,7 +82,7 @@ class OwnEngine:
             for source, candidate in zip(sources, encode.encode_texts(flat), strict=True)
         ]
         scores = [0.0] * len(sequences)
-        for batch in pack_by_tokens([len(ids) for ids in sequences], scorer.max_batch_tokens):
+        for batch in pack_by_tokens([len(ids) for ids in sequences], scorer.max_batch_tokens, scorer.max_padding):
             inputs = encode.pad([sequences[i] for i in batch]).to(scorer.model.device)
             hidden = scorer.model.backbone(**inputs).last_hidden_state[:, 0]
             for index, score in zip(batch, self.head(hidden).float().squeeze(-1).tolist(), strict=True):

@@ -17,8 +17,8 @@ from .errors import InputError
 Pair = tuple[int, int]
 Rounds = Generator[list[Pair], Sequence[float], None]
 
-# How much of a comparison is particular to its two candidates, as a share of the spread of their scores; what
-# benchmarks/schedules.py measures as "intransitivity" on real candidates.
+# How much of a comparison is particular to its two candidates, as a share of the spread of their scores. Above what
+# benchmarks/schedules.py measures on real candidates, so that other rankers may contradict themselves more.
 INTRANSITIVITY = 0.35
 # How often a candidate is compared in a round of "adaptive": more makes fewer rounds, and some comparisons in vain.
 MOST_MEETINGS = 3

@@ -17,8 +17,8 @@ from .prefetch import one_ahead
 
 # More than this buys nothing on a CPU; a GPU wants more work at once than it takes to fill it.
 DEFAULT_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-# How many tokens of padding are worth a batch less: a GPU is slow to start, a CPU is not.
-BATCH_COST = {"cpu": 128, "cuda": 8192}
+# Most tokens of padding of a batch: what a batch less is worth. A GPU is slow to start, a CPU is not.
+MAX_PADDING = {"cpu": 128, "cuda": 8192}
 
 TokenIds = Sequence[int]
 Texts = Mapping[str, TokenIds]
@@ -54,7 +54,7 @@ class PairScorer:
         self.model = model
         self.processor = processor
         self.max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS.get(model.device.type, 16384)
-        self._batch_cost = BATCH_COST.get(model.device.type, 2048)
+        self.max_padding = MAX_PADDING.get(model.device.type, 2048)
         self._call = torch.compile(model, dynamic=True) if compile else model
 
     def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
@@ -97,7 +97,7 @@ class PairScorer:
         return [logits[presentation] for presentation in presentations]
 
     def _logits(self, rows: Sequence[TokenIds], on_batch: Callable[[int], None] | None) -> list[float]:
-        batches = list(pack_by_tokens([len(row) for row in rows], self.max_batch_tokens, self._batch_cost))
+        batches = list(pack_by_tokens([len(row) for row in rows], self.max_batch_tokens, self.max_padding))
         padded = one_ahead(lambda batch: self.processor.pad([rows[index] for index in batch]), batches)
         outputs: list[torch.Tensor] = []
         for batch, inputs in zip(batches, padded, strict=True):
