@@ -9,7 +9,7 @@ import numpy as np
 
 from .graph import FLOAT16_FILE, INT8_FILE, MODEL_FILE
 
-BLOCK = 32  # weights that share a scale
+BLOCK = 128  # weights that share a scale; 32 halves the error and costs a seventh of the speed
 INT8_ACTIVATIONS = 4  # ONNX Runtime's name for the arithmetic in which activations have eight bits too
 
 
