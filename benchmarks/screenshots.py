@@ -54,7 +54,7 @@ def batch(page: Page) -> None:
         lines = (ROOT / "blender_hf" / "examples" / "smoke.jsonl").read_text(encoding="utf-8").splitlines()
         path.write_text("\n".join(lines[:N_PROMPTS]), encoding="utf-8")
         page.locator("#upload input[type=file]").set_input_files(path)
-        page.locator("#upload").get_by_text("answers").wait_for()
+        page.locator("#upload a[download]").wait_for()
     page.locator("#run-batch").click()
     page.locator("#board table").wait_for()
     page.wait_for_timeout(500)
