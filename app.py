@@ -380,9 +380,9 @@ def _batch_tab(service: Service, settings: Settings) -> None:
         run = gr.Button("Rank the file", variant="primary", elem_id="run-batch")
         sample = gr.Button("Take the example file", elem_id="sample")
     board = gr.HTML(elem_id="board")
-    with gr.Row():
-        ranked = gr.DownloadButton("Ranked answers (JSONL)", visible=False, elem_id="download-ranked")
-        preferences = gr.DownloadButton("Preferences (JSONL)", visible=False, elem_id="download-preferences")
+    # A File that the style hides while it is empty: Gradio 6.17 (the newest for transformers 4) neither shows a file
+    # that an event makes visible, nor survives a DownloadButton that gets its file.
+    downloads = gr.File(label="Take home", interactive=False, elem_id="downloads")
 
     def rank(path: str | None, *values: Any) -> Iterator[list[Any]]:
         with plain_errors():
@@ -393,7 +393,7 @@ def _batch_tab(service: Service, settings: Settings) -> None:
     run.click(
         rank,
         [upload, *settings.ranking],
-        [board, ranked, preferences],
+        [board, downloads],
         concurrency_limit=1,
         concurrency_id="batch",
         show_progress="hidden",
@@ -407,12 +407,11 @@ def _batch_steps(service: Service, path: str, *values: Any) -> Iterator[list[Any
     ranker, schedule, aggregation, top_k, tie = values
     settings = RankingSettings(schedule, aggregation, int(top_k), tie)
     records = read_upload(path, service.limits)
-    hidden = gr.DownloadButton(visible=False)
     rankings = []
-    yield [markup.progress_html(0, len(records)), hidden, hidden]
+    yield [markup.progress_html(0, len(records)), gr.File(None)]
     for ranking in service.iter_rank(records, settings, ranker):
         rankings.append(ranking)
-        yield [markup.progress_html(len(rankings), len(records)), hidden, hidden]
+        yield [markup.progress_html(len(rankings), len(records)), gr.skip()]
     result = service.batch_result(records, rankings, tie, ranker)
     temperature = service.models.scorer(ranker).model.config.logit_temperature
     shown = markup.leaderboard_html(leaderboard(rankings, temperature, tie), len(records))
@@ -421,7 +420,7 @@ def _batch_steps(service: Service, path: str, *values: Any) -> Iterator[list[Any
         paths = [Path(folder) / f"{name}.jsonl" for name in ("ranked", "preferences")]
         for file in paths:
             file.write_text(as_json_lines(result[file.stem]), encoding="utf-8")
-        yield [shown, *(gr.DownloadButton(value=str(file), visible=True) for file in paths)]
+        yield [shown, gr.File([str(file) for file in paths])]
 
 
 def _endpoints(service: Service) -> None:

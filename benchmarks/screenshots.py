@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from app import build_app, launch_options  # noqa: E402 (app.py lies beside this folder, not in the package)
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-N_PROMPTS = 6
+N_PROMPTS = 12
 TIMEOUT_MS = 600_000
 # The two columns of the page, and the narrow one of a phone.
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
