@@ -1,14 +1,43 @@
-"""The work of `convert`: a ranker in any format that we read, written in ours."""
+"""The command `convert`: a ranker in any format that we read, written in ours."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from transformers.utils import logging as transformers_logging
-
-from blender_hf.checkpoints import HubOptions, load_ranker
 from blender_hf.errors import InputError
-from blender_hf.saving import save_portable
+
+from .options import Commands, positive
+
+ABOUT = """Write a ranker in our format, from any format that is read: llm-blender/PairRM-hf, PairRM and
+pair-ranker, mightbe/Better-PairRM, and our own. What is written states its lengths and carries its code."""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "convert",
+        help="Write a ranker in our format",
+        description=" ".join(ABOUT.split()),
+        epilog="Example: blender-hf convert llm-blender/PairRM-hf pair-rm --dtype float16",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="Hub id or folder of the ranker")
+    parser.add_argument("output", metavar="OUTPUT", help="the folder to write")
+    parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+    parser.add_argument("--dtype", help="precision of what is written: float32, bfloat16 or float16 (default: float32)")
+    parser.add_argument("--revision", help="branch, tag or commit of the source")
+    for name, what in (("pair", "a pair"), ("source", "the prompt"), ("candidate", "a candidate")):
+        parser.add_argument(
+            f"--max-{name}-length", type=positive, metavar="N", help=f"most tokens of {what} (default: the source's)"
+        )
+    parser.add_argument(
+        "--source-truncation-side",
+        choices=("left", "right"),
+        help="which end of a long prompt is cut (default: the source's)",
+    )
+    parser.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="let code from a repository run")
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -17,6 +46,12 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         BlenderError: If the source is not a whole ranker, or the output can't be written or has files already.
     """
+    # These load torch and transformers, for which `--help` need not wait.
+    from transformers.utils import logging as transformers_logging
+
+    from blender_hf.checkpoints import HubOptions, load_ranker
+    from blender_hf.saving import save_portable
+
     output = Path(options.output)
     _check(output, options.source, options.force)
     # This is a program, so it may speak for the libraries: what they report of loading is of no use here.

@@ -3,11 +3,13 @@
 import argparse
 import sys
 
+from .options import Commands
+
 ABOUT = """Export a ranker or a fuser to ONNX, and prove that each file computes what torch does: the logits of pairs of
 several lengths, up to the longest, in batches of several sizes, or each step of a fuser's generation."""
 
 
-def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add the command to the parser of the command line."""
     parser = commands.add_parser("export", help="Write a model in another format", allow_abbrev=False)
     formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
@@ -25,6 +27,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     onnx.add_argument("--opset", type=int, default=18, metavar="N", help="operators' version (default: %(default)s)")
     onnx.add_argument("--revision", help="branch, tag or commit of the model")
     onnx.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
+    onnx.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,11 +3,13 @@
 import argparse
 import sys
 
+from .options import Commands
+
 PUSH_ABOUT = """Upload a ranker or a fuser to the Hub as a whole repository: weights, tokenizer, card, and the code with
 which it loads where this package is not installed."""
 
 
-def add_push(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
         "push",
@@ -29,6 +31,7 @@ def add_push(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--commit-message", metavar="TEXT", help="summary of the commit")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be uploaded")
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,0 +1,93 @@
+"""Options that several commands share, and the values that they take."""
+
+import argparse
+
+# What `add_subparsers` returns, to which each command adds its own parser; it has no public name.
+Commands = argparse._SubParsersAction
+
+
+def io_options(parser: argparse.ArgumentParser) -> None:
+    """Add where records come from and where results go."""
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="JSONL, or .jsonl.gz; stdin if left out")
+    parser.add_argument("--output", metavar="OUT", help="where the results go, one a line (default: stdout)")
+    parser.add_argument(
+        "--format", choices=("jsonl", "text"), default="jsonl", help="JSON lines, or text for people (default: jsonl)"
+    )
+    parser.add_argument("--limit", type=count, metavar="N", help="only the first N records")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def model_options(parser: argparse.ArgumentParser) -> None:
+    """Add which ranker is used, and how it runs."""
+    parser.add_argument(
+        "--ranker",
+        default="pair-ranker-mini",
+        metavar="ID",
+        help="Hub id or folder (default: the bundled %(default)s)",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of the ranker")
+    parser.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="what runs the models")
+    parser.add_argument("--provider", help="execution provider of ONNX Runtime (default: CPUExecutionProvider)")
+    parser.add_argument("--file-name", metavar="FILE", help="the ranker's ONNX file (default: model.onnx)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+    parser.add_argument("--dtype", help="float32, bfloat16, float16 or auto (default: float32)")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=16,
+        metavar="N",
+        help="prompts worked on together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-batch-tokens", type=positive, metavar="N", help="most tokens in a batch of pairs (default: by device)"
+    )
+    parser.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="let code from a repository run")
+
+
+def ranking_options(parser: argparse.ArgumentParser) -> None:
+    """Add how comparisons are chosen and added up."""
+    parser.add_argument(
+        "--schedule",
+        default="full",
+        help="which pairs are compared: full (all), adaptive, knockout or bubble (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--orders",
+        default="both",
+        help="compare a pair in both orders of presentation, or in one for half the work (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--aggregation",
+        default="max_logits",
+        help="how comparisons become scores: max_logits, max_wins, bradley_terry or copeland (default: %(default)s)",
+    )
+
+
+def fuser_options(parser: argparse.ArgumentParser) -> None:
+    """Add which fuser is used, and how it writes."""
+    parser.add_argument(
+        "--fuser",
+        default="auto",
+        metavar="ID",
+        help="Hub id or folder (default: the one that the ranker names, else the bundled gen-fuser-mini)",
+    )
+    parser.add_argument("--fuser-revision", help="branch, tag or commit of the fuser")
+    parser.add_argument(
+        "--max-new-tokens", type=positive, metavar="N", help="longest fused text (default: the model's)"
+    )
+    parser.add_argument("--num-beams", type=positive, metavar="N", help="beams of the search (default: the model's)")
+
+
+def count(text: str) -> int:
+    """Read a number of records."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of records, 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Read a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
