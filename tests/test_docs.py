@@ -17,6 +17,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_EXAMPLES = (
     "blender_hf.calibration",
     "blender_hf.aggregation",
+    "blender_hf.evaluation.pairwise",
     "blender_hf.scorer",
     "blender_hf.space.answers",
     "blender_hf.space.leaderboard",

@@ -1,0 +1,1 @@
+"""How good is a ranker, or a whole ensemble? Labelled data in, figures with their confidence intervals out."""
