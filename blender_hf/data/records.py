@@ -82,10 +82,27 @@ def read_records(path: str | Path) -> Iterator[Record]:
         InputError: If the file can't be read, or a line can't be used; the message names the file and the line.
         InputTypeError: If a value has the wrong type; the message names the file, the line and the candidate.
     """
+    for number, where, value in read_values(path):
+        yield record_from_mapping(value, where=where, default_id=number)
+
+
+def read_values(path: str | Path) -> Iterator[tuple[int, str, Any]]:
+    """Yield the number of each line of a JSONL file, how messages name it, and what it holds, lazily.
+
+    Args:
+        path: A file, compressed with gzip if its name ends in `.gz`, or "-" for the standard input.
+
+    Returns:
+        An iterator; empty lines are passed over.
+
+    Raises:
+        InputError: If the file can't be read, or a line is not JSON; the message names the file and the line.
+    """
     name = "<stdin>" if str(path) == STDIN else str(path)
     for number, line in enumerate(_lines(path, name), 1):
         if line.strip():
-            yield _record(line, number, f"{name}:{number}")
+            where = f"{name}:{number}"
+            yield number, where, _decoded(line, where)
 
 
 def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Record:
@@ -113,16 +130,15 @@ def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Rec
     return Record(own_id if isinstance(own_id, str | int) else default_id, item)
 
 
-def _record(line: bytes, number: int, where: str) -> Record:
+def _decoded(line: bytes, where: str) -> Any:
     try:
-        value = json.loads(line)
+        return json.loads(line)
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not valid JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise InputError(f"{where}: not usable JSON: it is nested too deeply") from None
-    return record_from_mapping(value, where=where, default_id=number)
 
 
 def _lines(path: str | Path, name: str) -> Iterator[bytes]:
