@@ -7,21 +7,23 @@ from typing import Any, TypeVar
 
 import torch
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .aggregation import get_aggregation
 from .blending import blend_items
-from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser, load_ranker
+from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
 from .errors import BlenderError, InputError
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .fusion import Fuser
 from .inputs import Item, is_single_prompt, make_items
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
-from .ranking import compare_items, rank_items, tokenise_items
+from .pointwise import PointwiseRanker
+from .rankers import as_ranker, as_scorer
 from .results import Blend, Comparison, Fusion, Ranking
+from .reward_models import load_any_ranker
 from .rewards import duel_rewards, duels, get_rule, get_scale, group_rewards
 from .schedules import Schedule, as_schedule
-from .scorer import PairScorer, Texts
 from .windows import windowed
 
 Result = TypeVar("Result")
@@ -37,8 +39,9 @@ class Blender:
     a candidate is a text or `{"text", "model"}`. No result depends on what else is in the same call.
 
     Args:
-        ranker: The ranker, in evaluation mode.
-        ranker_processor: Its processor.
+        ranker: The ranker, in evaluation mode: a `PairRanker`; a reward model, which is a sequence classification model
+            with one label; or any object with the method of `blender_hf.pointwise.PointwiseRanker`.
+        ranker_processor: Its processor; the tokenizer of a reward model; None for an object that scores by itself.
         fuser: The fuser, or None to rank only.
         fuser_processor: Its processor.
         max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
@@ -47,8 +50,8 @@ class Blender:
 
     def __init__(
         self,
-        ranker: PairRanker,
-        ranker_processor: PairRankerProcessor,
+        ranker: PairRanker | PreTrainedModel | PointwiseRanker,
+        ranker_processor: PairRankerProcessor | PreTrainedTokenizerBase | None = None,
         fuser: GenFuser | None = None,
         fuser_processor: GenFuserProcessor | None = None,
         *,
@@ -59,13 +62,14 @@ class Blender:
             raise InputError(f"max_batch_tokens={max_batch_tokens}; use a positive number of tokens, or None")
         if (fuser is None) != (fuser_processor is None):
             raise InputError("give the fuser together with its processor, or neither")
-        self.scorer = PairScorer(ranker, ranker_processor, max_batch_tokens=max_batch_tokens, compile=compile)
+        self.scorer = as_scorer(ranker, ranker_processor, max_batch_tokens=max_batch_tokens, compile=compile)
+        self._ranker = as_ranker(self.scorer)
         self._fuser = None if fuser is None or fuser_processor is None else Fuser(fuser, fuser_processor)
 
     @classmethod
     def from_pretrained(
         cls,
-        ranker: str | Path = DEFAULT_RANKER,
+        ranker: str | Path | PointwiseRanker = DEFAULT_RANKER,
         fuser: str | Path | None = AUTO_FUSER,
         *,
         device: str | torch.device | None = None,
@@ -87,7 +91,8 @@ class Blender:
         """Load a ranker and a fuser.
 
         Args:
-            ranker: "pair-ranker-mini" (bundled), a folder or a Hub id.
+            ranker: "pair-ranker-mini" (bundled), a folder or a Hub id, of a `PairRanker` or of a reward model, which is
+                any sequence classification model with one label; or an object that is a `PointwiseRanker`.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 among them; "auto" for the one that the ranker's configuration names, else the bundled one; None to rank
                 only.
@@ -120,12 +125,14 @@ class Blender:
         hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code, subfolder)
         check_backend(backend, provider=provider, file_name=file_name, compile=compile)
         loaded: tuple[Any, ...]
-        if backend == "onnx":
+        if isinstance(ranker, PointwiseRanker):
+            loaded = (ranker, None)
+        elif backend == "onnx":
             loaded = load_onnx_ranker(ranker, hub, provider, file_name, truncation)
         else:
-            loaded = load_ranker(ranker, hub, device, dtype, truncation)
+            loaded = load_any_ranker(ranker, hub, device, dtype, truncation)
         if fuser is not None:
-            home, home_revision = fuser_of(loaded[0].config, fuser, fuser_revision)
+            home, home_revision = fuser_of(getattr(loaded[0], "config", None), fuser, fuser_revision)
             fuser_hub = replace(hub, revision=home_revision, subfolder=None)
             if backend == "onnx":
                 loaded += load_fuser_for_onnx(home, fuser_hub, device, dtype, provider)
@@ -152,10 +159,12 @@ class Blender:
             candidates: The candidates of the prompt, or a list of them for each prompt; lists may differ in length.
             instructions: What is to be done with the prompt, if that is stated apart.
             schedule: Which pairs are compared: "full" (all), "bubble", "knockout", "adaptive", or a
-                `blender_hf.schedules.Schedule`, which has all options.
+                `blender_hf.schedules.Schedule`, which has all options. A pointwise ranker scores each candidate once
+                and knows all pairs, whatever the schedule.
             top_k: How many of the best matter to the schedule; see `Schedule`.
             orders: "both" compares a pair in both orders of presentation, "one" in one.
-            aggregation: How comparisons become scores: one of `blender_hf.aggregation.AGGREGATIONS`.
+            aggregation: How comparisons become scores: one of `blender_hf.aggregation.AGGREGATIONS`. With a pointwise
+                ranker, "max_logits" stands for the scores that it gives.
             progress: Whether to show a progress bar on stderr.
 
         Returns:
@@ -241,7 +250,7 @@ class Blender:
         references = _references(items, single, reference, rule)
         meetings = [duels(item, text) for item, text in zip(items, references, strict=True)]
         found = self._iter_compare([meeting for group in meetings for meeting in group])
-        temperature = self.scorer.model.config.logit_temperature
+        temperature = self._ranker.temperature
         rewards = (duel_rewards([next(found) for _ in group], scale, temperature) for group in meetings)
         return _unwrap(rewards, single)
 
@@ -263,7 +272,7 @@ class Blender:
         """
         items, single = make_items(prompts, candidates, instructions)
         get_scale(scale)
-        temperature = self.scorer.model.config.logit_temperature
+        temperature = self._ranker.temperature
         rewards = (group_rewards(ranking, scale, temperature) for ranking in self.iter_rank(items))
         return _unwrap(rewards, single)
 
@@ -388,10 +397,10 @@ class Blender:
         get_aggregation(aggregation)
         chosen = as_schedule(schedule)
 
-        def rank(batch: Sequence[Item], texts: Texts) -> list[Ranking]:
-            return rank_items(batch, self.scorer, chosen, aggregation, texts=texts)
+        def rank(batch: Sequence[Item], prepared: Any) -> list[Ranking]:
+            return self._ranker.rank(batch, chosen, aggregation, prepared)
 
-        return windowed(items, self._tokenise, rank, window)
+        return windowed(items, self._ranker.prepare, rank, window)
 
     def iter_fuse(
         self,
@@ -423,20 +432,17 @@ class Blender:
 
         chosen = as_schedule(schedule, None if as_schedule(schedule).name == "full" else top_k)
 
-        def blend(batch: Sequence[Item], texts: Texts) -> list[Blend]:
-            rankings = rank_items(batch, self.scorer, chosen, aggregation, texts=texts)
-            return blend_items(batch, rankings, self.scorer, fuser, top_k, fallback, generation)
+        def blend(batch: Sequence[Item], prepared: Any) -> list[Blend]:
+            rankings = self._ranker.rank(batch, chosen, aggregation, prepared)
+            return blend_items(batch, rankings, self._ranker, fuser, top_k, fallback, generation)
 
-        return windowed(items, self._tokenise, blend, window)
-
-    def _tokenise(self, items: Sequence[Item]) -> Texts:
-        return tokenise_items(items, self.scorer)
+        return windowed(items, self._ranker.prepare, blend, window)
 
     def _iter_compare(self, items: Iterable[Item], tie_threshold: float = 0.0) -> Iterator[Comparison]:
-        def compare(batch: Sequence[Item], texts: Texts) -> list[Comparison]:
-            return compare_items(batch, self.scorer, tie_threshold, texts=texts)
+        def compare(batch: Sequence[Item], prepared: Any) -> list[Comparison]:
+            return self._ranker.compare(batch, tie_threshold, prepared)
 
-        return windowed(items, self._tokenise, compare, DEFAULT_WINDOW)
+        return windowed(items, self._ranker.prepare, compare, DEFAULT_WINDOW)
 
     def _extreme(self, seek: str, prompts: Any, candidates: Any, instructions: Any, schedule: Schedule) -> Any:
         items, single = make_items(prompts, candidates, instructions)

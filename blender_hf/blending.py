@@ -1,19 +1,19 @@
 """From rankings to one answer: the best candidates are fused, and the fusion is judged against the best one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .fusion import Fuser
 from .inputs import Candidate, Item
-from .ranking import compare_items
+from .rankers import Ranker
 from .results import Blend, Comparison, Fusion, Ranking
-from .scorer import PairScorer
 
 
 def blend_items(
     items: Sequence[Item],
     rankings: Sequence[Ranking],
-    scorer: PairScorer,
+    ranker: Ranker,
     fuser: Fuser,
     top_k: int,
     fallback: bool,
@@ -24,7 +24,7 @@ def blend_items(
     Args:
         items: The prompts with their candidates.
         rankings: Their rankings.
-        scorer: Compares a fused text with the best candidate.
+        ranker: Compares a fused text with the best candidate.
         fuser: Writes the fused texts.
         top_k: How many of the best different candidates are fused.
         fallback: Return the best candidate where the ranker does not prefer the fused text to it.
@@ -35,11 +35,11 @@ def blend_items(
     """
     fusions = _fuse_best(items, rankings, fuser, top_k, generation)
     duels = [
-        Item(item.prompt, (Candidate(fusion.text), Candidate(ranking.best)), item.instruction, item.where)
+        replace(item, candidates=(Candidate(fusion.text), Candidate(ranking.best)))
         for item, ranking, fusion in zip(items, rankings, fusions, strict=True)
         if fusion is not None
     ]
-    comparisons = iter(compare_items(duels, scorer))
+    comparisons = iter(ranker.compare(duels))
     return [
         _blend(ranking, fusion, None if fusion is None else next(comparisons), fallback)
         for ranking, fusion in zip(rankings, fusions, strict=True)
@@ -78,4 +78,4 @@ def _blend(ranking: Ranking, fusion: Fusion | None, comparison: Comparison | Non
 
 
 def _subset(item: Item, indices: Sequence[int]) -> Item:
-    return Item(item.prompt, tuple(item.candidates[i] for i in indices), item.instruction, item.where)
+    return replace(item, candidates=tuple(item.candidates[i] for i in indices))

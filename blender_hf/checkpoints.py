@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from transformers import PretrainedConfig
 
 from .errors import CheckpointError, InputError, InputTypeError
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
@@ -78,17 +79,19 @@ def load_fuser(
     return _load(name, "fuser", GenFuser, GenFuserProcessor, options, device, dtype)
 
 
-def fuser_of(config: PairRankerConfig, fuser: str | Path, revision: str | None = None) -> tuple[str | Path, str | None]:
+def fuser_of(
+    config: PretrainedConfig | None, fuser: str | Path, revision: str | None = None
+) -> tuple[str | Path, str | None]:
     """Return which fuser is meant, and its revision.
 
     Args:
-        config: The configuration of the ranker.
+        config: The configuration of the ranker; None, or that of a reward model, names no fuser.
         fuser: Any that `load_fuser` takes, or "auto": the one that the configuration names, else the bundled one.
         revision: Branch, tag or commit of the fuser; None is that of the configuration, if the fuser is from there.
     """
     if fuser != AUTO_FUSER:
         return fuser, revision
-    if config.fuser is None:
+    if getattr(config, "fuser", None) is None:
         return DEFAULT_FUSER, revision
     return config.fuser, revision or config.fuser_revision
 

@@ -8,6 +8,7 @@ from .errors import InputError, InputTypeError
 from .modeling.chat import render_prompt
 
 Prompt = str | Sequence[Mapping[str, Any]]
+Turn = tuple[str, str]  # role and text
 CandidateInput = str | Mapping[str, Any]
 
 
@@ -28,12 +29,14 @@ class Item:
         candidates: The answers, at least one.
         instruction: What is to be done with the prompt, if it is stated apart from it.
         where: How messages name this item, such as "item 3".
+        turns: The chat messages that the prompt was rendered from, for a model with a chat template; None for a text.
     """
 
     prompt: str
     candidates: tuple[Candidate, ...]
     instruction: str | None = None
     where: str = "item 0"
+    turns: tuple[Turn, ...] | None = None
 
     @property
     def source(self) -> str:
@@ -73,7 +76,7 @@ def make_item(
     checked = tuple(_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates))
     if not checked:
         raise InputError(f"{where}: there are no candidates; give at least one answer to rank")
-    return Item(_render(prompt, where), checked, instruction, where)
+    return Item(_render(prompt, where), checked, instruction, where, _turns(prompt))
 
 
 def item_from_mapping(record: Any, *, where: str) -> Item:
@@ -155,6 +158,13 @@ def _candidate(value: Any, where: str) -> Candidate:
     if model is not None and not isinstance(model, str):
         raise InputTypeError(f'{where}: the "model" of a candidate must be a text, not {type(model).__name__}')
     return Candidate(text, model)
+
+
+def _turns(prompt: Prompt) -> tuple[Turn, ...] | None:
+    if isinstance(prompt, str):
+        return None
+    # A conversation of one user message is rendered as the text of that message.
+    return tuple((m["role"], render_prompt([{"role": "user", "content": m["content"]}])) for m in prompt)
 
 
 def _render(prompt: Any, where: str) -> str:

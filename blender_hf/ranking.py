@@ -65,7 +65,7 @@ def compare_items(
     logits = iter(scorer.score([p for presentations in orders for p in presentations], texts))
     temperature = scorer.model.config.logit_temperature
     return [
-        _comparison([next(logits) for _ in presentations], temperature, tie_threshold, cut_of(item, scorer, texts))
+        comparison_of([next(logits) for _ in presentations], temperature, tie_threshold, cut_of(item, scorer, texts))
         for item, presentations in zip(items, orders, strict=True)
     ]
 
@@ -84,6 +84,18 @@ def probability_of(logit: float, temperature: float = 1.0) -> float:
     """Return the sigmoid of a logit over the temperature, without overflow."""
     small = math.exp(-abs(logit) / temperature)
     return (1.0 if logit >= 0 else small) / (1 + small)
+
+
+def comparison_of(
+    logits: Sequence[float], temperature: float, tie_threshold: float, truncated: Truncation
+) -> Comparison:
+    """Return the comparison that the logits of both orders of presentation make; without any it is a tie."""
+    if not logits:
+        return Comparison("tie", 0.0, 0.5, 0.0, 0.0, truncated)
+    ab, ba = logits
+    logit = mean_logit(ab, ba)
+    probability = probability_of(logit, temperature)
+    return Comparison(_preferred(probability, tie_threshold), logit, probability, ab, ba, truncated)
 
 
 def cut_of(item: Item, scorer: PairScorer, texts: Texts) -> Truncation:
@@ -183,15 +195,6 @@ def _lot(text: str, seed: int) -> bytes:
 def _presented(source: str, a: str, b: str, orders: str) -> list[Presentation]:
     one = Presentation(source, a, b)
     return [one, Presentation(source, b, a)] if orders == "both" else [one]
-
-
-def _comparison(logits: Sequence[float], temperature: float, tie_threshold: float, truncated: Truncation) -> Comparison:
-    if not logits:
-        return Comparison("tie", 0.0, 0.5, 0.0, 0.0, truncated)
-    ab, ba = logits
-    logit = mean_logit(ab, ba)
-    probability = probability_of(logit, temperature)
-    return Comparison(_preferred(probability, tie_threshold), logit, probability, ab, ba, truncated)
 
 
 def _preferred(probability: float, tie_threshold: float) -> Preferred:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from .errors import InputError
 from .inputs import Candidate, Item
@@ -49,7 +50,7 @@ def get_rule(name: str) -> Callable[[Sequence[str]], str]:
 def duels(item: Item, reference: str) -> list[Item]:
     """Return an item for each candidate, in which it (a) meets the reference (b)."""
     pairs = [(candidate, Candidate(reference)) for candidate in item.candidates]
-    return [Item(item.prompt, pair, item.instruction, item.where) for pair in pairs]
+    return [replace(item, candidates=pair) for pair in pairs]
 
 
 def duel_rewards(comparisons: Sequence[Comparison], scale: str, temperature: float) -> list[float]:

@@ -5,8 +5,10 @@ is scored as does not depend on the pairs beside it.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from transformers import BatchEncoding
@@ -33,72 +35,40 @@ class Presentation:
     second: str
 
 
-class PairScorer:
-    """Scores presentations with a PairRanker.
+Row = TypeVar("Row", bound=Sized)
+
+
+class BatchScorer(ABC, Generic[Row]):
+    """Runs a model that gives one number a row of tokens, over rows of unequal length.
 
     Args:
-        model: The ranker, on its device, in evaluation mode.
-        processor: Its processor.
+        model: The model, on its device, in evaluation mode.
         max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
         compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
     """
 
-    def __init__(
-        self,
-        model: PairRanker,
-        processor: PairRankerProcessor,
-        *,
-        max_batch_tokens: int | None = None,
-        compile: bool = False,
-    ) -> None:
+    def __init__(self, model: Any, *, max_batch_tokens: int | None = None, compile: bool = False) -> None:
         self.model = model
-        self.processor = processor
         self.max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS.get(model.device.type, 16384)
         self.max_padding = MAX_PADDING.get(model.device.type, 2048)
         self._call = torch.compile(model, dynamic=True) if compile else model
 
-    def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        """Tokenise each different text once, nothing cut."""
-        different = list(dict.fromkeys(texts))
-        return dict(zip(different, self.processor.encode_texts(different), strict=True))
+    @abstractmethod
+    def pad(self, rows: Sequence[Row]) -> BatchEncoding:
+        """Make a batch of tensors from rows, each (batch, length)."""
 
-    def encode(self, presentation: Presentation, texts: Texts) -> PairEncoding:
-        """Put the input of a presentation together from its tokenised texts."""
-        return self.processor.encode_pair(
-            texts[presentation.source], texts[presentation.first], texts[presentation.second]
-        )
-
-    def score(
-        self,
-        presentations: Sequence[Presentation],
-        texts: Texts | None = None,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> list[float]:
-        """Score presentations; exact repeats are scored once.
+    def logits(self, rows: Sequence[Row], on_batch: Callable[[int], None] | None = None) -> list[float]:
+        """Return the number of each row, in their order.
 
         Args:
-            presentations: The pairs, each in one order.
-            texts: Their texts as `tokenise` gave them; None tokenises them here.
-            on_batch: Called after each batch with the number of presentations in it, for progress.
-
-        Returns:
-            One logit a presentation, in their order; positive if the candidate that is read first is the better one.
+            rows: The inputs.
+            on_batch: Called after each batch with the number of rows in it.
 
         Raises:
             ModelOutputError: If the model gives NaN or an infinite logit.
         """
-        if texts is None:
-            texts = self.tokenise(text for p in presentations for text in (p.source, p.first, p.second))
-        inputs = {p: self.encode(p, texts).input_ids for p in dict.fromkeys(presentations)}
-        # In an order of their own, so that the same pairs make the same batches however they are given: then swapping
-        # or permuting candidates gives the same bits.
-        unique = sorted(inputs, key=lambda presentation: inputs[presentation])
-        logits = dict(zip(unique, self._logits([inputs[p] for p in unique], on_batch), strict=True))
-        return [logits[presentation] for presentation in presentations]
-
-    def _logits(self, rows: Sequence[TokenIds], on_batch: Callable[[int], None] | None) -> list[float]:
         batches = list(pack_by_tokens([len(row) for row in rows], self.max_batch_tokens, self.max_padding))
-        padded = one_ahead(lambda batch: self.processor.pad([rows[index] for index in batch]), batches)
+        padded = one_ahead(lambda batch: self.pad([rows[index] for index in batch]), batches)
         outputs: list[torch.Tensor] = []
         for batch, inputs in zip(batches, padded, strict=True):
             outputs.append(self._forward(inputs))
@@ -119,7 +89,7 @@ class PairScorer:
         """Run the model on a padded batch; one that is too large for the device's memory is halved."""
         try:
             on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in inputs.items()}
-            return self._call(**on_device).logits.float()
+            return self._call(**on_device).logits.float().reshape(len(inputs["input_ids"]))
         except torch.OutOfMemoryError:
             size = len(inputs["input_ids"])
             if size == 1:
@@ -127,6 +97,81 @@ class PairScorer:
         halves = (slice(0, size // 2), slice(size // 2, size))
         parts = [BatchEncoding({name: tensor[half] for name, tensor in inputs.items()}) for half in halves]
         return torch.cat([self._forward(part) for part in parts])
+
+
+class PairScorer(BatchScorer[TokenIds]):
+    """Scores presentations with a PairRanker.
+
+    Args:
+        model: The ranker, on its device, in evaluation mode.
+        processor: Its processor.
+        max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
+        compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
+    """
+
+    def __init__(
+        self,
+        model: PairRanker,
+        processor: PairRankerProcessor,
+        *,
+        max_batch_tokens: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
+        self.processor = processor
+
+    def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        """Tokenise each different text once, nothing cut."""
+        different = list(dict.fromkeys(texts))
+        return dict(zip(different, self.processor.encode_texts(different), strict=True))
+
+    def encode(self, presentation: Presentation, texts: Texts) -> PairEncoding:
+        """Put the input of a presentation together from its tokenised texts."""
+        return self.processor.encode_pair(
+            texts[presentation.source], texts[presentation.first], texts[presentation.second]
+        )
+
+    def score(
+        self,
+        presentations: Sequence[Presentation],
+        texts: Texts | None = None,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> list[float]:
+        """Score presentations; exact repeats are scored once, and by a symmetric ranker both orders of a pair too.
+
+        Args:
+            presentations: The pairs, each in one order.
+            texts: Their texts as `tokenise` gave them; None tokenises them here.
+            on_batch: Called after each batch with the number of presentations in it, for progress.
+
+        Returns:
+            One logit a presentation, in their order; positive if the candidate that is read first is the better one.
+
+        Raises:
+            ModelOutputError: If the model gives NaN or an infinite logit.
+        """
+        if texts is None:
+            texts = self.tokenise(text for p in presentations for text in (p.source, p.first, p.second))
+        forms = [self._canonical(presentation) for presentation in presentations]
+        inputs = {p: self.encode(p, texts).input_ids for p, _ in dict.fromkeys(forms)}
+        # In an order of their own, so that the same pairs make the same batches however they are given: then swapping
+        # or permuting candidates gives the same bits.
+        unique = sorted(inputs, key=lambda presentation: inputs[presentation])
+        logits = dict(zip(unique, self.logits([inputs[p] for p in unique], on_batch), strict=True))
+        return [sign * logits[presentation] for presentation, sign in forms]
+
+    def _canonical(self, presentation: Presentation) -> tuple[Presentation, int]:
+        """Return what is scored for a presentation, and the sign of its logit.
+
+        To a symmetric ranker the two orders of a pair are one and the same.
+        """
+        if self.model.config.symmetric and presentation.first > presentation.second:
+            return Presentation(presentation.source, presentation.second, presentation.first), -1
+        return presentation, 1
+
+    def pad(self, rows: Sequence[TokenIds]) -> BatchEncoding:
+        """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length)."""
+        return self.processor.pad(rows)
 
 
 def pack_by_tokens(lengths: Sequence[int], max_batch_tokens: int, max_padding: int) -> Iterator[list[int]]:

@@ -1,0 +1,124 @@
+"""Rankers that score each candidate by itself, such as reward models: their differences are the comparisons.
+
+A difference of two scores is the logit of a Bradley-Terry model, which reward models are trained as: its sigmoid is the
+probability that the first candidate is the better one (Ouyang et al. 2022, equation 1).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from .aggregation import count_cycles, get_aggregation, order_of, ranks_of
+from .errors import InputError, ModelOutputError
+from .inputs import Item
+from .ranking import comparison_of
+from .results import Comparison, Ranking, Truncation
+from .schedules import Schedule
+
+POINTWISE = "pointwise"
+# The aggregation of pairwise rankers that stands nearest to a score of its own, and the default.
+OWN_SCORES = "max_logits"
+# The loss of a reward model is that of the plain difference.
+TEMPERATURE = 1.0
+
+
+@runtime_checkable
+class PointwiseRanker(Protocol):
+    """Whatever scores candidates one by one; any object with this method is a ranker for `Blender`.
+
+    A method may look at the whole item, so that what needs the other candidates, as minimum Bayes risk does, fits too.
+    """
+
+    def scores(self, items: Sequence[Item]) -> Sequence[Sequence[float]]:
+        """Score the candidates of each item.
+
+        Args:
+            items: Prompts with their candidates; `item.source` is the text of the prompt with its instruction,
+                `item.texts` are the candidates.
+
+        Returns:
+            For each item a finite number for each candidate, higher is better. The same candidate of the same prompt
+            must always get the same.
+        """
+        ...
+
+
+@runtime_checkable
+class ReportsTruncation(PointwiseRanker, Protocol):
+    """A pointwise ranker that also says what it did not read."""
+
+    def scores_and_cuts(self, items: Sequence[Item]) -> list[tuple[Sequence[float], Truncation]]:
+        """Score the candidates of each item, as `scores`, and say what was cut from each item."""
+        ...
+
+
+class Pointwise:
+    """Gives the results of a pairwise ranker from the scores of a pointwise one.
+
+    Args:
+        ranker: Scores the candidates.
+    """
+
+    temperature = TEMPERATURE
+
+    def __init__(self, ranker: PointwiseRanker) -> None:
+        self.ranker = ranker
+
+    def prepare(self, items: Sequence[Item]) -> None:
+        """Do nothing ahead: what a pointwise ranker needs of an item is its own affair."""
+
+    def rank(
+        self, items: Sequence[Item], schedule: Schedule, aggregation: str, prepared: object = None
+    ) -> list[Ranking]:
+        """Rank the candidates of every item; all comparisons are known, whatever the schedule asks for."""
+        get_aggregation(aggregation)  # a misspelt name fails before the long work
+        return [
+            _ranking(item, scores, truncated, aggregation)
+            for item, (scores, truncated) in zip(items, self._judge(items), strict=True)
+        ]
+
+    def compare(self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: object = None) -> list[Comparison]:
+        """Compare the two candidates of every item; there is no order of presentation that could change it."""
+        return [
+            comparison_of([a - b, b - a], self.temperature, tie_threshold, truncated)
+            for (a, b), truncated in self._judge(items)
+        ]
+
+    def _judge(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
+        if isinstance(self.ranker, ReportsTruncation):
+            found = self.ranker.scores_and_cuts(items)
+        else:
+            found = [(scores, Truncation(0, (0,) * len(scores))) for scores in self.ranker.scores(items)]
+        if len(found) != len(items):
+            raise InputError(f"the ranker scored {len(found)} items of {len(items)}; it must score each")
+        return [(_checked(item, scores), cut) for item, (scores, cut) in zip(items, found, strict=True)]
+
+
+def _checked(item: Item, scores: Sequence[float]) -> tuple[float, ...]:
+    if len(scores) != len(item.candidates):
+        raise InputError(
+            f"{item.where}: the ranker gave {len(scores)} scores for {len(item.candidates)} candidates; "
+            "it must give one for each"
+        )
+    found = tuple(float(score) for score in scores)
+    if not all(map(math.isfinite, found)):
+        raise ModelOutputError(f"{item.where}: the ranker gave a score that is NaN or infinite: {found}")
+    return found
+
+
+def _ranking(item: Item, own: tuple[float, ...], truncated: Truncation, aggregation: str) -> Ranking:
+    comparisons = tuple(tuple(math.nan if i == j else a - b for j, b in enumerate(own)) for i, a in enumerate(own))
+    scores = own if aggregation == OWN_SCORES else get_aggregation(aggregation)(comparisons)
+    return Ranking(
+        candidates=item.texts,
+        models=tuple(candidate.model for candidate in item.candidates),
+        order=order_of(scores),
+        ranks=ranks_of(scores),
+        scores=scores,
+        comparisons=comparisons,
+        n_comparisons=0,
+        flip_rate=None,
+        n_cycles=count_cycles(comparisons),
+        truncated=truncated,
+        schedule=POINTWISE,
+    )

@@ -1,0 +1,188 @@
+"""Reward models: any `AutoModelForSequenceClassification` with one label scores a prompt with one candidate."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, BatchEncoding, PretrainedConfig, PreTrainedModel
+
+from .checkpoints import HubOptions, explained, hub_settings, load_ranker, locate, pick_device, pick_dtype
+from .errors import CheckpointError, InputError
+from .inputs import Item
+from .modeling import PairRankerConfig
+from .modeling.loading import raise_if_incomplete
+from .modeling.original_formats import is_pairrm, is_ranker_config
+from .modeling.ranker_tokenizer import load_tokenizer
+from .results import Truncation
+from .reward_inputs import RewardEncoding, RewardInputs, reading_length
+from .scorer import BatchScorer
+
+HEAD = "ForSequenceClassification"
+
+
+class RewardModelScorer(BatchScorer[RewardEncoding]):
+    """A pointwise ranker that runs a reward model; each candidate's score depends on it and its prompt alone.
+
+    Args:
+        model: A sequence classification model with one label, on its device, in evaluation mode.
+        tokenizer: Its tokenizer; with a chat template, the prompt and the candidate become a conversation.
+        max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
+        compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
+
+    Raises:
+        CheckpointError: If the model has not exactly one label, or the tokenizer can't be used.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        max_batch_tokens: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        _check_head(model.config, type(model).__name__)
+        super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
+        self.tokenizer = tokenizer
+        self.inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config))
+        # That of the model, not of the tokenizer: a decoder looks for it to find the last token.
+        self._pad_token_id = model.config.get_text_config().pad_token_id
+        if self._pad_token_id is None:
+            self.max_batch_tokens = 1  # without one, a decoder reads the last place, so each row is a batch of its own
+
+    def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
+        """Score the candidates of each item; see `PointwiseRanker`."""
+        return [scores for scores, _ in self.scores_and_cuts(items)]
+
+    def scores_and_cuts(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
+        """Score the candidates of each item, and say what was cut; what is the same input is scored once.
+
+        Raises:
+            InputError: If the chat template refuses a conversation, or leaves no room for text.
+            ModelOutputError: If the model gives NaN or an infinite score.
+        """
+        encoded = self.inputs.encode(items)
+        # In an order of their own, so that the same inputs make the same batches however they are given.
+        unique = sorted({row.key: row for rows in encoded for row in rows}.values(), key=lambda row: row.key)
+        found = dict(zip((row.key for row in unique), self.logits(unique), strict=True))
+        return [(tuple(found[row.key] for row in rows), _cut(rows)) for rows in encoded]
+
+    def pad(self, rows: Sequence[RewardEncoding]) -> BatchEncoding:
+        """Make a batch of tensors `input_ids`, `attention_mask` and, if the model reads them, `token_type_ids`."""
+        longest = max(map(len, rows))
+        columns = {
+            "input_ids": [_filled(row.input_ids, longest, self._pad_token_id or 0) for row in rows],
+            "attention_mask": [_filled((1,) * len(row), longest, 0) for row in rows],
+        }
+        if all(row.token_type_ids for row in rows):
+            columns["token_type_ids"] = [_filled(row.token_type_ids, longest, 0) for row in rows]
+        return BatchEncoding({name: torch.tensor(column) for name, column in columns.items()})
+
+
+def is_reward_model(config: Any) -> bool:
+    """Tell whether a configuration is that of a model that scores candidates one by one, not of a pair ranker."""
+    return isinstance(config, PretrainedConfig) and config.model_type != PairRankerConfig.model_type
+
+
+def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
+    """Tell from its configuration whether a checkpoint is a pair ranker, in any format that we read.
+
+    Raises:
+        CheckpointError: If it can't be found.
+    """
+
+    def read() -> bool:
+        config, _ = PretrainedConfig.get_config_dict(locate(name), **hub_settings(options))
+        return (
+            config.get("model_type", PairRankerConfig.model_type) == PairRankerConfig.model_type
+            or is_pairrm(config)
+            or is_ranker_config(config)
+        )
+
+    return explained(read, name, "ranker")
+
+
+def load_any_ranker(
+    name: str | Path,
+    options: HubOptions,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    truncation: Mapping[str, int | str] | None = None,
+) -> tuple[PreTrainedModel, Any]:
+    """Load a pair ranker with its processor or a reward model with its tokenizer, whichever it is.
+
+    The arguments and errors are those of `load_ranker` and `load_reward_model`; `truncation` is for a pair ranker.
+    """
+    if names_pair_ranker(name, options):
+        return load_ranker(name, options, device, dtype, truncation)
+    if truncation is not None:
+        raise InputError(
+            "truncation= is for a PairRanker; a reward model reads what its tokenizer and its configuration state"
+        )
+    return load_reward_model(name, options, device, dtype)
+
+
+def load_reward_model(
+    name: str | Path, options: HubOptions, device: str | torch.device | None, dtype: str | torch.dtype | None
+) -> tuple[PreTrainedModel, Any]:
+    """Load a reward model and its tokenizer.
+
+    Args:
+        name: A folder or a Hub id.
+        options: How it is looked up.
+        device: Where it runs; None takes a GPU where there is one.
+        dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
+
+    Returns:
+        The model, in evaluation mode on its device, and its tokenizer.
+
+    Raises:
+        CheckpointError: If it can't be found, is not a sequence classification model with one label, or lacks weights.
+    """
+    chosen_device = pick_device(device)
+    where, hub = locate(name), hub_settings(options)
+
+    def load() -> tuple[PreTrainedModel, Any]:
+        config, _ = PretrainedConfig.get_config_dict(where, **hub)
+        _check_architecture(config)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            where,
+            dtype=pick_dtype(dtype, chosen_device),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are collected, and then an error
+            **hub,
+        )
+        _check_head(model.config, type(model).__name__)
+        # What the model has no use for, as the pooler of an encoder, changes no score.
+        needed = {kind: names for kind, names in info.items() if kind != "unexpected_keys"}
+        raise_if_incomplete(needed, where, "reward model")
+        return model, load_tokenizer(where, **hub)
+
+    model, tokenizer = explained(load, name, "ranker")
+    return model.eval().to(chosen_device), tokenizer
+
+
+def _check_architecture(config: dict[str, Any]) -> None:
+    names = config.get("architectures") or []
+    if names and not any(name.endswith(HEAD) for name in names):
+        raise CheckpointError(
+            f"this is a {', '.join(names)}, without a head that scores: a ranker is a PairRanker, or a reward model "
+            f"(a model {HEAD} with one label); to train a ranker on top of an encoder use "
+            "blender_hf.training.pair_ranker"
+        )
+
+
+def _check_head(config: Any, name: str) -> None:
+    if config.num_labels != 1:
+        raise CheckpointError(
+            f"{name} has {config.num_labels} labels; a reward model has one, which is the score of a candidate"
+        )
+
+
+def _cut(rows: Sequence[RewardEncoding]) -> Truncation:
+    return Truncation(max(row.truncated_prompt for row in rows), tuple(row.truncated_candidate for row in rows))
+
+
+def _filled(values: Sequence[int], length: int, filler: int) -> list[int]:
+    return [*values, *[filler] * (length - len(values))]
