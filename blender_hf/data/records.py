@@ -98,11 +98,26 @@ def read_values(path: str | Path) -> Iterator[tuple[int, str, Any]]:
     Raises:
         InputError: If the file can't be read, or a line is not JSON; the message names the file and the line.
     """
+    for number, where, line in read_lines(path):
+        yield number, where, decode_line(line, where)
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str, bytes]]:
+    """Yield the number of each line of a file, how messages name it, and the line as it stands, lazily.
+
+    Args:
+        path: A file, compressed with gzip if its name ends in `.gz`, or "-" for the standard input.
+
+    Returns:
+        An iterator; empty lines are passed over.
+
+    Raises:
+        InputError: If the file can't be read.
+    """
     name = "<stdin>" if str(path) == STDIN else str(path)
     for number, line in enumerate(_lines(path, name), 1):
         if line.strip():
-            where = f"{name}:{number}"
-            yield number, where, _decoded(line, where)
+            yield number, f"{name}:{number}", line
 
 
 def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Record:
@@ -130,7 +145,16 @@ def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Rec
     return Record(own_id if isinstance(own_id, str | int) else default_id, item)
 
 
-def _decoded(line: bytes, where: str) -> Any:
+def decode_line(line: bytes, where: str) -> Any:
+    """Return what a line of JSON holds.
+
+    Args:
+        line: The line.
+        where: How messages name it.
+
+    Raises:
+        InputError: If it is not JSON in UTF-8.
+    """
     try:
         return json.loads(line)
     except UnicodeDecodeError as error:

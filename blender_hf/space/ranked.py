@@ -1,35 +1,17 @@
 """A ranking with all that the page shows of it: its rows, and every comparison in both orders."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blender_hf.aggregation import complete
 from blender_hf.inputs import Item
 from blender_hf.ranking import probability_of, rank_items
+from blender_hf.recording import RecordingScorer
 from blender_hf.results import Ranking
-from blender_hf.scorer import PairScorer, Presentation, Texts
+from blender_hf.scorer import PairScorer, Presentation
 
 from .settings import RankingSettings
-
-
-class RecordingScorer(PairScorer):
-    """A scorer that remembers its logits: a `Ranking` keeps the mean of both orders, the page shows each."""
-
-    def __init__(self, scorer: PairScorer) -> None:
-        self.__dict__.update(vars(scorer))
-        self.logits: dict[Presentation, float] = {}
-
-    def score(
-        self,
-        presentations: Sequence[Presentation],
-        texts: Texts | None = None,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> list[float]:
-        """Score presentations, and remember the logits."""
-        logits = super().score(presentations, texts, on_batch)
-        self.logits |= zip(presentations, logits, strict=True)
-        return logits
 
 
 @dataclass(frozen=True)
@@ -107,7 +89,7 @@ def rank_item(item: Item, scorer: PairScorer, settings: RankingSettings) -> Rank
         item,
         ranking,
         ranked_rows(ranking, temperature, settings.tie_threshold),
-        heat_map(ranking, item.source, recording.logits, temperature),
+        heat_map(ranking, item.source, recording.recorded, temperature),
     )
 
 
