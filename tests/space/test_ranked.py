@@ -37,7 +37,7 @@ def test_the_heat_map_shows_both_orders_of_every_pair(blender: Blender, item: It
 
 def test_recording_leaves_the_scorer_as_it_is(blender: Blender, item: Item) -> None:
     rank_item(item, blender.scorer, RankingSettings())
-    assert not hasattr(blender.scorer, "logits")
+    assert not hasattr(blender.scorer, "recorded")
 
 
 def test_what_was_not_compared_is_said(blender: Blender, item: Item) -> None:
