@@ -6,6 +6,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from .original_formats import from_pairrm, from_ranker_config, is_pairrm, is_ranker_config
 from .ranker_tokenizer import original_tokenizer
+from .symmetry import SYMMETRIC_BACKBONES
 from .truncation import check_truncation
 
 POOLINGS = ("marker", "mean")
@@ -21,6 +22,9 @@ class PairRankerConfig(PretrainedConfig):
         n_tasks: Number of quality functions that the head was trained on; the logit of a pair is their mean.
         pooling: What represents the prompt and each candidate: the state at the special token in front of it ("marker",
             PairRM), or the mean over its tokens ("mean"), for which encoders of sentences are trained.
+        symmetric: Whether neither candidate has a place of its own, so that swapping them negates the logit: see
+            `symmetry.py`. For encoders of `SYMMETRIC_BACKBONES`; a ranker has to be trained with it.
+        cross_candidate_bias: With `symmetric`, what is added to the attention scores between different candidates.
         head_dropout: Dropout before both layers of the head, in training.
         source_token_id: Id of the special token in front of the prompt.
         candidate1_token_id: Id of the special token in front of the candidate that is read first.
@@ -39,7 +43,7 @@ class PairRankerConfig(PretrainedConfig):
         **kwargs: Options of every configuration in transformers.
 
     Raises:
-        ValueError: If a length or a side can't work.
+        ValueError: If a length, a side or the encoder can't work.
     """
 
     model_type = "pair_ranker"
@@ -52,6 +56,8 @@ class PairRankerConfig(PretrainedConfig):
         backbone_config: PretrainedConfig | dict[str, Any] | None = None,
         n_tasks: int = 1,
         pooling: str = "marker",
+        symmetric: bool = False,
+        cross_candidate_bias: float = -2.0,
         head_dropout: float = 0.05,
         source_token_id: int | None = None,
         candidate1_token_id: int | None = None,
@@ -70,6 +76,8 @@ class PairRankerConfig(PretrainedConfig):
         self.backbone_config = _as_config(backbone_config)
         self.n_tasks = n_tasks
         self.pooling = pooling
+        self.symmetric = symmetric
+        self.cross_candidate_bias = cross_candidate_bias
         self.head_dropout = head_dropout
         self.source_token_id = source_token_id
         self.candidate1_token_id = candidate1_token_id
@@ -129,6 +137,11 @@ class PairRankerConfig(PretrainedConfig):
             raise ValueError(f"logit_temperature={self.logit_temperature}; it divides logits, so it is above 0")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling={self.pooling!r}; use one of {', '.join(POOLINGS)}")
+        if self.symmetric and self.backbone_config.model_type not in SYMMETRIC_BACKBONES:
+            raise ValueError(
+                f"symmetric=True with an encoder of type {self.backbone_config.model_type!r}; it works with "
+                f"{', '.join(SYMMETRIC_BACKBONES)}, whose positions are absolute"
+            )
         if self.n_tasks < 1:
             raise ValueError(f"n_tasks={self.n_tasks}; a ranker has at least one")
 

@@ -18,6 +18,7 @@ from .fast_deberta import use_fast_attention
 from .loading import StrictLoadingMixin
 from .original_formats import WEIGHT_NAMES
 from .publishing import PublishingMixin
+from .symmetry import encode_symmetrically, spans_of
 
 if TYPE_CHECKING:
     # The pipeline that `config.custom_pipelines` names. transformers lets a file travel that is imported here, and what
@@ -165,9 +166,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
             Logits, and with labels the multi-task binary cross-entropy of the paper (section 3.3), the mean over the
             batch and the tasks of -[y log sigmoid(l) + (1 - y) log sigmoid(-l)].
         """
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given = {name: value for name, value in inputs.items() if value is not None}
-        hidden = self.backbone(**given, return_dict=True).last_hidden_state  # (batch, length, hidden)
+        hidden = self._hidden(input_ids, attention_mask, token_type_ids)  # (batch, length, hidden)
         source, first, second = self._parts(hidden, input_ids, attention_mask)  # (batch, hidden) each
         task_logits = self.head(source, first) - self.head(source, second)  # (batch, n_tasks)
         logits = task_logits.mean(dim=-1)  # (batch,)
@@ -175,20 +174,37 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         output = PairRankerOutput(loss=loss, logits=logits, task_logits=task_logits)
         return output.to_tuple() if return_dict is False else output
 
+    def _hidden(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        config = self.config
+        if config.symmetric:
+            real = _real(input_ids, attention_mask)
+            return encode_symmetrically(self.backbone, input_ids, real, self._markers, config.cross_candidate_bias)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: value for name, value in inputs.items() if value is not None}
+        return self.backbone(**given, return_dict=True).last_hidden_state
+
+    @property
+    def _markers(self) -> tuple[int, int, int]:
+        config = self.config
+        return config.source_token_id, config.candidate1_token_id, config.candidate2_token_id
+
     def _parts(
         self, hidden: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> list[torch.Tensor]:
         """Return what represents the prompt and the two candidates, without a branch on the data."""
-        config = self.config
-        markers = (config.source_token_id, config.candidate1_token_id, config.candidate2_token_id)
-        starts = [(input_ids == marker).int().argmax(dim=1) for marker in markers]  # (batch,) each
-        if config.pooling == "marker":
+        starts = [(input_ids == marker).int().argmax(dim=1) for marker in self._markers]  # (batch,) each
+        if self.config.pooling == "marker":
             indices = [start[:, None, None].expand(-1, 1, hidden.shape[-1]) for start in starts]
             return [hidden.gather(1, index).squeeze(1) for index in indices]
-        places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]  # (1, length)
-        real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        begun = [(places >= start[:, None]) & real.bool() for start in starts]  # (batch, length) each
-        spans = [begun[0] & ~begun[1], begun[1] & ~begun[2], begun[2]]
+        real = _real(input_ids, attention_mask)
+        if self.config.symmetric:
+            spans = spans_of(input_ids, real, self._markers)
+        else:
+            places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]  # (1, length)
+            begun = [(places >= start[:, None]) & real for start in starts]  # (batch, length) each
+            spans = [begun[0] & ~begun[1], begun[1] & ~begun[2], begun[2]]
         return [_mean_over(hidden, span.to(hidden.dtype)) for span in spans]
 
     @staticmethod
@@ -196,6 +212,11 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         targets = labels.to(task_logits.dtype)
         targets = targets if targets.dim() == 2 else targets[:, None]
         return functional.binary_cross_entropy_with_logits(task_logits, targets.expand_as(task_logits))
+
+
+def _real(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Return which tokens are no padding, (batch, length), boolean."""
+    return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
 
 
 def _mean_over(hidden: torch.Tensor, span: torch.Tensor) -> torch.Tensor:
