@@ -12,13 +12,15 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .aggregation import get_aggregation
 from .blender import DEFAULT_WINDOW, Blender
-from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser, locate
+from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, explained, fuser_of, hub_settings, load_fuser, locate
 from .errors import InputError, InputTypeError
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .inputs import Item, item_from_mapping
-from .modeling import PairRanker, PairRankerConfig
+from .modeling import PairRankerConfig, PairRankerProcessor
+from .modeling.ranker_tokenizer import load_tokenizer, restore_normalizer
 from .results import Blend
+from .reward_models import AutoRanker, is_reward_model
 from .schedules import as_schedule
 
 TASK = "llm-blending"
@@ -58,8 +60,9 @@ class BlenderPipeline(Pipeline):
             `progress`; see `Blender`.
     """
 
-    _load_processor = True
-    _load_tokenizer = False
+    # A pair ranker has a processor, a reward model a tokenizer; which of them is needed is known only later.
+    _load_processor = None
+    _load_tokenizer = None
     _load_feature_extractor = False
     _load_image_processor = False
 
@@ -92,8 +95,22 @@ class BlenderPipeline(Pipeline):
                 loaded = load_fuser_for_onnx(home, hub, self.device, self.model.dtype, provider)
             else:
                 loaded = load_fuser(home, hub, self.device, self.model.dtype)
-        self.blender = Blender(self.model.eval(), self.processor, *loaded, max_batch_tokens=max_batch_tokens)
+        reads = self._reads(token, local_files_only)
+        self.blender = Blender(self.model.eval(), reads, *loaded, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
+
+    def _reads(self, token: str | bool | None, local_files_only: bool) -> Any:
+        """Return what reads for the ranker: the processor of a pair ranker, the tokenizer of a reward model."""
+        name, revision = self.model.name_or_path, getattr(self.model.config, "_commit_hash", None)
+        hub = hub_settings(HubOptions(revision, token, local_files_only=local_files_only))
+        if is_reward_model(self.model.config):
+            if self.tokenizer is None:
+                return explained(lambda: load_tokenizer(name, **hub), name, "ranker")
+            restore_normalizer(self.tokenizer, name, **hub)
+            return self.tokenizer
+        if self.processor is None:
+            return explained(lambda: PairRankerProcessor.from_pretrained(name, **hub), name, "ranker")
+        return self.processor
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Blend one input, a list of them, or those of a generator or dataset.
@@ -169,7 +186,7 @@ def register() -> None:
         PIPELINE_REGISTRY.register_pipeline(
             TASK,
             pipeline_class=BlenderPipeline,
-            pt_model=PairRanker,
+            pt_model=AutoRanker,
             default={"model": _default_model()},
             type="text",
         )

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, BatchEncoding, PretrainedConfig, PreTrainedModel
 
-from .checkpoints import HubOptions, explained, hub_settings, load_ranker, locate, pick_device, pick_dtype
-from .errors import CheckpointError, InputError
+from .checkpoints import HubOptions, explained, first_line, hub_settings, load_ranker, locate, pick_device, pick_dtype
+from .errors import BlenderError, CheckpointError, InputError
 from .inputs import Item
-from .modeling import PairRankerConfig
+from .modeling import PairRanker, PairRankerConfig
 from .modeling.loading import raise_if_incomplete
 from .modeling.original_formats import is_pairrm, is_ranker_config
-from .modeling.ranker_tokenizer import load_tokenizer
+from .modeling.ranker_tokenizer import FILE_OPTIONS, load_tokenizer
 from .results import Truncation
 from .reward_inputs import RewardEncoding, RewardInputs, reading_length
 from .scorer import BatchScorer
@@ -91,16 +91,7 @@ def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
     Raises:
         CheckpointError: If it can't be found.
     """
-
-    def read() -> bool:
-        config, _ = PretrainedConfig.get_config_dict(locate(name), **hub_settings(options))
-        return (
-            config.get("model_type", PairRankerConfig.model_type) == PairRankerConfig.model_type
-            or is_pairrm(config)
-            or is_ranker_config(config)
-        )
-
-    return explained(read, name, "ranker")
+    return explained(lambda: _is_pair_ranker(_config_of(locate(name), **hub_settings(options))), name, "ranker")
 
 
 def load_any_ranker(
@@ -144,23 +135,69 @@ def load_reward_model(
     where, hub = locate(name), hub_settings(options)
 
     def load() -> tuple[PreTrainedModel, Any]:
-        config, _ = PretrainedConfig.get_config_dict(where, **hub)
-        _check_architecture(config)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            where,
-            dtype=pick_dtype(dtype, chosen_device),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are collected, and then an error
-            **hub,
-        )
-        _check_head(model.config, type(model).__name__)
-        # What the model has no use for, as the pooler of an encoder, changes no score.
-        needed = {kind: names for kind, names in info.items() if kind != "unexpected_keys"}
-        raise_if_incomplete(needed, where, "reward model")
-        return model, load_tokenizer(where, **hub)
+        return strictly_loaded(where, dtype=pick_dtype(dtype, chosen_device), **hub), load_tokenizer(where, **hub)
 
     model, tokenizer = explained(load, name, "ranker")
     return model.eval().to(chosen_device), tokenizer
+
+
+def strictly_loaded(where: str, **options: Any) -> PreTrainedModel:
+    """Load a reward model as transformers does, and check that it is one and that every weight came from its files.
+
+    Args:
+        where: A folder or a Hub id.
+        **options: The options of `AutoModelForSequenceClassification.from_pretrained`.
+
+    Raises:
+        CheckpointError: If it is not a sequence classification model with one label.
+        OSError: If weights are missing or of another shape; the message names them.
+    """
+    _check_architecture(_config_of(where, **options))
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        where,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are collected, and then an error
+        **options,
+    )
+    _check_head(model.config, type(model).__name__)
+    # What the model has no use for, as the pooler of an encoder, changes no score.
+    needed = {kind: names for kind, names in info.items() if kind != "unexpected_keys"}
+    raise_if_incomplete(needed, where, "reward model")
+    return model
+
+
+class AutoRanker:
+    """What `transformers.pipeline` loads a ranker with: a `PairRanker`, or a reward model."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> PreTrainedModel:
+        """Load a ranker, whichever it is.
+
+        Args:
+            pretrained_model_name_or_path: A folder or a Hub id.
+            **kwargs: The options of `transformers.PreTrainedModel.from_pretrained`.
+
+        Raises:
+            BlenderError: If it is no ranker, or lacks weights.
+            OSError: If it is a `PairRanker` that lacks weights.
+        """
+        if _is_pair_ranker(_config_of(pretrained_model_name_or_path, **kwargs)):
+            return PairRanker.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        try:
+            return strictly_loaded(pretrained_model_name_or_path, **kwargs)
+        except (OSError, ValueError, KeyError) as error:
+            # Not an OSError: where transformers meets one, it loads the model by another class, with random weights.
+            raise BlenderError(f"can't load the ranker: {first_line(error)}") from error
+
+
+def _config_of(where: str, **options: Any) -> dict[str, Any]:
+    hub = {name: options[name] for name in FILE_OPTIONS if options.get(name) is not None}
+    return PretrainedConfig.get_config_dict(where, **hub)[0]
+
+
+def _is_pair_ranker(config: dict[str, Any]) -> bool:
+    kind = config.get("model_type", PairRankerConfig.model_type)
+    return kind == PairRankerConfig.model_type or is_pairrm(config) or is_ranker_config(config)
 
 
 def _check_architecture(config: dict[str, Any]) -> None:

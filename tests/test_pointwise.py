@@ -1,0 +1,365 @@
+"""Rankers that score each candidate by itself: reward models, and objects of the user's own."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import processors
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForSequenceClassification,
+    pipeline,
+    set_seed,
+)
+
+from blender_hf import Blender, BlenderError, CheckpointError, InputError, InputTypeError, Item, ModelOutputError
+from blender_hf.cli.main import main
+from blender_hf.inputs import make_item
+from blender_hf.reward_inputs import RewardInputs, reading_length
+from tests.conftest import EXAMPLES, SMALL, encoder_tokenizer, example_texts
+
+TEXTS = example_texts()
+PROMPT, ANSWERS = "How do I manage my time?", [text[-60:] for text in TEXTS[1:6]]
+LONG = " ".join(TEXTS)
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim + '<|im_end|>\n' }}{% endfor %}"
+)
+
+
+def pair_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer that writes pairs as BERT's does."""
+    tokenizer = encoder_tokenizer()
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=ends
+    )
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    return tokenizer
+
+
+def chat_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = encoder_tokenizer()
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def encoder_model(tokenizer: Any, **settings: Any) -> Any:
+    set_seed(0)
+    config = BertConfig(**SMALL, vocab_size=len(tokenizer), pad_token_id=0, **{"num_labels": 1, **settings})
+    model = BertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        model.classifier.weight.normal_(std=5)
+    return model
+
+
+def decoder_model(tokenizer: Any, pad_token_id: int | None = 0) -> Any:
+    set_seed(0)
+    settings = {**SMALL, "num_key_value_heads": 2, "vocab_size": len(tokenizer), "num_labels": 1}
+    model = Qwen2ForSequenceClassification(Qwen2Config(**settings, pad_token_id=pad_token_id)).eval()
+    with torch.no_grad():
+        model.score.weight.normal_(std=5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Saved reward models: an encoder that reads pairs of texts, a decoder with a chat template, and no such models."""
+    root = tmp_path_factory.mktemp("reward-models")
+    made = {
+        "pairs": (encoder_model(pair_tokenizer()), pair_tokenizer()),
+        "chat": (decoder_model(chat_tokenizer()), chat_tokenizer()),
+        "two-labels": (encoder_model(pair_tokenizer(), num_labels=2), pair_tokenizer()),
+        "plain": (AutoModel.from_config(encoder_model(pair_tokenizer()).config), pair_tokenizer()),
+    }
+    for name, (model, tokenizer) in made.items():
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    return {name: root / name for name in made}
+
+
+@pytest.fixture(scope="module", params=["pairs", "chat"])
+def blender(request: pytest.FixtureRequest, folders: dict[str, Path], checkpoints: Path) -> Blender:
+    return Blender.from_pretrained(folders[request.param], checkpoints / "fuser", device="cpu")
+
+
+def by_hand(blender: Blender, prompt: Any, answer: str) -> float:
+    """Score one candidate as the cards of reward models do it."""
+    model, tokenizer = blender.scorer.model, blender.scorer.tokenizer
+    if tokenizer.chat_template:
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        text = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": answer}], tokenize=False)
+        inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        inputs.pop("token_type_ids", None)
+    else:
+        inputs = tokenizer(prompt, answer, return_tensors="pt")
+    with torch.no_grad():
+        return model(**inputs).logits.item()
+
+
+def close(found: Any, expected: Any) -> bool:
+    return found == pytest.approx(expected, abs=1e-4, nan_ok=True)
+
+
+def test_scores_are_those_of_the_model(blender: Blender) -> None:
+    ranking = blender.rank("What is it?", [*ANSWERS[:1], "short", "No."])
+    expected = [by_hand(blender, "What is it?", answer) for answer in ranking.candidates]
+    assert close(ranking.scores, tuple(expected))
+    assert len(set(ranking.scores)) == 3
+    for i, row in enumerate(ranking.comparisons):
+        assert close(
+            [x for j, x in enumerate(row) if j != i], [expected[i] - e for j, e in enumerate(expected) if j != i]
+        )
+    assert (ranking.n_comparisons, ranking.flip_rate, ranking.n_cycles, ranking.schedule) == (0, None, 0, "pointwise")
+    assert ranking.order == tuple(sorted(range(3), key=lambda i: -expected[i]))
+    json.dumps(ranking.to_dict(), allow_nan=False)
+
+
+def test_a_conversation_goes_through_the_template_with_its_roles(folders: dict[str, Path]) -> None:
+    blender = Blender.from_pretrained(folders["chat"], None)
+    assert close(blender.rank(CHAT, ["4", "5"]).scores, tuple(by_hand(blender, CHAT, answer) for answer in "45"))
+    told = blender.rank(CHAT, ["4"], instructions="Add up.").scores[0]
+    assert close(told, by_hand(blender, [CHAT[0], {"role": "user", "content": "Add up.\n2 + 2?"}], "4"))
+    rewards = blender.reward(CHAT, ["4", "5"], reference="6")
+    assert close(rewards, [by_hand(blender, CHAT, a) - by_hand(blender, CHAT, "6") for a in "45"])
+
+
+def test_neighbours_order_and_batches_change_nothing(blender: Blender) -> None:
+    alone = [blender.rank(PROMPT, [answer]).scores[0] for answer in ANSWERS]
+    assert close(blender.rank(PROMPT, ANSWERS).scores, tuple(alone))
+    beside = blender.rank([LONG, PROMPT, "p"], [[LONG, "a"], ANSWERS[::-1], ["b"]])[1]
+    assert close(beside.scores, tuple(alone[::-1]))
+    assert blender.rank(PROMPT, ANSWERS[::-1]).scores == blender.rank(PROMPT, ANSWERS).scores[::-1], "to the last bit"
+
+
+def test_all_methods_agree(blender: Blender) -> None:
+    ranking = blender.rank(PROMPT, ANSWERS)
+    scores = ranking.scores
+    comparison = blender.compare(PROMPT, ANSWERS[0], ANSWERS[1])
+    assert close(comparison.logit, scores[0] - scores[1])
+    assert close(comparison.probability, 1 / (1 + math.exp(scores[1] - scores[0])))
+    assert (comparison.logit_ba, comparison.flipped) == (-comparison.logit_ab, False)
+    assert blender.compare(PROMPT, "same", "same").preferred == "tie"
+    assert blender.best_of_n(PROMPT, ANSWERS) == ranking.best
+    assert blender.worst_of_n(PROMPT, ANSWERS, schedule="knockout") == ranking.worst
+    assert close(blender.reward(PROMPT, ANSWERS, rule="first"), [score - scores[0] for score in scores])
+    group = blender.group_reward(PROMPT, ANSWERS)
+    assert close(sum(group), 0.0)
+    assert close(group[0], sum(scores[0] - other for other in scores[1:]) / 4)
+    blend = blender.blend(PROMPT, ANSWERS)
+    assert blend.ranking == ranking
+    assert blend.comparison == blender.compare(PROMPT, blend.fused, blend.best)
+
+
+def test_other_aggregations_count_the_comparisons(blender: Blender) -> None:
+    ranking = blender.rank(PROMPT, ANSWERS, aggregation="max_wins")
+    assert sorted(ranking.scores) == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert ranking.order == blender.rank(PROMPT, ANSWERS).order
+    with pytest.raises(InputError, match="'best'; use one of max_logits"):
+        blender.rank("p", ["a"], aggregation="best")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_end|>",
+        "<|im_start|>assistant\nhi",
+        "[SEP]",
+        "x [PAD]",
+        "［SEP］",
+        "<|im_end|>\n<|im_start|>user",
+        " [CLS] ",
+    ],
+)
+@pytest.mark.parametrize("kind", ["pairs", "chat"])
+def test_special_tokens_in_text_are_text(text: str, kind: str, folders: dict[str, Path]) -> None:
+    scorer = Blender.from_pretrained(folders[kind], None).scorer
+    for item in (make_item(text, ["a"]), make_item("p", [f"a{text}", text])):
+        innocent = make_item("p", ["a"] * len(item.candidates))
+        for found, clean in zip(scorer.inputs.encode([item])[0], scorer.inputs.encode([innocent])[0], strict=True):
+            special = set(scorer.tokenizer.all_special_ids) | set(scorer.tokenizer.added_tokens_decoder)
+            special -= {scorer.tokenizer.unk_token_id}
+            kept = [[i for i in encoding.input_ids if i in special] for encoding in (found, clean)]
+            assert kept[0] == kept[1]
+
+
+def test_what_is_cut_is_said(blender: Blender) -> None:
+    ranking = blender.rank(PROMPT, ["short", LONG])
+    assert ranking.truncated.candidates[0] == 0
+    assert ranking.truncated.candidates[1] > 0
+    assert not blender.rank("p", ["a", "b"]).truncated
+    long_prompt = blender.rank(LONG, ["short"])
+    assert long_prompt.truncated.prompt > 0
+    assert long_prompt.truncated.candidates == (0,), "a short candidate is read whole"
+
+
+@pytest.mark.parametrize("kind", ["pairs", "chat"])
+def test_a_long_input_is_cut_to_what_the_model_reads(kind: str) -> None:
+    tokenizer = {"pairs": pair_tokenizer, "chat": chat_tokenizer}[kind]()
+    inputs = RewardInputs(tokenizer, 80)
+    texts = [LONG, "a b", ANSWERS[0]]
+    for text, found in zip(texts, inputs.encode([make_item(LONG, texts)])[0], strict=True):
+        assert len(found) == 80
+        cut = [len(tokenizer(t.strip(), add_special_tokens=False)["input_ids"]) for t in (LONG, text)]
+        room = 80 - len(inputs.encode([make_item("", [""])])[0][0])
+        assert abs(sum(cut) - room - found.truncated_prompt - found.truncated_candidate) <= 4, "but for word boundaries"
+        assert found.truncated_prompt > 0
+        assert (found.truncated_candidate > 0) == (text == LONG)
+
+
+def test_the_oldest_message_is_cut_first() -> None:
+    inputs = RewardInputs(chat_tokenizer(), 120)
+    turns = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "Yes."}]
+    turns.append({"role": "user", "content": "Two and two?"})
+    found = inputs.encode([make_item(turns, ["4"])])[0][0]
+    text = chat_tokenizer().decode(found.input_ids, clean_up_tokenization_spaces=False)
+    for kept in ("assistant", "Yes.", "Two and two?", "4"):
+        assert kept in text
+    assert (len(found), found.truncated_candidate) == (120, 0)
+
+
+def test_the_tokenizer_states_the_side(folders: dict[str, Path]) -> None:
+    right, left = pair_tokenizer(), pair_tokenizer()
+    left.truncation_side = "left"
+    ends = [RewardInputs(t, 60).encode([make_item("p", [LONG])])[0][0].input_ids[-8:] for t in (right, left)]
+    assert ends[0] != ends[1]
+    assert ends[1] == RewardInputs(left, 10**6).encode([make_item("p", [LONG])])[0][0].input_ids[-8:]
+
+
+def test_a_template_that_leaves_no_room_or_refuses_is_named() -> None:
+    with pytest.raises(InputError, match="item 3: of the 20 tokens"):
+        RewardInputs(chat_tokenizer(), 20).encode([make_item("p", [LONG], where="item 3")])
+    strict = chat_tokenizer()
+    strict.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
+    )
+    with pytest.raises(InputError, match=r"item 1: .*refuses messages of system, user, assistant: no system"):
+        RewardInputs(strict, 999).encode([make_item(CHAT, ["a"], where="item 1")])
+
+
+def test_a_decoder_without_a_padding_token_reads_one_at_a_time() -> None:
+    tokenizer = chat_tokenizer()
+    model = decoder_model(tokenizer, pad_token_id=None)
+    blender = Blender(model, tokenizer)
+    assert close(blender.rank("p", ANSWERS[:2]).scores, tuple(by_hand(blender, "p", a) for a in ANSWERS[:2]))
+
+
+def test_positions_that_begin_after_the_padding_token() -> None:
+    from transformers import RobertaConfig
+
+    config = RobertaConfig(**{**SMALL, "max_position_embeddings": 514}, pad_token_id=1)
+    assert reading_length(encoder_tokenizer(), config) == 512
+
+
+def test_what_is_no_reward_model_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"'.*two-labels': .*has 2 labels; a reward model has one"):
+        Blender.from_pretrained(folders["two-labels"], None)
+    with pytest.raises(CheckpointError, match=r"this is a BertModel, without a head that scores"):
+        Blender.from_pretrained(folders["plain"], None)
+    for path in folders["plain"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": None}))
+    with pytest.raises(CheckpointError, match=r"2 missing from the checkpoint \(they would be random\).*classifier"):
+        Blender.from_pretrained(tmp_path, None)
+    with pytest.raises(InputError, match="truncation= is for a PairRanker"):
+        Blender.from_pretrained(folders["pairs"], None, truncation={"max_source_length": 20})
+    with pytest.raises(CheckpointError, match="has 2 labels"):
+        Blender(encoder_model(pair_tokenizer(), num_labels=2), pair_tokenizer())
+
+
+def test_a_ranker_needs_its_processor_and_must_be_one(folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="with its tokenizer if it is a reward model"):
+        Blender(encoder_model(pair_tokenizer()))
+    with pytest.raises(InputTypeError, match=r"a method scores\(items\), not int"):
+        Blender(7)
+
+
+def test_nan_is_an_error() -> None:
+    model = encoder_model(pair_tokenizer())
+    with torch.no_grad():
+        model.classifier.weight.fill_(torch.nan)
+    with pytest.raises(ModelOutputError, match="NaN"):
+        Blender(model, pair_tokenizer()).rank("p", ["a"])
+
+
+def test_the_pipeline_takes_a_reward_model(folders: dict[str, Path], checkpoints: Path) -> None:
+    for name in ("pairs", "chat"):
+        pipe = pipeline("llm-blending", model=str(folders[name]), fuser=str(checkpoints / "fuser"), device="cpu")
+        expected = Blender.from_pretrained(folders[name], checkpoints / "fuser", device="cpu")
+        assert pipe({"prompt": PROMPT, "candidates": ANSWERS}) == expected.blend(PROMPT, ANSWERS).to_dict()
+
+
+def test_the_command_line_takes_a_reward_model(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", str(EXAMPLES), "--ranker", str(folders["chat"]), "--limit", "2", "--quiet"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["ranking"]["schedule"] for row in rows] == ["pointwise"] * 2
+    assert main(["rank", str(EXAMPLES), "--ranker", str(folders["chat"]), "--limit", "1", "--format", "text"]) == 0
+    assert "None" not in capsys.readouterr().out
+
+
+class LengthRanker:
+    """Prefers long answers; an object of a user's own."""
+
+    def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
+        return [tuple(float(len(text)) for text in item.texts) for item in items]
+
+
+def test_any_object_that_scores_is_a_ranker(checkpoints: Path) -> None:
+    blender = Blender(LengthRanker())
+    ranking = blender.rank("p", ["a", "abc", "ab", "cba"])
+    assert (ranking.order, ranking.ranks, ranking.scores) == ((1, 3, 2, 0), (4, 1, 3, 1), (1.0, 3.0, 2.0, 3.0))
+    assert not ranking.truncated
+    assert blender.rank(["p", "q"], [["a"], ["b", "cc"]])[1].best == "cc"
+    fusing = Blender.from_pretrained(LengthRanker(), checkpoints / "fuser")
+    assert fusing.blend(PROMPT, ANSWERS).ranking.best == max(ANSWERS, key=len)
+
+
+@pytest.mark.parametrize(
+    ("scores", "error", "message"),
+    [
+        ([(1.0,)], InputError, "the ranker gave 1 scores for 2 candidates"),
+        ([], InputError, "scored 0 items of 1"),
+        ([(1.0, math.nan)], ModelOutputError, "NaN or infinite"),
+    ],
+)
+def test_scores_that_cannot_be_used(scores: Any, error: type[Exception], message: str) -> None:
+    ranker = LengthRanker()
+    ranker.scores = lambda items: scores
+    with pytest.raises(error, match=message):
+        Blender(ranker).rank("p", ["a", "b"])
+    with pytest.raises(InputError, match="LengthRanker scores by itself"):
+        Blender(LengthRanker(), max_batch_tokens=10)
+
+
+def test_the_pipeline_refuses_what_is_not_whole(folders: dict[str, Path], tmp_path: Path) -> None:
+    """transformers would take another class, and random weights."""
+    from safetensors.torch import load_file, save_file
+
+    for path in folders["pairs"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop("classifier.weight")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BlenderError, match=r"1 missing from the checkpoint .*classifier\.weight"):
+        pipeline("llm-blending", model=str(tmp_path), fuser=None)
+    with pytest.raises(CheckpointError, match=r"1 missing from the checkpoint .*classifier\.weight"):
+        Blender.from_pretrained(tmp_path, None)
+
+
+def test_a_saved_reward_model_of_transformers_is_left_as_it_is(folders: dict[str, Path]) -> None:
+    before = AutoModelForSequenceClassification.from_pretrained(folders["chat"]).config.to_dict()
+    blender = Blender.from_pretrained(folders["chat"], None)
+    blender.rank("p", ["a"])
+    after = blender.scorer.model.config.to_dict()
+    assert {k: v for k, v in after.items() if "dtype" not in k} == {k: v for k, v in before.items() if "dtype" not in k}
