@@ -101,9 +101,10 @@ class BlenderPipeline(Pipeline):
 
     def _reads(self, token: str | bool | None, local_files_only: bool) -> Any:
         """Return what reads for the ranker: the processor of a pair ranker, the tokenizer of a reward model."""
-        name, revision = self.model.name_or_path, getattr(self.model.config, "_commit_hash", None)
+        config = self.model.config
+        name, revision = config.name_or_path, getattr(config, "_commit_hash", None)
         hub = hub_settings(HubOptions(revision, token, local_files_only=local_files_only))
-        if is_reward_model(self.model.config):
+        if is_reward_model(config):
             if self.tokenizer is None:
                 return explained(lambda: load_tokenizer(name, **hub), name, "ranker")
             restore_normalizer(self.tokenizer, name, **hub)
