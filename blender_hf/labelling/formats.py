@@ -1,0 +1,314 @@
+"""The formats of preference data, as a table: each turns a ranked record into rows.
+
+DPO, KTO and rewards have the columns of TRL (https://huggingface.co/docs/trl/dataset_formats); SPPO has those of the data
+of its authors (github.com/uclaml/SPPO, scripts/compute_prob.py), with the probabilities of the comparisons themselves
+where theirs are made from differences of scores.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from blender_hf.data.records import Record
+from blender_hf.errors import InputError
+from blender_hf.results import Ranking
+
+from .outcomes import Judged, Outcome
+
+Messages = list[dict[str, str]]
+Fields = dict[str, Any]
+# Chooses pairs of candidates, the better one first.
+PairRule = Callable[[Ranking, random.Random], Iterator[tuple[int, int]]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the output, and how sure it is.
+
+    Args:
+        fields: Its columns.
+        outcome: The comparison that it states: of chosen and rejected, of a completion and the others, or of the best
+            and the worst.
+    """
+
+    fields: Fields
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A record with its ranking, and how it is to be written.
+
+    Args:
+        record: The record.
+        judged: Its ranking.
+        conversational: Whether prompts and completions are written as chat messages.
+        pairs: Which pairs become rows, a name of `PAIRS`; for DPO.
+        seed: Of what is drawn by lot.
+    """
+
+    record: Record
+    judged: Judged
+    conversational: bool = False
+    pairs: str = "best-worst"
+    seed: int | str = 0
+
+    @property
+    def prompt(self) -> str | Messages:
+        """The prompt with its instruction."""
+        return self.messages if self.conversational else self.record.item.source
+
+    @property
+    def messages(self) -> Messages:
+        """The prompt as chat messages; an instruction that stands apart is a system message, or begins it."""
+        item = self.record.item
+        if item.turns is None:
+            return [_message("user", item.source)]
+        turns = list(item.turns)
+        if item.instruction:
+            system = [turns.pop(0)[1]] if turns[0][0] == "system" else []
+            turns.insert(0, ("system", "\n".join([item.instruction, *system])))
+        return [_message(*turn) for turn in turns]
+
+    def completion(self, index: int) -> str | Messages:
+        """Return a candidate as the answer to the prompt."""
+        text = self.judged.ranking.candidates[index]
+        return [_message("assistant", text)] if self.conversational else text
+
+    def dialogue(self, index: int) -> Messages:
+        """Return the prompt and a candidate as one conversation."""
+        return [*self.messages, _message("assistant", self.judged.ranking.candidates[index])]
+
+    def start(self) -> Fields:
+        """Return the columns that all formats begin with."""
+        return {"id": str(self.record.id), "prompt": self.prompt}
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """A format of preference data.
+
+    Args:
+        rows: Makes the rows of a record.
+        columns: The type of each column, as `tables.TYPES` names them.
+        states_a_winner: Whether a row says that something is better, so that it means nothing where there is a tie.
+        min_candidates: A record with fewer different candidates has no rows.
+        unit: What a row is.
+    """
+
+    rows: Callable[[Labelled], Iterator[Row]]
+    columns: dict[str, str]
+    states_a_winner: bool
+    min_candidates: int
+    unit: str
+
+
+def dpo_rows(labelled: Labelled) -> Iterator[Row]:
+    """Yield a row a pair: `prompt`, `chosen` and `rejected`, how sure that is, and who wrote them."""
+    judged = labelled.judged
+    ranking = judged.ranking
+    for chosen, rejected in get_pairs(labelled.pairs)(ranking, random.Random(labelled.seed)):
+        outcome = judged.pair(chosen, rejected)
+        yield Row(
+            {
+                **labelled.start(),
+                "chosen": labelled.completion(chosen),
+                "rejected": labelled.completion(rejected),
+                "margin": outcome.margin,
+                "probability": outcome.probability,
+                "score_chosen": ranking.scores[chosen],
+                "score_rejected": ranking.scores[rejected],
+                "model_chosen": ranking.models[chosen],
+                "model_rejected": ranking.models[rejected],
+            },
+            outcome,
+        )
+
+
+def kto_rows(labelled: Labelled) -> Iterator[Row]:
+    """Yield a row a candidate; its `label` is whether it is better than another one with probability above one half."""
+    for index, fields in _completions(labelled):
+        outcome = labelled.judged.alone(index)
+        label = {"label": labelled.judged.win_probability(index) > 0.5}
+        yield Row({**labelled.start(), "completion": labelled.completion(index), **label, **fields}, outcome)
+
+
+def reward_rows(labelled: Labelled) -> Iterator[Row]:
+    """Yield a row a candidate; its `reward` is its mean logit against the others."""
+    for index, fields in _completions(labelled):
+        outcome = labelled.judged.alone(index)
+        yield Row({**labelled.start(), "completion": labelled.completion(index), **fields}, outcome)
+
+
+def sppo_rows(labelled: Labelled) -> Iterator[Row]:
+    """Yield one row: all responses, who beats whom with which probability, and the pair that SPPO trains with."""
+    judged, ranking = labelled.judged, labelled.judged.ranking
+    indices = range(len(ranking.candidates))
+    probability = [[judged.probability(i, j) for j in indices] for i in indices]
+    best, worst = ranking.order[0], ranking.order[-1]
+    yield Row(
+        {
+            **labelled.start(),
+            "responses": list(ranking.candidates),
+            "probability": probability,
+            "rm_scores": list(ranking.scores),
+            "models": list(ranking.models),
+            "chosen": labelled.dialogue(best),
+            "rejected": labelled.dialogue(worst),
+            "chosen_probs": probability[best][worst],
+            # As its authors do, the mean takes in the half with which a response beats itself.
+            "chosen_probs_win": sum(probability[best]) / len(indices),
+            "chosen_probs_lose": sum(probability[worst]) / len(indices),
+        },
+        judged.pair(best, worst),
+    )
+
+
+def ranking_rows(labelled: Labelled) -> Iterator[Row]:
+    """Yield one row: the candidates, the best first, and how the ranking came about."""
+    ranking = labelled.judged.ranking
+    row = {**ranked_fields(ranking), **labelled.start()}
+    order = ("id", "prompt", *(name for name in row if name not in ("id", "prompt")))
+    yield Row({name: row[name] for name in order}, labelled.judged.pair(ranking.order[0], ranking.order[-1]))
+
+
+def ranked_fields(ranking: Ranking) -> Fields:
+    """Return a ranking with its candidates, the best first, as plain values."""
+    candidates = [
+        {
+            "model": ranking.models[index],
+            "text": ranking.candidates[index],
+            "rank": ranking.ranks[index],
+            "score": ranking.scores[index],
+        }
+        for index in ranking.order
+    ]
+    full = ranking.to_dict()
+    names = ("schedule", "n_comparisons", "flip_rate", "n_cycles", "truncated")
+    return {"candidates": candidates, **{name: full[name] for name in names}}
+
+
+def best_worst(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Yield the best and the worst."""
+    yield ranking.order[0], ranking.order[-1]
+
+
+def best_random(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Yield the best and another one, drawn by lot."""
+    best = ranking.order[0]
+    others = [index for index in ranking.order if ranking.candidates[index] != ranking.candidates[best]]
+    if others:
+        yield best, rng.choice(others)
+
+
+def all_pairs(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Yield every pair of different texts, each once."""
+    seen: dict[str, int] = {}
+    for index in ranking.order:
+        if ranking.candidates[index] not in seen:
+            yield from ((better, index) for better in seen.values())
+            seen[ranking.candidates[index]] = index
+
+
+PAIRS: dict[str, PairRule] = {"best-worst": best_worst, "best-random": best_random, "all": all_pairs}
+
+COMPLETION = {"reward": "float", "probability": "float", "rank": "integer", "model": "string"}
+START = {"id": "string", "prompt": "prompt"}
+FORMATS = {
+    "dpo": OutputFormat(
+        dpo_rows,
+        {
+            **START,
+            "chosen": "prompt",
+            "rejected": "prompt",
+            **dict.fromkeys(("margin", "probability", "score_chosen", "score_rejected"), "float"),
+            **dict.fromkeys(("model_chosen", "model_rejected"), "string"),
+        },
+        states_a_winner=True,
+        min_candidates=2,
+        unit="pair",
+    ),
+    "kto": OutputFormat(
+        kto_rows,
+        {**START, "completion": "prompt", "label": "boolean", **COMPLETION},
+        states_a_winner=True,
+        min_candidates=2,
+        unit="completion",
+    ),
+    "sppo": OutputFormat(
+        sppo_rows,
+        {
+            **START,
+            "responses": "strings",
+            "probability": "matrix",
+            "rm_scores": "floats",
+            "models": "strings",
+            **dict.fromkeys(("chosen", "rejected"), "messages"),
+            **dict.fromkeys(("chosen_probs", "chosen_probs_win", "chosen_probs_lose"), "float"),
+        },
+        states_a_winner=False,
+        min_candidates=2,
+        unit="prompt",
+    ),
+    "rankings": OutputFormat(
+        ranking_rows,
+        {
+            **START,
+            "candidates": "candidates",
+            "schedule": "string",
+            "n_comparisons": "integer",
+            "flip_rate": "float",
+            "n_cycles": "integer",
+            "truncated": "truncated",
+        },
+        states_a_winner=False,
+        min_candidates=1,
+        unit="prompt",
+    ),
+    "rewards": OutputFormat(
+        reward_rows,
+        {**START, "completion": "prompt", **COMPLETION},
+        states_a_winner=False,
+        min_candidates=1,
+        unit="completion",
+    ),
+}
+
+
+def get_format(name: str) -> OutputFormat:
+    """Return an output format by its name.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in FORMATS:
+        raise InputError(f"there is no format {name!r}; use one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def get_pairs(name: str) -> PairRule:
+    """Return a choice of pairs by its name.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in PAIRS:
+        raise InputError(f"there is no choice of pairs {name!r}; use one of {', '.join(PAIRS)}")
+    return PAIRS[name]
+
+
+def _completions(labelled: Labelled) -> Iterator[tuple[int, Fields]]:
+    """Yield each different candidate in the order given, with what rewards say of it."""
+    judged, ranking = labelled.judged, labelled.judged.ranking
+    for index in sorted({text: i for i, text in reversed(list(enumerate(ranking.candidates)))}.values()):
+        yield index, {
+            "reward": judged.reward(index),
+            "probability": judged.win_probability(index),
+            "rank": ranking.ranks[index],
+            "model": ranking.models[index],
+        }
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

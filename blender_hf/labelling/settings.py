@@ -1,0 +1,131 @@
+"""The settings of a job, and which of them its rows depend on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from blender_hf import __version__
+from blender_hf.checkpoints import locate
+from blender_hf.errors import InputError
+
+from .filters import Filters
+from .formats import OutputFormat, get_format, get_pairs
+from .judging import JudgeSettings
+from .sources import file_digest
+
+# Prompts of a part: what is done again at most when a process is killed.
+DEFAULT_PART_SIZE = 64
+# What a ranker's logits come from.
+WEIGHTS = (".safetensors", ".bin", ".onnx", ".data", ".json")
+# Arguments of loading that change where and how fast a ranker runs, not what it means.
+RUNNING = ("device", "max_batch_tokens", "local_files_only", "trust_remote_code", "token", "cache_dir")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A share of the records: of n shards, number i has every n-th record, from the i-th.
+
+    Args:
+        number: Its number, from 1.
+        of: How many there are.
+
+    Raises:
+        InputError: If there is no such shard.
+    """
+
+    number: int = 1
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of:
+            raise InputError(f"there is no shard {self.number} of {self.of}; the first of n shards is 1/n, the last n/n")
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """What is made of records.
+
+    Args:
+        judge: The ranker.
+        form: Name of the output format, one of `formats.FORMATS`.
+        pairs: Which pairs become rows of DPO, one of `formats.PAIRS`.
+        seed: Of what is drawn by lot.
+        filters: Which rows are kept.
+        conversational: Whether prompts and completions are chat messages; None does as the first record does.
+        skip_bad: Whether records that can't be used are logged and passed over; otherwise the job stops at them.
+        shard: Which share of the records.
+        limit: Only the first records of the source; None takes all.
+        part_size: Records that are kept together: at most this many are done again after a kill.
+
+    Raises:
+        InputError: If a name does not exist or a number is out of range.
+    """
+
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    form: str = "dpo"
+    pairs: str = "best-worst"
+    seed: int = 0
+    filters: Filters = field(default_factory=Filters)
+    conversational: bool | None = None
+    skip_bad: bool = False
+    shard: Shard = field(default_factory=Shard)
+    limit: int | None = None
+    part_size: int = DEFAULT_PART_SIZE
+
+    def __post_init__(self) -> None:
+        get_format(self.form)
+        get_pairs(self.pairs)
+        if self.part_size < 1:
+            raise InputError(f"part_size={self.part_size}; a part has 1 record or more")
+        if self.filters.drop_flips and self.judge.schedule.orders == "one":
+            raise InputError("flips are known where both orders of presentation are asked: leave out --orders one")
+
+    @property
+    def output_format(self) -> OutputFormat:
+        """The output format."""
+        return get_format(self.form)
+
+    def fingerprint(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that the rows depend on, as JSON holds it.
+
+        What changes where and how fast the work is done is not among it: a job may go on on another device, with other
+        batches, or on a cluster.
+
+        Args:
+            source: The identity of the source.
+        """
+        loading = {name: value for name, value in self.judge.loading.items() if name not in RUNNING}
+        return {
+            "version": __version__,
+            **{f"input {name}": value for name, value in source.items()},
+            **{name: value for name, value in loading.items() if value is not None},
+            "weights": ranker_digest(self.judge.loading.get("ranker", "pair-ranker-mini")),
+            "aggregation": self.judge.aggregation,
+            "schedule": self.judge.schedule.name,
+            "top_k": self.judge.schedule.top_k,
+            "orders": self.judge.schedule.orders,
+            "format": self.form,
+            "pairs": self.pairs,
+            "seed": self.seed,
+            **asdict(self.filters),
+            "conversational": self.conversational,
+            "shard": str(self.shard),
+            "limit": self.limit,
+            "part_size": self.part_size,
+        }
+
+
+def ranker_digest(name: str | Path) -> str | None:
+    """Return a digest of a ranker in a folder, or None if it is on the Hub, where its revision tells it."""
+    folder = Path(locate(name))
+    if not folder.is_dir():
+        return None
+    digest = blake2b(digest_size=16)
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS and path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,114 @@
+"""From lines of JSON to the file that is asked for: JSONL as it is, or Parquet with a fixed type for every column."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from blender_hf.errors import InputError
+
+from .sources import INSTALL
+
+# Rows of a row group: enough to be read fast, few enough to be held in memory.
+ROW_GROUP = 4096
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """A format of files.
+
+    Args:
+        suffix: How the names of its files end.
+        write: Writes lines of JSON with these columns, some of which are chat messages, to a file.
+        needs: The package that it needs, if any.
+    """
+
+    suffix: str
+    write: Callable[[Iterator[bytes], IO[bytes], Mapping[str, str], bool], None]
+    needs: str | None = None
+
+
+def table_format(path: str | Path) -> TableFormat:
+    """Return the format of a file by its name.
+
+    Raises:
+        InputError: If it is none that is written, or what it needs is missing.
+    """
+    found = next((form for form in TABLES if Path(path).name.endswith(form.suffix)), None)
+    if found is None:
+        raise InputError(f"{path}: the name of the output ends in one of {', '.join(form.suffix for form in TABLES)}")
+    if found.needs is not None:
+        _import(found.needs)
+    return found
+
+
+def as_line(fields: Mapping[str, Any]) -> bytes:
+    """Return a row as a line of JSON."""
+    return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
+
+
+def _write_lines(lines: Iterable[bytes], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+    file.writelines(lines)
+
+
+def _write_compressed(
+    lines: Iterable[bytes], file: IO[bytes], columns: Mapping[str, str], conversational: bool
+) -> None:
+    # Without a name and a time, the same rows are the same bytes.
+    with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed:
+        compressed.writelines(lines)
+
+
+def _write_parquet(lines: Iterator[bytes], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+    pa, pq = _import("pyarrow"), _import("pyarrow.parquet")
+    schema = pa.schema([(name, _types(pa, conversational)[kind]) for name, kind in columns.items()])
+    with pq.ParquetWriter(file, schema) as writer:
+        for group in _groups(lines, ROW_GROUP):
+            writer.write_table(pa.Table.from_pylist([json.loads(line) for line in group], schema=schema))
+
+
+def _types(pa: Any, conversational: bool) -> dict[str, Any]:
+    text, number = pa.string(), pa.float64()
+    messages = pa.list_(pa.struct([("role", text), ("content", text)]))
+    return {
+        "string": text,
+        "float": number,
+        "integer": pa.int64(),
+        "boolean": pa.bool_(),
+        "strings": pa.list_(text),
+        "floats": pa.list_(number),
+        "matrix": pa.list_(pa.list_(number)),
+        "messages": messages,
+        "prompt": messages if conversational else text,
+        "candidates": pa.list_(pa.struct([("model", text), ("text", text), ("rank", pa.int64()), ("score", number)])),
+        "truncated": pa.struct([("prompt", pa.int64()), ("candidates", pa.list_(pa.int64()))]),
+    }
+
+
+def _groups(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+    group: list[bytes] = []
+    for line in lines:
+        group.append(line)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _import(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError:
+        raise InputError(f"writing Parquet needs {name}: {INSTALL}; or write .jsonl") from None
+
+
+TABLES = (
+    TableFormat(".jsonl", _write_lines),
+    TableFormat(".jsonl.gz", _write_compressed),
+    TableFormat(".parquet", _write_parquet, needs="pyarrow"),
+)
