@@ -24,17 +24,21 @@ _HOMES = {
     "GenFuser": "modeling",
     "GenFuserConfig": "modeling",
     "GenFuserProcessor": "modeling",
+    "Generated": "generation.candidates",
     "HubError": "errors",
     "InputError": "errors",
     "InputTypeError": "errors",
     "Item": "inputs",
+    "LocalLLM": "generation.specs",
     "ModelOutputError": "errors",
     "PairRanker": "modeling",
     "PairRankerConfig": "modeling",
     "PairRankerProcessor": "modeling",
     "Ranking": "results",
+    "RemoteLLM": "generation.specs",
     "Schedule": "schedules",
     "Truncation": "results",
+    "generate": "generation.candidates",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -1,0 +1,265 @@
+"""Candidates from several language models: for each prompt the answers of all that gave one, and why others did not."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from blender_hf.errors import InputError, InputTypeError
+from blender_hf.inputs import Candidate, CandidateInput, Item, Prompt, is_single_prompt, make_item
+from blender_hf.windows import windowed
+
+from .chat import Messages, as_messages
+from .models import load_model
+from .outcomes import Failure, Outcome, Reply
+from .remote import RemoteModel
+from .sampling import Sampling, as_sampling
+from .specs import as_llms
+
+# How many prompts are worked on together: enough to keep all servers busy, and results come as they are made.
+DEFAULT_WINDOW = 32
+
+Asked = list["Future[list[tuple[Outcome, ...]]]"]
+
+
+@dataclass(frozen=True)
+class GeneratedCandidate(Candidate):
+    """A candidate that was written here, with `text` and `model`.
+
+    Args:
+        truncated: Whether it reached `max_new_tokens` before its end.
+    """
+
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt that waits for candidates.
+
+    Args:
+        prompt: The prompt as it was given.
+        messages: The prompt and its instruction as chat messages.
+        instruction: What is to be done with the prompt, if it is stated apart from it.
+        candidates: Those that it has already; a model is asked only for what is missing of its own.
+        where: How messages name it.
+    """
+
+    prompt: Prompt
+    messages: Messages
+    instruction: str | None = None
+    candidates: tuple[Candidate, ...] = ()
+    where: str = "the prompt"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A prompt with the candidates of several language models.
+
+    Args:
+        prompt: The prompt as it was given, a text or chat messages.
+        candidates: In the order of the language models, after those that were given with the prompt.
+        failures: The models that gave no answer, and why.
+        instruction: What is to be done with the prompt, if it is stated apart from it.
+    """
+
+    prompt: Prompt
+    candidates: tuple[Candidate, ...]
+    failures: tuple[Failure, ...]
+    instruction: str | None = None
+
+    @property
+    def item(self) -> Item:
+        """What `Blender.iter_rank` and `iter_blend` take.
+
+        Raises:
+            InputError: If no model gave an answer; the message says why.
+        """
+        if not self.candidates:
+            reasons = "; ".join(f"{failure.model}: {failure.reason}" for failure in self.failures)
+            raise InputError(f"no language model answered ({reasons})")
+        return make_item(self.prompt, self.candidates, self.instruction, where="the prompt")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a record that `blender-hf blend` reads, with `failures` beside it."""
+        prompt = {"prompt": self.prompt} if isinstance(self.prompt, str) else {"messages": [*map(dict, self.prompt)]}
+        instruction = {} if self.instruction is None else {"instruction": self.instruction}
+        return {
+            **prompt,
+            **instruction,
+            "candidates": [*map(candidate_fields, self.candidates)],
+            "failures": [vars(failure) for failure in self.failures],
+        }
+
+
+def candidate_fields(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate as the fields of a record."""
+    truncated = {"truncated": candidate.truncated} if isinstance(candidate, GeneratedCandidate) else {}
+    return {"model": candidate.model, "text": candidate.text, **truncated}
+
+
+class CandidateWriter:
+    """Several language models that answer the same prompts.
+
+    Args:
+        llms: Which they are; see `as_llm`. Those that run here are loaded at once, and stay loaded.
+        sampling: How they write.
+
+    Raises:
+        CheckpointError: If a local model can't be loaded.
+        InputError: If it can't be read which models are meant, two have the same name, or a token is missing.
+    """
+
+    def __init__(self, llms: Sequence[Any], sampling: Sampling | Mapping[str, Any] | None = None) -> None:
+        self.sampling = as_sampling(sampling)
+        self.models = [load_model(llm) for llm in as_llms(llms)]
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        """The models that are asked no more, and why."""
+        return {model.name: model.given_up for model in self.models if model.given_up is not None}
+
+    def iter(self, requests: Iterable[Request], window: int = DEFAULT_WINDOW) -> Iterator[Generated]:
+        """Answer prompts from any iterable, lazily and in order, with constant memory.
+
+        The next window is asked of the servers while this one is worked on here.
+
+        Args:
+            requests: The prompts.
+            window: How many of them are worked on together.
+
+        Returns:
+            An iterator of one result a prompt.
+        """
+        remote = [model for model in self.models if isinstance(model, RemoteModel)]
+        local = [model for model in self.models if not isinstance(model, RemoteModel)]
+
+        def ask(batch: Sequence[Request]) -> list["_Share"]:
+            return [_Share(model, batch, self.sampling) for model in remote]
+
+        def collect(batch: Sequence[Request], asked: list["_Share"]) -> list[Generated]:
+            here = [_Share(model, batch, self.sampling) for model in local]
+            outcomes = {share.model: share.outcomes() for share in (*asked, *here)}
+            written = [outcomes[model.name] for model in self.models]
+            return [_generated(request, [of_model[i] for of_model in written]) for i, request in enumerate(batch)]
+
+        return windowed(requests, ask, collect, window)
+
+
+class _Share:
+    """What one model was asked of a window: for each prompt only what it has not answered yet."""
+
+    def __init__(self, model: Any, batch: Sequence[Request], sampling: Sampling) -> None:
+        self.model = model.name
+        self._size = len(batch)
+        missing = [sampling.n - Counter(c.model for c in request.candidates)[model.name] for request in batch]
+        by_number: dict[int, list[int]] = defaultdict(list)
+        for index, number in enumerate(missing):
+            if number > 0:
+                by_number[number].append(index)
+        self._asked = [
+            (indices, model.start([batch[i].messages for i in indices], replace(sampling, n=number)))
+            for number, indices in by_number.items()
+        ]
+
+    def outcomes(self) -> list[list[tuple[str, Outcome]]]:
+        """Wait for the answers; return for each prompt those of this model with its name."""
+        found: list[list[tuple[str, Outcome]]] = [[] for _ in range(self._size)]
+        for indices, future in self._asked:
+            for index, outcomes in zip(indices, future.result(), strict=True):
+                found[index] = [(self.model, outcome) for outcome in outcomes]
+        return found
+
+
+def generate(
+    prompts: Any,
+    llms: Sequence[Any],
+    *,
+    instructions: Any = None,
+    n: int = 1,
+    max_new_tokens: int = 512,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    progress: bool = False,
+) -> Any:
+    """Let several language models answer each prompt.
+
+    Args:
+        prompts: A prompt (a text or chat messages), or a list of prompts.
+        llms: The language models: a Hub id or a folder runs here, "http://host:8000/v1#model" is asked at that address,
+            "providers:org/model" through Inference Providers; or `LocalLLM`, `RemoteLLM` and clients.
+        instructions: What is to be done with the prompt, if that is stated apart: a text, or one for each prompt.
+        n: Answers of each model to a prompt.
+        max_new_tokens: Most tokens of an answer.
+        temperature: 0 always takes the likeliest token; None is what the model or its server does.
+        top_p: Sample from the likeliest tokens that have this probability together.
+        seed: Makes sampling repeatable, as far as the model or its server can.
+        progress: Whether to show a progress bar on stderr.
+
+    Returns:
+        A `Generated`, or a list of them. Its `candidates` are what `Blender` takes; a model that fails costs no other,
+        and is named in `failures` with the reason.
+
+    Raises:
+        InputTypeError: If something has the wrong type; the message names the prompt.
+        InputError: If an option or the name of a model can't be used.
+        CheckpointError: If a local model can't be loaded.
+    """
+    sampling = Sampling(n, max_new_tokens, temperature, top_p, seed)
+    requests, single = make_requests(prompts, instructions)
+    writer = CandidateWriter(llms, sampling)
+    found = list(writer.iter(tqdm(requests, unit="prompt", disable=not progress)))
+    return found[0] if single else found
+
+
+def make_request(
+    prompt: Prompt,
+    instruction: str | None = None,
+    candidates: Iterable[CandidateInput] = (),
+    *,
+    where: str = "the prompt",
+) -> Request:
+    """Check one prompt, with the candidates that it has already.
+
+    Raises:
+        InputTypeError: If something has the wrong type; the message says where.
+        InputError: If a message can't be used.
+    """
+    if instruction is not None and not isinstance(instruction, str):
+        raise InputTypeError(f"{where}: the instruction must be a text, not {type(instruction).__name__}")
+    messages = as_messages(prompt, instruction, where=where)
+    given = list(candidates)
+    known = make_item(prompt, given, instruction, where=where).candidates if given else ()
+    return Request(prompt, messages, instruction, known, where)
+
+
+def make_requests(prompts: Any, instructions: Any = None) -> tuple[list[Request], bool]:
+    """Check prompts, or one prompt; return them, and whether a single one was given.
+
+    Raises:
+        InputTypeError: If something has the wrong type; the message names the prompt.
+        InputError: If lists differ in length, or a message can't be used.
+    """
+    if is_single_prompt(prompts):
+        return [make_request(prompts, instructions)], True
+    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping):
+        raise InputTypeError(f"prompts must be a prompt or a list of prompts, not {type(prompts).__name__}")
+    rows = list(prompts)
+    told = [None] * len(rows) if instructions is None else instructions
+    if isinstance(told, str) or len(told) != len(rows):
+        raise InputError(f"instructions must be a list with one entry for each of the {len(rows)} prompts")
+    return [make_request(p, i, where=f"prompt {k}") for k, (p, i) in enumerate(zip(rows, told, strict=True))], False
+
+
+def _generated(request: Request, written: Sequence[Sequence[tuple[str, Outcome]]]) -> Generated:
+    outcomes = [outcome for of_model in written for outcome in of_model]
+    new = tuple(
+        GeneratedCandidate(reply.text, model, reply.truncated) for model, reply in outcomes if isinstance(reply, Reply)
+    )
+    # Several answers of one model that fail for the same reason say so once.
+    failures = tuple(dict.fromkeys(failure for _, failure in outcomes if isinstance(failure, Failure)))
+    return Generated(request.prompt, (*request.candidates, *new), failures, request.instruction)

@@ -1,0 +1,135 @@
+"""What became of a request to a language model: a reply, or why there is none."""
+
+import json
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import huggingface_hub
+
+KNOWN = {
+    401: "the token was refused",
+    402: "the account has no credits left",
+    403: "the token may not be used for this",
+    404: "there is no such model at this endpoint",
+    429: "too many requests; wait a little",
+}
+# The same request may succeed a little later.
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+# No request to this model will succeed until somebody changes something.
+FATAL = frozenset({401, 402, 403, 404})
+# Errors of these libraries that have no status are those of a connection.
+CONNECTING = ("aiohttp", "httpcore", "httpx", "httpx2", "openai", "requests")
+MESSAGE_LENGTH = 300
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a language model wrote.
+
+    Args:
+        text: The text, without outer white space and without what a reasoning model thought first.
+        truncated: Whether it reached `max_new_tokens` before its end.
+    """
+
+    text: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A language model that gave no answer.
+
+    Args:
+        model: Its name.
+        reason: Why, in one line.
+    """
+
+    model: str
+    reason: str
+
+
+Outcome = Reply | Failure
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status of an error, whichever client raised it; None if it has none."""
+    response = getattr(error, "response", None)
+    found = (
+        getattr(error, "status", None),
+        getattr(error, "status_code", None),
+        getattr(response, "status_code", None),
+    )
+    return next((status for status in found if isinstance(status, int)), None)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same request may succeed a little later."""
+    status = status_of(error)
+    if status is not None:
+        return status in TRANSIENT
+    if isinstance(error, huggingface_hub.errors.OfflineModeIsEnabled):
+        return False
+    home = type(error).__module__.split(".")[0]
+    return isinstance(error, TimeoutError | ConnectionError) or (
+        home in CONNECTING and not isinstance(error, ValueError)
+    )
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Return how many seconds a server says to wait, or None if it does not say."""
+    headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
+    value = headers.get("Retry-After")
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, when.timestamp() - time.time())
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one line why a request failed: what its status means, and what the server said."""
+    status = status_of(error)
+    said = _said(error)
+    if status is None:
+        return _one_line(said or str(error)) or type(error).__name__
+    meaning = KNOWN.get(status, f"the server answered {status}")
+    return f"{meaning} ({_one_line(said)})" if said else meaning
+
+
+def empty_reason(truncated: bool) -> str:
+    """Say why an answer is empty."""
+    if truncated:
+        return "it gave no answer within max_new_tokens; a model that thinks first needs more"
+    return "it gave an empty answer"
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "it took too long to answer"
+    payload = getattr(error, "response_error_payload", None)
+    if payload is None:
+        payload = _body(getattr(error, "response", None))
+    if isinstance(payload, dict):
+        # {"error": {"message"}} is OpenAI's form, {"error"} that of TGI and Ollama; older vLLM and FastAPI have others.
+        found: Any = payload.get("error") or payload.get("message") or payload.get("detail") or ""
+        found = found.get("message", "") if isinstance(found, dict) else found
+        return found if isinstance(found, str) else json.dumps(found)
+    return getattr(error, "server_message", None) or ""
+
+
+def _body(response: Any) -> Any:
+    try:
+        return response.json()
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MESSAGE_LENGTH else line[:MESSAGE_LENGTH] + "..."

@@ -1,0 +1,132 @@
+"""Files of prompts, one JSON object a line, and the records that they become when their candidates are there."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blender_hf.data.records import FORMATS, read_values
+from blender_hf.data.resuming import complete_values
+from blender_hf.errors import InputError
+
+from .candidates import Generated, Request, candidate_fields, make_request
+
+ELSEWHERE = "choose another --output, or --overwrite it"
+
+
+@dataclass(frozen=True)
+class PromptRecord:
+    """A line of a file of prompts.
+
+    Args:
+        id: The record's own id, or the number of its line.
+        fields: All of its fields; none is lost on the way.
+        request: The prompt in it, with the candidates that it has already.
+    """
+
+    id: str | int
+    fields: Mapping[str, Any]
+    request: Request
+
+    @property
+    def digest(self) -> str:
+        """What tells its prompt from others."""
+        return hashlib.sha256(json.dumps(self.request.messages).encode()).hexdigest()
+
+    def answered(self, generated: Generated, asked: Collection[str]) -> str:
+        """Return the record with its new candidates and failures as a line of JSON, without a line break.
+
+        Args:
+            generated: What the models wrote.
+            asked: The names of the models; earlier failures of theirs are gone.
+        """
+        new = generated.candidates[len(self.request.candidates) :]
+        earlier = [failure for failure in self.fields.get("failures") or [] if failure.get("model") not in asked]
+        record = {
+            "id": self.id,
+            **self.fields,
+            "candidates": [*(self.fields.get("candidates") or []), *map(candidate_fields, new)],
+            "failures": [*earlier, *map(vars, generated.failures)],
+        }
+        return json.dumps({**record, "id": self.id}, ensure_ascii=False)
+
+
+def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
+    """Yield the prompts of a JSONL file, lazily.
+
+    A record has `prompt` (text or chat messages), `messages`, or `instruction` and `input` as in MixInstruct. It may
+    have an `id`, an `instruction` and `candidates`.
+
+    Args:
+        path: A file, compressed with gzip if its name ends in `.gz`, or "-" for the standard input.
+
+    Returns:
+        An iterator of records.
+
+    Raises:
+        InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
+        InputTypeError: If a value has the wrong type; the message names the file and the line.
+    """
+    seen: set[tuple[type, str | int]] = set()
+    for number, where, value in read_values(path):
+        record = _record(value, number, where)
+        key = (type(record.id), record.id)
+        if key in seen:
+            raise InputError(f"{where}: another record has the id {record.id!r}; each needs an id of its own")
+        seen.add(key)
+        yield record
+
+
+def answered_prompts(path: Path, asked: Collection[str]) -> dict[str | int, str]:
+    """Return the records that a job has written already: their ids with the digests of their prompts.
+
+    A last line that was not finished is cut.
+
+    Args:
+        path: The output of the job; it need not exist.
+        asked: The names of the models of the job.
+
+    Raises:
+        InputError: If it is the output of another job.
+    """
+    found: dict[str | int, str] = {}
+    for where, value in complete_values(path):
+        if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():
+            raise InputError(f"{where}: this is no output of `blender-hf generate`; {ELSEWHERE}")
+        record = _record(value, 0, where)
+        names = {candidate.model for candidate in record.request.candidates}
+        names |= {failure.get("model") for failure in value["failures"]}
+        if not names.issuperset(asked):
+            missing = ", ".join(sorted(set(asked) - names))
+            raise InputError(f"{where}: {missing} had no part in this file; {ELSEWHERE}")
+        found[record.id] = record.digest
+    return found
+
+
+def is_answered(record: PromptRecord, answered: Mapping[str | int, str]) -> bool:
+    """Tell whether a record was written already.
+
+    Raises:
+        InputError: If one with its id, but with another prompt, was.
+    """
+    if record.id not in answered:
+        return False
+    if answered[record.id] != record.digest:
+        raise InputError(
+            f"{record.request.where}: the output has another prompt with the id {record.id!r}; {ELSEWHERE}"
+        )
+    return True
+
+
+def _record(value: Any, number: int, where: str) -> PromptRecord:
+    if not isinstance(value, Mapping):
+        raise InputError(f'{where}: expected a JSON object {{"id", "prompt"}}')
+    found = next((form for form in FORMATS if form.keys - {"candidates"} <= value.keys()), None)
+    if found is None:
+        raise InputError(f'{where}: the key "prompt" or "messages" is needed; it has {sorted(map(str, value))}')
+    given = value.get("candidates") or []
+    request = make_request(found.prompt(value), found.instruction(value), given, where=where)
+    own_id = value.get("id")
+    return PromptRecord(own_id if isinstance(own_id, str | int) else number, value, request)

@@ -1,0 +1,173 @@
+"""Language models elsewhere: Inference Providers, or any server that speaks OpenAI's language."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import AsyncInferenceClient, get_token
+from packaging.version import Version
+
+from blender_hf.errors import BlenderError, InputError
+
+from .chat import Messages, answer_in
+from .loop import in_background
+from .outcomes import FATAL, Failure, Outcome, Reply, empty_reason, is_transient, reason_of, status_of
+from .retrying import with_retries
+from .sampling import Sampling
+from .specs import RemoteLLM
+
+# After so many requests in a row that failed with all their repetitions, a model is asked no more.
+PATIENCE = 3
+
+Create = Callable[..., Any]
+
+
+class RemoteModel:
+    """A language model that is asked over the network, many requests at once.
+
+    A model whose requests keep failing, or that can't be had (no such model, a refused token), is given up: all that
+    follows fails at once, with the same reason.
+
+    Args:
+        llm: Which it is, and how it is asked.
+
+    Raises:
+        InputError: If Inference Providers are meant and there is no token.
+        BlenderError: If a package that the client needs is not installed.
+    """
+
+    def __init__(self, llm: RemoteLLM) -> None:
+        if llm.client is None:
+            _check_client(llm)
+        self.llm = llm
+        self.name = llm.label
+        self.given_up: str | None = None
+        self._failed_in_a_row = 0
+        self._lock = threading.Lock()
+        self._limits: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
+
+    def start(self, requests: Sequence[Messages], sampling: Sampling) -> "Future[list[tuple[Outcome, ...]]]":
+        """Ask in the background.
+
+        Args:
+            requests: Conversations.
+            sampling: How the model writes; each of its `n` answers is a request of its own, as not all servers give
+                several.
+
+        Returns:
+            A future of `n` replies or failures for each conversation; it never raises what a request raises.
+        """
+        return in_background(self._answer_all(requests, sampling))
+
+    async def _answer_all(self, requests: Sequence[Messages], sampling: Sampling) -> list[tuple[Outcome, ...]]:
+        limit = self._limits.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.llm.concurrency))
+        async with self._connection() as create:
+            asked = [
+                self._answer(create, messages, sampling, sample, limit)
+                for messages in requests
+                for sample in range(sampling.n)
+            ]
+            outcomes = await asyncio.gather(*asked)
+        return [tuple(outcomes[start : start + sampling.n]) for start in range(0, len(outcomes), sampling.n)]
+
+    async def _answer(
+        self, create: Create, messages: Messages, sampling: Sampling, sample: int, limit: asyncio.Semaphore
+    ) -> Outcome:
+        async with limit:
+            if self.given_up is not None:
+                return Failure(self.name, self.given_up)
+            body = _body(self.llm, messages, sampling, sample)
+            try:
+                completion = await with_retries(
+                    lambda: create(**body),
+                    timeout=self.llm.timeout,
+                    max_retries=self.llm.max_retries,
+                    backoff=self.llm.backoff,
+                )
+                outcome = _outcome(self.name, completion)
+            # Whatever one server does wrong must not cost the answers of the others.
+            except Exception as error:
+                return self._failure(error)
+        with self._lock:
+            self._failed_in_a_row = 0
+        return outcome
+
+    def _failure(self, error: Exception) -> Failure:
+        reason = reason_of(error)
+        with self._lock:
+            # A request that is refused for what is in it says nothing about the next one.
+            self._failed_in_a_row = self._failed_in_a_row + 1 if is_transient(error) else 0
+            if self.given_up is None and (status_of(error) in FATAL or self._failed_in_a_row >= PATIENCE):
+                self.given_up = reason
+        return Failure(self.name, reason)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Create]:
+        if self.llm.client is not None:
+            yield _awaitable(self.llm.client.chat.completions.create)
+            return
+        llm = self.llm
+        # huggingface_hub would send the Hub's token to any server, so without one of its own it gets a placeholder.
+        key = llm.api_key if llm.base_url is None else llm.api_key or "none"
+        client = AsyncInferenceClient(
+            base_url=llm.base_url,
+            provider=llm.provider,
+            api_key=key,
+            timeout=llm.timeout,  # type: ignore[arg-type]
+        )
+        # A client for each batch of requests: it belongs to one event loop, and is closed with certainty.
+        async with client:
+            yield client.chat.completions.create
+
+
+def _body(llm: RemoteLLM, messages: Messages, sampling: Sampling, sample: int) -> dict[str, Any]:
+    extra = dict(llm.extra_body or {})
+    options = {
+        # OpenAI's reasoning models refuse the old name of this field; whoever gives the new one means it.
+        "max_tokens": None if "max_completion_tokens" in extra else sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": None if sampling.seed is None else sampling.seed + sample,
+        "extra_body": extra or None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"model": llm.model, "messages": messages, **given}
+
+
+def _outcome(name: str, completion: Any) -> Outcome:
+    if not completion.choices:
+        return Failure(name, "the server sent no answer")
+    choice = completion.choices[0]
+    text = answer_in(choice.message.content or "")
+    truncated = choice.finish_reason == "length"
+    if text:
+        return Reply(text, truncated)
+    return Failure(name, empty_reason(truncated))
+
+
+def _awaitable(create: Create) -> Create:
+    """Return a function to await, whether the client is async or not; one that is not runs in a thread."""
+    if inspect.iscoroutinefunction(create):
+        return create
+
+    async def in_thread(**body: Any) -> Any:
+        found = await asyncio.to_thread(create, **body)
+        return await found if inspect.isawaitable(found) else found
+
+    return in_thread
+
+
+def _check_client(llm: RemoteLLM) -> None:
+    if Version(huggingface_hub.__version__).major < 1 and find_spec("aiohttp") is None:
+        raise BlenderError("asking models over the network needs aiohttp: pip install 'blender-hf[generate]'")
+    if llm.base_url is None and not (llm.api_key or get_token()):
+        raise InputError(
+            f"{llm.model}: Inference Providers need a token: make one at huggingface.co/settings/tokens and log in "
+            "with `hf auth login`, or set HF_TOKEN"
+        )

@@ -1,0 +1,236 @@
+"""Which language model is meant, and where it runs: the one place where names of language models are read.
+
+| written | what it is |
+| --- | --- |
+| `org/model` or a folder | runs here, with transformers |
+| `http://host:8000/v1#model` | a server that speaks OpenAI's language (vLLM, TGI, Ollama, ...) |
+| `https://host/v1?api_key_env=NAME#model` | the same, with the key that the environment variable NAME holds |
+| `providers:org/model` | Hugging Face Inference Providers, which choose the provider |
+| `providers:org/model:together` | the same, by the provider that is named |
+| `qwen=...` | any of these, whose candidates are called `qwen` |
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from blender_hf.errors import InputError, InputTypeError
+
+PROVIDERS = "providers:"
+KEY_VARIABLE = "api_key_env"
+# A name before an equals sign; an address, or a path such as "./a=b", has another sign before it.
+NAMED = re.compile(r"([^\s=/\\:?#]+)=(.+)")
+WAYS = (
+    "a Hub id or folder runs here, 'http://host:8000/v1#model' is asked at that address, "
+    "'providers:org/model' through Inference Providers"
+)
+
+
+@dataclass(frozen=True)
+class LocalLLM:
+    """A language model that runs here, with transformers.
+
+    Args:
+        model: Hub id or folder of a causal or an encoder-decoder model.
+        name: What its candidates are called; None is `model`.
+        revision: Branch, tag or commit.
+        device: Where it runs; None takes a GPU where there is one.
+        dtype: Its precision; "auto" is bfloat16 where the device has it in hardware, else float32.
+        batch_size: Answers that are written together.
+        token: Token for a private repository.
+        local_files_only: Never ask the Hub.
+        trust_remote_code: Whether code from the repository may run.
+    """
+
+    model: str
+    name: str | None = None
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = "auto"
+    batch_size: int = 8
+    token: str | bool | None = field(default=None, repr=False)
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name(self.model)
+        if self.batch_size < 1:
+            raise InputError(f"{self.model}: batch_size={self.batch_size}; use 1 or more")
+
+    @property
+    def label(self) -> str:
+        """What its candidates are called."""
+        return self.name or self.model
+
+
+@dataclass(frozen=True)
+class RemoteLLM:
+    """A language model that is asked over the network.
+
+    Args:
+        model: Its name there: that of the server, or its Hub id for Inference Providers.
+        base_url: Address of a server that speaks OpenAI's language, such as `http://localhost:8000/v1`; None asks
+            Inference Providers.
+        name: What its candidates are called; None is `model`.
+        provider: Which of the Inference Providers; None lets them choose.
+        api_key: Key of the server, or token of the Hub for Inference Providers (None is the one that is logged in).
+            The Hub's token is never sent to a `base_url` unless it is given here.
+        client: A client of your own in place of the three above: an `InferenceClient`, or any that has
+            `chat.completions.create`.
+        timeout: Seconds that one request may take.
+        max_retries: How often a request is repeated after 429, 5xx, a time-out or a lost connection.
+        backoff: Seconds before the first repetition; they double each time, and a server that says how long to wait
+            (`Retry-After`) is obeyed.
+        concurrency: Most requests at the same time.
+        extra_body: More fields of each request, for what only that server knows.
+    """
+
+    model: str
+    base_url: str | None = None
+    name: str | None = None
+    provider: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    client: Any = field(default=None, repr=False)
+    timeout: float = 120.0
+    max_retries: int = 5
+    backoff: float = 1.0
+    concurrency: int = 8
+    extra_body: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.model)
+        if self.base_url is not None:
+            _check_address(self.base_url)
+        if self.client is not None and (self.base_url, self.provider, self.api_key) != (None, None, None):
+            raise InputError(f"{self.model}: a client has its own address, provider and key; give it, or them")
+        if self.base_url is not None and self.provider is not None:
+            raise InputError(f"{self.model}: give a base_url, or a provider of Inference Providers, not both")
+        for name, value, least in (
+            ("timeout", self.timeout, 1e-3),
+            ("max_retries", self.max_retries, 0),
+            ("backoff", self.backoff, 0),
+            ("concurrency", self.concurrency, 1),
+        ):
+            if not value >= least:
+                raise InputError(f"{self.model}: {name}={value!r}; use {least} or more")
+
+    @property
+    def label(self) -> str:
+        """What its candidates are called."""
+        return self.name or self.model
+
+
+LLM = LocalLLM | RemoteLLM
+
+
+def as_llm(value: Any) -> LLM:
+    """Return which language model a user means.
+
+    Args:
+        value: A text as in the table above, a `LocalLLM`, a `RemoteLLM`, or a client that has `chat.completions.create`
+            and knows its model.
+
+    Returns:
+        The language model; nothing is loaded or asked yet.
+
+    Raises:
+        InputTypeError: If it is something else.
+        InputError: If the text can't be read.
+    """
+    if isinstance(value, LocalLLM | RemoteLLM):
+        return value
+    if isinstance(value, str | Path):
+        return _from_text(str(value).strip())
+    if hasattr(value, "chat") and not isinstance(value, type):
+        model = getattr(value, "model", None)
+        if not isinstance(model, str) or not model:
+            raise InputError(
+                f"the {type(value).__name__} does not say which model to ask; give RemoteLLM('model', client=...)"
+            )
+        return RemoteLLM(model, client=value)
+    raise InputTypeError(
+        f"a language model is a text, a LocalLLM, a RemoteLLM or a client, not {type(value).__name__}: {WAYS}"
+    )
+
+
+def as_llms(values: Any) -> tuple[LLM, ...]:
+    """Return which language models a user means, in their order; everything is as in `as_llm`.
+
+    Raises:
+        InputTypeError: If it is no list.
+        InputError: If there are none, or two have the same name.
+    """
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise InputTypeError(f"llms must be a list of language models, not {type(values).__name__}: {WAYS}")
+    llms = tuple(map(as_llm, values))
+    if not llms:
+        raise InputError("there are no language models; name at least one")
+    labels = [llm.label for llm in llms]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise InputError(
+            f"two language models are called {', '.join(twice)}; give one of them another name=, or ask for n=2 answers"
+        )
+    return llms
+
+
+def _from_text(text: str) -> LLM:
+    if not text:
+        raise InputError(f"the name of a language model is empty: {WAYS}")
+    if named := NAMED.fullmatch(text):
+        return replace(_from_text(named[2].strip()), name=named[1])
+    if text.startswith(("http://", "https://")):
+        return _from_address(text)
+    if text.startswith(PROVIDERS):
+        model, _, provider = text.removeprefix(PROVIDERS).partition(":")
+        return RemoteLLM(model, provider=provider or None)
+    if "://" in text:
+        raise InputError(f"{text!r} has an address of an unknown kind: {WAYS}")
+    return LocalLLM(text)
+
+
+def _from_address(text: str) -> RemoteLLM:
+    # What the model is called comes after the first "#", whatever else is in it.
+    address, separator, model = text.partition("#")
+    if not separator or not model.strip():
+        raise InputError(
+            f"{_without_query(address)!r} does not say which model; write it as {address.split('?')[0]}#model"
+        )
+    _check_address(address)
+    parts = urlsplit(address)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    variables = [value for key, value in query if key == KEY_VARIABLE]
+    rest = urlencode([pair for pair in query if pair[0] != KEY_VARIABLE])
+    base_url = urlunsplit(parts._replace(query=rest))
+    return RemoteLLM(model.strip(), base_url, api_key=_key(variables[-1]) if variables else None)
+
+
+def _key(variable: str) -> str:
+    # Whoever writes the key itself here must not find it in a message.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable) or variable not in os.environ:
+        raise InputError(f"{KEY_VARIABLE} must name an environment variable that is set and holds the key")
+    return os.environ[variable]
+
+
+def _check_name(model: Any) -> None:
+    if not isinstance(model, str) or not model.strip():
+        raise InputError(f"the language model {model!r} has no name: {WAYS}")
+
+
+def _check_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InputError(f"{_without_query(address)!r} is no address; write it as http://host:8000/v1")
+
+
+def _without_query(address: str) -> str:
+    """Return an address for a message, without its query, which may hold a secret."""
+    return address.split("?")[0]
