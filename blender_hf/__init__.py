@@ -25,6 +25,7 @@ _HOMES = {
     "GenFuserConfig": "modeling",
     "GenFuserProcessor": "modeling",
     "Generated": "generation.candidates",
+    "GenerationError": "errors",
     "HubError": "errors",
     "InputError": "errors",
     "InputTypeError": "errors",

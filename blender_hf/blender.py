@@ -15,7 +15,8 @@ from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_
 from .errors import BlenderError, InputError
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
-from .fusion import Fuser
+from .fusion import ItemFuser, as_fuser
+from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
 from .inputs import Item, is_single_prompt, make_items
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
 from .pointwise import PointwiseRanker
@@ -42,8 +43,8 @@ class Blender:
         ranker: The ranker, in evaluation mode: a `PairRanker`; a reward model, which is a sequence classification model
             with one label; or any object with the method of `blender_hf.pointwise.PointwiseRanker`.
         ranker_processor: Its processor; the tokenizer of a reward model; None for an object that scores by itself.
-        fuser: The fuser, or None to rank only.
-        fuser_processor: Its processor.
+        fuser: The fuser, a `GenFuser` or what fuses by itself, such as a `ChatFuser`; None to rank only.
+        fuser_processor: The processor of a `GenFuser`.
         max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
         compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
     """
@@ -52,7 +53,7 @@ class Blender:
         self,
         ranker: PairRanker | PreTrainedModel | PointwiseRanker,
         ranker_processor: PairRankerProcessor | PreTrainedTokenizerBase | None = None,
-        fuser: GenFuser | None = None,
+        fuser: GenFuser | ItemFuser | None = None,
         fuser_processor: GenFuserProcessor | None = None,
         *,
         max_batch_tokens: int | None = None,
@@ -60,17 +61,15 @@ class Blender:
     ) -> None:
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens={max_batch_tokens}; use a positive number of tokens, or None")
-        if (fuser is None) != (fuser_processor is None):
-            raise InputError("give the fuser together with its processor, or neither")
         self.scorer = as_scorer(ranker, ranker_processor, max_batch_tokens=max_batch_tokens, compile=compile)
         self._ranker = as_ranker(self.scorer)
-        self._fuser = None if fuser is None or fuser_processor is None else Fuser(fuser, fuser_processor)
+        self._fuser = as_fuser(fuser, fuser_processor)
 
     @classmethod
     def from_pretrained(
         cls,
         ranker: str | Path | PointwiseRanker = DEFAULT_RANKER,
-        fuser: str | Path | None = AUTO_FUSER,
+        fuser: Any = AUTO_FUSER,
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -95,7 +94,9 @@ class Blender:
                 any sequence classification model with one label; or an object that is a `PointwiseRanker`.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 among them; "auto" for the one that the ranker's configuration names, else the bundled one; None to rank
-                only.
+                only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here, "chat:http://host:8000/v1#m"
+                is asked at that address, "chat:providers:org/model" through Inference Providers; so do a `RemoteLLM`, a
+                `LocalLLM` and an `InferenceClient`.
             device: Where both run; None takes a GPU where there is one.
             dtype: The precision of both; None is float32, "auto" is bfloat16 where the device has it in hardware.
             revision: Branch, tag or commit of the ranker.
@@ -131,7 +132,10 @@ class Blender:
             loaded = load_onnx_ranker(ranker, hub, provider, file_name, truncation)
         else:
             loaded = load_any_ranker(ranker, hub, device, dtype, truncation)
-        if fuser is not None:
+        if is_chat_fuser(fuser):
+            hub_of_fuser = replace(hub, revision=fuser_revision, subfolder=None)
+            loaded += (load_chat_fuser(fuser, hub_of_fuser, device, dtype), None)
+        elif fuser is not None:
             home, home_revision = fuser_of(getattr(loaded[0], "config", None), fuser, fuser_revision)
             fuser_hub = replace(hub, revision=home_revision, subfolder=None)
             if backend == "onnx":
@@ -316,7 +320,8 @@ class Blender:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, the best first, or a list of them for each prompt. All are used.
             instructions: What is to be done with the prompt, if that is stated apart.
-            generation: Options of `generate`, such as `{"num_beams": 4, "max_new_tokens": 128}`, over the checkpoint's.
+            generation: Options of `generate`, such as `{"num_beams": 4, "max_new_tokens": 128}`, over the checkpoint's;
+                for a chat model those of `blender_hf.generation.sampling.Sampling`.
 
         Returns:
             A `Fusion`, or a list of them.
@@ -324,7 +329,7 @@ class Blender:
         Raises:
             InputTypeError: If something has the wrong type; the message names the item.
             InputError: If an item has no candidates or more than the fuser can take, or lists differ in length.
-            BlenderError: If this blender has no fuser.
+            BlenderError: If this blender has no fuser; `GenerationError` if it is a chat model that gave no answer.
         """
         items, single = make_items(prompts, candidates, instructions)
         return _unwrap(self.iter_fuse(items, generation=generation), single)
@@ -362,7 +367,8 @@ class Blender:
         Raises:
             InputTypeError: If something has the wrong type; the message names the item.
             InputError: If an item has no candidates, lists differ in length, or an option does not exist.
-            BlenderError: If this blender has no fuser.
+            BlenderError: If this blender has no fuser; `GenerationError` if it is a chat model that gave no answer
+                without `fallback`, or gives none any more.
         """
         items, single = make_items(prompts, candidates, instructions)
         results = self.iter_blend(
@@ -449,7 +455,7 @@ class Blender:
         rankings = self.iter_rank(items, schedule=replace(schedule, seek=seek))
         return _unwrap((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
 
-    def _require_fuser(self) -> Fuser:
+    def _require_fuser(self) -> ItemFuser:
         if self._fuser is None:
             raise BlenderError(
                 "this blender has no fuser: load one with Blender.from_pretrained(fuser='gen-fuser-mini')"

@@ -1,10 +1,10 @@
 """From rankings to one answer: the best candidates are fused, and the fusion is judged against the best one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .fusion import Fuser
+from .fusion import ItemFuser
 from .inputs import Candidate, Item
 from .rankers import Ranker
 from .results import Blend, Comparison, Fusion, Ranking
@@ -14,7 +14,7 @@ def blend_items(
     items: Sequence[Item],
     rankings: Sequence[Ranking],
     ranker: Ranker,
-    fuser: Fuser,
+    fuser: ItemFuser,
     top_k: int,
     fallback: bool,
     generation: Mapping[str, Any] | None,
@@ -33,7 +33,7 @@ def blend_items(
     Returns:
         One blend an item.
     """
-    fusions = _fuse_best(items, rankings, fuser, top_k, generation)
+    fusions = _fuse_best(items, rankings, fuser.attempt if fallback else fuser.fuse, top_k, generation)
     duels = [
         replace(item, candidates=(Candidate(fusion.text), Candidate(ranking.best)))
         for item, ranking, fusion in zip(items, rankings, fusions, strict=True)
@@ -55,17 +55,17 @@ def best_different(ranking: Ranking, top_k: int) -> list[int]:
 def _fuse_best(
     items: Sequence[Item],
     rankings: Sequence[Ranking],
-    fuser: Fuser,
+    fuse: Callable[..., Sequence[Fusion | None]],
     top_k: int,
     generation: Mapping[str, Any] | None,
 ) -> list[Fusion | None]:
-    """Return a fusion for each item, None where there are not two different candidates."""
+    """Return a fusion for each item, None where there are not two different candidates, or the attempt failed."""
     chosen = [best_different(ranking, top_k) for ranking in rankings]
     fusible = [index for index, indices in enumerate(chosen) if len(indices) > 1]
     inputs = [_subset(items[index], chosen[index]) for index in fusible]
     fused: list[Fusion | None] = [None] * len(items)
-    for index, fusion in zip(fusible, fuser.fuse(inputs, generation), strict=True):
-        fused[index] = Fusion(fusion.text, tuple(chosen[index]), fusion.truncated)
+    for index, fusion in zip(fusible, fuse(inputs, generation), strict=True):
+        fused[index] = fusion and Fusion(fusion.text, tuple(chosen[index]), fusion.truncated)
     return fused
 
 

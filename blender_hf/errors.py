@@ -21,5 +21,9 @@ class HubError(BlenderError, OSError):
     """The Hub can't be reached or refuses; the message says what it answered and what to do."""
 
 
+class GenerationError(BlenderError, RuntimeError):
+    """A language model gave no answer; the message says which and why."""
+
+
 class ModelOutputError(BlenderError, ArithmeticError):
     """A model produced NaN or infinite numbers, so its results would mean nothing."""

@@ -1,7 +1,7 @@
 """Runs a GenFuser over items: inputs of similar length together, one generated text each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -11,6 +11,37 @@ from .modeling import FusionEncoding, GenFuser, GenFuserProcessor
 from .results import Fusion, Truncation
 
 BATCH_SIZE = 8
+
+
+@runtime_checkable
+class ItemFuser(Protocol):
+    """What writes one answer from several: a `Fuser`, or a `ChatFuser`."""
+
+    @property
+    def max_candidates(self) -> int:
+        """How many candidates one fusion can read."""
+        ...
+
+    def fuse(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion]:
+        """Write one answer for each item from all of its candidates, which stand the best first."""
+        ...
+
+    def attempt(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> Sequence[Fusion | None]:
+        """Do as `fuse`, but give None where one item can't be fused, and others can."""
+        ...
+
+
+def as_fuser(fuser: Any, processor: GenFuserProcessor | None) -> ItemFuser | None:
+    """Return what fuses: a model with its processor, or what fuses by itself; None for None.
+
+    Raises:
+        InputError: If the one or the other is missing.
+    """
+    if isinstance(fuser, ItemFuser) and processor is None:
+        return fuser
+    if (fuser is None) != (processor is None):
+        raise InputError("give the fuser together with its processor, or neither")
+    return None if fuser is None or processor is None else Fuser(fuser, processor)
 
 
 class Fuser:
@@ -57,6 +88,10 @@ class Fuser:
             )
             for index, encoding in enumerate(encodings)
         ]
+
+    def attempt(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion]:
+        """Do as `fuse`: what this fuser can't write for one item, it can't for any."""
+        return self.fuse(items, generation)
 
     def _encode(self, item: Item) -> FusionEncoding:
         try:

@@ -156,6 +156,7 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
         HubOptions(
             llm.revision,
             llm.token,
+            llm.cache_dir,
             local_files_only=llm.local_files_only,
             trust_remote_code=llm.trust_remote_code,
         )

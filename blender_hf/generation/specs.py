@@ -42,6 +42,7 @@ class LocalLLM:
         dtype: Its precision; "auto" is bfloat16 where the device has it in hardware, else float32.
         batch_size: Answers that are written together.
         token: Token for a private repository.
+        cache_dir: Where downloads are kept.
         local_files_only: Never ask the Hub.
         trust_remote_code: Whether code from the repository may run.
     """
@@ -49,10 +50,11 @@ class LocalLLM:
     model: str
     name: str | None = None
     revision: str | None = None
-    device: str | None = None
-    dtype: str | None = "auto"
+    device: Any = None
+    dtype: Any = "auto"
     batch_size: int = 8
     token: str | bool | None = field(default=None, repr=False)
+    cache_dir: str | None = None
     local_files_only: bool = False
     trust_remote_code: bool = False
 
