@@ -18,6 +18,7 @@ WITH_EXAMPLES = (
     "blender_hf.calibration",
     "blender_hf.aggregation",
     "blender_hf.evaluation.pairwise",
+    "blender_hf.evaluation.rankings",
     "blender_hf.scorer",
     "blender_hf.space.answers",
     "blender_hf.space.leaderboard",

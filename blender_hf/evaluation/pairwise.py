@@ -25,8 +25,8 @@ def _decided(evidence: float, label: float, tie_threshold: float) -> float | Non
 
 
 def _card(evidence: float, label: float, tie_threshold: float) -> float:
-    """All pairs; the ranker has to choose, so a judge's tie is a miss."""
-    return 0.0 if label == 0.5 else float((evidence > 0) == (label > 0.5))
+    """All pairs; the ranker has to choose, so a judge's tie is a miss, and no evidence is a throw of a coin."""
+    return _decided(evidence, label, 0.0) or 0.0
 
 
 def _three_way(evidence: float, label: float, tie_threshold: float) -> float:
@@ -47,7 +47,7 @@ def credits(
         evidence: For each pair, positive if a is said to be better.
         labels: For each pair, the judged probability that a is the better one.
         ties: "decided" leaves out the pairs that the judge calls a tie, and no evidence is half right. "card" counts
-            them as misses, as the figures on the card of `llm-blender/PairRM` do, and evidence of 0 chooses b.
+            them as misses, as the figures on the card of `llm-blender/PairRM` do.
             "three-way" takes a tie as an answer of its own.
         tie_threshold: Evidence up to this, in its own unit, is a tie; "card" knows none.
 
@@ -82,7 +82,7 @@ def accuracy(
     >>> accuracy([2.0, -1.0, 0.1, 0.0], [1.0, 1.0, 0.5, 0.0])
     0.5
     >>> accuracy([2.0, -1.0, 0.1, 0.0], [1.0, 1.0, 0.5, 0.0], ties="card")
-    0.5
+    0.375
     """
     counted = [
         credit for credit in credits(evidence, labels, ties=ties, tie_threshold=tie_threshold) if credit is not None

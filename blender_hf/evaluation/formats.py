@@ -1,0 +1,207 @@
+"""The formats of labelled data, as a table: ours, MixInstruct, and chosen against rejected."""
+
+import ast
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from blender_hf.data.preferences import soft_label
+from blender_hf.errors import BlenderError, InputError
+from blender_hf.inputs import Item, make_item
+
+from .implicit_prompts import Completions, completions
+from .labelled import UNKNOWN, JudgedPair, LabelledPrompt
+
+# The verdicts of MixInstruct: the label, and for a tie whether both are good.
+VERDICTS: dict[str, tuple[float, bool | None]] = {
+    "A is better": (1.0, None),
+    "B is better": (0.0, None),
+    "Same good": (0.5, True),
+    "Same bad": (0.5, False),
+}
+
+
+@dataclass(frozen=True)
+class LabelledFormat:
+    """A format of labelled records.
+
+    Args:
+        name: What messages call it.
+        keys: A record that has all of these is in this format.
+        item: Makes the prompt and its candidates; the second argument is how messages name the record.
+        pairs: Makes the judged pairs of a record with these candidates.
+        scores: Takes the scores out of a record: a list of a score, or None, for each candidate.
+        reference: The key of a good answer.
+    """
+
+    name: str
+    keys: frozenset[str]
+    item: Callable[[Mapping[str, Any], str], Item]
+    pairs: Callable[[Mapping[str, Any], Item], list[JudgedPair]]
+    scores: Callable[[Mapping[str, Any], Item], dict[str, list[Any]]]
+    reference: str = "reference"
+
+
+def from_mapping(record: Any, *, where: str, default_id: str | int, default_source: str) -> LabelledPrompt:
+    """Check a decoded record in any of `FORMATS`.
+
+    Args:
+        record: The record.
+        where: How messages name it.
+        default_id: Its id if it has none.
+        default_source: Its source if it names none.
+
+    Returns:
+        The labelled prompt.
+
+    Raises:
+        InputError: If it is in none of the formats, or can't be used; the message says where.
+        InputTypeError: If a value has the wrong type.
+    """
+    keys = record.keys() if isinstance(record, Mapping) else frozenset()
+    found = next((form for form in FORMATS if form.keys <= keys), None)
+    if found is None:
+        known = "; ".join(f"{form.name}: {', '.join(sorted(form.keys))}" for form in FORMATS)
+        raise InputError(f"{where}: not labelled data; the keys of one of these are needed: {known}")
+    try:
+        item = found.item(record, where)
+        pairs = tuple(_checked(pair, item) for pair in found.pairs(record, item))
+        scores = {name: _numbers(values) for name, values in found.scores(record, item).items()}
+    except BlenderError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"{where}: can't be read as {found.name}: {type(error).__name__} {error}") from None
+    own_id = record.get("id")
+    return LabelledPrompt(
+        id=own_id if isinstance(own_id, str | int) else default_id,
+        item=item,
+        pairs=pairs,
+        scores={name: values for name, values in scores.items() if any(value is not None for value in values)},
+        source=str(record.get("source") or record.get("subset") or default_source),
+        lang=str(record.get("lang") or record.get("language") or UNKNOWN),
+        reference=record.get(found.reference) or None,
+    )
+
+
+def decode_comparisons(value: Any) -> dict[str, str]:
+    """Return MixInstruct's `cmp_results`, which the Hub has as a text of JSON, in old copies of Python, or "null"."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            value = ast.literal_eval(value)
+    return dict(value or {})
+
+
+def _item(prompt: str) -> Callable[[Mapping[str, Any], str], Item]:
+    def make(record: Mapping[str, Any], where: str) -> Item:
+        # The same text where there are messages, but a reward model with a chat template wants the turns.
+        asked = record.get("messages") or record[prompt]
+        return make_item(asked, record["candidates"], record.get("instruction"), where=where)
+
+    return make
+
+
+def _our_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
+    return [JudgedPair(pair["a"], pair["b"], (pair["label"] + 1) / 2, soft_label(pair)) for pair in record["pairs"]]
+
+
+def _compared_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
+    place = {candidate.model: index for index, candidate in enumerate(item.candidates)}
+    pairs = []
+    for names, verdict in decode_comparisons(record.get("cmp_results")).items():
+        a, b = (place[name] for name in names.split(","))
+        if verdict not in VERDICTS:
+            raise ValueError(f"the verdict {verdict!r} is none of {', '.join(VERDICTS)}")
+        label, good = VERDICTS[verdict]
+        pairs.append(JudgedPair(a, b, label, label, good))
+    return pairs
+
+
+def _candidate_scores(record: Mapping[str, Any], item: Item) -> dict[str, list[Any]]:
+    """Return "score" and the metrics under "scores" of the candidates; the Hub has the latter as texts of JSON too."""
+    found = []
+    for candidate in record["candidates"]:
+        own = candidate if isinstance(candidate, Mapping) else {}
+        scores = own.get("scores") or {}
+        scores = json.loads(scores) if isinstance(scores, str) else scores
+        found.append({**({"score": own["score"]} if own.get("score") is not None else {}), **scores})
+    names = dict.fromkeys(name for scores in found for name in scores)
+    return {name: [scores.get(name) for scores in found] for name in names}
+
+
+def _completions(record: Mapping[str, Any]) -> Completions:
+    return completions(record.get("prompt"), record["chosen"], record["rejected"])
+
+
+def _chosen_first(record: Mapping[str, Any]) -> bool:
+    # By lot from the texts: a ranker that likes the first place, or says nothing, must not gain by it.
+    found = _completions(record)
+    text = "\n".join([str(found.prompt), *found.chosen, *found.rejected])
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 2 == 0
+
+
+def _in_place(record: Mapping[str, Any], chosen: Sequence[Any], rejected: Sequence[Any]) -> list[Any]:
+    return [*chosen, *rejected] if _chosen_first(record) else [*rejected, *chosen]
+
+
+def _preference_item(record: Mapping[str, Any], where: str) -> Item:
+    found = _completions(record)
+    sides = [
+        [{"text": text, "model": record.get(f"{side}_model")} for text in texts]
+        for side, texts in (("chosen", found.chosen), ("rejected", found.rejected))
+    ]
+    return make_item(found.prompt, _in_place(record, *sides), where=where)
+
+
+def _preference_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
+    found = _completions(record)
+    good = _in_place(record, [True] * len(found.chosen), [False] * len(found.rejected))
+    n = range(len(good))
+    return [JudgedPair(a, b, float(good[a]), float(good[a])) for a in n for b in n if a < b and good[a] != good[b]]
+
+
+def _preference_scores(record: Mapping[str, Any], item: Item) -> dict[str, list[Any]]:
+    scores = [[record.get(f"score_{side}")] for side in ("chosen", "rejected")]
+    return {"score": _in_place(record, *scores)} if len(item.candidates) == 2 else {}
+
+
+def _checked(pair: JudgedPair, item: Item) -> JudgedPair:
+    n = len(item.candidates)
+    if not (0 <= pair.a < n and 0 <= pair.b < n and pair.a != pair.b):
+        raise InputError(f"{item.where}: a pair of the candidates {pair.a} and {pair.b}; there are {n}, from 0")
+    if not 0 <= pair.label <= 1 or not 0 <= pair.probability <= 1:
+        raise InputError(f"{item.where}: the label of a pair must be 1, 0 or -1, and a share be from 0 to 1")
+    return pair
+
+
+def _numbers(values: Sequence[Any]) -> tuple[float | None, ...]:
+    return tuple(None if value is None else float(value) for value in values)
+
+
+# The first format whose keys a record has is taken.
+FORMATS = (
+    LabelledFormat(
+        "records with pairs",
+        frozenset({"prompt", "candidates", "pairs"}),
+        _item("prompt"),
+        _our_pairs,
+        _candidate_scores,
+    ),
+    LabelledFormat(
+        "MixInstruct",
+        frozenset({"instruction", "input", "candidates"}),
+        _item("input"),
+        _compared_pairs,
+        _candidate_scores,
+        reference="output",
+    ),
+    LabelledFormat(
+        "records with scores", frozenset({"prompt", "candidates"}), _item("prompt"), _compared_pairs, _candidate_scores
+    ),
+    LabelledFormat(
+        "preferences", frozenset({"chosen", "rejected"}), _preference_item, _preference_pairs, _preference_scores
+    ),
+)

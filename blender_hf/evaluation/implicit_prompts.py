@@ -1,0 +1,88 @@
+"""Chosen and rejected answers in the forms that preference data has: texts, lists of texts, or whole conversations."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from blender_hf.inputs import Prompt
+from blender_hf.modeling.chat import render_prompt
+
+# The turns of a dialogue of HH-RLHF, in one text.
+TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
+ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+@dataclass(frozen=True)
+class Completions:
+    """A prompt, and the texts that were chosen and rejected."""
+
+    prompt: Prompt
+    chosen: tuple[str, ...]
+    rejected: tuple[str, ...]
+
+
+def completions(prompt: Any, chosen: Any, rejected: Any) -> Completions:
+    """Return the prompt and the texts of a preference.
+
+    Args:
+        prompt: A text, chat messages, or None where the prompt is the common beginning of chosen and rejected.
+        chosen: A text, a list of texts (RewardBench 2), or chat messages: the answer, or the whole conversation.
+        rejected: The same.
+
+    Returns:
+        The prompt and the texts.
+
+    Raises:
+        ValueError: If nothing was chosen or nothing rejected.
+    """
+    if not chosen or not rejected:
+        raise ValueError("chosen or rejected is empty")
+    if _is_conversation(chosen):
+        return _of_conversations(prompt, chosen, rejected)
+    if prompt is None:
+        return _of_texts(chosen, rejected)
+    return Completions(prompt, *((side,) if isinstance(side, str) else tuple(side) for side in (chosen, rejected)))
+
+
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and isinstance(value[0], Mapping)
+
+
+def _of_conversations(prompt: Any, chosen: Any, rejected: Any) -> Completions:
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    # Some data sets have a prompt beside whole conversations, so what they share is trusted first.
+    return Completions(
+        prompt if shared == 0 and prompt is not None else list(chosen[:shared]),
+        (_answer(chosen[shared:]),),
+        (_answer(rejected[shared:]),),
+    )
+
+
+def _answer(messages: Sequence[Mapping[str, Any]]) -> str:
+    if len(messages) == 1:
+        return render_prompt([{**messages[0], "role": "user"}])
+    return render_prompt(list(messages))
+
+
+def _of_texts(chosen: str, rejected: str) -> Completions:
+    n = next(
+        (n for n, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected))
+    )
+    shared = chosen[:n]
+    turns = list(TURN.finditer(shared))
+    if turns:
+        end = turns[-1].end()
+        return Completions(_messages(shared[:end]), (chosen[end:].strip(),), (rejected[end:].strip(),))
+    # As in TRL, where an answer may go on in mid-sentence; a word that both begin alike stays whole.
+    end = max(shared.rfind(" "), shared.rfind("\n")) + 1
+    return Completions(shared[:end].rstrip(), (chosen[end:],), (rejected[end:],))
+
+
+def _messages(text: str) -> list[dict[str, str]]:
+    """Return the turns of a dialogue before the answer."""
+    parts = TURN.split(text)[1:]
+    turns = [{"role": ROLES[who], "content": said.strip()} for who, said in zip(parts[::2], parts[1::2], strict=True)]
+    return turns[:-1]

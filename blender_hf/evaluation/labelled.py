@@ -1,0 +1,130 @@
+"""Prompts whose candidates somebody judged: the form that every format of labelled data is brought into."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from blender_hf.aggregation import max_logits
+from blender_hf.errors import InputError
+from blender_hf.inputs import Item
+
+Pair = tuple[int, int]
+
+UNKNOWN = "unknown"
+# Share of all pairs that must be judged before the judgments are taken as a ranking.
+LEAST_JUDGED = 0.5
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """A judgment on two candidates of a prompt.
+
+    Args:
+        a: Index of one candidate.
+        b: Index of the other.
+        label: The verdict: 1 if a is better, 0 if b is, 0.5 for a tie.
+        probability: The judge's probability, or the share of the votes, 0 to 1, that a is better; else the label.
+        tie_is_good: For a tie, whether the judge calls both good (True), both bad (False), or does not say (None).
+    """
+
+    a: int
+    b: int
+    label: float
+    probability: float
+    tie_is_good: bool | None = None
+
+
+@dataclass(frozen=True)
+class LabelledPrompt:
+    """A prompt with its candidates and what is known of their quality.
+
+    Args:
+        id: The record's own id, or its number.
+        item: The prompt and the candidates.
+        pairs: The judged pairs.
+        scores: By the name of a metric one score a candidate, higher is better; None where it is not given.
+        source: Name of the collection.
+        lang: Code of the language, or "unknown".
+        reference: A good answer, if there is one.
+    """
+
+    id: str | int
+    item: Item
+    pairs: tuple[JudgedPair, ...] = ()
+    scores: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    source: str = UNKNOWN
+    lang: str = UNKNOWN
+    reference: str | None = None
+
+    @property
+    def models(self) -> tuple[str | None, ...]:
+        """The names of the models of the candidates."""
+        return tuple(candidate.model for candidate in self.item.candidates)
+
+    def complete_scores(self, metric: str) -> tuple[float, ...] | None:
+        """Return the scores of a metric, or None where a candidate has none."""
+        found = self.scores.get(metric, (None,))
+        return None if any(score is None for score in found) else tuple(map(float, found))  # type: ignore[arg-type]
+
+
+def win_shares(prompt: LabelledPrompt) -> tuple[float | None, ...]:
+    """Return for each candidate the share of its judged pairs that it wins, a tie counting one half.
+
+    Several judgments of the same two candidates count as their mean, as one pair; None stands where there is no pair.
+    """
+    won: dict[int, list[float]] = defaultdict(list)
+    for (i, j), labels in labels_by_pair(prompt).items():
+        label = math.fsum(labels) / len(labels)
+        won[i].append(label)
+        won[j].append(1 - label)
+    return tuple(math.fsum(won[i]) / len(won[i]) if won[i] else None for i in range(len(prompt.item.candidates)))
+
+
+def labels_by_pair(prompt: LabelledPrompt) -> dict[Pair, list[float]]:
+    """Return all labels of each two candidates i < j: 1 if i is better."""
+    labels: dict[Pair, list[float]] = defaultdict(list)
+    for pair in prompt.pairs:
+        if pair.a < pair.b:
+            labels[pair.a, pair.b].append(pair.label)
+        else:
+            labels[pair.b, pair.a].append(1 - pair.label)
+    return labels
+
+
+def gold_scores(prompt: LabelledPrompt, metric: str | None = None) -> tuple[float, ...] | None:
+    """Return what the candidates are worth, higher is better, or None if it is not known of all of them.
+
+    Args:
+        prompt: The prompt.
+        metric: Name of the scores to take. None takes those named "score", else, where at least half of all pairs were
+            judged, the mean verdict against the others: 1 for a win, -1 for a loss; what was not judged is inferred
+            from the rest, see `blender_hf.aggregation.complete`.
+    """
+    n = len(prompt.item.candidates)
+    if n < 2:
+        return None
+    scores = prompt.complete_scores(metric or "score")
+    if metric is not None or scores is not None:
+        return scores
+    labels = labels_by_pair(prompt)
+    judged = {index for pair in labels for index in pair}
+    if len(judged) < n or len(labels) < math.comb(n, 2) * LEAST_JUDGED:
+        return None
+    verdicts = [[math.nan] * n for _ in range(n)]
+    for (i, j), found in labels.items():
+        verdicts[i][j] = 2 * math.fsum(found) / len(found) - 1
+        verdicts[j][i] = -verdicts[i][j]
+    # Digits beyond that are the noise of inference.
+    return tuple(round(score, 9) for score in max_logits(verdicts))
+
+
+def check_metric(prompts: Sequence[LabelledPrompt], metric: str) -> None:
+    """Refuse a metric that no prompt has scores of.
+
+    Raises:
+        InputError: If there are none; the message lists the metrics that there are.
+    """
+    known = sorted({name for prompt in prompts for name in prompt.scores})
+    if metric not in known:
+        raise InputError(f"no candidate has scores named {metric!r}; there are {', '.join(known) or 'none at all'}")

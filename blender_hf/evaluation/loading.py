@@ -1,0 +1,77 @@
+"""Models that evaluation needs beside the ranker: found, loaded whole, and put on their device."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blender_hf.checkpoints import HubOptions, explained, hub_settings, pick_device, pick_dtype
+from blender_hf.modeling.loading import raise_if_incomplete
+from blender_hf.modeling.ranker_tokenizer import load_tokenizer
+
+DEFAULT_HUB = HubOptions()
+# What some checkpoints lack, and what is never used here.
+UNUSED = "pooler"
+# A text that every tokenizer knows.
+PROBE = "a"
+
+
+def load_with_tokenizer(
+    auto_class: Any,
+    name: str | Path,
+    role: str,
+    *,
+    hub: HubOptions = DEFAULT_HUB,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> tuple[Any, Any]:
+    """Load a model and its tokenizer.
+
+    Args:
+        auto_class: The Auto class of transformers, such as `AutoModelForMaskedLM`.
+        name: A folder or a Hub id.
+        role: What messages call the model.
+        hub: How it is looked up.
+        device: Where it runs; None takes a GPU where there is one.
+        dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
+
+    Returns:
+        The model, in evaluation mode on its device, and its tokenizer.
+
+    Raises:
+        CheckpointError: If it can't be found, is of another kind, or lacks weights.
+        InputError: If the device or the precision does not exist here.
+    """
+    where = pick_device(device)
+    precision = pick_dtype(dtype, where)
+    options = hub_settings(hub)
+
+    def load() -> tuple[Any, Any]:
+        # transformers looks for an adapter on the Hub even if it is told not to ask it, unless it is told twice.
+        adapter = {"local_files_only": hub.local_files_only}
+        model, info = auto_class.from_pretrained(
+            str(name), dtype=precision, output_loading_info=True, adapter_kwargs=adapter, **options
+        )
+        missing = [key for key in info["missing_keys"] if UNUSED not in key]
+        raise_if_incomplete({**info, "missing_keys": missing, "unexpected_keys": []}, name, auto_class.__name__)
+        return model, load_tokenizer(str(name), **options)
+
+    model, tokenizer = explained(load, name, role)
+    return model.eval().to(where), tokenizer
+
+
+def longest_input(model: Any, tokenizer: Any, most: int) -> int:
+    """Return how many tokens a model reads: what it and its tokenizer state, and no more than `most`."""
+    positions = getattr(model.config, "max_position_embeddings", None) or most
+    # RoBERTa's positions begin behind the padding token.
+    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= model.config.pad_token_id + 1
+    return min(positions, tokenizer.model_max_length, most)
+
+
+def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts before and after a text, such as [CLS] and [SEP]."""
+    bare = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+    framed = tokenizer(PROBE)["input_ids"]
+    start = next(n for n in range(len(framed)) if framed[n : n + len(bare)] == bare)
+    return framed[:start], framed[start + len(bare) :]

@@ -1,0 +1,90 @@
+"""An evaluation as JSON for machines, and as Markdown for people."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from .bootstrap import Figure
+from .evaluate import Evaluation
+from .measuring import FIGURES
+
+# What is shown of every source and language.
+SHORT = ("accuracy", "accuracy, one order", "flips", "win rate", "spearman")
+NO_FIGURE = ""
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as plain dictionaries, lists and numbers."""
+    return asdict(evaluation)
+
+
+def to_markdown(evaluation: Evaluation) -> str:
+    """Return an evaluation as a document: a table of the rankers, one of each division, and what the figures mean."""
+    everyone = {name: found.figures for name, found in evaluation.rankers.items()}
+    shown = [name for name in FIGURES if any(name in figures for figures in everyone.values())]
+    parts = [_counts(evaluation), "## Rankers", _figures_table("figure", shown, everyone)]
+    for title, divisions in (("source", "by_source"), ("language", "by_language")):
+        tables = {name: getattr(found, divisions) for name, found in evaluation.rankers.items()}
+        if len(next(iter(tables.values()))) > 1:
+            parts += [f"## By {title}", _division_table(title, tables)]
+    calibrated = {name: found.calibration for name, found in evaluation.rankers.items() if found.calibration}
+    if calibrated:
+        header = ["ranker", "expected calibration error", "Brier score"]
+        rows = [[name, f"{found.error:.3f}", f"{found.brier:.3f}"] for name, found in calibrated.items()]
+        parts += ["## Calibration", markdown_table(header, rows), "Over the decided pairs; lower is better for both."]
+    return "\n\n".join([*parts, "## What they mean", _meanings(shown)]) + "\n"
+
+
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table whose first column is text and whose others are numbers."""
+    names = list(header)
+    ruler = ["---", *["---:"] * (len(names) - 1)]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [names, ruler, *rows]
+    )
+
+
+def _counts(evaluation: Evaluation) -> str:
+    gold = evaluation.gold or "scores, or verdicts on at least half of the pairs"
+    return (
+        f"{evaluation.n_prompts} prompts, {evaluation.n_pairs} judged pairs, {evaluation.n_ties} of them ties; "
+        f"rankings of {evaluation.n_ranked} prompts (worth of a candidate: {gold}). A probability within "
+        f"{evaluation.tie_threshold:g} of 0.5 is a tie. In brackets: 95 % intervals of a bootstrap over prompts."
+    )
+
+
+def _figures_table(corner: str, names: Iterable[str], columns: Mapping[str, Mapping[str, Figure]]) -> str:
+    rows = [[name, *(_with_interval(figures.get(name)) for figures in columns.values())] for name in names]
+    return markdown_table([corner, *columns], rows)
+
+
+def _division_table(title: str, tables: Mapping[str, Mapping[str, Mapping[str, Figure]]]) -> str:
+    """Return a table with a row for each part of the data, and the short figures of every ranker."""
+    parts = list(dict.fromkeys(part for table in tables.values() for part in table))
+    columns = [
+        (ranker, figure)
+        for figure in SHORT
+        for ranker, table in tables.items()
+        if any(figure in figures for figures in table.values())
+    ]
+    first = next(iter(tables))
+    rows = []
+    for part in parts:
+        figures = [tables[ranker].get(part, {}).get(figure) for ranker, figure in columns]
+        counted = tables[first].get(part, {}).get("accuracy")
+        rows.append([part, f"{counted.n:.0f}" if counted else NO_FIGURE, *map(_plain, figures)])
+    return markdown_table([title, "decided pairs", *(f"{ranker}: {figure}" for ranker, figure in columns)], rows)
+
+
+def _with_interval(figure: Figure | None) -> str:
+    return NO_FIGURE if figure is None else f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _plain(figure: Figure | None) -> str:
+    return NO_FIGURE if figure is None else f"{figure.value:.3f}"
+
+
+def _meanings(names: Iterable[str]) -> str:
+    return "\n".join(
+        f"- {name}: {FIGURES[name][0]}; {'higher' if FIGURES[name][1] else 'lower'} is better" for name in names
+    )
