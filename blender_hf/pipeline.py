@@ -1,7 +1,7 @@
 """`pipeline("llm-blending")`: from candidates to one answer, in the form of every pipeline of transformers."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,10 @@ from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, explained, fuse
 from .errors import InputError, InputTypeError
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
+from .generation.candidates import CandidateWriter, Generated, Request
+from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
+from .generation.prompt_inputs import is_prompt, placed, request_from_input
+from .generation.sampling import Sampling
 from .inputs import Item, item_from_mapping
 from .modeling import PairRankerConfig, PairRankerProcessor
 from .modeling.ranker_tokenizer import load_tokenizer, restore_normalizer
@@ -46,9 +50,15 @@ class BlenderPipeline(Pipeline):
     `{"text", "model"}`. The output is `Blend.to_dict()`: `output`, `returned`, `best`, `fused`, `fused_from`,
     `ranking`, `comparison`. A list gives a list; a generator or a dataset gives a generator that works as it is read.
 
+    With `llms=[...]` it takes a bare prompt, a text or chat messages, and lets them write the candidates; what an input
+    has of its own stays. The output then also has `failures`, the models that gave no answer.
+
     Args:
+        llms: Language models, as in `blender_hf.generate`.
+        sampling: How they write: a `Sampling`, or a mapping such as `{"temperature": 0.7, "n": 2}`.
         fuser: "gen-fuser-mini" (bundled), a folder or a Hub id; "auto" is the one that the ranker's configuration
-            names, else the bundled one; None ranks only, and returns the best candidate.
+            names, else the bundled one; "chat:MODEL" is a chat model, as in `Blender.from_pretrained`; None ranks only,
+            and returns the best candidate.
         fuser_revision: Branch, tag or commit of the fuser.
         token: Token for a private fuser.
         local_files_only: Never ask the Hub for the fuser.
@@ -69,7 +79,9 @@ class BlenderPipeline(Pipeline):
     def __init__(
         self,
         *args: Any,
-        fuser: str | Path | None = AUTO_FUSER,
+        llms: Sequence[Any] | None = None,
+        sampling: Sampling | Mapping[str, Any] | None = None,
+        fuser: Any = AUTO_FUSER,
         fuser_revision: str | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
@@ -88,7 +100,10 @@ class BlenderPipeline(Pipeline):
         if self.model.dtype == torch.float16 and self.device.type == "cpu":
             self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
         loaded: tuple[Any, ...] = ()
-        if fuser is not None:
+        if is_chat_fuser(fuser):
+            hub = HubOptions(fuser_revision, token, local_files_only=local_files_only)
+            loaded = (load_chat_fuser(fuser, hub, self.device), None)
+        elif fuser is not None:
             home, revision = fuser_of(self.model.config, fuser, fuser_revision)
             hub = HubOptions(revision, token, local_files_only=local_files_only)
             if backend == "onnx":
@@ -98,6 +113,7 @@ class BlenderPipeline(Pipeline):
         reads = self._reads(token, local_files_only)
         self.blender = Blender(self.model.eval(), reads, *loaded, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
+        self._writer = None if llms is None else CandidateWriter(placed(llms, self.device), sampling)
 
     def _reads(self, token: str | bool | None, local_files_only: bool) -> Any:
         """Return what reads for the ranker: the processor of a pair ranker, the tokenizer of a reward model."""
@@ -117,7 +133,7 @@ class BlenderPipeline(Pipeline):
         """Blend one input, a list of them, or those of a generator or dataset.
 
         Args:
-            inputs: A mapping, or any iterable of mappings.
+            inputs: A mapping, or any iterable of mappings; with `llms`, also a prompt, or any iterable of prompts.
             **kwargs: Options of this call, over those of the pipeline.
 
         Returns:
@@ -126,33 +142,55 @@ class BlenderPipeline(Pipeline):
         Raises:
             InputTypeError: If something has the wrong type; the message names the item.
             InputError: If an item can't be used or an option does not exist.
+            GenerationError: If no language model answered a prompt.
         """
         _, options, _ = self._sanitize_parameters(**kwargs)
         options = {**self._forward_params, **options}
-        if isinstance(inputs, Mapping):
-            return next(self._run([item_from_mapping(inputs, where="the input")], options))
+        if isinstance(inputs, Mapping) or (self._writer is not None and is_prompt(inputs)):
+            return next(self._run([self._checked(inputs, "the input")], options))
         if isinstance(inputs, str) or not isinstance(inputs, Iterable):
             raise InputTypeError(
                 f'expected {{"prompt", "candidates"}} or an iterable of such mappings, not {type(inputs).__name__}'
             )
         if isinstance(inputs, list | tuple):
             # A list is checked whole before the work on its first item begins.
-            return list(self._run(list(_items(inputs)), options))
-        return self._run(_items(inputs), options)
+            return list(self._run(list(self._all_checked(inputs)), options))
+        return self._run(self._all_checked(inputs), options)
 
-    def preprocess(self, inputs: Any) -> Item:
+    def preprocess(self, inputs: Any) -> Item | Request:
         """Check an input."""
-        return item_from_mapping(inputs, where="the input")
+        return self._checked(inputs, "the input")
 
-    def _forward(self, model_inputs: Item, **options: Any) -> Blend:
-        return next(self._blend([model_inputs], options))
+    def _forward(self, model_inputs: Item | Request, **options: Any) -> Blend:
+        return next(self._blend(self._items([model_inputs], deque()), options))
 
     def postprocess(self, model_outputs: Blend) -> dict[str, Any]:
         """Turn a result into plain dictionaries and lists."""
         return model_outputs.to_dict()
 
-    def _run(self, items: Iterable[Item], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        return (self.postprocess(result) for result in self._blend(items, options))
+    def _checked(self, value: Any, where: str) -> Item | Request:
+        return (item_from_mapping if self._writer is None else request_from_input)(value, where=where)
+
+    def _all_checked(self, values: Iterable[Any]) -> Iterator[Item | Request]:
+        return (self._checked(value, f"item {index}") for index, value in enumerate(values))
+
+    def _run(self, given: Iterable[Item | Request], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        # What was written for the items that are read ahead, until their results are there.
+        written: deque[Generated] = deque()
+        for result in self._blend(self._items(given, written), options):
+            failures = {"failures": [vars(failure) for failure in written.popleft().failures]} if written else {}
+            yield {**self.postprocess(result), **failures}
+
+    def _items(self, given: Iterable[Any], written: "deque[Generated]") -> Iterable[Item]:
+        """Return the items of checked inputs; where language models write the candidates, keep what they wrote."""
+        if self._writer is None:
+            return given
+        return self._answered(self._writer.iter(given), written)
+
+    def _answered(self, generated: Iterable[Generated], written: "deque[Generated]") -> Iterator[Item]:
+        for answer in generated:
+            written.append(answer)
+            yield answer.item
 
     def _blend(self, items: Iterable[Item], options: dict[str, Any]) -> Iterator[Blend]:
         chosen = dict(options)
@@ -198,7 +236,3 @@ def _default_model() -> Any:
     default = (locate(DEFAULT_RANKER), "main")
     # transformers 4 keeps a default for each framework. Drop this with the support for it.
     return default if Version(transformers.__version__).major >= 5 else {"pt": default}
-
-
-def _items(inputs: Iterable[Any]) -> Iterator[Item]:
-    return (item_from_mapping(record, where=f"item {index}") for index, record in enumerate(inputs))

@@ -3,12 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from blender_hf.errors import InputError, InputTypeError
+from blender_hf.errors import GenerationError, InputError, InputTypeError
 from blender_hf.inputs import Candidate, CandidateInput, Item, Prompt, is_single_prompt, make_item
 from blender_hf.windows import windowed
 
@@ -64,24 +64,26 @@ class Generated:
         candidates: In the order of the language models, after those that were given with the prompt.
         failures: The models that gave no answer, and why.
         instruction: What is to be done with the prompt, if it is stated apart from it.
+        where: How messages name the prompt.
     """
 
     prompt: Prompt
     candidates: tuple[Candidate, ...]
     failures: tuple[Failure, ...]
     instruction: str | None = None
+    where: str = field(default="the prompt", repr=False)
 
     @property
     def item(self) -> Item:
         """What `Blender.iter_rank` and `iter_blend` take.
 
         Raises:
-            InputError: If no model gave an answer; the message says why.
+            GenerationError: If no model gave an answer; the message says why.
         """
         if not self.candidates:
             reasons = "; ".join(f"{failure.model}: {failure.reason}" for failure in self.failures)
-            raise InputError(f"no language model answered ({reasons})")
-        return make_item(self.prompt, self.candidates, self.instruction, where="the prompt")
+            raise GenerationError(f"{self.where}: no language model answered ({reasons})")
+        return make_item(self.prompt, self.candidates, self.instruction, where=self.where)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a record that `blender-hf blend` reads, with `failures` beside it."""
@@ -262,4 +264,4 @@ def _generated(request: Request, written: Sequence[Sequence[tuple[str, Outcome]]
     )
     # Several answers of one model that fail for the same reason say so once.
     failures = tuple(dict.fromkeys(failure for _, failure in outcomes if isinstance(failure, Failure)))
-    return Generated(request.prompt, (*request.candidates, *new), failures, request.instruction)
+    return Generated(request.prompt, (*request.candidates, *new), failures, request.instruction, request.where)
