@@ -55,7 +55,7 @@ class Publication:
         if self.fuser is not None and self.kind != "ranker":
             raise InputError("only a ranker names the fuser that goes with it")
         for name in filter(None, (self.repo_id, self.fuser)):
-            _check_repo_id(name)
+            check_repo_id(name)
 
 
 @contextmanager
@@ -107,17 +107,19 @@ def upload(
     private: bool | None = None,
     create_pr: bool = False,
     commit_message: str | None = None,
+    repo_type: str = "model",
 ) -> str:
     """Upload a folder in one commit: either all of it is there afterwards, or nothing.
 
     Args:
-        folder: What `prepared` gives.
+        folder: The whole repository, such as `prepared` gives, or the files that are new in it.
         repo_id: The repository; it is made if it does not exist.
         revision: The branch, which is made if it does not exist; None is `main`.
         token: A token that may write; None is that of `hf auth login`.
         private: Whether a new repository is private; None leaves it to the organisation.
         create_pr: Open a pull request instead of committing.
         commit_message: Summary of the commit.
+        repo_type: "model" or "dataset".
 
     Returns:
         The URL of the commit, or of the pull request.
@@ -128,11 +130,16 @@ def upload(
     api = HfApi(token=token, library_name="blender-hf")
     message = commit_message or f"Upload {repo_id.split('/')[-1]}"
     try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        api.create_repo(repo_id, private=private, repo_type=repo_type, exist_ok=True)
         if revision is not None and not revision.startswith("refs/pr"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+            api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
         made = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, revision=revision, create_pr=create_pr, commit_message=message
+            repo_id=repo_id,
+            folder_path=folder,
+            repo_type=repo_type,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=message,
         )
     # The two releases of huggingface_hub that we support speak HTTP through different libraries.
     except Exception as error:
@@ -150,7 +157,12 @@ def _card(publication: Publication, folder: Path) -> str:
         raise InputError(f"the metadata of the card can't be read: {_first_line(error)}") from error
 
 
-def _check_repo_id(repo_id: str) -> None:
+def check_repo_id(repo_id: str) -> None:
+    """Make sure that a name is one of a repository, `org/name`.
+
+    Raises:
+        InputError: If it is not.
+    """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml
 
 TOKEN = "hf_writer"
-LFS_SUFFIXES = (".safetensors", ".onnx")
+LFS_SUFFIXES = (".safetensors", ".onnx", ".parquet")
 Files = dict[str, str]  # path to the oid of its content
 
 
@@ -200,9 +200,11 @@ class Handler(BaseHTTPRequestHandler):
         self._json({}, 409 if known else 200)
 
     def validate_yaml(self) -> None:
-        header = json.loads(self.body)["content"].split("---\n")[1]
-        valid = isinstance(yaml.safe_load(header).get("library_name"), str)
-        self._json({"errors": [] if valid else [{"message": "no library_name"}], "warnings": []}, 200 if valid else 400)
+        asked = json.loads(self.body)
+        header = yaml.safe_load(asked["content"].split("---\n")[1])
+        needed = "configs" if asked["repoType"] == "dataset" else "library_name"
+        errors = [] if header.get(needed) else [{"message": f"no {needed}"}]
+        self._json({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     def preupload(self, name: str, revision: str) -> None:
         if not self._may_write():
@@ -302,18 +304,20 @@ class Handler(BaseHTTPRequestHandler):
 
 NAME = r"(?P<name>[\w.-]+/[\w.-]+)"
 REVISION = r"(?P<revision>refs/pr/\d+|[^/]+)"
+API = rf"/api/(?:models|datasets)/{NAME}"
+HOME = rf"/(?:datasets/)?{NAME}"
 ROUTES: tuple[tuple[tuple[str, ...], str, Any], ...] = (
     (("POST",), r"/api/repos/create", Handler.create),
     (("POST",), r"/api/validate-yaml", Handler.validate_yaml),
-    (("POST",), rf"/api/models/{NAME}/branch/(?P<branch>.+)", Handler.branch),
-    (("POST",), rf"/api/models/{NAME}/preupload/{REVISION}", Handler.preupload),
-    (("POST",), rf"/{NAME}\.git/info/lfs/objects/batch", Handler.batch),
+    (("POST",), rf"{API}/branch/(?P<branch>.+)", Handler.branch),
+    (("POST",), rf"{API}/preupload/{REVISION}", Handler.preupload),
+    (("POST",), rf"{HOME}\.git/info/lfs/objects/batch", Handler.batch),
     (("PUT",), r"/lfs/(?P<oid>\w+)", Handler.put),
-    (("POST",), rf"/api/models/{NAME}/commit/{REVISION}", Handler.commit),
-    (("GET",), rf"/api/models/{NAME}", Handler.info),
-    (("GET",), rf"/api/models/{NAME}/revision/{REVISION}", Handler.info),
-    (("GET",), rf"/api/models/{NAME}/tree/{REVISION}(?:/(?P<path>.+))?", Handler.tree),
-    (("GET", "HEAD"), rf"/{NAME}/resolve/{REVISION}/(?P<path>.+)", Handler.resolve),
+    (("POST",), rf"{API}/commit/{REVISION}", Handler.commit),
+    (("GET",), rf"{API}", Handler.info),
+    (("GET",), rf"{API}/revision/{REVISION}", Handler.info),
+    (("GET",), rf"{API}/tree/{REVISION}(?:/(?P<path>.+))?", Handler.tree),
+    (("GET", "HEAD"), rf"{HOME}/resolve/{REVISION}/(?P<path>.+)", Handler.resolve),
     (("GET", "HEAD"), r"/cdn/(?P<oid>\w+)", Handler.cdn),
 )
 

@@ -20,6 +20,7 @@ from blender_hf.inputs import Item
 from blender_hf.schedules import Schedule
 
 from . import rendering
+from .options import ranker_arguments
 
 
 @dataclass(frozen=True)
@@ -89,18 +90,9 @@ def _records(options: argparse.Namespace) -> Iterator[Record]:
 
 def _load(options: argparse.Namespace) -> Blender:
     return Blender.from_pretrained(
-        options.ranker,
-        None if options.command == "rank" else options.fuser,
-        device=options.device,
-        dtype=options.dtype,
-        revision=options.revision,
+        **ranker_arguments(options),
+        fuser=None if options.command == "rank" else options.fuser,
         fuser_revision=getattr(options, "fuser_revision", None),
-        local_files_only=options.local_files_only,
-        trust_remote_code=options.trust_remote_code,
-        max_batch_tokens=options.max_batch_tokens,
-        backend=options.backend,
-        provider=options.provider,
-        file_name=options.file_name,
     )
 
 

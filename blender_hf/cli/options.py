@@ -1,6 +1,7 @@
 """Options that several commands share, and the values that they take."""
 
 import argparse
+from typing import Any
 
 # What `add_subparsers` returns, to which each command adds its own parser; it has no public name.
 Commands = argparse._SubParsersAction
@@ -43,6 +44,13 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="let code from a repository run")
+
+
+def ranker_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `model_options` say, as arguments of `Blender.from_pretrained`."""
+    names = ("ranker", "device", "dtype", "revision", "local_files_only", "trust_remote_code")
+    names += ("max_batch_tokens", "backend", "provider", "file_name")
+    return {name: getattr(options, name) for name in names}
 
 
 def ranking_options(parser: argparse.ArgumentParser) -> None:

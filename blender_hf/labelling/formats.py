@@ -302,12 +302,15 @@ def _completions(labelled: Labelled) -> Iterator[tuple[int, Fields]]:
     """Yield each different candidate in the order given, with what rewards say of it."""
     judged, ranking = labelled.judged, labelled.judged.ranking
     for index in sorted({text: i for i, text in reversed(list(enumerate(ranking.candidates)))}.values()):
-        yield index, {
-            "reward": judged.reward(index),
-            "probability": judged.win_probability(index),
-            "rank": ranking.ranks[index],
-            "model": ranking.models[index],
-        }
+        yield (
+            index,
+            {
+                "reward": judged.reward(index),
+                "probability": judged.win_probability(index),
+                "rank": ranking.ranks[index],
+                "model": ranking.models[index],
+            },
+        )
 
 
 def _message(role: str, content: str) -> dict[str, str]:

@@ -40,7 +40,9 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.of:
-            raise InputError(f"there is no shard {self.number} of {self.of}; the first of n shards is 1/n, the last n/n")
+            raise InputError(
+                f"there is no shard {self.number} of {self.of}; the first of n shards is 1/n, the last n/n"
+            )
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"

@@ -255,4 +255,6 @@ def _check_characters(record: Record, where: str) -> None:
     try:
         "".join((record.item.source, *record.item.texts, str(record.id))).encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: {error.object[error.start]!r} is half of a character, which can't be written") from None
+        raise InputError(
+            f"{where}: {error.object[error.start]!r} is half of a character, which can't be written"
+        ) from None

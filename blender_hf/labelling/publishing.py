@@ -1,0 +1,112 @@
+"""Preference data on the Hub: the file, and a card that says how it was made."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from huggingface_hub import DatasetCardData, HfApi
+
+from blender_hf.export.hub import upload
+
+from .settings import LabelSettings
+from .tables import table_format
+
+CARD = """\
+---
+{metadata}
+---
+
+# {name}
+
+{units} by [blender-hf](https://pypi.org/project/blender-hf), format `{form}`.
+
+| setting | value |
+| --- | --- |
+{settings}
+"""
+
+
+def publish(
+    output: Path,
+    repo_id: str,
+    settings: LabelSettings,
+    *,
+    private: bool | None = None,
+    token: str | bool | None = None,
+) -> str:
+    """Upload the output of a job in one commit, as a part of the split `train`.
+
+    A shard has a file of its own, so all shards of a job may be published in one repository. A card that is there is
+    left as it is.
+
+    Args:
+        output: The file.
+        repo_id: The repository, which is made if it does not exist.
+        settings: Those of the job.
+        private: Whether a new repository is private; None leaves it to the organisation.
+        token: A token that may write; None is that of `hf auth login`.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        HubError: If the Hub can't be reached or refuses.
+    """
+    shard, suffix = settings.shard, table_format(output).suffix
+    with TemporaryDirectory() as made:
+        data = Path(made, "data")
+        data.mkdir()
+        name = f"train-{shard.number - 1:05d}-of-{shard.of:05d}{suffix}"
+        # A link, not a copy: the file may be large.
+        (data / name).symlink_to(output.absolute())
+        if not _has_card(repo_id, token):
+            Path(made, "README.md").write_text(_card(repo_id, settings), encoding="utf-8")
+        return upload(
+            Path(made), repo_id, token=token, private=private, repo_type="dataset", commit_message=f"Upload {name}"
+        )
+
+
+def _has_card(repo_id: str, token: str | bool | None) -> bool:
+    try:
+        return HfApi(token=token).file_exists(repo_id, "README.md", repo_type="dataset")
+    # Whatever is wrong with the Hub, the upload says it better.
+    except Exception:
+        return False
+
+
+def _card(repo_id: str, settings: LabelSettings) -> str:
+    form = settings.output_format
+    metadata = DatasetCardData(
+        tags=["blender-hf", "preference", settings.form],
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
+    )
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _told(settings).items())
+    return CARD.format(
+        metadata=metadata.to_yaml(),
+        name=repo_id.split("/")[-1],
+        units=f"{form.unit.capitalize()}s, labelled",
+        form=settings.form,
+        settings=rows,
+    )
+
+
+def _told(settings: LabelSettings) -> Mapping[str, Any]:
+    """Return the settings that a reader of the data wants to know; nothing of the machine that made it."""
+    filters, schedule = settings.filters, settings.judge.schedule
+    ranker = Path(settings.judge.loading.get("ranker", "pair-ranker-mini"))
+    told = {
+        # A folder of this machine is nobody's business.
+        "ranker": ranker.name if ranker.is_dir() else ranker,
+        "revision": settings.judge.loading.get("revision"),
+        "schedule": schedule.name,
+        "orders": schedule.orders,
+        "aggregation": settings.judge.aggregation,
+        "pairs": settings.pairs if settings.form == "dpo" else None,
+        "min_margin": filters.min_margin,
+        "min_probability": filters.min_probability,
+        "no_ties": filters.no_ties or None,
+        "drop_flips": filters.drop_flips or None,
+        "min_candidates": filters.min_candidates,
+    }
+    return {name: value for name, value in told.items() if value is not None}
