@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from .errors import CheckpointError, InputError, InputTypeError
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
 from .modeling.truncation import TRUNCATION
+from .partitioning import whole_weights
 
 DEFAULT_RANKER = "pair-ranker-mini"
 DEFAULT_FUSER = "gen-fuser-mini"
@@ -217,5 +218,6 @@ def _load(
     where = locate(name)
     found = hub_settings(options)
     processor = explained(lambda: processor_class.from_pretrained(where, **found), name, role)  # type: ignore[attr-defined]
-    model = explained(lambda: model_class.from_pretrained(where, dtype=chosen_dtype, **found), name, role)  # type: ignore[attr-defined]
+    with whole_weights():
+        model = explained(lambda: model_class.from_pretrained(where, dtype=chosen_dtype, **found), name, role)  # type: ignore[attr-defined]
     return model.eval().to(chosen_device), processor

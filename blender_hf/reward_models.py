@@ -14,6 +14,7 @@ from .modeling import PairRanker, PairRankerConfig
 from .modeling.loading import raise_if_incomplete
 from .modeling.original_formats import is_pairrm, is_ranker_config
 from .modeling.ranker_tokenizer import FILE_OPTIONS, load_tokenizer
+from .partitioning import whole_weights
 from .results import Truncation
 from .reward_inputs import RewardEncoding, RewardInputs, reading_length
 from .scorer import BatchScorer
@@ -137,7 +138,8 @@ def load_reward_model(
     def load() -> tuple[PreTrainedModel, Any]:
         return strictly_loaded(where, dtype=pick_dtype(dtype, chosen_device), **hub), load_tokenizer(where, **hub)
 
-    model, tokenizer = explained(load, name, "ranker")
+    with whole_weights():
+        model, tokenizer = explained(load, name, "ranker")
     return model.eval().to(chosen_device), tokenizer
 
 

@@ -1,0 +1,1 @@
+"""A ranker inside other libraries, each an extra of its own."""

@@ -1,0 +1,40 @@
+"""The ranker of an integration: given, or loaded when it is first used."""
+
+from pathlib import Path
+from typing import Any
+
+from blender_hf.blender import Blender
+from blender_hf.checkpoints import DEFAULT_RANKER
+
+RankerInput = Blender | str | Path
+
+
+class LazyBlender:
+    """A blender that is loaded when it is first needed: in the process that trains, on the device that is its own.
+
+    What is pickled is the name alone, so it can be sent to other processes.
+
+    Args:
+        ranker: A blender, or the bundled name, folder or Hub id of a ranker, of pairs or a reward model.
+        **options: Options of `Blender.from_pretrained`, for a name.
+    """
+
+    def __init__(self, ranker: RankerInput = DEFAULT_RANKER, **options: Any) -> None:
+        self._given = ranker if isinstance(ranker, Blender) else None
+        self._name, self._options = ranker, options
+        self._loaded: Blender | None = None
+
+    def get(self) -> Blender:
+        """Return the blender.
+
+        Raises:
+            CheckpointError: If the ranker can't be found or is not whole.
+        """
+        if self._given is not None:
+            return self._given
+        if self._loaded is None:
+            self._loaded = Blender.from_pretrained(self._name, None, **self._options)
+        return self._loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_loaded": None}

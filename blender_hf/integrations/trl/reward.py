@@ -1,0 +1,110 @@
+"""`pairwise_reward`: the completions of a prompt play each other, or a reference, and the logits are the rewards."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blender_hf.checkpoints import DEFAULT_RANKER
+from blender_hf.errors import InputError
+from blender_hf.rewards import get_scale
+
+from .groups import Contestant, groups_of
+from .rankers import LazyBlender, RankerInput
+from .texts import completion_text
+
+
+def pairwise_reward(
+    ranker: RankerInput = DEFAULT_RANKER,
+    *,
+    reference: str | None = None,
+    reference_column: str | None = None,
+    scale: str = "logit",
+    name: str = "pairwise_reward",
+    **options: Any,
+) -> "PairwiseReward":
+    """Make a reward function for TRL's `GRPOTrainer`, `RLOOTrainer` or online DPO trainer.
+
+    Without a reference, the completions of a prompt play each other, in both orders, and each gets its mean logit
+    against the others. Completions of equal prompts are a group, wherever they stand; where a group is spread over
+    several processes, its texts are exchanged, so a reward does not depend on how many processes there are.
+
+    Args:
+        ranker: A `Blender`, or the name, folder or Hub id of a ranker or a reward model, which each process loads on
+            its own device when the first rewards are asked for, whole also beside ZeRO-3 and FSDP.
+        reference: A text that all completions play instead.
+        reference_column: Instead, the column of the data set with the text that the completions of a prompt play.
+        scale: "logit", "probability" or "llm-blender", as in `Blender.reward`. A tie is 0, or 0.5 as a probability.
+        name: Under which trainers log the reward.
+        **options: Options of `Blender.from_pretrained` for a ranker that is a name: `device`, `dtype`, ...
+
+    Returns:
+        The reward function, which can be pickled.
+
+    Raises:
+        InputError: If both references are given, or there is no such scale.
+    """
+    get_scale(scale)
+    if reference is not None and reference_column is not None:
+        raise InputError("give reference=, one text for all, or reference_column=, a text for each prompt; not both")
+    return PairwiseReward(LazyBlender(ranker, **options), reference, reference_column, scale, name)
+
+
+class PairwiseReward:
+    """A reward function with the signature of TRL; see `pairwise_reward`, which makes it."""
+
+    def __init__(
+        self, blender: LazyBlender, reference: str | None, reference_column: str | None, scale: str, name: str
+    ) -> None:
+        self.__name__ = name
+        self._blender = blender
+        self._reference = reference
+        self._column = reference_column
+        self._scale = scale
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+        """Return a reward for each completion.
+
+        In a distributed run every process must call it, as trainers do.
+
+        Args:
+            prompts: For each completion its prompt: a text, or messages.
+            completions: Texts, or messages, of which those of the assistant count.
+            **columns: The other columns, a value for each completion, and whatever else a trainer passes.
+
+        Returns:
+            One number a completion, in their order; higher is better.
+
+        Raises:
+            InputError: If lists differ in length, or there is no column for the reference.
+            InputTypeError: If a prompt, a completion or a reference is not text.
+        """
+        if len(prompts) != len(completions):
+            raise InputError(f"{len(prompts)} prompts and {len(completions)} completions: give a prompt for each")
+        texts = [completion_text(completion, f"completion {n}") for n, completion in enumerate(completions)]
+        if self._reference is None and self._column is None:
+            return self._tournaments(prompts, texts)
+        references = self._references(columns, len(texts))
+        duels = [[text] for text in texts]
+        rewards = self._blender.get().reward(list(prompts), duels, reference=references, scale=self._scale)
+        return [reward for (reward,) in rewards]
+
+    def _tournaments(self, prompts: Sequence[Any], texts: Sequence[str]) -> list[float]:
+        own, groups = groups_of([Contestant(prompt, text) for prompt, text in zip(prompts, texts, strict=True)])
+        rewards = self._blender.get().group_reward(
+            [group[0].prompt for group in groups.values()],
+            [[contestant.text for contestant in group] for group in groups.values()],
+            scale=self._scale,
+        )
+        by_group = dict(zip(groups, rewards, strict=True))
+        return [by_group[place.group][place.index] for place in own]
+
+    def _references(self, columns: Mapping[str, Any], n: int) -> list[str]:
+        if self._column is None:
+            return [self._reference or ""] * n
+        if self._column not in columns:
+            raise InputError(
+                f"there is no column {self._column!r} for the reference; the data set gives {', '.join(columns)}"
+            )
+        values = columns[self._column]
+        if isinstance(values, str) or len(values) != n:
+            raise InputError(f"the column {self._column!r} must have a text for each of the {n} completions")
+        return [completion_text(value, f"{self._column} {row}") for row, value in enumerate(values)]

@@ -1,0 +1,404 @@
+"""The integrations with TRL, in its real trainers."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, TrainerControl, TrainerState, set_seed
+from transformers.integrations import deepspeed as hf_deepspeed
+
+from blender_hf import Blender, CheckpointError, InputError, InputTypeError
+from blender_hf.integrations.trl import PairRMJudge, WinRateCallback, pairwise_reward
+from blender_hf.partitioning import FSDP_LOADING, ZERO_INIT, whole_weights
+from tests.conftest import SMALL, encoder_tokenizer
+
+trl = pytest.importorskip("trl")
+
+PROMPTS = ["2 + 2?"] * 3 + ["What is a cat?"] * 2
+COMPLETIONS = ["4", "four", "Bananas.", "An animal.", "A dog."]
+TEMPLATE = (
+    "{% for m in messages %}{{ '[SEP]' + m['role'] + ': ' + m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[SEP]assistant: ' }}{% endif %}"
+)
+
+
+def conversational(prompts: list[str], completions: list[str]) -> tuple[list[Any], list[Any]]:
+    """Return the same in TRL's conversational form."""
+    return (
+        [[{"role": "user", "content": prompt}] for prompt in prompts],
+        [[{"role": "assistant", "content": completion}] for completion in completions],
+    )
+
+
+def close(found: Any, expected: Any) -> bool:
+    return found == pytest.approx(expected, abs=1e-5)
+
+
+def test_completions_of_one_prompt_play_each_other(blender: Blender) -> None:
+    reward = pairwise_reward(blender)
+    expected = blender.group_reward("2 + 2?", COMPLETIONS[:3]) + blender.group_reward("What is a cat?", COMPLETIONS[3:])
+    found = reward(prompts=PROMPTS, completions=COMPLETIONS, completion_ids=None, trainer_state=None)
+    assert close(found, expected)
+    assert all(isinstance(value, float) for value in found)
+    assert close(reward(*conversational(PROMPTS, COMPLETIONS)), expected)
+
+
+def test_groups_may_stand_anywhere(blender: Blender) -> None:
+    """The online DPO trainer gives the prompts one after the other, twice."""
+    order = [3, 0, 4, 2, 1]
+    straight = pairwise_reward(blender)(PROMPTS, COMPLETIONS)
+    mixed = pairwise_reward(blender)([PROMPTS[i] for i in order], [COMPLETIONS[i] for i in order])
+    assert close(mixed, [straight[i] for i in order])
+    assert pairwise_reward(blender)(["p"], ["alone"]) == [0.0]
+    assert pairwise_reward(blender)([], []) == []
+
+
+def test_completions_play_a_reference(blender: Blender) -> None:
+    gold = ["4"] * 3 + ["A small animal."] * 2
+    expected = [
+        blender.compare(prompt, completion, reference).probability
+        for prompt, completion, reference in zip(PROMPTS, COMPLETIONS, gold, strict=True)
+    ]
+    by_column = pairwise_reward(blender, reference_column="gold", scale="probability")
+    assert close(by_column(PROMPTS, COMPLETIONS, gold=gold, other=[1] * 5), expected)
+    messages = conversational(PROMPTS, gold)[1]
+    assert close(by_column(*conversational(PROMPTS, COMPLETIONS), gold=messages), expected)
+    by_text = pairwise_reward(blender, reference="4", scale="probability")
+    assert close(by_text(PROMPTS[:3], COMPLETIONS[:3]), expected[:3])
+    assert by_text(["2 + 2?"], ["4"]) == [0.5]
+
+
+def test_what_the_assistant_says_counts(blender: Blender) -> None:
+    said = [
+        {"role": "assistant", "content": None, "tool_calls": []},
+        {"role": "tool", "content": "2 + 2 = 4"},
+        {"role": "assistant", "content": [{"type": "text", "text": "It is 4."}]},
+    ]
+    reward = pairwise_reward(blender, reference="5")
+    assert close(reward(["2 + 2?"], [said]), reward(["2 + 2?"], ["It is 4."]))
+
+
+def test_wrong_use_is_named(blender: Blender) -> None:
+    with pytest.raises(InputError, match="not both"):
+        pairwise_reward(blender, reference="a", reference_column="b")
+    with pytest.raises(InputError, match="no scale 'log'"):
+        pairwise_reward(blender, scale="log")
+    with pytest.raises(InputError, match="no column 'gold' for the reference; the data set gives id"):
+        pairwise_reward(blender, reference_column="gold")(["p"], ["c"], id=[1])
+    with pytest.raises(InputError, match="'gold' must have a text for each of the 2"):
+        pairwise_reward(blender, reference_column="gold")(["p"] * 2, ["c"] * 2, gold=["x"])
+    with pytest.raises(InputError, match="1 prompts and 2 completions"):
+        pairwise_reward(blender)(["p"], ["c", "d"])
+    with pytest.raises(InputTypeError, match="completion 1: a completion must be a text"):
+        pairwise_reward(blender)(["p", "p"], ["c", 7])
+
+
+def test_a_ranker_is_loaded_when_it_is_needed_and_travels_by_name(checkpoints: Path, blender: Blender) -> None:
+    assert pairwise_reward("no/such-ranker", name="taste").__name__ == "taste"
+    with pytest.raises(CheckpointError, match="no/such-ranker"):
+        pairwise_reward("no/such-ranker", local_files_only=True)(["p"], ["c"])
+    reward = pairwise_reward(checkpoints / "ranker", device="cpu")
+    expected = reward(PROMPTS, COMPLETIONS)
+    assert close(expected, pairwise_reward(blender)(PROMPTS, COMPLETIONS))
+    copied = pickle.dumps(reward)
+    assert len(copied) < 2000, "the weights stay where they are"
+    assert pickle.loads(copied)(PROMPTS, COMPLETIONS) == expected
+
+
+def test_the_judge_has_the_signature_that_trl_had(blender: Blender) -> None:
+    judge = PairRMJudge(blender)
+    prompts, pairs = ["2 + 2?", "p", "q"], [["4", "Bananas."], ["Bananas.", "4"], ["same", "same"]]
+    comparisons = blender.compare(prompts, [a for a, _ in pairs], [b for _, b in pairs])
+    assert judge.judge(prompts, pairs) == [{"a": 0, "b": 1, "tie": 0}[c.preferred] for c in comparisons]
+    scores = judge.judge(prompts, pairs, shuffle_order=False, return_scores=True)
+    assert close(scores, [torch.tensor(c.logit).sigmoid().item() for c in comparisons])
+    assert scores[2] == 0.5
+    warm = judge.judge(prompts, pairs, return_scores=True, temperature=0.5)
+    assert close(warm, [torch.tensor(2 * c.logit).sigmoid().item() for c in comparisons])
+    swapped = judge.judge(prompts, [pair[::-1] for pair in pairs], return_scores=True)
+    assert close(swapped, [1 - score for score in scores])
+    chats = [conversational(["p"], [*pair])[1] for pair in pairs]
+    assert judge.judge([[{"role": "user", "content": p}] for p in prompts], chats, return_scores=True) == scores
+
+
+def test_the_judge_names_what_is_wrong(blender: Blender) -> None:
+    with pytest.raises(InputError, match="prompt 1: the judge compares exactly 2 completions; there are 3"):
+        PairRMJudge(blender).judge(["p", "q"], [["a", "b"], ["a", "b", "c"]])
+    with pytest.raises(InputError, match="each of the 2 prompts, not 1"):
+        PairRMJudge(blender).judge(["p", "q"], [["a", "b"]])
+    with pytest.raises(InputError, match="temperature=0"):
+        PairRMJudge(blender).judge(["p"], [["a", "b"]], temperature=0)
+
+
+class Zero3:
+    """What transformers keeps of DeepSpeed's configuration, without DeepSpeed."""
+
+    config = {}  # noqa: RUF012
+
+    def is_zero3(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def zero3(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A process that trains with ZeRO-3; loading a model in parts would fail, for DeepSpeed is not here."""
+    config = Zero3()
+    monkeypatch.setattr(hf_deepspeed, "_hf_deepspeed_config_weak_ref", lambda: config)
+    assert hf_deepspeed.is_deepspeed_zero3_enabled()
+    return config
+
+
+def test_a_ranker_is_whole_beside_zero3(zero3: Zero3, checkpoints: Path, blender: Blender) -> None:
+    with pytest.raises((ImportError, NameError)):
+        AutoModelForCausalLM.from_config(tiny_model().config)
+    found = pairwise_reward(checkpoints / "ranker", device="cpu")(PROMPTS, COMPLETIONS)
+    assert close(found, pairwise_reward(blender)(PROMPTS, COMPLETIONS))
+    assert hf_deepspeed.is_deepspeed_zero3_enabled(), "the trainer's setting is as it was"
+
+
+def test_what_partitions_weights_is_off_and_on_again(zero3: Zero3, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Partitioning:
+        shutdown_init_context = staticmethod(lambda: calls.append("off"))
+        restore_init_context = staticmethod(lambda: calls.append("on"))
+
+    monkeypatch.setitem(sys.modules, ZERO_INIT, Partitioning)
+    monkeypatch.setenv(FSDP_LOADING, "true")
+    with whole_weights():
+        assert calls == ["off"]
+        assert not hf_deepspeed.is_deepspeed_zero3_enabled()
+        assert FSDP_LOADING not in os.environ
+    assert calls == ["off", "on"]
+    assert hf_deepspeed.is_deepspeed_zero3_enabled()
+    assert os.environ[FSDP_LOADING] == "true"
+
+
+def tiny_tokenizer() -> Any:
+    tokenizer = encoder_tokenizer()
+    tokenizer.eos_token = "[SEP]"
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def tiny_model() -> Any:
+    set_seed(0)
+    settings = {**SMALL, "num_key_value_heads": 2, "vocab_size": len(encoder_tokenizer())}
+    return Qwen2ForCausalLM(Qwen2Config(**settings, pad_token_id=0, eos_token_id=2, bos_token_id=1))
+
+
+def rows(n: int, chat: bool) -> datasets.Dataset:
+    prompts = [f"What is {k} + {k}?" for k in range(n)]
+    column = conversational(prompts, [])[0] if chat else prompts
+    return datasets.Dataset.from_dict({"prompt": column, "gold": [str(2 * k) for k in range(n)]})
+
+
+def grpo_settings(folder: Path, **settings: Any) -> Any:
+    return trl.GRPOConfig(
+        output_dir=str(folder),
+        use_cpu=True,
+        bf16=False,
+        learning_rate=1e-3,
+        report_to=[],
+        logging_steps=1,
+        save_strategy="no",
+        **{
+            "per_device_train_batch_size": 4,
+            "num_generations": 4,
+            "max_completion_length": 8,
+            "max_steps": 3,
+            **settings,
+        },
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chat", [False, True])
+def test_grpo_trains_with_the_reward(chat: bool, blender: Blender, tmp_path: Path) -> None:
+    trainer = trl.GRPOTrainer(
+        model=tiny_model(),
+        reward_funcs=[pairwise_reward(blender), pairwise_reward(blender, reference_column="gold", name="against_gold")],
+        args=grpo_settings(tmp_path, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=4),
+        train_dataset=rows(4, chat),
+        eval_dataset=rows(2, chat),
+        processing_class=tiny_tokenizer(),
+    )
+    trainer.add_callback(WinRateCallback(trainer, blender))
+    before = trainer.model.lm_head.weight.clone()
+    trainer.train()
+    assert not torch.equal(before, trainer.model.lm_head.weight), "completions were told apart, so there was a gradient"
+    logs = trainer.state.log_history
+    for name in ("rewards/pairwise_reward/mean", "rewards/against_gold/mean"):
+        assert len([log for log in logs if name in log]) == 3
+    assert all(abs(log["rewards/pairwise_reward/mean"]) < 1e-5 for log in logs if "rewards/pairwise_reward/mean" in log)
+    rates = [log["eval_win_rate"] for log in logs if "eval_win_rate" in log]
+    assert len(rates) == 2, "at the evaluation in the middle, and at the end"
+    assert all(0 <= rate <= 1 for rate in rates)
+
+
+@pytest.mark.slow
+def test_rloo_trains_with_the_reward(blender: Blender, tmp_path: Path) -> None:
+    # Without beta there is no reference model, which it would load by the name of the trained one.
+    settings = {
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "max_steps": 2,
+        "beta": 0,
+    }
+    trainer = trl.RLOOTrainer(
+        model=tiny_model(),
+        reward_funcs=pairwise_reward(blender),
+        args=trl.RLOOConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            logging_steps=1,
+            save_strategy="no",
+            **settings,
+        ),
+        train_dataset=rows(4, False),
+        processing_class=tiny_tokenizer(),
+    )
+    trainer.train()
+    assert [log["rewards/pairwise_reward/std"] > 0 for log in trainer.state.log_history[:2]] == [True, True]
+
+
+@pytest.mark.slow
+def test_online_dpo_trains_with_the_reward(blender: Blender, tmp_path: Path) -> None:
+    online_dpo = pytest.importorskip("trl.experimental.online_dpo")
+    trainer = online_dpo.OnlineDPOTrainer(
+        model=tiny_model(),
+        reward_funcs=pairwise_reward(blender),
+        args=online_dpo.OnlineDPOConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            logging_steps=1,
+            save_strategy="no",
+            per_device_train_batch_size=2,
+            max_new_tokens=8,
+            max_steps=2,
+        ),
+        train_dataset=rows(4, False).select_columns("prompt"),
+        processing_class=tiny_tokenizer(),
+    )
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+@pytest.mark.slow
+def test_adapters_are_off_for_the_reference(blender: Blender, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    adapter = peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    trainer = trl.GRPOTrainer(
+        model=tiny_model(),
+        reward_funcs=pairwise_reward(blender),
+        args=grpo_settings(tmp_path, max_steps=1),
+        train_dataset=rows(4, False),
+        processing_class=tiny_tokenizer(),
+        peft_config=adapter,
+    )
+    callback = WinRateCallback(trainer, blender, prompts=["2 + 2?", "Who?"])
+    trainer.model_wrapped = trainer.model
+    about = {"args": trainer.args, "state": TrainerState(), "control": TrainerControl()}
+    callback.on_train_begin(**about, processing_class=trainer.processing_class)
+    adapted = callback._answers(trainer.model, trainer.args, trainer.processing_class)
+    trainer.model = trainer.model_wrapped = trainer.model.unload()
+    assert callback._references == callback._answers(trainer.model, trainer.args, trainer.processing_class)
+    assert callback._references != adapted
+
+
+@pytest.mark.slow
+def test_the_win_rate_of_an_untrained_model_is_one_half(blender: Blender, tmp_path: Path) -> None:
+    trainer = trl.GRPOTrainer(
+        model=tiny_model(),
+        reward_funcs=pairwise_reward(blender),
+        args=grpo_settings(tmp_path),
+        train_dataset=rows(4, False),
+        processing_class=tiny_tokenizer(),
+    )
+    callback = WinRateCallback(trainer, blender, prompts=["2 + 2?", "3 + 3?", "4 + 4?"], num_prompts=2)
+    trainer.model_wrapped = trainer.model
+    about = {"args": trainer.args, "state": TrainerState(), "control": TrainerControl()}
+    generator = torch.random.get_rng_state()
+    metrics = {"eval_loss": 1.0}
+    callback.on_evaluate(**about, metrics=metrics, processing_class=trainer.processing_class)
+    assert metrics == {"eval_loss": 1.0}, "before the training there is nothing to beat"
+    callback.on_train_begin(**about, processing_class=trainer.processing_class)
+    callback.on_evaluate(**about, metrics=metrics, processing_class=trainer.processing_class)
+    assert metrics == {"eval_loss": 1.0, "eval_win_rate": 0.5, "eval_win_probability": 0.5}
+    assert torch.equal(generator, torch.random.get_rng_state()), "the training draws what it would have drawn"
+    beaten = WinRateCallback(trainer, blender, prompts=["2 + 2?"], references=["4"])
+    found = {}
+    beaten.on_evaluate(**about, metrics=found, processing_class=trainer.processing_class)
+    assert found["eval_win_rate"] in (0.0, 0.5, 1.0)
+    with pytest.raises(InputError, match="give prompts="):
+        WinRateCallback(trainer, blender)
+    with pytest.raises(InputError, match="1 references for 2 prompts"):
+        WinRateCallback(trainer, blender, prompts=["p", "q"], references=["a"])
+    with pytest.raises(InputError, match="no prompts"):
+        WinRateCallback(trainer, blender, prompts=[])
+
+
+SCRIPT = """
+import json, sys, trl
+from pathlib import Path
+from blender_hf.integrations.trl import WinRateCallback, pairwise_reward
+from tests.integrations.test_trl import grpo_settings, rows, tiny_model, tiny_tokenizer
+
+ranker, folder = sys.argv[1:]
+reward = pairwise_reward(ranker, device="cpu")
+seen = []
+
+def recorded(prompts, completions, **columns):
+    rewards = reward(prompts=prompts, completions=completions, **columns)
+    seen.append([prompts, completions, rewards])
+    return rewards
+
+trainer = trl.GRPOTrainer(
+    model=tiny_model(),
+    reward_funcs=recorded,
+    # Two completions in each process: every group is spread over both.
+    args=grpo_settings(Path(folder), per_device_train_batch_size=2, max_steps=2),
+    train_dataset=rows(4, False),
+    processing_class=tiny_tokenizer(),
+)
+trainer.add_callback(WinRateCallback(trainer, ranker, prompts=["2 + 2?", "3?", "4?"], device="cpu"))
+trainer.train()
+rates = [log["eval_win_rate"] for log in trainer.state.log_history if "eval_win_rate" in log]
+name = f"seen-{trainer.accelerator.process_index}.json"
+Path(folder, name).write_text(json.dumps({"seen": seen, "rates": rates}))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_reward_as_one_would(checkpoints: Path, blender: Blender, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
+    done = subprocess.run(
+        [*command, str(checkpoints / "ranker"), str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads((tmp_path / f"seen-{process}.json").read_text()) for process in range(2)]
+    for one, other in zip(*(process["seen"] for process in found), strict=True):
+        prompts, completions, rewards = (a + b for a, b in zip(one, other, strict=True))
+        assert len(set(prompts)) == 1
+        assert close(rewards, blender.group_reward(prompts[0], completions))
+    assert found[0]["rates"] == found[1]["rates"]
+    assert len(found[0]["rates"]) == 1
