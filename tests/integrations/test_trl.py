@@ -184,6 +184,7 @@ def test_what_partitions_weights_is_off_and_on_again(zero3: Zero3, monkeypatch: 
 def tiny_tokenizer() -> Any:
     tokenizer = encoder_tokenizer()
     tokenizer.eos_token = "[SEP]"
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
