@@ -11,15 +11,15 @@ from blender_hf.errors import InputError
 from .options import Commands, count, model_options, positive, ranker_arguments, ranking_options
 
 ABOUT = """Make preference data by ranking the candidates of each prompt: pairs for DPO, labels for KTO, probabilities
-for SPPO, rankings or rewards. Run the same command again after an interruption of any kind, and it goes on where it was;
-a line that can't be used stops it before the work begins."""
+for SPPO, rankings or rewards. Run the same command again after an interruption of any kind, and it goes on where it
+was; a line that can't be used stops it before the work begins."""
 EPILOG = """\
 The records are those of `blender-hf rank`, in JSONL (.gz), Parquet, a folder of `datasets` or on the Hub:
   {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
 
 Examples:
   blender-hf label answers.jsonl --output dpo.parquet --min-probability 0.7 --drop-flips
-  blender-hf label org/answers --split train --format kto --output kto.jsonl --engine ray --workers 8 --gpus-per-worker 1
+  blender-hf label org/answers --split train --format kto --output kto.jsonl --engine ray --workers 8
   blender-hf label answers.parquet --output part3.parquet --shard 3/16 --push-to-hub org/preferences
 """
 

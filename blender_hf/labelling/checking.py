@@ -27,7 +27,8 @@ def check_records(source: Source, settings: LabelSettings, on_record: Callable[[
     """
     count = n_bad = 0
     first: str | None = None
-    for count, entry in enumerate(entries_of(source, settings), 1):
+    for entry in entries_of(source, settings):
+        count += 1
         try:
             entry.record()
         except (InputError, InputTypeError) as error:

@@ -1,8 +1,8 @@
 """The formats of preference data, as a table: each turns a ranked record into rows.
 
-DPO, KTO and rewards have the columns of TRL (https://huggingface.co/docs/trl/dataset_formats); SPPO has those of the data
-of its authors (github.com/uclaml/SPPO, scripts/compute_prob.py), with the probabilities of the comparisons themselves
-where theirs are made from differences of scores.
+DPO, KTO and rewards have the columns of TRL (https://huggingface.co/docs/trl/dataset_formats); SPPO has those of the
+data of its authors (github.com/uclaml/SPPO, scripts/compute_prob.py), with the probabilities of the comparisons
+themselves where theirs are made from differences of scores.
 """
 
 import random

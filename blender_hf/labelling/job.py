@@ -18,7 +18,7 @@ from .durable import replacing
 from .journal import Journal, Part, check_settings, open_journal, total
 from .parts import PartMaker, RawPart, raw_parts
 from .settings import LabelSettings
-from .sources import Source
+from .sources import FileSource, Source
 from .tables import as_line, table_format
 
 Read = Callable[[], Iterator[RawPart]]
@@ -96,7 +96,7 @@ def label(
         CheckpointError: If the ranker can't be loaded.
     """
     places = Places(Path(output))
-    _check_output(places.output)
+    _check_output(places.output, source)
     started = time.monotonic()
     if not Path(locate(settings.judge.loading.get("ranker", "pair-ranker-mini"))).is_dir():
         settings = pinned(settings)
@@ -186,7 +186,9 @@ def _summary(counts: dict[str, Any], resumed: int, started: float) -> dict[str, 
     }
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, source: Source) -> None:
     table_format(output)
+    if isinstance(source, FileSource) and output.exists() and output.samefile(source.path):
+        raise InputError(f"{output} is the input itself; write to another file")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise InputError(f"can't write {output}: it is a folder, or its folder does not exist")

@@ -1,4 +1,4 @@
-"""What is done of a long job, on the disk: parts that are whole or absent, and the settings that they were made with."""
+"""What is done of a long job, on the disk: parts that are whole or absent, and the settings that made them."""
 
 import json
 import shutil

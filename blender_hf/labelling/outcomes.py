@@ -83,7 +83,7 @@ class Judged:
         return Outcome(reward if good else -reward, max(chance, 1 - chance), self._flips(pairs), chance == 0.5)
 
     def _flips(self, pairs: Sequence[tuple[int, int]]) -> bool | None:
-        """Tell whether the first of all pairs wins them on the whole in one order of presentation and not in the other."""
+        """Tell whether the first of the pairs win on the whole in one order of presentation and lose in the other."""
         texts, presented = self.ranking.candidates, self.presented
         pairs = [(i, j) for i, j in pairs if texts[i] != texts[j]]
         if presented is None or not pairs:

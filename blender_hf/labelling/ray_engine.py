@@ -1,7 +1,7 @@
 """The parts of a job on a Ray cluster: Ray Data maps them over a pool of actors, each with a ranker of its own.
 
-One task on the driver's machine reads the source, and the driver keeps the parts, so the other machines need neither the
-input nor the output. A part depends on its records alone: one whose actor, or whole machine, is lost is made again
+One task on the driver's machine reads the source, and the driver keeps the parts, so the other machines need neither
+the input nor the output. A part depends on its records alone: one whose actor, or whole machine, is lost is made again
 elsewhere, with the same rows. As the journal orders parts by their numbers, they may come in any order.
 """
 

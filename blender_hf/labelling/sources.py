@@ -1,4 +1,4 @@
-"""Where records come from: JSONL, Parquet, a saved data set or one on the Hub, read one by one and in the same order."""
+"""Where records come from: JSONL, Parquet, a saved data set or one on the Hub, read one by one, in one order."""
 
 import pickle
 from abc import ABC, abstractmethod
@@ -144,8 +144,8 @@ class HubSource(Source):
         # `datasets` has errors of many libraries for what can't be found or read.
         except Exception as error:
             raise InputError(
-                f"can't read {self.name}: {first_line(error)} (give a file, a folder of `datasets`, or the id of a data "
-                "set on the Hub)"
+                f"can't read {self.name}: {first_line(error)} (give a file, a folder of `datasets`, or the id of "
+                "a data set on the Hub)"
             ) from error
 
     def _commit(self) -> str | None:

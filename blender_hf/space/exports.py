@@ -5,52 +5,37 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from blender_hf.data.records import Record
+from blender_hf.labelling.filters import Filters
+from blender_hf.labelling.formats import Labelled, get_format, ranked_fields
+from blender_hf.labelling.outcomes import Judged
 from blender_hf.results import Ranking
 
 
 def ranked_record(record: Record, ranking: Ranking) -> dict[str, Any]:
     """Return a record with its ranking, its candidates the best first."""
-    candidates = [
-        {
-            "model": ranking.models[index],
-            "text": ranking.candidates[index],
-            "rank": ranking.ranks[index],
-            "score": ranking.scores[index],
-        }
-        for index in ranking.order
-    ]
-    names = ("schedule", "n_comparisons", "flip_rate", "n_cycles", "truncated")
-    full = ranking.to_dict()
-    return {
-        "id": record.id,
-        "prompt": record.item.source,
-        "candidates": candidates,
-        **{name: full[name] for name in names},
-    }
+    return {"id": record.id, "prompt": record.item.source, **ranked_fields(ranking)}
 
 
-def preference_record(record: Record, ranking: Ranking) -> dict[str, Any] | None:
-    """Return the best candidate as chosen and the worst as rejected, in the standard format of preferences.
+def preference_records(
+    records: Sequence[Record], rankings: Sequence[Ranking], temperature: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return the best candidate of each prompt as chosen and the worst as rejected, as `blender-hf label` does.
+
+    Args:
+        records: The prompts with their candidates.
+        rankings: Their rankings.
+        temperature: What the ranker divides a logit by for its probability.
 
     Returns:
-        `prompt`, `chosen` and `rejected`, with their scores; None if the best is no better than the worst.
+        Rows of `labelling.formats.dpo_rows`; none for a prompt whose best candidate is no better than its worst.
     """
-    best, worst = ranking.order[0], ranking.order[-1]
-    if ranking.scores[best] == ranking.scores[worst]:
-        return None
-    return {
-        "prompt": record.item.source,
-        "chosen": ranking.candidates[best],
-        "rejected": ranking.candidates[worst],
-        "score_chosen": ranking.scores[best],
-        "score_rejected": ranking.scores[worst],
-    }
-
-
-def preference_records(records: Sequence[Record], rankings: Sequence[Ranking]) -> list[dict[str, Any]]:
-    """Return the preferences of a batch, without the prompts whose candidates all tie."""
-    found = (preference_record(record, ranking) for record, ranking in zip(records, rankings, strict=True))
-    return [preference for preference in found if preference is not None]
+    form, filters = get_format("dpo"), Filters()
+    return [
+        row.fields
+        for record, ranking in zip(records, rankings, strict=True)
+        for row in form.rows(Labelled(record, Judged(ranking, temperature)))
+        if filters.reason(row, form) is None
+    ]
 
 
 def as_json_lines(records: Iterable[dict[str, Any]]) -> str:

@@ -120,5 +120,5 @@ class Service:
         return {
             "leaderboard": [standing.to_dict() for standing in standings],
             "ranked": [ranked_record(*pair) for pair in zip(records, rankings, strict=True)],
-            "preferences": preference_records(records, rankings),
+            "preferences": preference_records(records, rankings, temperature),
         }
