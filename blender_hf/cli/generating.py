@@ -1,6 +1,7 @@
 """The command `generate`: prompts in, the candidates of several language models out."""
 
 import argparse
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -91,10 +92,10 @@ def run(options: argparse.Namespace) -> None:
     writer = CandidateWriter(llms, sampling)
     tally = Tally(names, already=len(answered))
     # The records that are read ahead wait here until their candidates are there.
-    waiting: list[PromptRecord] = []
+    waiting: deque[PromptRecord] = deque()
     with opened(output, options.overwrite) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
         for generated in writer.iter(_noted(_waiting(options, answered), waiting)):
-            record = waiting.pop(0)
+            record = waiting.popleft()
             if generated.candidates:
                 out.write(record.answered(generated, names) + "\n")
                 out.flush()
@@ -106,12 +107,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _waiting(options: argparse.Namespace, answered: dict[str | int, str]) -> Iterator["PromptRecord"]:
-    from blender_hf.generation.records import is_answered, read_prompts
+    from blender_hf.data.resuming import is_done
+    from blender_hf.generation.records import read_prompts
 
-    return (record for record in islice(read_prompts(options.file), options.limit) if not is_answered(record, answered))
+    return (record for record in islice(read_prompts(options.file), options.limit) if not is_done(record, answered))
 
 
-def _noted(records: Iterator["PromptRecord"], waiting: list["PromptRecord"]) -> Iterator[Any]:
+def _noted(records: Iterator["PromptRecord"], waiting: "deque[PromptRecord]") -> Iterator[Any]:
     for record in records:
         waiting.append(record)
         yield record.request

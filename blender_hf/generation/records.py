@@ -1,6 +1,5 @@
 """Files of prompts, one JSON object a line, and the records that they become when their candidates are there."""
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from blender_hf.data.records import FORMATS, read_values
-from blender_hf.data.resuming import complete_values
+from blender_hf.data.resuming import ELSEWHERE, complete_values, digest_of, each_id_once
 from blender_hf.errors import InputError
 
 from .candidates import Generated, Request, candidate_fields, make_request
-
-ELSEWHERE = "choose another --output, or --overwrite it"
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,12 @@ class PromptRecord:
     @property
     def digest(self) -> str:
         """What tells its prompt from others."""
-        return hashlib.sha256(json.dumps(self.request.messages).encode()).hexdigest()
+        return digest_of(self.request.messages)
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return self.request.where
 
     def answered(self, generated: Generated, asked: Collection[str]) -> str:
         """Return the record with its new candidates and failures as a line of JSON, without a line break.
@@ -69,14 +71,7 @@ def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
         InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
         InputTypeError: If a value has the wrong type; the message names the file and the line.
     """
-    seen: set[tuple[type, str | int]] = set()
-    for number, where, value in read_values(path):
-        record = _record(value, number, where)
-        key = (type(record.id), record.id)
-        if key in seen:
-            raise InputError(f"{where}: another record has the id {record.id!r}; each needs an id of its own")
-        seen.add(key)
-        yield record
+    return each_id_once(_record(value, number, where) for number, where, value in read_values(path))
 
 
 def answered_prompts(path: Path, asked: Collection[str]) -> dict[str | int, str]:
@@ -103,21 +98,6 @@ def answered_prompts(path: Path, asked: Collection[str]) -> dict[str | int, str]
             raise InputError(f"{where}: {missing} had no part in this file; {ELSEWHERE}")
         found[record.id] = record.digest
     return found
-
-
-def is_answered(record: PromptRecord, answered: Mapping[str | int, str]) -> bool:
-    """Tell whether a record was written already.
-
-    Raises:
-        InputError: If one with its id, but with another prompt, was.
-    """
-    if record.id not in answered:
-        return False
-    if answered[record.id] != record.digest:
-        raise InputError(
-            f"{record.request.where}: the output has another prompt with the id {record.id!r}; {ELSEWHERE}"
-        )
-    return True
 
 
 def _record(value: Any, number: int, where: str) -> PromptRecord:

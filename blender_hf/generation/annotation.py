@@ -1,0 +1,167 @@
+"""Records with candidates, and the same with the verdicts of a judge, in the form of MixInstruct."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from blender_hf.data.records import read_values, record_from_mapping
+from blender_hf.data.resuming import ELSEWHERE, complete_values, digest_of, each_id_once
+from blender_hf.errors import InputError
+from blender_hf.inputs import Item
+
+from .judge import Judgment, Task
+
+
+@dataclass(frozen=True)
+class JudgedRecord:
+    """A line of a file with candidates.
+
+    Args:
+        id: The record's own id, or the number of its line.
+        fields: All of its fields; none is lost on the way.
+        item: The prompt and its candidates.
+        names: A name for each candidate, all different.
+        known: The verdicts that it has already.
+    """
+
+    id: str | int
+    fields: Mapping[str, Any]
+    item: Item
+    names: tuple[str, ...]
+    known: Mapping[str, str]
+
+    @property
+    def task(self) -> Task:
+        """The pairs that have no verdict yet."""
+        done = {frozenset(key.split(",")) for key in self.known}
+        pairs = combinations(range(len(self.names)), 2)
+        return Task(self.item, tuple(pair for pair in pairs if frozenset(self._pair_names(pair)) not in done))
+
+    @property
+    def digest(self) -> str:
+        """What tells its prompt and candidates from others."""
+        return digest_of([self.item.source, *self.item.texts])
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return self.item.where
+
+    def judged(self, judgments: Sequence[Judgment], judge: str) -> str:
+        """Return the record with verdicts as a line of JSON, without a line break.
+
+        `cmp_results` is that of MixInstruct: {"modelA,modelB": verdict}. `annotation` says how it came about: for each
+        pair the judge, the verdicts of both orders, and why it has none, if so.
+        """
+        keys = {judgment: ",".join(self._pair_names(judgment.pair)) for judgment in judgments}
+        decided = {key: judgment.verdict for judgment, key in keys.items() if judgment.verdict is not None}
+        pairs = {key: _annotated(judgment, judge) for judgment, key in keys.items()}
+        earlier = (self.fields.get("annotation") or {}).get("pairs") or {}
+        record = {
+            **{"id": self.id, **self.fields},
+            "candidates": [*map(_named, self.fields["candidates"], self.names)],
+            "cmp_results": {**self.known, **decided},
+            "annotation": {"judge": judge, "pairs": {**earlier, **pairs}},
+        }
+        return json.dumps({**record, "id": self.id}, ensure_ascii=False)
+
+    def _pair_names(self, pair: tuple[int, int]) -> tuple[str, str]:
+        return self.names[pair[0]], self.names[pair[1]]
+
+
+def read_candidates(path: str | Path) -> Iterator[JudgedRecord]:
+    """Yield the records of a JSONL file, lazily.
+
+    Args:
+        path: A file that `blender-hf rank` reads, compressed with gzip if its name ends in `.gz`, or "-" for the
+            standard input.
+
+    Returns:
+        An iterator of records.
+
+    Raises:
+        InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
+        InputTypeError: If a value has the wrong type; the message names the file, the line and the candidate.
+    """
+    return each_id_once(_record(value, number, where) for number, where, value in read_values(path))
+
+
+def judged_records(path: Path, judge: str) -> dict[str | int, str]:
+    """Return the records that a job has written already: their ids with their digests.
+
+    A last line that was not finished is cut.
+
+    Args:
+        path: The output of the job; it need not exist.
+        judge: The judge of the job.
+
+    Raises:
+        InputError: If it is the output of another job.
+    """
+    found: dict[str | int, str] = {}
+    for where, value in complete_values(path):
+        annotation = value.get("annotation") if isinstance(value, Mapping) else None
+        if not isinstance(annotation, Mapping) or "id" not in value:
+            raise InputError(f"{where}: this is no output of `blender-hf annotate`; {ELSEWHERE}")
+        if annotation.get("judge") != judge:
+            raise InputError(f"{where}: the judge was {annotation.get('judge')}, not {judge}; {ELSEWHERE}")
+        record = _record(value, 0, where)
+        found[record.id] = record.digest
+    return found
+
+
+def own_names(models: Sequence[str | None], *, where: str) -> tuple[str, ...]:
+    """Return a name for each candidate, all different, as the keys of `cmp_results` need them.
+
+    The first candidate of a model has its name, the next ones are `name#2`, `name#3`; a candidate without a model is
+    called by its index, `candidate 0`.
+
+    Raises:
+        InputError: If the name of a model has a comma, which parts the two names of a key.
+    """
+    names: list[str] = []
+    for index, model in enumerate(models):
+        name = model or f"candidate {index}"
+        if "," in name:
+            raise InputError(f"{where}: the model {name!r} has a comma in its name, which parts names in cmp_results")
+        count = 1
+        while name in names:
+            count += 1
+            name = f"{model}#{count}"
+        names.append(name)
+    return tuple(names)
+
+
+def _record(value: Any, number: int, where: str) -> JudgedRecord:
+    record = record_from_mapping(value, where=where, default_id=number)
+    names = own_names([candidate.model for candidate in record.item.candidates], where=where)
+    return JudgedRecord(record.id, value, record.item, names, _known(value.get("cmp_results"), where))
+
+
+def _known(value: Any, where: str) -> Mapping[str, str]:
+    # On the Hub, MixInstruct has them as a text that holds JSON.
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where}: cmp_results is a text that is not JSON: {error.msg}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f'{where}: cmp_results must be an object {{"modelA,modelB": verdict}}')
+    return value
+
+
+def _annotated(judgment: Judgment, judge: str) -> dict[str, Any]:
+    reason = {} if judgment.reason is None else {"unjudged": judgment.reason}
+    return {"judge": judge, "orders": list(judgment.orders), **reason}
+
+
+def _named(candidate: Any, name: str) -> Any:
+    """Return a candidate of a record with its name; one that has it stays as it is."""
+    if isinstance(candidate, Mapping):
+        return candidate if candidate.get("model") == name else {**candidate, "model": name}
+    return {"model": name, "text": candidate}

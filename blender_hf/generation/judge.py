@@ -1,0 +1,155 @@
+"""A chat model that judges pairs of candidates, each pair in both orders of presentation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from blender_hf.errors import GenerationError
+from blender_hf.inputs import Item
+from blender_hf.windows import windowed
+
+from .chat import Messages
+from .judging import SWAPPED, Verdict, judging_messages, parse_verdict, reminded, settle
+from .models import LanguageModel
+from .outcomes import Failure, Outcome
+from .sampling import Sampling
+
+# A verdict is short; a model that thinks first needs the rest.
+DEFAULT_SAMPLING = Sampling(max_new_tokens=1024, temperature=0)
+# How often a reply without a verdict is answered with the question.
+REMINDERS = 2
+# Prompts that are judged together; each has many pairs.
+DEFAULT_WINDOW = 4
+UNPARSABLE = "the judge gave no verdict"
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pairs of the candidates of a prompt to judge.
+
+    Args:
+        item: The prompt and its candidates.
+        pairs: Indices of two candidates each.
+    """
+
+    item: Item
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """What a judge says of a pair of candidates.
+
+    Args:
+        pair: Their indices, a and b.
+        verdict: What follows from both orders, see `settle`; None if one of them has no verdict.
+        orders: The verdicts with a shown first and with b shown first, each in the names of its order, where "A" is the
+            one that is shown first.
+        reason: Why there is no verdict, or None.
+        reminders: How many replies had no verdict, so that the judge was asked again.
+    """
+
+    pair: Pair
+    verdict: Verdict | None
+    orders: tuple[Verdict | None, Verdict | None]
+    reason: str | None = None
+    reminders: int = 0
+
+    @property
+    def consistent(self) -> bool:
+        """Whether both orders say the same of the candidates."""
+        first, second = self.orders
+        return second is not None and first == SWAPPED[second]
+
+
+@dataclass
+class _Question:
+    """One order of a pair, until it has a verdict or fails."""
+
+    messages: Messages
+    verdict: Verdict | None = None
+    reason: str | None = None
+    reminders: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.verdict is None and self.reason is None
+
+    def take(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Failure):
+            self.reason = outcome.reason
+            return
+        self.verdict = parse_verdict(outcome.text)
+        if self.verdict is None and self.reminders == REMINDERS:
+            self.reason = UNPARSABLE
+        elif self.verdict is None:
+            self.messages = reminded(self.messages, outcome.text)
+            self.reminders += 1
+
+
+class Judge:
+    """A chat model that compares candidates.
+
+    Args:
+        model: The chat model.
+        sampling: How it writes.
+    """
+
+    def __init__(self, model: LanguageModel, sampling: Sampling = DEFAULT_SAMPLING) -> None:
+        self.model = model
+        self.sampling = replace(sampling, n=1)
+
+    def iter(self, tasks: Iterable[Task], window: int = DEFAULT_WINDOW) -> Iterator[list[Judgment]]:
+        """Judge the pairs of prompts from any iterable, lazily and in order, with constant memory.
+
+        Args:
+            tasks: The prompts with their pairs.
+            window: How many prompts are worked on together.
+
+        Returns:
+            An iterator with the judgments of each prompt, in the order of its pairs.
+
+        Raises:
+            GenerationError: If the judge is given up; what was judged before is there.
+        """
+
+        def ask(batch: Sequence[Task]) -> "tuple[list[_Question], Future[list[tuple[Outcome, ...]]]]":
+            questions = [question for task in batch for question in _questions(task)]
+            return questions, self.model.start([question.messages for question in questions], self.sampling)
+
+        def finish(
+            batch: Sequence[Task], asked: "tuple[list[_Question], Future[list[tuple[Outcome, ...]]]]"
+        ) -> list[list[Judgment]]:
+            questions, answers = asked
+            self._settle_all(questions, answers)
+            two = iter(questions)
+            return [[_judgment(pair, next(two), next(two)) for pair in task.pairs] for task in batch]
+
+        return windowed(tasks, ask, finish, window)
+
+    def _settle_all(self, questions: Sequence[_Question], answers: "Future[list[tuple[Outcome, ...]]]") -> None:
+        asked = list(questions)
+        while asked:
+            for question, (outcome,) in zip(asked, answers.result(), strict=True):
+                question.take(outcome)
+            if self.model.given_up is not None:
+                raise GenerationError(f"the judge {self.model.name} can't be asked any more: {self.model.given_up}")
+            asked = [question for question in asked if question.is_open]
+            if asked:
+                answers = self.model.start([question.messages for question in asked], self.sampling)
+
+
+def _questions(task: Task) -> Iterator[_Question]:
+    for first, second in task.pairs:
+        for a, b in ((first, second), (second, first)):
+            yield _Question(judging_messages(task.item.source, task.item.texts[a], task.item.texts[b]))
+
+
+def _judgment(pair: Pair, first: _Question, second: _Question) -> Judgment:
+    orders = (first.verdict, second.verdict)
+    reminders = first.reminders + second.reminders
+    if first.verdict is None or second.verdict is None:
+        return Judgment(pair, None, orders, first.reason or second.reason, reminders)
+    return Judgment(pair, settle(first.verdict, second.verdict), orders, None, reminders)
