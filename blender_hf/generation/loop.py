@@ -7,11 +7,14 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+
+# Clients that are not async wait for their answers in threads; the default of asyncio is a handful.
+THREADS = 64
 
 _starting = threading.Lock()
 
@@ -27,5 +30,6 @@ def in_background(coroutine: Coroutine[Any, Any, Result]) -> "Future[Result]":
 def _loop_of(process: int) -> asyncio.AbstractEventLoop:
     """Return the loop of a process: a fork has none of the threads of its parent, so it gets a loop of its own."""
     loop = asyncio.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="blender-hf-client"))
     threading.Thread(target=loop.run_forever, name="blender-hf-remote", daemon=True).start()
     return loop

@@ -4,32 +4,25 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import as_completed
 from typing import Any
 from urllib.parse import urlsplit
 
 from huggingface_hub import InferenceClient, get_token
 
 from blender_hf.errors import InputError
+from blender_hf.generation.chat import as_messages
+from blender_hf.generation.outcomes import Failure
+from blender_hf.generation.remote import RemoteModel
+from blender_hf.generation.sampling import Sampling
+from blender_hf.generation.specs import RemoteLLM
 from blender_hf.inputs import Candidate
 
 from .limits import DEFAULT_LIMITS
 
 TIMEOUT_S = 120
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A language model that gave no answer.
-
-    Args:
-        model: Its name.
-        reason: Why, in one line.
-    """
-
-    model: str
-    reason: str
+# Somebody waits for the answers, so a server that is busy is not asked for long.
+MAX_RETRIES = 2
 
 
 def on_space() -> bool:
@@ -107,35 +100,12 @@ def iter_answers(
         models: The names of the models.
         max_tokens: Most tokens of an answer.
     """
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-
-    def ask(model: str) -> Candidate | Failure:
-        try:
-            answer = client.chat_completion(messages, model=model, max_tokens=max_tokens)
-            text = answer.choices[0].message.content or ""
-        # Whatever one provider does wrong must not cost the answers of the others.
-        except Exception as error:
-            return Failure(model, _reason(error))
-        return Candidate(text.strip(), model) if text.strip() else Failure(model, "it gave an empty answer")
-
-    with ThreadPoolExecutor(len(models)) as pool:
-        for done in as_completed([pool.submit(ask, model) for model in models]):
-            yield done.result()
-
-
-def _reason(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    known = {
-        401: "the token was refused",
-        402: "the account has no credits left",
-        403: "the token may not use Inference Providers",
-        404: "there is no such model at this endpoint",
-        429: "too many requests; wait a little",
-    }
-    if status in known:
-        return known[status]
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    messages, sampling = as_messages(prompt), Sampling(max_new_tokens=max_tokens)
+    llms = (RemoteLLM(model, client=client, timeout=TIMEOUT_S, max_retries=MAX_RETRIES) for model in models)
+    asked = {RemoteModel(llm).start([messages], sampling): llm.model for llm in llms}
+    for done in as_completed(asked):
+        ((outcome,),) = done.result()
+        yield outcome if isinstance(outcome, Failure) else Candidate(outcome.text, asked[done])
 
 
 def _is_outside(host: str, port: int | None, resolve: Callable[..., Any] = socket.getaddrinfo) -> bool:
