@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import blender_hf
 from blender_hf.errors import BlenderError
 
-from . import annotating, conversion, exporting, generating, labelling, publishing, ranking
+from . import annotating, conversion, evaluation, exporting, generating, labelling, publishing, ranking, training
 
 # Each has `add`, which adds its parser and says what runs it. They import what is slow only when they run.
-COMMANDS = (ranking, conversion, publishing, exporting, generating, annotating, labelling)
+COMMANDS = (ranking, evaluation, conversion, publishing, exporting, generating, annotating, labelling, training)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

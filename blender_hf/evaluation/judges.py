@@ -53,7 +53,7 @@ class Question:
         n = len(prompt.item.candidates)
         judged = {(min(pair.a, pair.b), max(pair.a, pair.b)) for pair in prompt.pairs}
         pairs = tuple(combinations(range(n), 2)) if everything else tuple(sorted(judged))
-        return cls(prompt, pairs, len(pairs) == n * (n - 1) // 2)
+        return cls(prompt, pairs, everything)
 
 
 class Judge(Protocol):

@@ -1,0 +1,116 @@
+"""`blender-hf evaluate`: reports of a ranker, and the tables of the paper."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from blender_hf.cli.main import main
+from tests.evaluation.conftest import JUDGED, models  # noqa: F401
+from tests.evaluation.samples import chosen_and_rejected, mixinstruct_records
+
+BASES = ["--base", "vicuna-13b", "--base", "guanaco-7b"]
+
+
+@pytest.fixture
+def arguments(checkpoints: Path) -> list[str]:
+    return ["--ranker", str(checkpoints / "ranker"), "--device", "cpu", "--local-files-only", "--quiet"]
+
+
+@pytest.fixture
+def mixinstruct(tmp_path: Path) -> Path:
+    path = tmp_path / "mixinstruct.jsonl"
+    records = mixinstruct_records(on_the_hub=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def test_a_report(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "report"
+    options = ["--baseline", "random", "--baseline", "length", "--output", str(folder), "--json", "--limit", "3"]
+    assert main(["evaluate", str(JUDGED), *arguments, *options]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert set(found["rankers"]) == {arguments[1], "random", "longer is better", "best single model", "chance"}
+    assert (found["n_prompts"], found["n_pairs"], found["n_ranked"]) == (3, 69, 3)
+    figures = found["rankers"][arguments[1]]["figures"]
+    assert 0 <= figures["flips"]["low"] <= figures["flips"]["value"] <= figures["flips"]["high"] <= 1
+    assert figures["cycles"]["n"] == 60
+    assert f"blender-hf: {arguments[1]}: accuracy {figures['accuracy']['value']:.3f} on" in printed.err
+    assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "accuracy.png", "calibration.png"}
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == found
+    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_markdown_and_pairs_alone(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "preferences.jsonl"
+    data.write_text("".join(json.dumps(record) + "\n" for record in chosen_and_rejected()), encoding="utf-8")
+    assert main(["evaluate", str(data), *arguments, "--pairs-only", "--tie-threshold", "0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "8 prompts, 8 judged pairs, 0 of them ties; rankings of 0 prompts" in out
+    assert "| accuracy, one order |" in out
+    assert "win rate" not in out
+    assert "best single model" not in out  # nobody says which models wrote the answers
+
+
+def test_the_tables_of_the_paper(
+    arguments: list[str],
+    checkpoints: Path,
+    models: Path,  # noqa: F811
+    mixinstruct: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    metrics = [
+        f"bertscore={models / 'encoder'}@1",
+        f"bartscore={models / 'bart'}",
+        f"bleurt={models / 'bleurt'}",
+        "rougeL",
+    ]
+    options = [text for metric in metrics for text in ("--metric", metric)]
+    options += ["--fuser", str(checkpoints / "fuser"), "--max-new-tokens", "8", "--judge", "length", *BASES]
+    options += ["--baseline", f"mlm:{models / 'mlm'}", "--baseline", f"simcls:{models / 'encoder'}", "--limit", "3"]
+    options += ["--cache", str(tmp_path / "scores.sqlite"), "--table", "mixinstruct"]
+    assert main(["evaluate", str(mixinstruct), *arguments, *options]) == 0
+    first = capsys.readouterr().out
+    assert main(["evaluate", str(mixinstruct), *arguments, *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "| answers of | kind | bertscore | bartscore | bleurt | rougeL | GPT-Rank | >= vicuna-13b (%) |" in first
+    rows = {(row["kind"], row["name"]): row["figures"] for row in found["rows"]}
+    assert {kind for kind, _ in rows} == {"single model", "oracle", "ranker", "blend"}
+    assert rows["single model", "vicuna-13b"][">= vicuna-13b (%)"]["value"] == 100
+    for metric in ("bertscore", "bartscore", "bleurt", "rougeL"):
+        best = rows["oracle", metric][metric]["value"]
+        assert all(figures[metric]["value"] <= best + 1e-9 for (kind, _), figures in rows.items() if kind != "blend")
+        assert metric in found["correlations"]
+    assert rows["blend", "Blend"]["GPT-Rank"]["n"] == 3
+    assert set(found["correlations"]) >= {
+        "Random",
+        arguments[1],
+        f"mlm:{models / 'mlm'}",
+        f"simcls:{models / 'encoder'}",
+    }
+    assert found["judged_by"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gold", "bleurt"], "no candidate has scores named 'bleurt'"),
+        (["--tie-threshold", "2"], "tie_threshold=2.0; it is a distance"),
+        (["--baseline", "oracle:bleurt"], "no candidate has scores named 'bleurt'; there are none at all"),
+        (["--metric", "meteor"], "there is no metric 'meteor'"),
+        (
+            ["--table", "mixinstruct", "--no-blend"],
+            "no prompt has a verdict on every pair of its candidates; 2 lack some",
+        ),
+        (["--output", __file__], "it is a file; --output names a folder"),
+    ],
+)
+def test_errors_are_one_line(
+    options: list[str], message: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(JUDGED), *arguments, "--limit", "2", *options]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1

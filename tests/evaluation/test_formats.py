@@ -1,0 +1,200 @@
+"""Every format of labelled data gives the same prompts."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from blender_hf.errors import InputError
+from blender_hf.evaluation.labelled import LabelledPrompt, gold_scores, win_shares
+from blender_hf.evaluation.reading import read_labelled
+from tests.evaluation.samples import chosen_and_rejected, mixinstruct_records
+
+
+def read(*records: dict[str, Any]) -> list[LabelledPrompt]:
+    return list(read_labelled(records))
+
+
+def test_our_format() -> None:
+    record = {
+        "id": "x",
+        "source": "s",
+        "lang": "ja",
+        "prompt": "USER: p\nASSISTANT: q\nUSER: r",
+        "messages": [{"role": r, "content": c} for r, c in (("user", "p"), ("assistant", "q"), ("user", "r"))],
+        "candidates": [{"text": "a", "score": 3}, {"text": "b", "model": "m", "score": 1.5}, {"text": "c", "score": 0}],
+        "pairs": [{"a": 0, "b": 1, "label": 1, "pref_b": 0.2}, {"a": 2, "b": 0, "label": 0}],
+        "reference": "good",
+    }
+    [prompt] = read(record)
+    assert (prompt.id, prompt.source, prompt.lang, prompt.reference) == ("x", "s", "ja", "good")
+    assert prompt.item.source == record["prompt"]
+    assert prompt.item.turns is not None
+    assert [(p.a, p.b, p.label, p.probability) for p in prompt.pairs] == [(0, 1, 1.0, 0.8), (2, 0, 0.5, 0.5)]
+    assert gold_scores(prompt) == (3.0, 1.5, 0.0)
+    assert win_shares(prompt) == (0.75, 0.0, 0.5)
+
+
+@pytest.mark.parametrize("on_the_hub", [False, True])
+def test_mixinstruct(on_the_hub: bool) -> None:
+    records = mixinstruct_records(on_the_hub=on_the_hub)
+    prompts = read(*records)
+    first = prompts[0]
+    assert first.item.source == f"Answer the question.\n{records[0]['input']}"
+    assert first.reference == records[0]["output"]
+    assert set(first.scores) == {"rougeL", "chrf"}
+    assert len(first.pairs) == 15
+    assert {pair.tie_is_good for prompt in prompts for pair in prompt.pairs} == {True, False, None}
+    assert gold_scores(first) is not None
+    assert gold_scores(first, "chrf") == first.scores["chrf"]
+
+
+@pytest.mark.parametrize("value", [None, "null", {}, "{}"])
+def test_mixinstruct_without_verdicts(value: object) -> None:
+    [prompt] = read({**mixinstruct_records()[0], "cmp_results": value})
+    assert prompt.pairs == ()
+
+
+def test_python_in_old_copies_of_mixinstruct() -> None:
+    record = mixinstruct_records()[0]
+    [prompt] = read({**record, "cmp_results": str(record["cmp_results"])})
+    assert len(prompt.pairs) == 15
+
+
+def better(prompt: LabelledPrompt) -> tuple[set[str], set[str]]:
+    """Return the texts that won, and those that lost."""
+    won, lost = set(), set()
+    for pair in prompt.pairs:
+        first, second = (pair.a, pair.b) if pair.label == 1 else (pair.b, pair.a)
+        won.add(prompt.item.texts[first])
+        lost.add(prompt.item.texts[second])
+    return won, lost
+
+
+USER = {"role": "user", "content": "Sky?"}
+BLUE, GREEN = ({"role": "assistant", "content": f"It is {colour}."} for colour in ("blue", "green"))
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt", "chosen", "rejected"),
+    [
+        ({"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}, "Sky?", {"Blue."}, {"Green."}),
+        ({"prompt": [USER], "chosen": [BLUE], "rejected": [GREEN]}, "Sky?", {"It is blue."}, {"It is green."}),
+        ({"chosen": [USER, BLUE], "rejected": [USER, GREEN]}, "Sky?", {"It is blue."}, {"It is green."}),
+        (
+            {"prompt": "Sky?", "chosen": [USER, BLUE], "rejected": [USER, GREEN]},
+            "Sky?",
+            {"It is blue."},
+            {"It is green."},
+        ),
+        ({"prompt": "Sky?", "chosen": [BLUE], "rejected": [GREEN]}, "Sky?", {"It is blue."}, {"It is green."}),
+        (
+            {"prompt": "Sky?", "chosen": ["Blue."], "rejected": ["Green.", "Red.", "Grey."], "subset": "Factuality"},
+            "Sky?",
+            {"Blue."},
+            {"Green.", "Red.", "Grey."},
+        ),
+        (
+            {
+                "chosen": "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Sky?\n\nAssistant: It is blue.",
+                "rejected": "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Sky?\n\nAssistant: It is green.",
+            },
+            "USER: Hi\nASSISTANT: Hello.\nUSER: Sky?",
+            {"It is blue."},
+            {"It is green."},
+        ),
+        ({"chosen": "The sky is blue.", "rejected": "The sky is blond."}, "The sky is", {"blue."}, {"blond."}),
+    ],
+    ids=["texts", "messages", "implicit", "text and conversation", "text and messages", "lists", "hh", "implicit text"],
+)
+def test_chosen_and_rejected(record: dict[str, Any], prompt: str, chosen: set[str], rejected: set[str]) -> None:
+    [found] = read(record)
+    assert found.item.source == prompt
+    assert better(found) == (chosen, rejected)
+    assert found.source == record.get("subset", "records")
+
+
+def test_the_place_of_the_chosen_tells_nothing() -> None:
+    records = [{"prompt": str(n), "chosen": "good", "rejected": "bad"} for n in range(60)]
+    first = [prompt.item.texts[0] == "good" for prompt in read(*records)]
+    assert 15 < sum(first) < 45
+    assert first == [prompt.item.texts[0] == "good" for prompt in read(*records)]
+
+
+def test_scores_of_chosen_and_rejected_stay_with_them() -> None:
+    records = [
+        {"prompt": str(n), "chosen": "good", "rejected": "bad", "score_chosen": 9, "score_rejected": 2}
+        for n in range(9)
+    ]
+    for prompt in read(*records):
+        assert dict(zip(prompt.item.texts, prompt.scores["score"], strict=True)) == {"good": 9.0, "bad": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"prompt": "p"}, "record 0: not labelled data; the keys of one of these are needed: records with pairs:"),
+        (["prompt"], "record 0: not labelled data"),
+        (
+            {"prompt": "p", "candidates": ["a"], "pairs": [{"a": 0, "b": 1, "label": 1}]},
+            "candidates 0 and 1; there are 1",
+        ),
+        ({"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0, "b": 1, "label": 3}]}, "must be 1, 0 or -1"),
+        (
+            {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0}]},
+            "can't be read as records with pairs: KeyError",
+        ),
+        ({"prompt": "p", "chosen": "", "rejected": "b"}, "preferences: ValueError chosen or rejected is empty"),
+        (
+            {"prompt": "p", "candidates": ["a", "b"], "cmp_results": {"x,y": "A is better"}},
+            "records with scores: KeyError",
+        ),
+        (
+            {
+                "instruction": "",
+                "input": "p",
+                "candidates": [{"model": "x", "text": "a"}, {"model": "y", "text": "b"}],
+                "cmp_results": {"x,y": "C is better"},
+            },
+            "the verdict 'C is better' is none of A is better",
+        ),
+    ],
+)
+def test_errors_name_the_record(record: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(record)
+
+
+def test_the_same_from_any_place(tmp_path: Path) -> None:
+    records = chosen_and_rejected()
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (tmp_path / "data.jsonl").write_text(lines, encoding="utf-8")
+    with gzip.open(tmp_path / "data.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(lines)
+    (tmp_path / "data.json").write_text(json.dumps(records), encoding="utf-8")
+    table = datasets.Dataset.from_list(records)
+    table.to_parquet(str(tmp_path / "data.parquet"))
+    table.save_to_disk(str(tmp_path / "saved"))
+    datasets.DatasetDict({"train": table, "test": table.select(range(2))}).save_to_disk(str(tmp_path / "splits"))
+    expected = [(prompt.item.texts, prompt.pairs) for prompt in read_labelled(records)]
+    places = ["data.jsonl", "data.jsonl.gz", "data.json", "data.parquet", "saved"]
+    for data in (table, *(tmp_path / name for name in places)):
+        assert [(prompt.item.texts, prompt.pairs) for prompt in read_labelled(data)] == expected, data
+    assert len(list(read_labelled(tmp_path / "splits", split="test"))) == 2
+    assert len(list(read_labelled(tmp_path / "data.jsonl", limit=3))) == 3
+    assert next(read_labelled(tmp_path / "data.jsonl")).source == "data"
+    with pytest.raises(InputError, match="has the splits train, test, not None; name one of them"):
+        list(read_labelled(tmp_path / "splits"))
+
+
+def test_what_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"can't read .*none\.jsonl: No such file"):
+        list(read_labelled(tmp_path / "none.jsonl"))
+    with pytest.raises(InputError, match=r"can't read .*: .*give a file, a folder of `datasets`, or the id"):
+        list(read_labelled(tmp_path))
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"bad\.jsonl:1: not labelled data"):
+        list(read_labelled(tmp_path / "bad.jsonl"))
