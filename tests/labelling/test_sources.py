@@ -1,0 +1,151 @@
+"""The same records from every kind of source, one by one, and errors that name the row."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from blender_hf.errors import InputError, InputTypeError
+from blender_hf.labelling import sources
+from blender_hf.labelling.sources import FileSource, HubSource, SavedSource, Source, open_source
+
+from .conftest import written
+
+
+def records(source: Source) -> list[Any]:
+    return [entry.record() for entry in source.entries()]
+
+
+def same(source: Source, values: list[dict[str, Any]]) -> None:
+    found = records(source)
+    assert [record.id for record in found] == [value["id"] for value in values]
+    assert [record.item.prompt for record in found] == [value["prompt"] for value in values]
+    for record, value in zip(found, values, strict=True):
+        assert [(c.text, c.model) for c in record.item.candidates] == [
+            (c["text"], c["model"]) for c in value["candidates"]
+        ]
+
+
+def test_all_sources_give_the_same(values: list[dict[str, Any]], tmp_path: Path) -> None:
+    lines = written(tmp_path / "in.jsonl", values)
+    same(open_source(lines), values)
+    compressed = tmp_path / "in.jsonl.gz"
+    compressed.write_bytes(gzip.compress(lines.read_bytes()))
+    same(open_source(compressed), values)
+    pq.write_table(pa.Table.from_pylist(values), tmp_path / "in.parquet", row_group_size=4)
+    same(open_source(tmp_path / "in.parquet"), values)
+    datasets.Dataset.from_list(values).save_to_disk(tmp_path / "saved")
+    same(open_source(tmp_path / "saved"), values)
+    # What the Hub sends is read as `datasets` reads any repository; a folder stands for one.
+    (tmp_path / "repository").mkdir()
+    written(tmp_path / "repository" / "train.jsonl", values)
+    same(HubSource(str(tmp_path / "repository"), split="train"), values)
+
+
+def test_columns_that_a_table_leaves_empty_are_not_there(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "Hi"}]
+    rows = [
+        {"id": None, "prompt": "p", "messages": None, "instruction": None, "candidates": ["a"]},
+        {"id": "x", "prompt": None, "messages": chat, "instruction": None, "candidates": ["b"]},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    first, second = records(open_source(tmp_path / "in.parquet"))
+    assert (first.id, first.item.prompt, first.item.turns) == (1, "p", None)
+    assert (second.id, second.item.turns) == ("x", (("user", "Hi"),))
+
+
+def test_splits(values: list[dict[str, Any]], tmp_path: Path) -> None:
+    folds = {"train": datasets.Dataset.from_list(values[:3]), "test": datasets.Dataset.from_list(values[3:5])}
+    datasets.DatasetDict(folds).save_to_disk(tmp_path / "saved")
+    same(open_source(tmp_path / "saved", split="test"), values[3:5])
+    with pytest.raises(InputError, match="has the splits train, test, not None; name one of them with --split"):
+        records(open_source(tmp_path / "saved"))
+
+
+def test_a_copy_is_the_same_and_an_edited_file_is_not(tmp_path: Path) -> None:
+    one, copy, other = (written(tmp_path / name, [value]) for name, value in (("a", "{}"), ("b", "{}"), ("c", "[]")))
+    assert open_source(one).identity() == open_source(copy).identity() != open_source(other).identity()
+
+
+def test_a_saved_data_set_has_an_identity(values: list[dict[str, Any]], tmp_path: Path) -> None:
+    datasets.Dataset.from_list(values).save_to_disk(tmp_path / "saved")
+    assert open_source(tmp_path / "saved").identity() == open_source(tmp_path / "saved").identity()
+
+
+def test_kinds() -> None:
+    assert isinstance(open_source(__file__), FileSource)
+    assert isinstance(open_source(Path(__file__).parent), SavedSource)
+    assert open_source("org/name", split="train", subset="en", revision="v1") == HubSource(
+        "org/name", "en", "train", "v1"
+    )
+    assert open_source(__file__).local
+    assert not open_source("org/name").local
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ("missing.jsonl", {}, "can't read missing.jsonl: there is no such file"),
+        ("some/missing.parquet", {}, "can't read some/missing.parquet"),
+        (__file__, {"split": "train"}, "has no split: that is an option for data sets"),
+        (str(Path(__file__).parent), {"subset": "x"}, "has no subset"),
+    ],
+)
+def test_what_is_no_source(data: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_source(data, **options)
+
+
+def test_files_that_are_not_what_they_say(tmp_path: Path) -> None:
+    (tmp_path / "no.parquet").write_text("plain text")
+    with pytest.raises(InputError, match=r"can't read .*no.parquet"):
+        records(open_source(tmp_path / "no.parquet"))
+    with pytest.raises(InputError, match=r"can't read .*tests/labelling"):
+        records(open_source(Path(__file__).parent))
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"can't read no-org/no-data: .*\(give a file"):
+        records(open_source("no-org/no-data"))
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ('{"prompt": "p", "candida', InputError, "in.jsonl:2: not valid JSON"),
+        ('{"prompt": "p", "candidates": [1]}', InputTypeError, "in.jsonl:2, candidate 0"),
+        (json.dumps({"prompt": "\ud83d", "candidates": ["a"]}), InputError, "in.jsonl:2: .*half of a character"),
+        (json.dumps({"prompt": "p", "candidates": ["\ude00"]}), InputError, "in.jsonl:2: .*half of a character"),
+    ],
+)
+def test_records_that_cannot_be_used(tmp_path: Path, line: str, error: type[Exception], message: str) -> None:
+    good = '{"prompt": "p", "candidates": ["a"]}'
+    entries = list(open_source(written(tmp_path / "in.jsonl", [good, line, good])).entries())
+    with pytest.raises(error, match=message):
+        entries[1].record()
+    assert entries[2].record().id == 3
+
+
+def test_parquet_is_read_a_little_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PARQUET_ROWS", 2)
+    asked: list[int] = []
+    iter_batches = pq.ParquetFile.iter_batches
+
+    def counted(self: pq.ParquetFile, size: int) -> Any:
+        for batch in iter_batches(self, size):
+            asked.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    rows = [{"prompt": str(n), "candidates": ["a"]} for n in range(10)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    entries = open_source(tmp_path / "in.parquet").entries()
+    assert next(entries).where.endswith("in.parquet, row 1")
+    assert asked == [2]
