@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from blender_hf.evaluation.markdown import markdown_table
+
+__all__ = ["markdown_table", "write_figures"]
+
 BEGIN, END = "<!-- figures: written by {script} -->", "<!-- end of figures -->"
 
 
@@ -23,9 +27,3 @@ def write_figures(card: Path, script: str, text: str) -> None:
         raise ValueError(f"{card} has no place for the figures of {script}: add the lines {begin!r} and {END!r}")
     tail = rest.partition(END)[2]
     card.write_text(f"{head}{begin}\n{text.strip()}\n{END}{tail}", encoding="utf-8")
-
-
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table whose first column is text and whose others are numbers."""
-    ruler = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ruler, *rows])

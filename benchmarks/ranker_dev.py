@@ -17,6 +17,7 @@ from tqdm import tqdm
 from blender_hf import Blender, Comparison
 from blender_hf.calibration import expected_calibration_error
 from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
+from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
 from blender_hf.ranking import probability_of
 from blender_hf.training.calibrate import compare_pairs
 
@@ -30,12 +31,9 @@ def main() -> None:
     pairs = sample_per_source(pairs, options.max_pairs_per_source, options.seed)
     blender = Blender.from_pretrained(options.ranker, None)
     results = compared(pairs, blender)
-    sources = sorted({pair.source for pair in pairs})
-    rows = {
-        source: figures([(p, r) for p, r in zip(pairs, results, strict=True) if p.source == source])
-        for source in sources
-    }
-    rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in rows[sources[0]]}
+    judged = list(zip(pairs, results, strict=True))
+    rows = {source: figures(group) for source, group in by_source([pair.source for pair in pairs], judged).items()}
+    rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
     calibration = calibration_of(pairs, results, blender.scorer.model.config.logit_temperature)
     text = report(rows, calibration, options)
     print(text)
@@ -75,18 +73,17 @@ def calibration_of(
 
 def figures(judged: Sequence[tuple[PreferencePair, Comparison]]) -> dict[str, float]:
     """Return the figures of one source; a tie, of logits or of lengths, is half right."""
-    return {
-        "pairs": len(judged),
-        "both orders": fmean(right(pair, result.logit) for pair, result in judged),
-        "one order": fmean(right(pair, result.logit_ab) for pair, result in judged),
-        "longer is better": fmean(right(pair, len(pair.candidate_a) - len(pair.candidate_b)) for pair, _ in judged),
-        "flips": fmean(result.flipped for _, result in judged),
+    pairs, results = zip(*judged, strict=True)
+    labels = [pair.label for pair in pairs]
+    lengths = length_rule([pair.candidate_a for pair in pairs], [pair.candidate_b for pair in pairs])
+    first, second = [result.logit_ab for result in results], [result.logit_ba for result in results]
+    found = {
+        "both orders": accuracy([result.logit for result in results], labels),
+        "one order": accuracy(first, labels),
+        "longer is better": accuracy(lengths, labels),
+        "flips": flip_rate(first, second),
     }
-
-
-def right(pair: PreferencePair, evidence: float) -> float:
-    """Return 1 if the evidence, positive for a, agrees with the judge, 0 if not, 0.5 if there is none."""
-    return 0.5 if evidence == 0 else float((evidence > 0) == (pair.label > 0.5))
+    return {"pairs": len(judged), **{name: value or 0.0 for name, value in found.items()}}
 
 
 def report(rows: dict[str, dict[str, float]], calibration: dict[str, float], options: argparse.Namespace) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 from .bootstrap import Figure
 from .correlations import BY_MODEL, CORRELATIONS, FOOTRULE
+from .markdown import markdown_table
 from .paper_rows import GPT_RANK, TOP_3
 from .paper_tables import PaperTables
-from .report import markdown_table
 
 NEARNESS = (
     '"By model" is as in the paper: for each model the correlation of its ranks over the prompts, mean over models; '

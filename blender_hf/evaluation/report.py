@@ -6,6 +6,7 @@ from typing import Any
 
 from .bootstrap import Figure
 from .evaluate import Evaluation
+from .markdown import markdown_table
 from .measuring import FIGURES
 
 # What is shown of every source and language.
@@ -33,15 +34,6 @@ def to_markdown(evaluation: Evaluation) -> str:
         rows = [[name, f"{found.error:.3f}", f"{found.brier:.3f}"] for name, found in calibrated.items()]
         parts += ["## Calibration", markdown_table(header, rows), "Over the decided pairs; lower is better for both."]
     return "\n\n".join([*parts, "## What they mean", _meanings(shown)]) + "\n"
-
-
-def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table whose first column is text and whose others are numbers."""
-    names = list(header)
-    ruler = ["---", *["---:"] * (len(names) - 1)]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [names, ruler, *rows]
-    )
 
 
 def _counts(evaluation: Evaluation) -> str:
