@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from .concurrency import lock_of
 from .errors import InputError
 from .inputs import Item
 from .modeling import FusionEncoding, GenFuser, GenFuserProcessor
@@ -95,7 +96,8 @@ class Fuser:
 
     def _encode(self, item: Item) -> FusionEncoding:
         try:
-            return self.processor.encode(item.prompt, item.texts, item.instruction)
+            with lock_of(self.processor.tokenizer):
+                return self.processor.encode(item.prompt, item.texts, item.instruction)
         except ValueError as error:
             raise InputError(f"{item.where}: {error}") from None
 
@@ -104,7 +106,9 @@ class Fuser:
         inputs = self.processor.pad([encoding.input_ids for encoding in encodings]).to(self.model.device)
         faithful = {"passages": [e.passages for e in encodings]} if self.model.config.faithful else {}
         try:
-            written = self.model.generate(**inputs, **faithful, **generation)
+            with lock_of(self.model):
+                written = self.model.generate(**inputs, **faithful, **generation)
         except (ValueError, TypeError) as error:
             raise InputError(f"the fuser can't generate with {dict(generation)}: {error}") from error
-        return [self.processor.decode_text(ids) for ids in written]
+        with lock_of(self.processor.tokenizer):
+            return [self.processor.decode_text(ids) for ids in written]

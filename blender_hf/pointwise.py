@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from .aggregation import count_cycles, get_aggregation, order_of, ranks_of
+from .concurrency import lock_of
 from .errors import InputError, ModelOutputError
 from .inputs import Item
 from .ranking import comparison_of
@@ -85,13 +86,16 @@ class Pointwise:
         ]
 
     def _judge(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
-        if isinstance(self.ranker, ReportsTruncation):
-            found = self.ranker.scores_and_cuts(items)
-        else:
-            found = [(scores, Truncation(0, (0,) * len(scores))) for scores in self.ranker.scores(items)]
+        with lock_of(self):  # what a user gives is not always made for threads
+            found = self._scored(items)
         if len(found) != len(items):
             raise InputError(f"the ranker scored {len(found)} items of {len(items)}; it must score each")
         return [(_checked(item, scores), cut) for item, (scores, cut) in zip(items, found, strict=True)]
+
+    def _scored(self, items: Sequence[Item]) -> list[tuple[Sequence[float], Truncation]]:
+        if isinstance(self.ranker, ReportsTruncation):
+            return self.ranker.scores_and_cuts(items)
+        return [(scores, Truncation(0, (0,) * len(scores))) for scores in self.ranker.scores(items)]
 
 
 def _checked(item: Item, scores: Sequence[float]) -> tuple[float, ...]:

@@ -7,9 +7,9 @@ without one they are a pair of texts, as the tokenizer writes pairs. Text from o
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
+from .concurrency import lock_of
 from .errors import CheckpointError, InputError
 from .inputs import Item, Turn
 from .modeling.plain_text import PlainTextEncoder
@@ -84,7 +84,6 @@ class RewardInputs:
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
-        self._lock = Lock()  # switching special tokens on and off is a state of the tokenizer
         self._skeletons: dict[tuple[str, ...], list[int]] = {}
         if tokenizer.chat_template:
             template = self._render((("user", SLOT.format(0)), ("assistant", SLOT.format(1))), "the chat template")
@@ -100,7 +99,7 @@ class RewardInputs:
         Raises:
             InputError: If the chat template refuses a conversation or leaves no room for text.
         """
-        with self._lock:
+        with lock_of(self._tokenizer):
             if not self._tokenizer.chat_template:
                 return [self._encode_pairs(item) for item in items]
             return [self._encode_chats(item) for item in items]

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from transformers import BatchEncoding
 
+from .concurrency import lock_of
 from .errors import ModelOutputError
 from .modeling import PairEncoding, PairRanker, PairRankerProcessor
 from .prefetch import one_ahead
@@ -88,8 +89,9 @@ class BatchScorer(ABC, Generic[Row]):
     def _forward(self, inputs: BatchEncoding) -> torch.Tensor:
         """Run the model on a padded batch; one that is too large for the device's memory is halved."""
         try:
-            on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in inputs.items()}
-            return self._call(**on_device).logits.float().reshape(len(inputs["input_ids"]))
+            with lock_of(self.model):
+                on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in inputs.items()}
+                return self._call(**on_device).logits.float().reshape(len(inputs["input_ids"]))
         except torch.OutOfMemoryError:
             size = len(inputs["input_ids"])
             if size == 1:
@@ -123,7 +125,8 @@ class PairScorer(BatchScorer[TokenIds]):
     def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """Tokenise each different text once, nothing cut."""
         different = list(dict.fromkeys(texts))
-        return dict(zip(different, self.processor.encode_texts(different), strict=True))
+        with lock_of(self.processor.tokenizer):
+            return dict(zip(different, self.processor.encode_texts(different), strict=True))
 
     def encode(self, presentation: Presentation, texts: Texts) -> PairEncoding:
         """Put the input of a presentation together from its tokenised texts."""
