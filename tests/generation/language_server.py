@@ -1,0 +1,176 @@
+"""A server that speaks OpenAI's language over real HTTP on the loopback interface, with a real language model.
+
+The model is small and random, and runs in transformers as it is, without the code under test. Other names can be given
+functions, and a test can order faults.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+Answer = Callable[[list[dict[str, str]]], str]
+
+
+@dataclass
+class Fault:
+    """What happens to the next requests for a model.
+
+    Args:
+        model: Which model.
+        status: What is answered.
+        times: How often.
+        headers: Sent with it.
+        delay: Seconds before anything is answered.
+        message: What the body says, in OpenAI's form.
+    """
+
+    model: str
+    status: int = 200
+    times: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    message: str = "ordered by a test"
+
+
+class LanguageServer:
+    """The state of the server, and what it was asked.
+
+    Args:
+        folder: The saved model that answers as "tiny".
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.url = ""
+        self.answers: dict[str, Answer] = {}
+        self.faults: list[Fault] = []
+        self.requests: list[dict[str, Any]] = []
+        self.authorizations: list[str] = []
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._model = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    def asked(self, model: str) -> list[dict[str, Any]]:
+        return [request for request in self.requests if request["model"] == model]
+
+    def fault_for(self, model: str) -> Fault | None:
+        with self._lock:
+            found = next((fault for fault in self.faults if fault.model == model and fault.times > 0), None)
+            if found is not None:
+                found.times -= 1
+            return found
+
+    def reset(self) -> None:
+        """Forget what was asked, when the last request that nobody waits for is over."""
+        while self._now:
+            time.sleep(0.01)
+        self.answers = {
+            "echo": lambda messages: f"echo: {messages[-1]['content']}",
+            "loud": lambda messages: messages[-1]["content"].upper() + "!",
+        }
+        self.faults, self.requests, self.authorizations, self.most_at_once = [], [], [], 0
+
+    @contextmanager
+    def counted(self, request: dict[str, Any], authorization: str) -> Iterator[None]:
+        with self._lock:
+            self.requests.append(request)
+            self.authorizations.append(authorization)
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._now -= 1
+
+    def answer(self, request: dict[str, Any]) -> tuple[str, str]:
+        """Return a text and why it ends."""
+        if request["model"] in self.answers:
+            return self.answers[request["model"]](request["messages"]), "stop"
+        rendered = self._tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
+        inputs = self._tokenizer(rendered, add_special_tokens=False, return_tensors="pt")
+        most = request["max_tokens"]
+        with self._lock, torch.inference_mode():
+            torch.manual_seed(request.get("seed", 0))
+            heat = request.get("temperature", 0)
+            free = {"do_sample": True, "temperature": heat} if heat else {"do_sample": False}
+            ids = self._model.generate(**inputs, max_new_tokens=most, **free)[
+                0, inputs["input_ids"].shape[1] :
+            ].tolist()
+        ended = self._model.generation_config.eos_token_id in ids
+        return self._tokenizer.decode(ids, skip_special_tokens=True), "stop" if ended else "length"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: "Listener"
+
+    def do_POST(self) -> None:
+        state = self.server.state
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        # Whoever has the answer may ask again before this thread goes on, so a request is over before it is answered.
+        with state.counted(request, self.headers.get("Authorization", "")):
+            answer = self._answer(request)
+        self._send(*answer)
+
+    def _answer(self, request: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        state = self.server.state
+        fault = state.fault_for(request["model"])
+        if fault is not None:
+            time.sleep(fault.delay)
+        if fault is not None and fault.status != 200:
+            return fault.status, {"error": {"message": fault.message}}, fault.headers
+        if request["model"] not in {"tiny", *state.answers}:
+            return 404, {"error": {"message": f"no model {request['model']}"}}, {}
+        return 200, self._completion(request), {}
+
+    def _completion(self, request: dict[str, Any]) -> dict[str, Any]:
+        text, reason = self.server.state.answer(request)
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        home = {"id": "1", "object": "chat.completion", "created": 0, "model": request["model"]}
+        return {**home, "choices": [choice], "usage": usage, "system_fingerprint": ""}
+
+    def _send(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
+        content = json.dumps(body).encode()
+        try:
+            self.send_response(status)
+            for name, value in {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(content)),
+                **headers,
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:
+            pass  # the client did not wait
+
+    def log_message(self, *args: Any) -> None:
+        """Stay silent."""
+
+
+class Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    state: LanguageServer
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[LanguageServer]:
+    listener = Listener(("127.0.0.1", 0), Handler)
+    listener.state = LanguageServer(folder)
+    listener.state.url = f"http://127.0.0.1:{listener.server_port}/v1"
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    yield listener.state
+    listener.shutdown()
+    listener.server_close()
