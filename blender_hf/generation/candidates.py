@@ -19,8 +19,8 @@ from .remote import RemoteModel
 from .sampling import Sampling, as_sampling
 from .specs import as_llms
 
-# How many prompts are worked on together: enough to keep all servers busy, and results come as they are made.
-DEFAULT_WINDOW = 32
+# How many prompts are worked on together: enough to keep servers busy, few enough that results come as they are made.
+DEFAULT_WINDOW = 16
 
 Asked = list["Future[list[tuple[Outcome, ...]]]"]
 

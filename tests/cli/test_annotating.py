@@ -1,0 +1,119 @@
+"""`blender-hf annotate`: the verdicts of a judge, in the form of MixInstruct."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blender_hf.cli.main import main
+from tests.generation.conftest import chat_model, running, server  # noqa: F401 (fixtures)
+from tests.generation.language_server import Fault, LanguageServer
+from tests.generation.test_judge import longer
+
+RECORDS = [
+    {
+        "id": number,
+        "prompt": f"{number}?",
+        "candidates": [{"model": name, "text": name * k} for k, name in enumerate("abc", 1)],
+    }
+    for number in range(6)
+]
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def judge(server: LanguageServer) -> list[str]:  # noqa: F811
+    server.answers["judge"] = longer
+    return ["--judge", f"{server.url}#judge", "--max-retries", "0", "--quiet"]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_verdicts_and_summary(
+    answers: Path,
+    judge: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "judged.jsonl"
+    assert main(["annotate", str(answers), *judge, "--output", str(output), "--json"]) == 0
+    found = lines(output)
+    assert [record["id"] for record in found] == list(range(6))
+    assert found[0]["cmp_results"] == {"a,b": "B is better", "a,c": "B is better", "b,c": "B is better"}
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert (summary["written"], summary["judged"], summary["consistent"]) == (6, 18, 18)
+    assert summary["verdicts"] == {"A is better": 0, "B is better": 18, "Same good": 0, "Same bad": 0}
+    assert "18 pairs of 6 prompts judged" in err
+    assert "both orders agree on 100%" in err
+
+
+def test_what_is_no_verdict_is_counted(
+    server: LanguageServer,  # noqa: F811
+    answers: Path,
+    judge: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.answers["judge"] = lambda messages: "Who knows?"
+    assert main(["annotate", str(answers), *judge, "--limit", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["cmp_results"] == {}
+    assert json.loads(out)["annotation"]["pairs"]["a,b"]["unjudged"] == "the judge gave no verdict"
+    assert "12 replies had no verdict; 3 pairs are left out: the judge gave no verdict" in err
+
+
+def test_it_goes_on_from_wherever_it_was_killed(answers: Path, judge: list[str], tmp_path: Path) -> None:
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "judged.jsonl"
+    assert main(["annotate", str(answers), *judge, "--output", str(whole)]) == 0
+    content = whole.read_bytes()
+    for place in random.Random(0).sample(range(len(content)), 6):
+        output.write_bytes(content[:place])
+        assert main(["annotate", str(answers), *judge, "--output", str(output)]) == 0
+        assert output.read_bytes() == content
+
+
+def test_a_judge_that_goes_away_loses_nothing(
+    server: LanguageServer,  # noqa: F811
+    answers: Path,
+    judge: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "judged.jsonl"
+    command = ["annotate", str(answers), *judge, "--output", str(output)]
+    server.faults = [Fault("judge", 401, times=1000)]
+    assert main(command) == 2
+    assert "the judge judge can't be asked any more: the token was refused" in capsys.readouterr().err
+    server.reset()
+    server.answers["judge"] = longer
+    assert main(command) == 0
+    assert [record["id"] for record in lines(output)] == list(range(6))
+
+
+def test_the_output_of_another_job_is_left_alone(
+    server: LanguageServer,  # noqa: F811
+    answers: Path,
+    judge: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "judged.jsonl"
+    assert main(["annotate", str(answers), *judge, "--output", str(output), "--limit", "1"]) == 0
+    other = ["--judge", f"other={server.url}#judge"]
+    assert main(["annotate", str(answers), *other, "--output", str(output)]) == 2
+    assert "the judge was judge, not other" in capsys.readouterr().err
+    assert main(["annotate", str(answers), *judge, "--output", str(answers)]) == 2
+    assert "is the input itself" in capsys.readouterr().err
+    output.write_text('{"id": 1}\n')
+    assert main(["annotate", str(answers), *judge, "--output", str(output)]) == 2
+    assert "is no output of `blender-hf annotate`" in capsys.readouterr().err
