@@ -3,41 +3,42 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .aggregation import get_aggregation
+from .asynchronous import AsyncMethods
 from .blending import blend_items
 from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
+from .columns import check_tie_threshold, pairs_of, references_of, unwrapped
 from .errors import BlenderError, InputError
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .fusion import ItemFuser, as_fuser
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from .inputs import Item, is_single_prompt, make_items
+from .inputs import Item, make_items
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
 from .pointwise import PointwiseRanker
 from .rankers import as_ranker, as_scorer
 from .results import Blend, Comparison, Fusion, Ranking
 from .reward_models import load_any_ranker
-from .rewards import duel_rewards, duels, get_rule, get_scale, group_rewards
+from .rewards import duel_rewards, duels, get_scale, group_rewards
 from .schedules import Schedule, as_schedule
 from .windows import windowed
-
-Result = TypeVar("Result")
 
 # How many prompts are worked on together: enough to fill batches, few enough that results arrive as they are made.
 DEFAULT_WINDOW = 16
 
 
-class Blender:
+class Blender(AsyncMethods):
     """Ranks, compares and fuses the answers of several language models (Jiang, Ren, Lin, ACL 2023).
 
     Every method takes one prompt and gives one result, or lists and gives a list. A prompt is a text or chat messages;
-    a candidate is a text or `{"text", "model"}`. No result depends on what else is in the same call.
+    a candidate is a text or `{"text", "model"}`. No result depends on what else is in the same call. Many threads may
+    share a blender; its `async` methods work on requests together that come at about the same time.
 
     Args:
         ranker: The ranker, in evaluation mode: a `PairRanker`; a reward model, which is a sequence classification model
@@ -182,7 +183,7 @@ class Blender:
         items, single = make_items(prompts, candidates, instructions)
         chosen = as_schedule(schedule, top_k, orders)
         results = self.iter_rank(_with_progress(items, progress), schedule=chosen, aggregation=aggregation)
-        return _unwrap(results, single)
+        return unwrapped(results, single)
 
     def best_of_n(
         self,
@@ -251,12 +252,12 @@ class Blender:
         """
         items, single = make_items(prompts, candidates, instructions)
         get_scale(scale)
-        references = _references(items, single, reference, rule)
+        references = references_of(items, single, reference, rule)
         meetings = [duels(item, text) for item, text in zip(items, references, strict=True)]
         found = self._iter_compare([meeting for group in meetings for meeting in group])
         temperature = self._ranker.temperature
         rewards = (duel_rewards([next(found) for _ in group], scale, temperature) for group in meetings)
-        return _unwrap(rewards, single)
+        return unwrapped(rewards, single)
 
     def group_reward(self, prompts: Any, candidates: Any, *, instructions: Any = None, scale: str = "logit") -> Any:
         """Compare each candidate with all others of its prompt, as a reward in GRPO.
@@ -278,7 +279,7 @@ class Blender:
         get_scale(scale)
         temperature = self._ranker.temperature
         rewards = (group_rewards(ranking, scale, temperature) for ranking in self.iter_rank(items))
-        return _unwrap(rewards, single)
+        return unwrapped(rewards, single)
 
     def compare(
         self,
@@ -306,10 +307,9 @@ class Blender:
             InputError: If lists differ in length or the threshold is out of range.
             ModelOutputError: If the ranker gives NaN.
         """
-        if not 0 <= tie_threshold <= 0.5:
-            raise InputError(f"tie_threshold={tie_threshold}; it is a distance from probability 0.5, from 0 to 0.5")
-        items, single = make_items(prompts, _pairs(prompts, candidates_a, candidates_b), instructions)
-        return _unwrap(self._iter_compare(items, tie_threshold), single)
+        check_tie_threshold(tie_threshold)
+        items, single = make_items(prompts, pairs_of(prompts, candidates_a, candidates_b), instructions)
+        return unwrapped(self._iter_compare(items, tie_threshold), single)
 
     def fuse(
         self, prompts: Any, candidates: Any, *, instructions: Any = None, generation: Mapping[str, Any] | None = None
@@ -332,7 +332,7 @@ class Blender:
             BlenderError: If this blender has no fuser; `GenerationError` if it is a chat model that gave no answer.
         """
         items, single = make_items(prompts, candidates, instructions)
-        return _unwrap(self.iter_fuse(items, generation=generation), single)
+        return unwrapped(self.iter_fuse(items, generation=generation), single)
 
     def blend(
         self,
@@ -379,7 +379,7 @@ class Blender:
             aggregation=aggregation,
             generation=generation,
         )
-        return _unwrap(results, single)
+        return unwrapped(results, single)
 
     def iter_rank(
         self,
@@ -453,7 +453,7 @@ class Blender:
     def _extreme(self, seek: str, prompts: Any, candidates: Any, instructions: Any, schedule: Schedule) -> Any:
         items, single = make_items(prompts, candidates, instructions)
         rankings = self.iter_rank(items, schedule=replace(schedule, seek=seek))
-        return _unwrap((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
+        return unwrapped((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
 
     def _require_fuser(self) -> ItemFuser:
         if self._fuser is None:
@@ -463,31 +463,5 @@ class Blender:
         return self._fuser
 
 
-def _pairs(prompts: Any, candidates_a: Any, candidates_b: Any) -> Any:
-    """Put two columns of candidates into one column of pairs, for `make_items` to check."""
-    if is_single_prompt(prompts):
-        return [candidates_a, candidates_b]
-    for name, column in (("candidates_a", candidates_a), ("candidates_b", candidates_b)):
-        if isinstance(column, str) or len(column) != len(prompts):
-            raise InputError(f"{name} must be a list with one candidate for each of the {len(prompts)} prompts")
-    return [list(pair) for pair in zip(candidates_a, candidates_b, strict=True)]
-
-
-def _references(items: Sequence[Item], single: bool, reference: Any, rule: str | None) -> list[str]:
-    """Return the text that the candidates of each item are compared with."""
-    if (reference is None) == (rule is None):
-        raise InputError("give either reference=, a text to compare with, or rule=, which candidate it is")
-    if rule is not None:
-        return [get_rule(rule)(item.texts) for item in items]
-    texts = [reference] if single else reference
-    if isinstance(texts, str) or len(texts) != len(items) or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"reference must be one text for each of the {len(items)} prompts")
-    return list(texts)
-
-
 def _with_progress(items: Sequence[Item], progress: bool) -> Iterable[Item]:
     return tqdm(items, unit="prompt", disable=not progress)
-
-
-def _unwrap(results: Iterator[Result], single: bool) -> Result | list[Result]:
-    return next(results) if single else list(results)
