@@ -74,14 +74,15 @@ def _of_pairs(
 ) -> dict[str, tuple[float, float]]:
     labels = [pair.label for pair in prompt.pairs]
     seen = [_seen(pair, opinion) for pair in prompt.pairs]
-    evidence = [leaning if judge.probabilistic else logit for leaning, logit, _ in seen]
-    threshold = tie_threshold if judge.probabilistic else 0.0
+    logits = [logit for _, logit, _ in seen]
     added = {
-        "accuracy": _total(credits(evidence, labels)),
-        "accuracy, ties missed": _total(credits(evidence, labels, ties="card")),
+        "accuracy": _total(credits(logits, labels)),
+        "accuracy, ties missed": _total(credits(logits, labels, ties="card")),
     }
     if judge.opinionated:
-        added["accuracy, three-way"] = _total(credits(evidence, labels, ties="three-way", tie_threshold=threshold))
+        said = [leaning for leaning, _, _ in seen] if judge.probabilistic else logits
+        threshold = tie_threshold if judge.probabilistic else 0.0
+        added["accuracy, three-way"] = _total(credits(said, labels, ties="three-way", tie_threshold=threshold))
     if judge.pairwise:
         added["accuracy, one order"] = _total(credits([first for _, _, first in seen], labels))
         added["flips"] = _total([float(comparison.flipped) for comparison in opinion.comparisons.values()])
