@@ -11,11 +11,21 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, TrainerControl, TrainerState, set_seed
+from accelerate import Accelerator
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    TrainerControl,
+    TrainerState,
+    set_seed,
+)
 from transformers.integrations import deepspeed as hf_deepspeed
 
-from blender_hf import Blender, CheckpointError, InputError, InputTypeError
+from blender_hf import Blender, BlenderError, CheckpointError, InputError, InputTypeError
 from blender_hf.integrations.trl import PairRMJudge, WinRateCallback, pairwise_reward
+from blender_hf.integrations.trl.generating import generate
 from blender_hf.partitioning import FSDP_LOADING, ZERO_INIT, whole_weights
 from tests.conftest import SMALL, encoder_tokenizer
 
@@ -349,6 +359,27 @@ def test_the_win_rate_of_an_untrained_model_is_one_half(blender: Blender, tmp_pa
         WinRateCallback(trainer, blender, prompts=["p", "q"], references=["a"])
     with pytest.raises(InputError, match="no prompts"):
         WinRateCallback(trainer, blender, prompts=[])
+
+
+def test_a_given_way_of_generating_overrules_the_models_own() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    model.generation_config.update(do_sample=True, temperature=9.0, max_new_tokens=3)
+    greedy = GenerationConfig(do_sample=False, max_new_tokens=8)
+    answers = [generate(model, Accelerator(cpu=True), tokenizer, ["2 + 2?"] * 2, greedy, 2, seed) for seed in (0, 1)]
+    inputs = tokenizer("2 + 2?", return_tensors="pt")
+    written = model.generate(**inputs, do_sample=False, max_new_tokens=8)[0, inputs["input_ids"].shape[1] :]
+    assert answers == [[tokenizer.decode(written, skip_special_tokens=True)] * 2] * 2
+    assert model.generation_config.temperature == 9.0
+    drawn = [generate(model, Accelerator(cpu=True), tokenizer, ["2 + 2?"], None, 2, seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_what_fsdp_shards_can_not_answer() -> None:
+    class Sharding:
+        distributed_type = "FSDP"
+
+    with pytest.raises(BlenderError, match="can't be measured under FSDP"):
+        generate(None, Sharding(), None, ["p"], None, 1, 0)
 
 
 SCRIPT = """

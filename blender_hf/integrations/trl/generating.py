@@ -11,6 +11,9 @@ from transformers import BatchEncoding, GenerationConfig
 
 from blender_hf.errors import BlenderError
 
+# What a configuration says of itself.
+NOT_OPTIONS = ("transformers_version", "_from_model_config")
+
 
 def generate(
     model: Any,
@@ -33,13 +36,18 @@ def generate(
         seed: Of what is drawn; the training's own random numbers are left as they are.
 
     Raises:
-        BlenderError: If TRL is not installed.
+        BlenderError: If TRL is not installed, or the model is sharded by FSDP, which can't generate.
     """
     try:
         from trl.models.utils import unwrap_model_for_generation
     except ImportError as error:
         raise BlenderError("the win rate needs TRL: pip install 'blender-hf[trl]'") from error
+    if accelerator.distributed_type == "FSDP":
+        raise BlenderError(
+            "the win rate can't be measured under FSDP: a model that is sharded so does not generate here"
+        )
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    options = _options(generation_config)
     # Every process takes part in each batch, if only with a prompt that another answers too: where weights are in
     # parts, a model generates in all processes or in none.
     rows = -(-len(prompts) // accelerator.num_processes)
@@ -49,7 +57,7 @@ def generate(
     with unwrap_model_for_generation(model, accelerator) as unwrapped, _aside(unwrapped, seed):
         for start in range(0, rows, batch_size):
             inputs = _left_padded(tokenizer, share[start : start + batch_size]).to(accelerator.device)
-            written = unwrapped.generate(**inputs, generation_config=generation_config)
+            written = unwrapped.generate(**inputs, **options)
             answers += tokenizer.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return _from_all(answers)[: len(prompts)]
 
@@ -66,6 +74,18 @@ def _aside(model: Any, seed: int) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+
+
+def _options(generation_config: GenerationConfig | None) -> dict[str, Any]:
+    """Return a configuration as options of `generate`, which overrule the model's own.
+
+    Given as a configuration, what it has in common with the defaults of transformers would be the model's, on 4.57
+    (https://github.com/huggingface/transformers/issues/42762).
+    """
+    if generation_config is None:
+        return {}
+    settings = generation_config.to_dict()
+    return {k: v for k, v in settings.items() if v is not None and k not in NOT_OPTIONS}
 
 
 def _left_padded(tokenizer: Any, prompts: Sequence[Any]) -> BatchEncoding:
