@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from blender_hf.checkpoints import HubOptions, first_line, hub_settings, pick_device, pick_dtype
+from blender_hf.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
 from blender_hf.errors import CheckpointError
 
 from .chat import Messages, answer_in
@@ -161,11 +161,12 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
             trust_remote_code=llm.trust_remote_code,
         )
     )
+    home = locate(llm.model)
     try:
-        config = AutoConfig.from_pretrained(llm.model, **hub)
+        config = AutoConfig.from_pretrained(home, **hub)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        tokenizer = AutoTokenizer.from_pretrained(llm.model, **hub)
-        model = kind.from_pretrained(llm.model, config=config, dtype=dtype, **hub)
+        tokenizer = AutoTokenizer.from_pretrained(home, **hub)
+        model = kind.from_pretrained(home, config=config, dtype=dtype, **hub)
     # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
     except Exception as error:
         raise CheckpointError(

@@ -44,6 +44,7 @@ def chat_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>"],
+        model_input_names=["input_ids", "attention_mask"],
     )
     made.chat_template = template
     return made
