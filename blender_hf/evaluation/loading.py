@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 
 from blender_hf.checkpoints import HubOptions, explained, hub_settings, pick_device, pick_dtype
 from blender_hf.modeling.loading import raise_if_incomplete
@@ -47,14 +49,14 @@ def load_with_tokenizer(
     options = hub_settings(hub)
 
     def load() -> tuple[Any, Any]:
-        # transformers looks for an adapter on the Hub even if it is told not to ask it, unless it is told twice.
-        adapter = {"local_files_only": hub.local_files_only}
+        # The tokenizer first: what can't be found fails here at once, and not after many attempts to reach the Hub.
+        tokenizer = load_tokenizer(str(name), **options)
         model, info = auto_class.from_pretrained(
-            str(name), dtype=precision, output_loading_info=True, adapter_kwargs=adapter, **options
+            str(name), dtype=precision, output_loading_info=True, **_adapter_options(hub), **options
         )
         missing = [key for key in info["missing_keys"] if UNUSED not in key]
         raise_if_incomplete({**info, "missing_keys": missing, "unexpected_keys": []}, name, auto_class.__name__)
-        return model, load_tokenizer(str(name), **options)
+        return model, tokenizer
 
     model, tokenizer = explained(load, name, role)
     return model.eval().to(where), tokenizer
@@ -75,3 +77,10 @@ def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
     framed = tokenizer(PROBE)["input_ids"]
     start = next(n for n in range(len(framed)) if framed[n : n + len(bare)] == bare)
     return framed[:start], framed[start + len(bare) :]
+
+
+def _adapter_options(hub: HubOptions) -> dict[str, Any]:
+    """Keep transformers 5 (seen in 5.24) from asking the Hub for an adapter although it is told never to ask it."""
+    if Version(transformers.__version__).major < 5:
+        return {}
+    return {"adapter_kwargs": {"local_files_only": hub.local_files_only}}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from blender_hf.evaluation.metrics.surface import SurfaceMetric
@@ -24,9 +25,14 @@ def mixinstruct_records(
     return [_mixinstruct(record, metrics, on_the_hub) for record in judged_records()]
 
 
+@cache
+def _scores(metric: str, candidate: str, reference: str) -> float:
+    return SurfaceMetric(metric)([candidate], [reference])[0]
+
+
 def _mixinstruct(record: dict[str, Any], metrics: Sequence[str], on_the_hub: bool) -> dict[str, Any]:
     models, texts = zip(*((c["model"], c["text"]) for c in record["candidates"]), strict=True)
-    scores = {name: SurfaceMetric(name)(texts, [record["reference"]] * len(texts)) for name in metrics}
+    scores = {name: [_scores(name, text, record["reference"]) for text in texts] for name in metrics}
     candidates = [
         {
             "decoding_method": "top_p_sampling",
