@@ -8,8 +8,8 @@ from blender_hf.checkpoints import HubOptions
 from blender_hf.inputs import Candidate, Item
 from blender_hf.reward_models import RewardModelScorer, load_reward_model
 
-# A port of the original to PyTorch.
-DEFAULT_MODEL = "Elron/bleurt-base-512"
+# A port to PyTorch of the one that the paper's evaluation code takes.
+DEFAULT_MODEL = "Elron/bleurt-base-128"
 
 
 class Bleurt:
