@@ -273,8 +273,13 @@ class Handler(BaseHTTPRequestHandler):
         found = {p: blob for p, blob in repository.commits[oid].items() if p.startswith(start)}
         if path and not found:
             return self._error(404, "EntryNotFound")
+        folders = {start + p.removeprefix(start).split("/")[0] for p in found if "/" in p.removeprefix(start)}
+        if self.query.get("recursive", ["false"])[0].lower() != "true":
+            found = {p: blob for p, blob in found.items() if "/" not in p.removeprefix(start)}
+        listed = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": folder} for folder in sorted(folders)]
         return self._json(
-            [{"type": "file", "oid": b[:40], "size": len(self.hub.blobs[b]), "path": p} for p, b in found.items()]
+            listed
+            + [{"type": "file", "oid": b[:40], "size": len(self.hub.blobs[b]), "path": p} for p, b in found.items()]
         )
 
     def resolve(self, name: str, revision: str, path: str) -> None:

@@ -60,6 +60,8 @@ def pinned(settings: LabelSettings) -> LabelSettings:
     from huggingface_hub import HfApi
 
     loading = dict(settings.judge.loading)
+    if loading.get("local_files_only"):
+        return settings
     try:
         found = HfApi(token=loading.get("token")).model_info(loading["ranker"], revision=loading.get("revision"))
     # The Hub can't be reached: what is in the cache is used, under the name that was given.
