@@ -78,7 +78,8 @@ def fuser_options(parser: argparse.ArgumentParser) -> None:
         "--fuser",
         default="auto",
         metavar="ID",
-        help="Hub id or folder (default: the one that the ranker names, else the bundled gen-fuser-mini)",
+        help="Hub id or folder, or chat:MODEL, a language model as in `blender-hf generate --help` (default: the one "
+        "that the ranker names, else the bundled gen-fuser-mini)",
     )
     parser.add_argument("--fuser-revision", help="branch, tag or commit of the fuser")
     parser.add_argument(

@@ -121,7 +121,7 @@ class CandidateWriter:
 
     @property
     def given_up(self) -> dict[str, str]:
-        """The models that are asked no more, and why."""
+        """The models that are not asked now, and why."""
         return {model.name: model.given_up for model in self.models if model.given_up is not None}
 
     def iter(self, requests: Iterable[Request], window: int = DEFAULT_WINDOW) -> Iterator[Generated]:

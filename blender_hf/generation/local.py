@@ -53,7 +53,6 @@ class LocalModel:
     def __init__(self, llm: LocalLLM) -> None:
         self.llm = llm
         self.name = llm.label
-        self.given_up: str | None = None
         self.model, self.tokenizer = _load(llm)
         self._writes_apart = bool(self.model.config.is_encoder_decoder)
         if self.tokenizer.pad_token_id is None:
@@ -62,6 +61,10 @@ class LocalModel:
         self.tokenizer.padding_side = "right" if self._writes_apart else "left"
         self._encode = PromptEncoder(self.tokenizer, answers_apart=self._writes_apart)
         self._lock = threading.Lock()
+
+    @property
+    def given_up(self) -> None:
+        """Always None: what fails here, fails by itself."""
 
     @property
     def context_length(self) -> int | None:
@@ -82,7 +85,14 @@ class LocalModel:
             index: (row,) * sampling.n for index, row in enumerate(encoded) if isinstance(row, Failure)
         }
         for batch in self._batches(readable, sampling.n):
-            outcomes |= zip((row.index for row in batch), self._write(batch, sampling), strict=True)
+            # Whatever one model does wrong, such as running out of memory, must not cost the answers of the others.
+            try:
+                written = self._write(batch, sampling)
+            except Exception as error:
+                written = [(Failure(self.name, f"it failed to generate: {first_line(error)}"),) * sampling.n] * len(
+                    batch
+                )
+            outcomes |= zip((row.index for row in batch), written, strict=True)
         return [outcomes[index] for index in range(len(requests))]
 
     def _encoded(self, index: int, messages: Messages, sampling: Sampling) -> Encoded | Failure:

@@ -16,11 +16,14 @@ class LanguageModel(Protocol):
 
     Args:
         name: What its candidates are called.
-        given_up: Why it is asked no more, or None while it is.
     """
 
     name: str
-    given_up: str | None
+
+    @property
+    def given_up(self) -> str | None:
+        """Why it is not asked now, or None."""
+        ...
 
     def start(self, requests: Sequence[Messages], sampling: Sampling) -> "Future[list[tuple[Outcome, ...]]]":
         """Begin to answer conversations; the future has `n` replies or failures for each."""

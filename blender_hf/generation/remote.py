@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -22,8 +23,10 @@ from .retrying import with_retries
 from .sampling import Sampling
 from .specs import RemoteLLM
 
-# After so many requests in a row that failed with all their repetitions, a model is asked no more.
+# After so many requests in a row that failed with all their repetitions, a model is left alone,
 PATIENCE = 3
+# for so many seconds. A server that was started again is then found again, by whatever lives that long.
+REST_S = 60.0
 
 Create = Callable[..., Any]
 
@@ -31,8 +34,8 @@ Create = Callable[..., Any]
 class RemoteModel:
     """A language model that is asked over the network, many requests at once.
 
-    A model whose requests keep failing, or that can't be had (no such model, a refused token), is given up: all that
-    follows fails at once, with the same reason.
+    A model whose requests keep failing, or that can't be had (no such model, a refused token), is given up: for a
+    minute, all that follows fails at once, with the same reason.
 
     Args:
         llm: Which it is, and how it is asked.
@@ -47,10 +50,16 @@ class RemoteModel:
             _check_client(llm)
         self.llm = llm
         self.name = llm.label
-        self.given_up: str | None = None
         self._failed_in_a_row = 0
+        self._resting: tuple[str, float] | None = None
         self._lock = threading.Lock()
         self._limits: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
+
+    @property
+    def given_up(self) -> str | None:
+        """Why it is not asked now, or None."""
+        resting = self._resting
+        return resting[0] if resting is not None and time.monotonic() < resting[1] else None
 
     def start(self, requests: Sequence[Messages], sampling: Sampling) -> "Future[list[tuple[Outcome, ...]]]":
         """Ask in the background.
@@ -80,8 +89,8 @@ class RemoteModel:
         self, create: Create, messages: Messages, sampling: Sampling, sample: int, limit: asyncio.Semaphore
     ) -> Outcome:
         async with limit:
-            if self.given_up is not None:
-                return Failure(self.name, self.given_up)
+            if (reason := self.given_up) is not None:
+                return Failure(self.name, reason)
             body = _body(self.llm, messages, sampling, sample)
             try:
                 completion = await with_retries(
@@ -96,6 +105,7 @@ class RemoteModel:
                 return self._failure(error)
         with self._lock:
             self._failed_in_a_row = 0
+            self._resting = None
         return outcome
 
     def _failure(self, error: Exception) -> Failure:
@@ -103,8 +113,8 @@ class RemoteModel:
         with self._lock:
             # A request that is refused for what is in it says nothing about the next one.
             self._failed_in_a_row = self._failed_in_a_row + 1 if is_transient(error) else 0
-            if self.given_up is None and (status_of(error) in FATAL or self._failed_in_a_row >= PATIENCE):
-                self.given_up = reason
+            if status_of(error) in FATAL or self._failed_in_a_row >= PATIENCE:
+                self._resting = reason, time.monotonic() + REST_S
         return Failure(self.name, reason)
 
     @asynccontextmanager

@@ -152,6 +152,22 @@ def test_an_encoder_decoder(tmp_path: Path) -> None:
     assert any(isinstance(outcome, Reply) for (outcome,) in first)
 
 
+def test_a_model_that_runs_out_of_memory_costs_its_prompts(chat_model: Path) -> None:
+    model = LocalModel(LocalLLM(str(chat_model), name="chat", device="cpu", batch_size=1))
+    whole, asked = model.model.generate, []
+
+    def scarce(**inputs: Any) -> Any:
+        asked.append(inputs)
+        if len(asked) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")
+        return whole(**inputs)
+
+    model.model.generate = scarce
+    first, second, third = ask(model, *TEXTS)
+    assert second == (Failure("chat", "it failed to generate: CUDA out of memory"),)
+    assert all(isinstance(outcome, Reply) for (outcome,) in (first, third))
+
+
 def test_what_can_not_be_loaded_is_explained(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"can't load the language model .*nothing.*http://host:8000/v1#model"):
         LocalModel(LocalLLM(str(tmp_path / "nothing")))

@@ -117,6 +117,22 @@ def test_a_server_that_is_down_is_given_up(server: LanguageServer) -> None:
     assert model.given_up
 
 
+def test_a_server_that_comes_back_is_found_again(server: LanguageServer) -> None:
+    model = model_of(server, max_retries=0, concurrency=1)
+    server.faults = [Fault("echo", 503, times=3)]
+    assert all(isinstance(outcome, Failure) for (outcome,) in ask(model, *"abcde"))
+    assert len(server.requests) == 3
+    assert model.given_up
+    # When the pause is over and the server is still down, one request is enough to know.
+    model._resting = "as before", 0.0
+    server.faults = [Fault("echo", 503)]
+    assert all(isinstance(outcome, Failure) for (outcome,) in ask(model, *"ab"))
+    assert len(server.requests) == 4
+    model._resting = "as before", 0.0
+    assert ask(model, "c") == [(Reply("echo: c"),)]
+    assert model.given_up is None
+
+
 def test_failures_in_between_do_not_add_up(server: LanguageServer) -> None:
     model = model_of(server, concurrency=1, max_retries=0)
     for _ in range(4):
