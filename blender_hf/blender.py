@@ -128,6 +128,8 @@ class Blender(AsyncMethods):
         check_backend(backend, provider=provider, file_name=file_name, compile=compile)
         loaded: tuple[Any, ...]
         if isinstance(ranker, PointwiseRanker):
+            if truncation is not None:
+                raise InputError("truncation= is for a PairRanker; an object that scores by itself reads what it likes")
             loaded = (ranker, None)
         elif backend == "onnx":
             loaded = load_onnx_ranker(ranker, hub, provider, file_name, truncation)

@@ -12,6 +12,7 @@ from tokenizers import processors
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     PreTrainedTokenizerFast,
@@ -22,6 +23,7 @@ from transformers import (
 )
 
 from blender_hf import Blender, BlenderError, CheckpointError, InputError, InputTypeError, Item, ModelOutputError
+from blender_hf.checkpoints import locate
 from blender_hf.cli.main import main
 from blender_hf.inputs import make_item
 from blender_hf.reward_inputs import RewardInputs, reading_length
@@ -193,6 +195,33 @@ def test_special_tokens_in_text_are_text(text: str, kind: str, folders: dict[str
             assert kept[0] == kept[1]
 
 
+@pytest.mark.parametrize(
+    "template",
+    ["[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", "[CLS] $A [SEP] [SEP] $B [SEP]", "$A [SEP] $B [SEP] [CLS]", "$A:0 $B:0"],
+    ids=["bert", "roberta", "xlnet", "gpt"],
+)
+def test_pairs_are_written_as_the_tokenizer_writes_them(template: str) -> None:
+    tokenizer = pair_tokenizer()
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair=template, special_tokens=ends
+    )
+    for prompt, answer in (("p", "a"), ("", "a"), (TEXTS[0], ANSWERS[0]), ("a a", "a")):
+        expected = tokenizer(prompt, answer)
+        found = RewardInputs(tokenizer, 999).encode([make_item(prompt, [answer])])[0][0]
+        assert (list(found.input_ids), list(found.token_type_ids)) == (
+            expected["input_ids"],
+            expected["token_type_ids"],
+        )
+
+
+def test_the_tokens_of_the_bundled_encoder() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(locate("pair-ranker-mini"))
+    texts = [(TEXTS[n], TEXTS[n + 1]) for n in range(0, 28, 7)]
+    found = RewardInputs(tokenizer, 10**6).encode([make_item(prompt, [answer]) for prompt, answer in texts])
+    assert [list(row.input_ids) for (row,) in found] == [tokenizer(*pair)["input_ids"] for pair in texts]
+
+
 def test_what_is_cut_is_said(blender: Blender) -> None:
     ranking = blender.rank(PROMPT, ["short", LONG])
     assert ranking.truncated.candidates[0] == 0
@@ -340,6 +369,8 @@ def test_scores_that_cannot_be_used(scores: Any, error: type[Exception], message
         Blender(ranker).rank("p", ["a", "b"])
     with pytest.raises(InputError, match="LengthRanker scores by itself"):
         Blender(LengthRanker(), max_batch_tokens=10)
+    with pytest.raises(InputError, match="truncation= is for a PairRanker"):
+        Blender.from_pretrained(LengthRanker(), None, truncation={"max_source_length": 10})
 
 
 def test_the_pipeline_refuses_what_is_not_whole(folders: dict[str, Path], tmp_path: Path) -> None:

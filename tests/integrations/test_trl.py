@@ -98,6 +98,10 @@ def test_what_the_assistant_says_counts(blender: Blender) -> None:
 def test_wrong_use_is_named(blender: Blender) -> None:
     with pytest.raises(InputError, match="not both"):
         pairwise_reward(blender, reference="a", reference_column="b")
+    with pytest.raises(InputError, match="device: options are for a ranker that is loaded here"):
+        pairwise_reward(blender, device="cpu")
+    with pytest.raises(TypeError, match="devise"):
+        PairRMJudge("org/ranker", devise="cpu")
     with pytest.raises(InputError, match="no scale 'log'"):
         pairwise_reward(blender, scale="log")
     with pytest.raises(InputError, match="no column 'gold' for the reference; the data set gives id"):

@@ -1,10 +1,12 @@
 """The ranker of an integration: given, or loaded when it is first used."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from blender_hf.blender import Blender
 from blender_hf.checkpoints import DEFAULT_RANKER
+from blender_hf.errors import InputError
 
 RankerInput = Blender | str | Path
 
@@ -17,9 +19,16 @@ class LazyBlender:
     Args:
         ranker: A blender, or the bundled name, folder or Hub id of a ranker, of pairs or a reward model.
         **options: Options of `Blender.from_pretrained`, for a name.
+
+    Raises:
+        InputError: If there are options for a blender that is loaded already.
+        TypeError: If there is no such option.
     """
 
     def __init__(self, ranker: RankerInput = DEFAULT_RANKER, **options: Any) -> None:
+        if isinstance(ranker, Blender) and options:
+            raise InputError(f"{', '.join(options)}: options are for a ranker that is loaded here, not for a Blender")
+        signature(Blender.from_pretrained).bind(ranker, None, **options)  # a misspelt one fails before the long work
         self._given = ranker if isinstance(ranker, Blender) else None
         self._name, self._options = ranker, options
         self._loaded: Blender | None = None
