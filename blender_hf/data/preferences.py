@@ -20,6 +20,7 @@ class PreferencePair:
         candidate_b: The other.
         label: Probability, in [0, 1], that a is the better one; 0.5 is a tie.
         source: Name of the collection that the pair is from.
+        task_labels: The same for each of several quality functions; empty if there is only one.
     """
 
     prompt: str
@@ -27,6 +28,12 @@ class PreferencePair:
     candidate_b: str
     label: float
     source: str
+    task_labels: tuple[float, ...] = ()
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """One label a task."""
+        return self.task_labels or (self.label,)
 
     def n_characters(self) -> int:
         """Return the length of its three texts together."""
@@ -34,7 +41,8 @@ class PreferencePair:
 
     def swapped(self) -> "PreferencePair":
         """Return the same judgment with the candidates in the other order."""
-        return PreferencePair(self.prompt, self.candidate_b, self.candidate_a, 1 - self.label, self.source)
+        swapped = tuple(1 - label for label in self.task_labels)
+        return PreferencePair(self.prompt, self.candidate_b, self.candidate_a, 1 - self.label, self.source, swapped)
 
 
 def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:

@@ -3,28 +3,19 @@
 python -m blender_hf.training.calibrate --ranker RUN_FOLDER --data dev.jsonl.gz
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from blender_hf.blender import Blender
 from blender_hf.calibration import fit_temperature
-from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
+from blender_hf.data.preferences import PreferencePair
+from blender_hf.evaluation.reading import read_labelled
 from blender_hf.results import Comparison
 
-from .arguments import parse_settings
-
-
-@dataclass
-class CalibrationConfig:
-    """Settings of a calibration."""
-
-    ranker: str = field(metadata={"help": "folder of the trained checkpoint; its configuration is changed"})
-    data: str = field(metadata={"help": "JSONL file of judged pairs that the ranker was not trained on"})
-    max_pairs_per_source: int = field(default=120, metadata={"help": "drawn at random of larger collections"})
-    seed: int = field(default=0, metadata={"help": "seed of that draw"})
+from .pair_data import balance_sources, training_pairs
 
 
 def compare_pairs(blender: Blender, pairs: Iterable[PreferencePair]) -> list[Comparison]:
@@ -35,19 +26,22 @@ def compare_pairs(blender: Blender, pairs: Iterable[PreferencePair]) -> list[Com
     )
 
 
-def calibrate(config: CalibrationConfig) -> float:
-    """Fit the temperature and store it.
+def calibrate(ranker: str | Path, data: str | Path, most: int | None = None, seed: int = 0) -> float:
+    """Fit the temperature of a trained ranker and store it.
 
     Args:
-        config: The settings.
+        ranker: Folder of the checkpoint; its configuration is changed.
+        data: Labelled data that it was not trained on.
+        most: Most pairs of a source.
+        seed: Seed of their draw.
 
     Returns:
         The temperature.
     """
-    pairs = sample_per_source(read_preferences(config.data), config.max_pairs_per_source, config.seed)
-    results = compare_pairs(Blender.from_pretrained(config.ranker, None), pairs)
+    pairs = balance_sources(training_pairs(read_labelled(data)), most=most, seed=seed)
+    results = compare_pairs(Blender.from_pretrained(ranker, None), pairs)
     temperature = round(fit_temperature([r.logit for r in results], [p.label for p in pairs]), 4)
-    path = Path(config.ranker) / "config.json"
+    path = Path(ranker) / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings["logit_temperature"] = temperature
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -56,8 +50,13 @@ def calibrate(config: CalibrationConfig) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a calibration from the command line."""
-    temperature = calibrate(parse_settings(CalibrationConfig, "calibrate", calibrate.__doc__, argv))
-    sys.stdout.write(f"{temperature}\n")
+    parser = argparse.ArgumentParser(description=(calibrate.__doc__ or "").splitlines()[0])
+    parser.add_argument("--ranker", required=True, help="folder of the checkpoint; its configuration is changed")
+    parser.add_argument("--data", required=True, help="labelled data that the ranker was not trained on")
+    parser.add_argument("--max-pairs-per-source", type=int, default=120, help="drawn at random of larger sources")
+    parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
+    options = parser.parse_args(argv)
+    sys.stdout.write(f"{calibrate(options.ranker, options.data, options.max_pairs_per_source, options.seed)}\n")
     return 0
 
 

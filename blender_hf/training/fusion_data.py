@@ -3,8 +3,8 @@
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from blender_hf.evaluation.labelled import LabelledPrompt, gold_scores
 from blender_hf.modeling.processing_gen_fuser import split_passages
 
 
@@ -17,26 +17,26 @@ class FusionExample:
     target: str
 
 
-def good_answers(record: dict[str, Any]) -> list[str]:
-    """Return the texts of a record that are known to be good: those preferred at least once and never rejected."""
+def good_answers(prompt: LabelledPrompt) -> list[str]:
+    """Return the texts of a prompt that are known to be good: those preferred at least once and never rejected."""
     won: set[int] = set()
     lost: set[int] = set()
-    for pair in record["pairs"]:
-        if pair["label"]:
-            winner, loser = (pair["a"], pair["b"]) if pair["label"] > 0 else (pair["b"], pair["a"])
+    for pair in prompt.pairs:
+        if pair.label != 0.5:
+            winner, loser = (pair.a, pair.b) if pair.label > 0.5 else (pair.b, pair.a)
             won.add(winner)
             lost.add(loser)
-    return [record["candidates"][index]["text"] for index in sorted(won - lost)]
+    return [prompt.item.texts[index] for index in sorted(won - lost)]
 
 
-def merging_examples(records: Iterable[dict[str, Any]], copies: int, seed: int) -> Iterator[FusionExample]:
+def merging_examples(prompts: Iterable[LabelledPrompt], copies: int, seed: int) -> Iterator[FusionExample]:
     """Yield the self-made task: a good answer, scattered over damaged copies, is to be put together again.
 
     Each copy lacks passages of the answer and holds passages of an answer to another prompt. Every passage of the
     answer is in at least one copy.
 
     Args:
-        records: Records with `prompt`, `candidates` and `pairs`.
+        prompts: The labelled prompts.
         copies: How many damaged copies there are.
         seed: Of the damage.
 
@@ -45,27 +45,62 @@ def merging_examples(records: Iterable[dict[str, Any]], copies: int, seed: int) 
     """
     rng = random.Random(seed)
     foreign: list[str] = []
-    for record in records:
-        for answer in good_answers(record):
+    for prompt in prompts:
+        for answer in good_answers(prompt):
             passages = split_passages(answer)
             if foreign and len(passages) > 1:
-                yield FusionExample(record["prompt"], _damaged(passages, foreign, copies, rng), answer)
+                yield FusionExample(prompt.item.source, _damaged(passages, foreign, copies, rng), answer)
             foreign = (foreign + passages)[-200:]
 
 
-def selection_examples(records: Iterable[dict[str, Any]], most: int, seed: int) -> Iterator[FusionExample]:
-    """Yield the real task: from a preferred answer and others to the same prompt, write the preferred one."""
+def selection_examples(prompts: Iterable[LabelledPrompt], most: int, seed: int) -> Iterator[FusionExample]:
+    """Yield the task of choosing: from a preferred answer and others to the same prompt, write the preferred one."""
     rng = random.Random(seed)
-    for record in records:
-        texts = list(
-            dict.fromkeys(candidate["text"] for candidate in record["candidates"] if candidate["text"].strip())
-        )
-        for answer in good_answers(record)[:1]:
+    for prompt in prompts:
+        texts = _different(prompt)
+        for answer in good_answers(prompt)[:1]:
             others = [text for text in texts if text != answer]
             if answer.strip() and others:
                 chosen = [answer, *rng.sample(others, min(most - 1, len(others)))]
                 rng.shuffle(chosen)
-                yield FusionExample(record["prompt"], tuple(chosen), answer)
+                yield FusionExample(prompt.item.source, tuple(chosen), answer)
+
+
+def reference_examples(
+    prompts: Iterable[LabelledPrompt], most: int, orders: Iterable[Sequence[int]] | None = None
+) -> Iterator[FusionExample]:
+    """Yield the task of the paper (section 3.4): from the best candidates write the reference.
+
+    The reference itself is never among the candidates. Prompts without a reference, or whose candidates are in no
+    known order, give no example.
+
+    Args:
+        prompts: The labelled prompts.
+        most: How many candidates are read, the best first.
+        orders: For each prompt its candidates' indices, the best first; None takes their scores or verdicts.
+
+    Returns:
+        An iterator of examples.
+    """
+    ranked = (
+        ((prompt, _gold_order(prompt)) for prompt in prompts) if orders is None else zip(prompts, orders, strict=True)
+    )
+    for prompt, order in ranked:
+        if not prompt.reference:
+            continue
+        texts = dict.fromkeys(prompt.item.texts[index] for index in order)
+        best = [text for text in texts if text.strip() and text.strip() != prompt.reference.strip()][:most]
+        if best:
+            yield FusionExample(prompt.item.source, tuple(best), prompt.reference)
+
+
+def _gold_order(prompt: LabelledPrompt) -> list[int]:
+    scores = gold_scores(prompt)
+    return [] if scores is None else sorted(range(len(scores)), key=lambda index: -scores[index])
+
+
+def _different(prompt: LabelledPrompt) -> list[str]:
+    return list(dict.fromkeys(text for text in prompt.item.texts if text.strip()))
 
 
 def _damaged(passages: Sequence[str], foreign: Sequence[str], copies: int, rng: random.Random) -> tuple[str, ...]:

@@ -1,31 +1,29 @@
-"""Training of a PairRanker on judged pairs.
+"""Training of a `PairRanker` from any encoder, or on from a ranker."""
 
-    python -m blender_hf.training.pair_ranker --backbone ENCODER --data train.jsonl.gz --output DIR
-
-The objective is that of the paper (section 3.3): the binary cross-entropy of the logit of one order of presentation,
-where the better candidate stands first as often as second. Soft labels (shares of votes) and ties (0.5) are used as
-they are.
-"""
-
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
-from transformers import AutoConfig, Trainer, TrainingArguments, set_seed
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import AutoConfig, PretrainedConfig, TrainerCallback, set_seed
 
-from blender_hf.data.preferences import PreferencePair, read_json_lines, read_preferences, sample_per_source
-from blender_hf.modeling import PairRanker, PairRankerProcessor
+from blender_hf.checkpoints import locate
+from blender_hf.data.preferences import PreferencePair
+from blender_hf.errors import InputError
+from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.modeling.original_formats import is_pairrm, is_ranker_config
 from blender_hf.modeling.ranker_tokenizer import load_tokenizer
 
-from .arguments import last_checkpoint, parse_settings
-from .ranking_data import damaged_pairs
+from .cards import ranker_card
+from .damaged_data import damaged_pairs
+from .loading import load_eval_data, load_training_data
+from .lora import merged, with_lora
+from .pair_data import balance_sources, training_pairs
+from .ranker_metrics import source_table
+from .ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
+from .runs import Run
 from .saving import save_checkpoint
+from .settings import PairSettings, RankerSettings
 
 # What the families of encoders call their dropouts.
 DROPOUT_NAMES = (
@@ -35,130 +33,143 @@ DROPOUT_NAMES = (
     "embedding_dropout",
     "mlp_dropout",
 )
-
-
 MARKER_WORDS = ("question", "first answer", "second reply")
+LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
 
 
-@dataclass
-class PairRankerTrainingConfig:
-    """Settings of a run; the defaults are those of `pair-ranker-mini`."""
+def train_ranker(
+    settings: RankerSettings,
+    arguments: PairRankerTrainingArguments,
+    run: Run,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PairRanker:
+    """Train a ranker, fit its temperature on the data to measure on, and save it with its figures and its card.
 
-    backbone: str = field(metadata={"help": "Hub id or folder of the encoder"})
-    data: str = field(metadata={"help": "JSONL file of judged pairs"})
-    output: str = field(metadata={"help": "folder of the trained checkpoint"})
-    pooling: str = field(default="mean", metadata={"help": "what represents a part: marker or mean"})
-    max_pair_length: int = field(default=1024, metadata={"help": "most tokens of a pair"})
-    max_source_length: int = field(default=224, metadata={"help": "most tokens of a prompt"})
-    max_pairs_per_source: int = field(default=1500, metadata={"help": "pairs kept of each collection"})
-    damaged_pairs: int = field(default=1500, metadata={"help": "self-made pairs of a good and a damaged answer"})
-    short_pairs: int = field(default=7000, metadata={"help": "pairs of the first phase, the shortest ones"})
-    dropout: float = field(default=0.0, metadata={"help": "dropout inside the encoder"})
-    batch_size: int = field(default=16, metadata={"help": "pairs a step"})
-    learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate of the encoder"})
-    head_learning_rate: float = field(default=5e-4, metadata={"help": "peak learning rate of the new head"})
-    epochs: float = field(default=1.0, metadata={"help": "passes over all pairs in the second phase"})
-    bf16: bool = field(default=False, metadata={"help": "compute in bfloat16 where the device does so fast"})
-    seed: int = field(default=0, metadata={"help": "seed of sampling, order, presentation and weights"})
-
-
-class PairDataset(Dataset):
-    """Pairs as token ids, in both orders of presentation."""
-
-    def __init__(self, pairs: Sequence[PreferencePair], processor: PairRankerProcessor) -> None:
-        texts = {text for pair in pairs for text in (pair.prompt, pair.candidate_a, pair.candidate_b)}
-        ids = dict(zip(texts, processor.encode_texts(list(texts)), strict=True))
-
-        def encode(pair: PreferencePair) -> list[int]:
-            return processor.encode_pair(ids[pair.prompt], ids[pair.candidate_a], ids[pair.candidate_b]).input_ids
-
-        self.examples = [
-            {"input_ids": encode(pair), "swapped_ids": encode(pair.swapped()), "label": pair.label} for pair in pairs
-        ]
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.examples[index]
-
-
-class PairRankerTrainer(Trainer):
-    """A `transformers.Trainer` that groups pairs of similar length and gives the new head a rate of its own."""
-
-    head_learning_rate: float = 5e-4
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        lengths = [len(example["input_ids"]) for example in dataset.examples]
-        generator = torch.Generator().manual_seed(self.args.seed)
-        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths, generator=generator)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Build AdamW with two groups of weights: the encoder and the head."""
-        named = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
-        groups = [
-            {"params": [w for n, w in named if not n.startswith("head.")], "lr": self.args.learning_rate},
-            {"params": [w for n, w in named if n.startswith("head.")], "lr": self.head_learning_rate},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=self.args.weight_decay)
-        return self.optimizer
-
-
-def train(config: PairRankerTrainingConfig) -> PairRanker:
-    """Train a ranker and save it, in float16, with its processor.
+    First, if the settings say so, one pass over the shortest pairs at a constant rate: they are many for the same work,
+    and a new head learns from them what to look at. Then all pairs. A run that was interrupted goes on where it was.
 
     Args:
-        config: The settings.
+        settings: What it is made of.
+        arguments: How it is trained; `run` says where it is written.
+        run: Where everything goes.
+        callbacks: Watch the training.
 
     Returns:
         The trained ranker.
+
+    Raises:
+        InputError: If a setting or the data can't be used.
     """
-    set_seed(config.seed)
-    lengths = {
-        "max_pair_length": config.max_pair_length,
-        "max_source_length": config.max_source_length,
-        "max_candidate_length": config.max_pair_length // 2,
-        "source_truncation_side": "left",  # the last turns of a conversation say most about the answer
-    }
-    encoder_config = AutoConfig.from_pretrained(config.backbone)
-    dropout = {name: config.dropout for name in DROPOUT_NAMES if hasattr(encoder_config, name)}
-    tokenizer = load_tokenizer(config.backbone)
-    n_tokens = len(tokenizer)
-    processor = PairRankerProcessor.for_training(tokenizer, **lengths)
-    model = PairRanker.from_backbone(
-        config.backbone,
-        n_added_tokens=len(tokenizer) - n_tokens,
-        n_positions=config.max_pair_length,
-        pooling=config.pooling,
-        backbone_options=dropout,
-        **processor.special_token_ids(),
-        **lengths,
-    )
-    initialise_markers(model, tokenizer)
-    pairs = [*judged_pairs(config), *self_made_pairs(config)]
-    # Short pairs first: they are many for the same work, and a new head learns from them what to look at.
-    short = sorted(pairs, key=PreferencePair.n_characters)[: config.short_pairs]
-    for phase, chosen, epochs, schedule in (
-        ("short", short, 1.0, "constant_with_warmup"),
-        ("all", pairs, config.epochs, "linear"),
-    ):
-        arguments = _arguments(config, phase, epochs, schedule)
-        _train_phase(model, processor, chosen, arguments, config.head_learning_rate)
-    save_checkpoint(model, processor, config.output)
+    if not settings.model:
+        raise InputError("the setting model is missing: name an encoder, or a ranker to go on from")
+    pairs, eval_pairs = training_data(settings), evaluation_data(settings)
+    set_seed(arguments.seed)
+    model, processor = starting_point(settings)
+    trained = with_lora(model, settings)
+    short = sorted(pairs, key=PreferencePair.n_characters)[: settings.short_pairs]
+    schedule = {"num_train_epochs": 1.0, "max_steps": -1, "lr_scheduler_type": "constant_with_warmup"}
+    for phase, chosen, changes in (("short", short, schedule), ("all", pairs, {})):
+        if not chosen:
+            continue
+        trainer = PairRankerTrainer(
+            model=trained,
+            args=replace(arguments, output_dir=str(run.checkpoints / phase), **changes),
+            train_dataset=chosen,
+            eval_dataset=eval_pairs or None,
+            processing_class=processor,
+            callbacks=list(callbacks),
+        )
+        trainer.train(resume_from_checkpoint=run.last_checkpoint(phase))
+    model = merged(trained)
+    metrics = _measured(trainer, eval_pairs, model)
+    if trainer.is_world_process_zero():
+        save_checkpoint(model, processor, run.folder)
+        run.write_metrics({"training pairs": len(pairs), **metrics})
+        run.write_card(ranker_card(run, settings, pairs, metrics))
     return model
 
 
-def judged_pairs(config: PairRankerTrainingConfig) -> list[PreferencePair]:
-    """Return the judged pairs of the data, at most so many of each collection."""
-    return sample_per_source(read_preferences(config.data), config.max_pairs_per_source, config.seed)
+def training_data(settings: PairSettings) -> list[PreferencePair]:
+    """Return the pairs that a ranker is trained on."""
+    loaded = load_training_data(settings)
+    found = training_pairs(
+        loaded.prompts,
+        metrics=settings.metrics,
+        sampling=settings.sampling,
+        pairs_per_prompt=settings.pairs_per_prompt,
+        seed=settings.sampling_seed,
+    )
+    pairs = balance_sources(
+        found, most=settings.max_pairs_per_source, least=settings.min_pairs_per_source, seed=settings.sampling_seed
+    )
+    if not pairs:
+        raise InputError("the data has no pairs to train on: no judged pairs, or none with the scores named by metrics")
+    return [*pairs, *damaged_pairs(loaded.prompts, settings.damaged_pairs, settings.sampling_seed)]
 
 
-def self_made_pairs(config: PairRankerTrainingConfig) -> list[PreferencePair]:
-    """Return the pairs of a good answer and a damaged one."""
-    records = list(read_json_lines(config.data))
-    random.Random(config.seed).shuffle(records)
-    return list(islice(damaged_pairs(records, config.seed), config.damaged_pairs))
+def evaluation_data(settings: PairSettings) -> list[PreferencePair]:
+    """Return the pairs that a ranker is measured on."""
+    pairs = training_pairs(load_eval_data(settings).prompts, metrics=settings.metrics)
+    return balance_sources(pairs, most=settings.max_eval_pairs_per_source)
+
+
+def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
+    """Load the ranker that training goes on from, or put a new head on an encoder.
+
+    Args:
+        settings: What it is made of.
+
+    Returns:
+        The ranker in training mode, float32, and its processor.
+    """
+    where, hub = locate(settings.model), {"revision": settings.revision}
+    config, _ = PretrainedConfig.get_config_dict(where, **hub)
+    own = config.get("model_type") == PairRankerConfig.model_type or is_pairrm(config) or is_ranker_config(config)
+    return _from_ranker(where, hub, settings) if own else _from_encoder(where, hub, settings)
+
+
+def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
+    lengths = _given(settings, LENGTHS)
+    changes = _given(settings, ("pooling", "symmetric"))
+    model = PairRanker.from_pretrained(where, dtype=torch.float32, **lengths, **changes, **hub)
+    model.config.logit_temperature = 1.0  # that of the old weights
+    return model.train(), PairRankerProcessor.from_pretrained(where, **lengths, **hub)
+
+
+def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
+    tokenizer = load_tokenizer(where, **hub)
+    n_tokens = len(tokenizer)
+    lengths = _given(settings, LENGTHS)
+    processor = PairRankerProcessor.for_training(tokenizer, **{**_lengths_of(where, hub), **lengths})
+    names = [name for name in DROPOUT_NAMES if hasattr(AutoConfig.from_pretrained(where, **hub), name)]
+    dropout = {} if settings.dropout is None else dict.fromkeys(names, settings.dropout)
+    model = PairRanker.from_backbone(
+        where,
+        n_added_tokens=len(tokenizer) - n_tokens,
+        n_positions=processor.max_pair_length,
+        n_tasks=max(1, len(settings.metrics)),
+        backbone_options={**dropout, **hub},
+        **_given(settings, ("pooling", "symmetric")),
+        **processor.special_token_ids(),
+        **{name: getattr(processor, name) for name in LENGTHS},
+    )
+    initialise_markers(model, tokenizer)
+    return model, processor
+
+
+def _lengths_of(where: str, hub: dict[str, Any]) -> dict[str, int]:
+    """Return lengths for an encoder: those of PairRM, or all that its table of positions reaches."""
+    positions = getattr(AutoConfig.from_pretrained(where, **hub), "max_position_embeddings", 0)
+    relative = PretrainedConfig.get_config_dict(where, **hub)[0].get("model_type") == "deberta-v2"
+    if relative or positions >= 2048:
+        return {}
+    # A little less: RoBERTa's table has rows that are no positions.
+    length = positions - 2
+    return {"max_pair_length": length, "max_source_length": length // 2, "max_candidate_length": length // 2}
+
+
+def _given(settings: RankerSettings, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
 
 
 @torch.no_grad()
@@ -171,63 +182,10 @@ def initialise_markers(model: PairRanker, tokenizer: Any) -> None:
         embeddings[getattr(model.config, name)] = embeddings[ids].mean(dim=0)
 
 
-def _train_phase(
-    model: PairRanker,
-    processor: PairRankerProcessor,
-    pairs: Sequence[PreferencePair],
-    arguments: TrainingArguments,
-    head_learning_rate: float,
-) -> None:
-    trainer = PairRankerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=PairDataset(pairs, processor),
-        data_collator=lambda examples: collate(examples, processor),
-    )
-    trainer.head_learning_rate = head_learning_rate
-    trainer.train(resume_from_checkpoint=last_checkpoint(arguments.output_dir))
-
-
-def _arguments(config: PairRankerTrainingConfig, phase: str, epochs: float, schedule: str) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(Path(config.output) / "trainer" / phase),
-        per_device_train_batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        num_train_epochs=epochs,
-        warmup_steps=25,
-        weight_decay=0.01,
-        lr_scheduler_type=schedule,
-        logging_steps=25,
-        save_steps=100,
-        save_total_limit=1,
-        report_to=[],
-        seed=config.seed,
-        bf16=config.bf16,
-        use_cpu=not torch.accelerator.is_available(),  # else transformers takes bf16 for a wish for a GPU
-        remove_unused_columns=False,
-    )
-
-
-def collate(examples: Sequence[dict[str, Any]], processor: PairRankerProcessor) -> dict[str, torch.Tensor]:
-    """Make a batch in which the better candidate stands first in every other pair.
-
-    By chance alone a small batch favours one place or the other, and most of its gradient goes into that.
-    """
-    presented = [
-        (example["input_ids"], example["label"])
-        if (example["label"] >= 0.5) == (place % 2 == 0)
-        else (example["swapped_ids"], 1 - example["label"])
-        for place, example in enumerate(examples)
-    ]
-    batch = processor.pad([ids for ids, _ in presented])
-    return {**batch, "labels": torch.tensor([label for _, label in presented])}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a training from the command line."""
-    train(parse_settings(PairRankerTrainingConfig, "pair_ranker", train.__doc__, argv))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _measured(trainer: PairRankerTrainer, eval_pairs: list[PreferencePair], model: PairRanker) -> dict[str, Any]:
+    """Measure in both orders, and store the fitted temperature in the configuration."""
+    if not eval_pairs:
+        return {}
+    found = trainer.evaluate()
+    model.config.logit_temperature = round(found["eval_temperature"], 4)
+    return {"eval": found, "sources": source_table(eval_pairs, *trainer.last_logits), "eval pairs": len(eval_pairs)}

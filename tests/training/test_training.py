@@ -1,110 +1,267 @@
-"""Both training programs, from their command lines, at the smallest scale; and the checkpoints that they write."""
+"""`blender-hf train` at the smallest scale, and the checkpoints, metrics and cards that it writes."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertModel
+import yaml
 
 from blender_hf import Blender, GenFuser, GenFuserProcessor, PairRanker
 from blender_hf.blender import make_items
+from blender_hf.cli.main import main
+from blender_hf.evaluation.reading import read_labelled
 from blender_hf.modeling.processing_gen_fuser import split_passages
-from blender_hf.training import bundle, gen_fuser, pair_ranker
-from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer, ranker_processor
+from blender_hf.training import bundle, calibrate, small_fuser
+from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
+from blender_hf.training.fusion_data import FusionExample
+from blender_hf.training.pair_data import training_pairs
+from blender_hf.training.ranker_trainer import PairCollator, PairDataset
+from tests.conftest import build_fuser, ranker_processor
+
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Short real texts: the first sentence of an answer is better than a word."""
-    path = tmp_path_factory.mktemp("data") / "train.jsonl"
-    with path.open("w", encoding="utf-8") as out:
-        for line in EXAMPLES.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            texts = ["".join(split_passages(c["text"])[:2])[:120] for c in record["candidates"][:2]]
-            record["candidates"] = [{"text": texts[0]}, {"text": texts[1]}, {"text": "No."}]
-            record["pairs"] = [{"a": 0, "b": 2, "label": 1}, {"a": 2, "b": 1, "label": -1}]
-            out.write(json.dumps(record) + "\n")
-    return path
+def train(config: Path, *settings: str, kind: str = "ranker", resume: bool = False) -> int:
+    options = ["--set", *settings] if settings else []
+    return main(["train", kind, "--config", str(config), *(["--resume"] if resume else []), *options])
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("backbone")
-    tokenizer = encoder_tokenizer()
-    tokenizer.save_pretrained(folder)
-    BertModel(backbone_config("bert", len(tokenizer))).save_pretrained(folder)
-    return folder
-
-
-RANKER_OPTIONS = [
-    *("--max-pair-length", "96", "--max-source-length", "32", "--damaged-pairs", "8", "--epochs", "6"),
-    *("--learning-rate", "3e-3", "--head-learning-rate", "3e-3"),
-]
+def accuracy(ranker: Path, data: Path) -> float:
+    pairs = list(training_pairs(read_labelled(data)))
+    results = calibrate.compare_pairs(Blender.from_pretrained(ranker, None), pairs)
+    return sum((r.preferred == "a") == (p.label == 1.0) for r, p in zip(results, pairs, strict=True)) / len(pairs)
 
 
 @pytest.mark.slow
-def test_a_ranker_learns_from_judged_pairs(data: Path, backbone: Path, tmp_path: Path) -> None:
-    options = ["--backbone", str(backbone), "--data", str(data), "--output", str(tmp_path), *RANKER_OPTIONS]
-    assert pair_ranker.main(options) == 0
-    blender = Blender.from_pretrained(tmp_path, None)
-    judged = list(pair_ranker.read_preferences(data))
-    results = blender.compare(
-        [p.prompt for p in judged], [p.candidate_a for p in judged], [p.candidate_b for p in judged]
-    )
-    right = [(r.preferred == "a") == (p.label == 1.0) for r, p in zip(results, judged, strict=True)]
-    assert sum(right) > 0.9 * len(right)
-    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+def test_a_ranker_learns_from_judged_pairs(data: Path, backbone: Path, ranker_config: Path, tmp_path: Path) -> None:
+    assert train(ranker_config, "short_pairs=20", "head_learning_rate=5e-3", "dropout=0.0") == 0
+    run = tmp_path / "run"
+    assert accuracy(run, data) > 0.9
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     assert config["dtype"] == "float16"
     assert str(backbone) not in json.dumps(config)
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["eval"]["eval_accuracy"] > 0.9
+    assert config["logit_temperature"] == pytest.approx(metrics["eval"]["eval_temperature"], abs=1e-4)
+    described = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert described["data"][str(data)].startswith("sha256:")
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert f"| {metrics['sources']['mean over sources']['both orders']:.3f} |" in card
+    assert "model-index" in card
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(data: Path, backbone: Path, tmp_path: Path) -> None:
-    settings = ["--backbone", str(backbone), "--data", str(data), *RANKER_OPTIONS]
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
-    pair_ranker.main([*settings, "--output", str(straight)])
+def test_a_symmetric_ranker_is_trained_on_from_another(data: Path, ranker_config: Path, tmp_path: Path) -> None:
+    assert train(ranker_config, "pooling=mean") == 0
+    second = f"output_dir={tmp_path / 'second'}"
+    assert train(ranker_config, f"model={tmp_path / 'run'}", second, "symmetric=true", "num_train_epochs=2") == 0
+    metrics = json.loads((tmp_path / "second" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["eval"]["eval_flip_rate"] == 0
+    model = PairRanker.from_pretrained(tmp_path / "second")
+    assert (model.config.symmetric, model.config.pooling) == (True, "mean")
+    assert accuracy(tmp_path / "second", data) > 0.9
 
-    def fail(*args: object) -> None:
-        raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pair_ranker, "save_checkpoint", fail)
-        with pytest.raises(KeyboardInterrupt):
-            pair_ranker.main([*settings, "--output", str(broken)])
-    pair_ranker.main([*settings, "--output", str(broken)])
-    one, other = (PairRanker.from_pretrained(folder).state_dict() for folder in (straight, broken))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+@pytest.mark.slow
+def test_the_settings_of_a_run_give_the_same_run(ranker_config: Path, tmp_path: Path) -> None:
+    assert train(ranker_config, "num_train_epochs=1") == 0
+    written = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text(encoding="utf-8"))
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump({**written, "output_dir": str(tmp_path / "again")}), encoding="utf-8")
+    assert train(again) == 0
+    same_weights(tmp_path / "run", tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_adapters_are_merged_when_training_ends(data: Path, ranker_config: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    assert train(ranker_config, "lora_rank=8", "learning_rate=1e-2", "gradient_checkpointing=true") == 0
+    assert accuracy(tmp_path / "run", data) > 0.8
+    assert not [name for name in PairRanker.from_pretrained(tmp_path / "run").state_dict() if "lora" in name]
+
+
+@pytest.mark.slow
+def test_several_quality_functions_are_several_tasks(ranker_config: Path, tmp_path: Path) -> None:
+    data = tmp_path / "mix.jsonl"
+    with data.open("w", encoding="utf-8") as out:
+        for n in range(12):
+            texts = [f"{n} is the answer to it", f"{n} is", "No."]
+            scores = [{"bleurt": -k, "rougeL": k % 2} for k in range(3)]
+            candidates = [{"model": f"m{k}", "text": text, "scores": scores[k]} for k, text in enumerate(texts)]
+            out.write(json.dumps({"instruction": "Count.", "input": str(n), "candidates": candidates}) + "\n")
+    chosen = (f"data=[{data}]", f"eval_data=[{data}]", "metrics=[bleurt, rougeL]", "damaged_pairs=0")
+    assert train(ranker_config, *chosen, "sampling=random", "pairs_per_prompt=2", "num_train_epochs=1") == 0
+    assert PairRanker.from_pretrained(tmp_path / "run").config.n_tasks == 2
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_weights(ranker_config: Path, tmp_path: Path) -> None:
+    assert train(ranker_config, f"output_dir={tmp_path / 'straight'}") == 0
+    program = "import sys; from blender_hf.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "train", "ranker", "--config", str(ranker_config)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    saved = tmp_path / "run" / "trainer" / "all"
+    while not list(saved.glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "it ended before it saved a checkpoint"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert train(ranker_config) == 2, "a run that is there is neither overwritten nor gone on with by chance"
+    assert train(ranker_config, "learning_rate=1e-3", resume=True) == 2, "with other settings it is another run"
+    assert train(ranker_config, resume=True) == 0
+    same_weights(tmp_path / "straight", tmp_path / "run")
+
+
+def same_weights(one: Path, other: Path) -> None:
+    first, second = (PairRanker.from_pretrained(folder).state_dict() for folder in (one, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_a_reward_model_learns_from_the_same_pairs(data: Path, backbone: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    settings = {
+        "output_dir": str(tmp_path / "run"),
+        "model": str(backbone),
+        "data": [str(data)],
+        "eval_data": [str(data)],
+        "learning_rate": 3e-3,
+        "num_train_epochs": 2,
+    }
+    config = tmp_path / "reward.yaml"
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    assert train(config, kind="reward-model") == 0
+    assert accuracy(tmp_path / "run", data) > 0.9
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["eval"]["eval_accuracy"] > 0.9
+
+
+def test_bad_records_stop_a_training_or_are_counted(
+    ranker_config: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(data.read_text(encoding="utf-8") + '{"prompt": "p"}\nno JSON\n', encoding="utf-8")
+    assert train(ranker_config, f"data=[{bad}]") == 2
+    assert "not labelled data" in capsys.readouterr().err
+    skipped: list[str] = []
+    assert len(list(read_labelled(bad, skipped=skipped))) == len(data.read_text(encoding="utf-8").splitlines())
+    assert len(skipped) == 2
+    assert "not valid JSON" in skipped[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["leave_out=[vicuna80]"], "no record is left to train on"),
+        (["metrics=[bleurt]"], "no pairs to train on"),
+        (["sampling=best"], "no sampling 'best'"),
+        (["model="], "setting model is missing"),
+        (["output_dir="], "output_dir is missing"),
+        (["data=[nowhere.jsonl]"], "can't read nowhere.jsonl"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(
+    ranker_config: Path, settings: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(ranker_config, *settings) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_every_other_pair_of_a_batch_has_the_better_first() -> None:
-    processor = ranker_processor()
-    examples = [{"input_ids": [k, 1], "swapped_ids": [k, 2], "label": label} for k, label in enumerate([1, 1, 0, 0.25])]
-    batch = pair_ranker.collate(examples, processor)
-    assert batch["labels"].tolist() == [1, 0, 1, 0.25]
+    examples = [
+        {"input_ids": [k, 1], "swapped_ids": [k, 2], "labels": [label]} for k, label in enumerate([1, 1, 0, 0.25])
+    ]
+    batch = PairCollator(ranker_processor())(examples)
+    assert batch["labels"].tolist() == [[1], [0], [1], [0.25]]
     assert batch["input_ids"].tolist() == [[0, 1], [1, 2], [2, 2], [3, 1]]
+
+
+def test_a_data_set_says_how_many_pairs_are_cut(data: Path) -> None:
+    pairs = list(training_pairs(read_labelled(data)))
+    assert (
+        PairDataset(
+            pairs, ranker_processor(max_pair_length=512, max_source_length=128, max_candidate_length=128)
+        ).n_truncated
+        == 0
+    )
+    assert PairDataset(pairs, ranker_processor(max_candidate_length=12)).n_truncated == len(pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tasks", ["[merging, selection]", "[reference]"])
+def test_a_fuser_is_trained_on_from_a_t5(tasks: str, data: Path, checkpoints: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
+    file = tmp_path / "data.jsonl"
+    for record in records:
+        record["pairs"].append({"a": 0, "b": 1, "label": 1})
+        record["reference"] = f"{record['candidates'][0]['text']} And so on."
+    file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    settings = {
+        "output_dir": str(tmp_path / "run"),
+        "model": str(checkpoints / "fuser"),
+        "data": [str(file)],
+        "eval_data": [str(file)],
+        "ranker": str(checkpoints / "ranker"),
+        "max_steps": 3,
+        "per_device_train_batch_size": 4,
+        "label_smoothing_factor": 0.1,
+    }
+    config = tmp_path / "fuser.yaml"
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    assert train(config, f"tasks={tasks}", kind="fuser") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["eval_loss"] > 0
+    assert min(metrics["training examples"].values()) > 10
+    assert "Loss on examples" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_a_fuser_is_trained_from_nothing(data: Path, tmp_path: Path) -> None:
-    options = ["--vocab-size", "600", "--d-model", "192", "--layers", "1", "--max-steps", "4", "--batch-size", "4"]
-    assert gen_fuser.main(["--data", str(data), "--output", str(tmp_path), *options]) == 0
-    model, processor = GenFuser.from_pretrained(tmp_path), GenFuserProcessor.from_pretrained(tmp_path)
+    config = tmp_path / "fuser.yaml"
+    small = "vocab_size: 600\nd_model: 192\nlayers: 1\nmax_steps: 4\nper_device_train_batch_size: 4\n"
+    config.write_text(f"data: [{data}]\noutput_dir: {tmp_path / 'run'}\n{small}", encoding="utf-8")
+    assert train(config, kind="fuser") == 0
+    run = tmp_path / "run"
+    model, processor = GenFuser.from_pretrained(run), GenFuserProcessor.from_pretrained(run)
     assert model.config.faithful
     [item], _ = make_items("2 + 2?", ["It is 4. Yes.", "Four! I am sure."])
     encoding = processor.encode(item.prompt, item.texts)
     written = model.generate(**processor.pad([encoding.input_ids]), passages=[encoding.passages])
     assert processor.decode_text(written[0])
     assert processor.decode_text(encoding.passages[0]) == "It is 4."
-    settings = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings = json.loads((run / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast", "transformers 4 knows no other name"
 
 
 def test_the_tokenizer_of_a_fuser_loses_nothing() -> None:
-    tokenizer = gen_fuser.train_tokenizer(["Some English text, Cased.\n\n1. A list"] * 5, 500)
+    tokenizer = small_fuser.train_tokenizer(["Some English text, Cased.\n\n1. A list"] * 5, 500)
     for text in ("Cased Words, 3.5!", "日本語 and émigré", "tabs\tand\n\nlines", "<extra_id_0> is text"):
         ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         assert tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() == text
+
+
+def test_targets_of_a_batch_are_filled_with_what_the_loss_ignores() -> None:
+    model, processor = build_fuser()
+    examples = [FusionExample("p", ("a", "b"), "short"), FusionExample("p", ("a",), "a much longer target. Of two.")]
+    dataset = FusionDataset(examples, processor)
+    batch = FusionCollator(processor, model)([dataset[0], dataset[1]])
+    length = len(dataset[0]["labels"])
+    assert batch["labels"][0, length:].unique().tolist() == [-100]
+    assert batch["labels"][0, :length].tolist() == dataset[0]["labels"]
+    assert batch["decoder_input_ids"][0, : length + 1].tolist() == [0, *dataset[0]["labels"]]
+    assert FusionDataset(examples, processor, max_tokens=1).n_left_out == 2
+    passages = FusionDataset(examples[1:], processor, by_passages=True)[0]["labels"]
+    parts = [
+        processor.tokenizer(part, add_special_tokens=False)["input_ids"] for part in split_passages(examples[1].target)
+    ]
+    assert passages == [*(token for part in parts for token in part), processor.tokenizer.eos_token_id]
 
 
 def test_bundling_takes_no_code_and_refuses_what_is_no_checkpoint(
@@ -120,9 +277,3 @@ def test_bundling_takes_no_code_and_refuses_what_is_no_checkpoint(
         bundle.bundle(checkpoints / "ranker", "mine")
     with pytest.raises(ValueError, match="holds no weights"):
         bundle.bundle(tmp_path, "pair-ranker-mini")
-
-
-def test_an_unknown_setting_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        pair_ranker.main(["--backbone", "b", "--data", "d", "--output", "o", "--learnign-rate", "1"])
-    assert "--learnign-rate" in capsys.readouterr().err

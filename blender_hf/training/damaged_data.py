@@ -5,10 +5,11 @@ do not, and they are the damage that a fused text may have: off the point, cut s
 """
 
 import random
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.evaluation.labelled import LabelledPrompt
 from blender_hf.modeling.processing_gen_fuser import split_passages
 
 from .fusion_data import good_answers
@@ -18,26 +19,32 @@ SOURCE = "damaged"
 LABEL = 0.95
 
 
-def damaged_pairs(records: Iterable[dict[str, Any]], seed: int) -> Iterator[PreferencePair]:
-    """Yield a pair for each good answer: the answer (a) against a damaged text (b).
+def damaged_pairs(prompts: Sequence[LabelledPrompt], most: int, seed: int) -> list[PreferencePair]:
+    """Return pairs of a good answer (a) against a damaged text (b).
 
-    The damage is one of three, at random: an answer to an earlier prompt, the answer cut short in mid-word, or its
+    The damage is one of three, at random: an answer to another prompt, the answer cut short in mid-word, or its
     passages repeated.
 
     Args:
-        records: Records with `prompt`, `candidates` and `pairs`.
-        seed: Of the damage.
+        prompts: The labelled prompts.
+        most: How many pairs are made, of prompts drawn at random.
+        seed: Of the draw and the damage.
 
     Returns:
-        An iterator of pairs.
+        The pairs.
     """
-    rng = random.Random(seed)
+    shuffled = list(prompts)
+    random.Random(seed).shuffle(shuffled)
+    return list(islice(_damaged_pairs(shuffled, random.Random(seed)), most))
+
+
+def _damaged_pairs(prompts: Iterable[LabelledPrompt], rng: random.Random) -> Iterator[PreferencePair]:
     foreign: list[str] = []
-    for record in records:
-        for answer in good_answers(record)[:1]:
+    for prompt in prompts:
+        for answer in good_answers(prompt)[:1]:
             damaged = _damage(answer, foreign, rng)
             if damaged.strip() and damaged != answer:
-                yield PreferencePair(record["prompt"], answer, damaged, LABEL, SOURCE)
+                yield PreferencePair(prompt.item.source, answer, damaged, LABEL, SOURCE)
             foreign = [*foreign[-200:], answer]
 
 

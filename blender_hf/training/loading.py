@@ -1,0 +1,66 @@
+"""Reads training data once for all models: labelled prompts of any format, with what was skipped and why."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from blender_hf.errors import InputError
+from blender_hf.evaluation.labelled import LabelledPrompt
+from blender_hf.evaluation.reading import read_labelled
+
+from .settings import DataSettings
+
+logger = logging.getLogger(__name__)
+MOST_REASONS = 5
+
+
+@dataclass
+class LoadedData:
+    """Prompts, and the records that could not be used.
+
+    Args:
+        prompts: The labelled prompts.
+        skipped: Reasons why records were skipped, one a record.
+    """
+
+    prompts: list[LabelledPrompt] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def load_training_data(settings: DataSettings) -> LoadedData:
+    """Read what a model is trained on.
+
+    Args:
+        settings: The settings.
+
+    Returns:
+        The prompts that the settings leave in.
+
+    Raises:
+        InputError: If there is no data, or with `strict` at the first record that can't be used.
+    """
+    loaded = _load(settings.data, settings.split, settings)
+    wanted = [
+        prompt
+        for prompt in loaded.prompts
+        if prompt.source not in settings.leave_out and (not settings.languages or prompt.lang in settings.languages)
+    ]
+    if not wanted:
+        raise InputError("no record is left to train on; see data, leave_out and languages in the settings")
+    return LoadedData(wanted, loaded.skipped)
+
+
+def load_eval_data(settings: DataSettings) -> LoadedData:
+    """Read what a model is measured on; nothing if the settings name nothing."""
+    return _load(settings.eval_data, settings.eval_split, settings)
+
+
+def _load(sources: Sequence[str], split: str | None, settings: DataSettings) -> LoadedData:
+    loaded = LoadedData()
+    skipped = None if settings.strict else loaded.skipped
+    for source in sources:
+        loaded.prompts += read_labelled(source, split=split, limit=settings.limit, skipped=skipped)
+    if loaded.skipped:
+        shown = "; ".join(loaded.skipped[:MOST_REASONS])
+        logger.warning("skipped %d records that can't be used: %s", len(loaded.skipped), shown)
+    return loaded

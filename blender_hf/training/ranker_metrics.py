@@ -1,0 +1,74 @@
+"""What a ranker is measured by while it is trained: numbers in, numbers out."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from blender_hf.calibration import expected_calibration_error, fit_temperature
+from blender_hf.data.preferences import PreferencePair
+from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
+from blender_hf.ranking import mean_logit, probability_of
+
+# For each source a figure of each kind, and the mean over the sources.
+KINDS = ("both orders", "one order", "longer is better", "flips")
+MEAN = "mean over sources"
+
+
+def source_table(
+    pairs: Sequence[PreferencePair], logits_ab: Sequence[float], logits_ba: Sequence[float]
+) -> dict[str, dict[str, float]]:
+    """Return for each source what is right of its decided pairs, and how often the winner depends on the order.
+
+    Args:
+        pairs: The pairs.
+        logits_ab: For each pair what is said with a read first, positive for a.
+        logits_ba: For each pair what is said with b read first, positive for b.
+
+    Returns:
+        For each source the number of its `pairs`, and the shares `KINDS`; the last row is the mean over the sources.
+        Nothing if no pair is decided.
+    """
+    rows = [row for row in zip(pairs, logits_ab, logits_ba, strict=True) if row[0].label != 0.5]
+    groups = by_source([pair.source for pair, _, _ in rows], rows)
+    table = {source: _figures(group) for source, group in groups.items()}
+    if not table:
+        return {}
+    return {**table, MEAN: {"pairs": len(rows), **{kind: fmean(row[kind] for row in table.values()) for kind in KINDS}}}
+
+
+def pair_metrics(
+    pairs: Sequence[PreferencePair], logits_ab: Sequence[float], logits_ba: Sequence[float]
+) -> dict[str, float]:
+    """Return the metrics of an evaluation under the names that a `Trainer` logs.
+
+    Args:
+        pairs: The pairs, ties included.
+        logits_ab: For each pair what is said with a read first, positive for a.
+        logits_ba: For each pair what is said with b read first, positive for b.
+
+    Returns:
+        `accuracy` (of decided pairs, mean over sources, both orders), `accuracy_one_order`, `accuracy_longer` (the rule
+        that the longer answer is better), `flip_rate`, `ece` (expected calibration error under the fitted temperature),
+        `temperature`, and `accuracy_SOURCE` for each source.
+    """
+    table = source_table(pairs, logits_ab, logits_ba)
+    logits = [mean_logit(ab, ba) for ab, ba in zip(logits_ab, logits_ba, strict=True)]
+    labels = [pair.label for pair in pairs]
+    temperature = fit_temperature(logits, labels)
+    probabilities = [probability_of(logit, temperature) for logit in logits]
+    names = dict(zip(KINDS, ("accuracy", "accuracy_one_order", "accuracy_longer", "flip_rate"), strict=True))
+    means = {names[kind]: value for kind, value in table.pop(MEAN, {}).items() if kind in names}
+    return {
+        **means,
+        "ece": expected_calibration_error(probabilities, labels),
+        "temperature": temperature,
+        **{f"accuracy_{source}": row["both orders"] for source, row in table.items()},
+    }
+
+
+def _figures(rows: Sequence[tuple[PreferencePair, float, float]]) -> dict[str, float]:
+    pairs, ab, ba = zip(*rows, strict=True)
+    labels = [pair.label for pair in pairs]
+    lengths = length_rule([pair.candidate_a for pair in pairs], [pair.candidate_b for pair in pairs])
+    evidence = ([mean_logit(*both) for both in zip(ab, ba, strict=True)], ab, lengths)
+    shares = [accuracy(found, labels) or 0.0 for found in evidence]
+    return {"pairs": len(rows), **dict(zip(KINDS, [*shares, flip_rate(ab, ba) or 0.0], strict=True))}

@@ -1,0 +1,142 @@
+"""Training of a pointwise reward model on the same data, with TRL's `RewardTrainer`: the baseline of a pair ranker."""
+
+from collections.abc import Sequence
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, set_seed
+
+from blender_hf.data.preferences import PreferencePair
+from blender_hf.errors import BlenderError, InputError
+from blender_hf.inputs import Item, make_item
+from blender_hf.modeling.padding import pad_right
+from blender_hf.modeling.ranker_tokenizer import load_tokenizer
+from blender_hf.pointwise import Pointwise
+from blender_hf.reward_inputs import RewardInputs, reading_length
+from blender_hf.reward_models import RewardModelScorer
+
+from .cards import ranker_card
+from .pair_ranker import evaluation_data, training_data
+from .ranker_metrics import pair_metrics, source_table
+from .runs import Run
+from .settings import RewardModelSettings
+
+
+def reward_config() -> type:
+    """Return TRL's `RewardConfig`, the arguments of the trainer.
+
+    Raises:
+        BlenderError: If TRL is not installed.
+    """
+    try:
+        from trl import RewardConfig
+    except ImportError:
+        raise BlenderError("training a reward model needs TRL: pip install 'blender-hf[train,trl]'") from None
+    return RewardConfig
+
+
+def train_reward_model(settings: RewardModelSettings, arguments: Any, run: Run) -> Any:
+    """Train a reward model of one label and save it with its figures and its card.
+
+    It learns from the decided pairs; TRL's loss is that of Bradley and Terry, -log sigmoid(chosen - rejected).
+
+    Args:
+        settings: What it is made of.
+        arguments: A `trl.RewardConfig`.
+        run: Where everything goes.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        InputError: If a setting or the data can't be used.
+    """
+    from trl import RewardTrainer
+
+    if not settings.model:
+        raise InputError("the setting model is missing: name an encoder, or a reward model to go on from")
+    if settings.metrics:
+        raise InputError("metrics are for a pair ranker, which learns several at once; a reward model learns one")
+    pairs = [pair for pair in training_data(settings) if pair.label != 0.5]
+    eval_pairs = evaluation_data(settings)
+    set_seed(arguments.seed)
+    tokenizer = load_tokenizer(settings.model, revision=settings.revision)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        settings.model, num_labels=1, revision=settings.revision, dtype=torch.float32
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    _let_alone_caches(model)
+    arguments.output_dir, arguments.max_length = str(run.checkpoints), None  # what is too long is cut by us, fairly
+    arguments.remove_unused_columns = False
+    trainer = RewardTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=_dataset(pairs, tokenizer, model),
+        processing_class=tokenizer,
+        data_collator=_collator(model.config.pad_token_id),
+    )
+    trainer.train(resume_from_checkpoint=run.last_checkpoint())
+    metrics = _measured(model, tokenizer, eval_pairs)
+    if trainer.is_world_process_zero():
+        trainer.save_model(str(run.folder))
+        run.write_metrics({"training pairs": len(pairs), **metrics})
+        run.write_card(ranker_card(run, settings, pairs, metrics))
+    return model
+
+
+def _let_alone_caches(model: torch.nn.Module) -> None:
+    """Drop TRL's `use_cache`, which it gives to every model, before an encoder of transformers 4, which knows none."""
+    known = signature(model.forward).parameters.values()
+    if not any(p.name == "use_cache" or p.kind is Parameter.VAR_KEYWORD for p in known):
+        model.register_forward_pre_hook(_without_cache, with_kwargs=True)
+
+
+def _without_cache(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return args, {name: value for name, value in kwargs.items() if name != "use_cache"}
+
+
+def _dataset(pairs: Sequence[PreferencePair], tokenizer: Any, model: Any) -> Any:
+    """Return the pairs as TRL takes them when they are tokenised, cut as the model will read them when it is used."""
+    from datasets import Dataset
+
+    inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config))
+    encoded = inputs.encode([_item(pair) for pair in pairs])
+    rows = []
+    for pair, (a, b) in zip(pairs, encoded, strict=True):
+        chosen, rejected = (a, b) if pair.label > 0.5 else (b, a)
+        sides = {"chosen": chosen, "rejected": rejected}
+        ids = {f"{side}_ids": list(row.input_ids) for side, row in sides.items()}
+        rows.append({**ids, **{f"{side}_types": list(row.token_type_ids) for side, row in sides.items()}})
+    return Dataset.from_list(rows)
+
+
+def _collator(pad_token_id: int) -> Any:
+    from trl.trainer.reward_trainer import DataCollatorForPreference
+
+    class WithTokenTypes(DataCollatorForPreference):
+        """TRL's collator, with the token types that the model will get when it is used."""
+
+        def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+            """Return a batch of the chosen and then the rejected."""
+            batch = super().torch_call(examples)
+            types = [example[f"{side}_types"] for side in ("chosen", "rejected") for example in examples]
+            if any(types):
+                batch["token_type_ids"] = pad_right(types, 0)["input_ids"]
+            return batch
+
+    return WithTokenTypes(pad_token_id)
+
+
+def _item(pair: PreferencePair) -> Item:
+    return make_item(pair.prompt, [pair.candidate_a, pair.candidate_b])
+
+
+def _measured(model: Any, tokenizer: Any, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
+    if not pairs:
+        return {}
+    scorer = RewardModelScorer(model.eval(), tokenizer)
+    found = [comparison.logit for comparison in Pointwise(scorer).compare([_item(pair) for pair in pairs])]
+    both = (found, [-logit for logit in found])
+    metrics = {f"eval_{name}": value for name, value in pair_metrics(pairs, *both).items()}
+    return {"eval": metrics, "sources": source_table(pairs, *both), "eval pairs": len(pairs)}

@@ -1,0 +1,153 @@
+"""The folder of a run: what was asked for, on which data and with which code, what came out, and a finished card."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_utils import get_last_checkpoint
+
+import blender_hf
+from blender_hf.errors import InputError
+
+SETTINGS_FILE, RUN_FILE, METRICS_FILE, CARD_FILE = "settings.yaml", "run.json", "metrics.json", "README.md"
+CHECKPOINTS = "trainer"
+PACKAGES = ("blender-hf", "torch", "transformers", "accelerate", "datasets", "peft", "trl")
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a training.
+
+    Args:
+        folder: Where everything of it goes; the trained checkpoint lies at its top.
+        given: The settings as they were given.
+    """
+
+    folder: Path
+    given: Mapping[str, Any]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints of the trainer are."""
+        return self.folder / CHECKPOINTS
+
+    def begin(self, settings: Any, *, resume: bool) -> None:
+        """Write down what the run is made of, before the work begins.
+
+        Args:
+            settings: The settings of the model and its data.
+            resume: Whether to go on with a run that was interrupted.
+
+        Raises:
+            InputError: If the folder holds another run, or holds one and it is not to be resumed.
+        """
+        resolved = _resolved(settings, self.given)
+        prints = {source: fingerprint(source) for source in [*settings.data, *settings.eval_data]}
+        described = {"settings": resolved, "data": prints, "git_revision": git_revision(), "versions": _versions()}
+        before = self._before()
+        if before is not None and not resume:
+            raise InputError(
+                f"{self.folder} holds a run already; give --resume to go on with it, or another output_dir"
+            )
+        if before is not None:
+            _check_same(before, described, self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_yaml(self.folder / SETTINGS_FILE, resolved)
+        _write_json(self.folder / RUN_FILE, described)
+
+    def last_checkpoint(self, phase: str = "") -> str | None:
+        """Return where an interrupted phase can be taken up again, or None if it has not come so far."""
+        folder = self.checkpoints / phase
+        return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write what was measured."""
+        _write_json(self.folder / METRICS_FILE, metrics)
+
+    def metrics_text(self) -> str:
+        """Return what `write_metrics` wrote, JSON."""
+        return (self.folder / METRICS_FILE).read_text(encoding="utf-8")
+
+    def write_card(self, text: str) -> None:
+        """Write the card of the checkpoint."""
+        (self.folder / CARD_FILE).write_text(text, encoding="utf-8")
+
+    def description(self) -> dict[str, Any]:
+        """Return what `begin` wrote."""
+        return json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
+
+    def _before(self) -> dict[str, Any] | None:
+        return self.description() if (self.folder / RUN_FILE).is_file() else None
+
+
+def fingerprint(source: str) -> str:
+    """Return what identifies data: the SHA-256 of a file, of the files of a folder, or the id of a data set."""
+    path = Path(source)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if not path.exists():
+        return f"hub:{source}"
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            while block := content.read(BLOCK):
+                digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def git_revision() -> str | None:
+    """Return the commit of this package's repository, with a mark if files differ from it; None without git."""
+    folder = Path(blender_hf.__file__).resolve().parent
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return f"{commit}+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _resolved(settings: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of ours, and those of the trainer that were given; its defaults are those of its version."""
+    return {**asdict(settings), **{name: value for name, value in given.items() if name != "output_dir"}}
+
+
+def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """A run that goes on with other settings or data would be neither the one nor the other."""
+    names = ("settings", "data")
+    changed = [
+        key for name in names for key in {*before[name], *now[name]} if before[name].get(key) != now[name].get(key)
+    ]
+    if changed:
+        raise InputError(
+            f"{folder} holds a run with another {', '.join(sorted(changed))}; use the settings of its {SETTINGS_FILE}, "
+            "or another output_dir"
+        )
+
+
+def _write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    import yaml
+
+    path.write_text(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

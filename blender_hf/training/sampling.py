@@ -1,0 +1,32 @@
+"""The order of training: rows of like length together, new in each epoch, the same after an interruption."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+
+class EpochLengthSampler(LengthGroupedSampler):
+    """A `LengthGroupedSampler` whose order depends on the seed and the epoch alone.
+
+    That of transformers goes on with its generator from epoch to epoch, and a run that is resumed begins it anew: it
+    would see other rows than one that was never interrupted.
+
+    Args:
+        batch_size: Rows of a batch.
+        lengths: The length of each row.
+        seed: Of the order.
+    """
+
+    def __init__(self, batch_size: int, lengths: Sequence[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=list(lengths), generator=torch.Generator())
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch; accelerate calls it."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(self.seed + self.epoch)
+        return super().__iter__()

@@ -1,0 +1,199 @@
+"""What a training is told: typed settings from a YAML file, with `transformers.HfArgumentParser`."""
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import HfArgumentParser, TrainingArguments
+
+from blender_hf.errors import InputError
+
+# A name of transformers 4, and that of 5, where a number of steps below 1 is a share of them.
+RENAMED = {"warmup_ratio": "warmup_steps"}
+
+
+@dataclass
+class DataSettings:
+    """Which data a model is trained on and measured on, the same for all models."""
+
+    data: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Training data: JSONL or Parquet files, folders of `datasets`, or ids of the Hub."},
+    )
+    split: str | None = field(default=None, metadata={"help": "Split of data sets that have several."})
+    eval_data: list[str] = field(default_factory=list, metadata={"help": "Data to measure on, in the same forms."})
+    eval_split: str | None = field(default=None, metadata={"help": "Split of the data to measure on."})
+    strict: bool = field(
+        default=True, metadata={"help": "Stop at a record that can't be used; false counts, reports and skips them."}
+    )
+    leave_out: list[str] = field(default_factory=list, metadata={"help": "Sources that are not trained on."})
+    languages: list[str] = field(default_factory=list, metadata={"help": "Only these languages; empty takes all."})
+    limit: int | None = field(default=None, metadata={"help": "Only so many records of each file."})
+
+
+@dataclass
+class PairSettings(DataSettings):
+    """Which pairs a ranker is trained on."""
+
+    metrics: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Quality functions whose scores are the labels, one task each; empty takes judged pairs."},
+    )
+    sampling: str = field(default="all_pair", metadata={"help": "Pairs of a prompt: all_pair, random or top_bottom."})
+    pairs_per_prompt: int | None = field(default=None, metadata={"help": "Most pairs of a prompt."})
+    max_pairs_per_source: int | None = field(default=None, metadata={"help": "Most pairs of a source."})
+    min_pairs_per_source: int = field(
+        default=0, metadata={"help": "A smaller source is repeated until it has so many pairs, three times at most."}
+    )
+    damaged_pairs: int = field(default=0, metadata={"help": "Self-made pairs of a good and a damaged answer."})
+    sampling_seed: int = field(default=0, metadata={"help": "Seed of the choice of pairs."})
+    max_eval_pairs_per_source: int | None = field(default=None, metadata={"help": "Most pairs of a source to measure."})
+
+
+@dataclass
+class RankerSettings(PairSettings):
+    """What a `PairRanker` is made of."""
+
+    model: str = field(default="", metadata={"help": "An encoder, or a ranker to go on from: Hub id or folder."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
+    pooling: str | None = field(default=None, metadata={"help": "What represents a part: marker or mean."})
+    symmetric: bool | None = field(default=None, metadata={"help": "Whether swapping candidates negates the logit."})
+    max_pair_length: int | None = field(default=None, metadata={"help": "Most tokens of a pair."})
+    max_source_length: int | None = field(default=None, metadata={"help": "Most tokens of a prompt."})
+    max_candidate_length: int | None = field(default=None, metadata={"help": "Most tokens of a candidate."})
+    source_truncation_side: str | None = field(default=None, metadata={"help": "Which end of a prompt is cut."})
+    dropout: float | None = field(default=None, metadata={"help": "Dropout inside the encoder."})
+    short_pairs: int = field(default=0, metadata={"help": "First one pass over so many of the shortest pairs."})
+    lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters; 0 trains all weights."})
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters."})
+    lora_target_modules: list[str] = field(
+        default_factory=list, metadata={"help": "Layers with adapters; empty takes all linear layers."}
+    )
+
+
+@dataclass
+class RewardModelSettings(PairSettings):
+    """What a pointwise reward model is made of."""
+
+    model: str = field(default="", metadata={"help": "An encoder, or a reward model to go on from."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
+
+
+@dataclass
+class FuserSettings(DataSettings):
+    """What a `GenFuser` is made of and what it learns."""
+
+    model: str | None = field(
+        default=None, metadata={"help": "A fuser or T5 to go on from; none makes a small model that copies."}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
+    tasks: list[str] = field(
+        default_factory=lambda: ["merging", "selection"],
+        metadata={"help": "What it learns: reference (the paper's), selection, merging."},
+    )
+    top_k: int = field(default=3, metadata={"help": "How many candidates it reads."})
+    ranker: str | None = field(
+        default=None, metadata={"help": "Whose top K it reads for the task reference; none takes scores or verdicts."}
+    )
+    max_examples: int | None = field(default=None, metadata={"help": "Most examples of a task."})
+    max_train_tokens: int | None = field(default=None, metadata={"help": "Longer examples are left out of training."})
+    max_source_length: int | None = field(default=None, metadata={"help": "Most tokens of the input."})
+    max_candidate_length: int | None = field(default=None, metadata={"help": "Most tokens of a candidate."})
+    sampling_seed: int = field(default=0, metadata={"help": "Seed of the choice and the damage of examples."})
+    vocab_size: int = field(default=8192, metadata={"help": "Vocabulary of a new model."})
+    d_model: int = field(default=256, metadata={"help": "Width of a new model."})
+    layers: int = field(default=3, metadata={"help": "Layers of the encoder and of the decoder of a new model."})
+    max_minutes: float | None = field(default=None, metadata={"help": "Training ends after so many minutes."})
+
+
+def read_settings(
+    path: str | Path, kinds: Sequence[type], overrides: Sequence[str] = ()
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Read a YAML file whose keys are the fields of several dataclasses together.
+
+    Args:
+        path: The file.
+        kinds: The dataclasses; one is a `transformers.TrainingArguments`.
+        overrides: `KEY=VALUE` texts that overrule the file.
+
+    Returns:
+        One instance a class, and the mapping that they were made from.
+
+    Raises:
+        InputError: If the file can't be read, a key is unknown or given twice, or a value has the wrong type.
+    """
+    given = {**_read_yaml(path), **dict(_override(text) for text in overrides)}
+    known = {f.name for kind in kinds for f in fields(kind) if f.init}
+    given = {key if key in known else RENAMED.get(key, key): value for key, value in given.items()}
+    _check_keys(given, known, kinds, path)
+    argv = [
+        part
+        for key, value in {**_own_defaults(), **given}.items()
+        if value is not None
+        for part in _arguments(key, value)
+    ]
+    complaints = io.StringIO()
+    parser = HfArgumentParser(kinds, allow_abbrev=False)
+    try:
+        # argparse writes what is wrong to stderr and leaves; here it becomes an error of ours.
+        with contextlib.redirect_stderr(complaints):
+            return tuple(parser.parse_args_into_dataclasses(argv)), given
+    except SystemExit:
+        reason = complaints.getvalue().strip().rpartition("error: ")[2]
+        raise InputError(f"{path}: {reason}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _own_defaults() -> dict[str, Any]:
+    """Return what the trainer's arguments are here where nothing is said."""
+    # Without a GPU transformers 4 takes bf16 for a wish for one, and reports to every service that is installed.
+    return {"use_cpu": not torch.accelerator.is_available(), "report_to": "none"}
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        value = yaml.safe_load(text)
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, Mapping):
+        raise InputError(f'{path}: expected settings, one "key: value" a line')
+    return {str(key): item for key, item in value.items()}
+
+
+def _override(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, found, value = text.partition("=")
+    if not found:
+        raise InputError(f"{text!r} is no setting; give KEY=VALUE")
+    return key.strip(), yaml.safe_load(value)
+
+
+def _check_keys(given: Mapping[str, Any], known: set[str], kinds: Sequence[type], path: str | Path) -> None:
+    for key in given:
+        if key not in known:
+            own = sorted({f.name for kind in kinds if not issubclass(kind, TrainingArguments) for f in fields(kind)})
+            raise InputError(
+                f"{path}: there is no setting {key!r}; there are {', '.join(own)}, and those of transformers' "
+                "TrainingArguments"
+            )
+
+
+def _arguments(key: str, value: Any) -> list[str]:
+    if isinstance(value, list | tuple):
+        return [f"--{key}", *map(str, value)] if value else []
+    if isinstance(value, Mapping):
+        return [f"--{key}", json.dumps(value)]
+    # One argument: a value that begins with a dash is none of its own.
+    return [f"--{key}={value}"]

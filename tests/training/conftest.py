@@ -1,0 +1,53 @@
+import json
+from pathlib import Path
+
+import pytest
+from transformers import BertModel
+
+from blender_hf.modeling.processing_gen_fuser import split_passages
+from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short real texts: the first sentence of an answer is better than a word."""
+    path = tmp_path_factory.mktemp("data") / "train.jsonl"
+    with path.open("w", encoding="utf-8") as out:
+        for line in EXAMPLES.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            texts = ["".join(split_passages(c["text"])[:2])[:120] for c in record["candidates"][:2]]
+            record["candidates"] = [{"text": texts[0]}, {"text": texts[1]}, {"text": "No."}]
+            record["pairs"] = [{"a": 0, "b": 2, "label": 1}, {"a": 2, "b": 1, "label": -1}]
+            out.write(json.dumps(record) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("backbone")
+    tokenizer = encoder_tokenizer()
+    tokenizer.save_pretrained(folder)
+    BertModel(backbone_config("bert", len(tokenizer))).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def ranker_config(data: Path, backbone: Path, tmp_path: Path) -> Path:
+    """The settings of a small run that learns in seconds; its folder is `run` beside it."""
+    settings = {
+        "output_dir": str(tmp_path / "run"),
+        "model": str(backbone),
+        "data": [str(data)],
+        "eval_data": [str(data)],
+        "max_pair_length": 96,
+        "max_source_length": 32,
+        "max_candidate_length": 32,
+        "damaged_pairs": 8,
+        "learning_rate": 3e-3,
+        "num_train_epochs": 6,
+        "per_device_train_batch_size": 16,
+        "save_steps": 10,
+    }
+    path = tmp_path / "ranker.yaml"
+    path.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
+    return path

@@ -1,0 +1,60 @@
+"""Settings from a YAML file: typed, and nothing that is misspelt is passed over."""
+
+from pathlib import Path
+
+import pytest
+
+from blender_hf import InputError
+from blender_hf.training.kinds import KINDS
+from blender_hf.training.ranker_trainer import PairRankerTrainingArguments
+from blender_hf.training.settings import RankerSettings, read_settings
+
+ROOT = Path(__file__).parents[2]
+CLASSES = (RankerSettings, PairRankerTrainingArguments)
+KIND_OF = {"pair_ranker": "ranker", "gen_fuser": "fuser", "ablations": "ranker"}
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_keys_are_fields_and_the_command_line_wins(tmp_path: Path) -> None:
+    path = written(tmp_path, "model: org/encoder\ndata: [a.jsonl, b.jsonl]\nlearning_rate: 1e-4\nsymmetric: true\n")
+    (settings, arguments), given = read_settings(
+        path, CLASSES, ["learning_rate=3e-5", "symmetric=false", "leave_out=[x]"]
+    )
+    assert (settings.model, settings.data, settings.leave_out) == ("org/encoder", ["a.jsonl", "b.jsonl"], ["x"])
+    assert settings.symmetric is False
+    assert arguments.learning_rate == 3e-5
+    assert set(given) == {"model", "data", "learning_rate", "symmetric", "leave_out"}
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("model: m", ["learnign_rate=1"], "no setting 'learnign_rate'"),
+        ("model: m\nsymetric: true", [], "no setting 'symetric'"),
+        ("model: m", ["learning_rate=quick"], "invalid float value: 'quick'"),
+        ("model: m", ["seed"], "give KEY=VALUE"),
+        ("- a list", [], 'one "key: value" a line'),
+        ("model: [unclosed", [], "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_settings(written(tmp_path, text), CLASSES, overrides)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"can't read none\.yaml"):
+        read_settings("none.yaml", CLASSES)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_of_the_repository_is_read(path: Path, tmp_path: Path) -> None:
+    kind = KINDS[next(name for start, name in KIND_OF.items() if path.stem.startswith(start))]
+    (settings, arguments), _ = read_settings(path, (kind.settings, kind.arguments()), [f"output_dir={tmp_path}"])
+    assert settings.data
+    assert arguments.learning_rate > 0
