@@ -192,6 +192,8 @@ def _from_text(text: str) -> LLM:
         return RemoteLLM(model, provider=provider or None)
     if "://" in text:
         raise InputError(f"{text!r} has an address of an unknown kind: {WAYS}")
+    if "#" in text and not Path(text).exists():
+        raise InputError(f"{text!r} is neither a folder nor an address, which begins with http:// or https://")
     return LocalLLM(text)
 
 

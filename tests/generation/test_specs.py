@@ -46,6 +46,7 @@ def test_a_path_is_a_local_model() -> None:
         ("http://host:port/v1#m", "is no address"),
         ("ftp://host/v1#m", "an address of an unknown kind"),
         ("big = http://localhost/v1#m", "an address of an unknown kind"),
+        ("localhost:8000/v1#m", "is neither a folder nor an address, which begins with http://"),
         ("providers:", "has no name"),
     ],
 )
