@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .judges import ScoresJudge
-from .labelled import LabelledPrompt, win_shares
+from .labelled import UNKNOWN, LabelledPrompt, win_shares
 
 # What is to be expected of a model that nothing is known of.
 UNKNOWN_STRENGTH = 0.5
@@ -42,13 +42,13 @@ class ModelStrengths:
 
     def scores(self, prompt: LabelledPrompt) -> tuple[float, ...] | None:
         """Return the strength of each candidate's model on the other prompts; None if no model has a name."""
-        if all(model is None for model in prompt.models):
+        if not any(_names(prompt)):
             return None
         own: dict[str, tuple[float, int]] = {}
         for model, won, n in _results(prompt):
             before = own.get(model, (0.0, 0))
             own[model] = (before[0] + won, before[1] + n)
-        return tuple(self._strength(model, own) for model in prompt.models)
+        return tuple(self._strength(model, own) for model in _names(prompt))
 
     def _strength(self, model: str | None, own: dict[str, tuple[float, int]]) -> float:
         if model is None or model not in self._records:
@@ -70,8 +70,9 @@ def best_model_judge(prompts: Sequence[LabelledPrompt]) -> ScoresJudge:
 
 def _results(prompt: LabelledPrompt) -> list[tuple[str, float, int]]:
     """Return the model, the share of pairs won, and 1, for each judged candidate whose model has a name."""
-    return [
-        (model, share, 1)
-        for model, share in zip(prompt.models, win_shares(prompt), strict=True)
-        if model is not None and share is not None
-    ]
+    shares = zip(_names(prompt), win_shares(prompt), strict=True)
+    return [(model, share, 1) for model, share in shares if model is not None and share is not None]
+
+
+def _names(prompt: LabelledPrompt) -> list[str | None]:
+    return [None if model == UNKNOWN else model for model in prompt.models]

@@ -10,6 +10,7 @@ Shares = Mapping[str, tuple[float, float]]
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+EDGES = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 # Draws that are worked on together, so that memory stays small with many prompts.
 CHUNK = 100
 
@@ -20,14 +21,14 @@ class Figure:
 
     Args:
         value: The number.
-        low: Lower end of its 95 % confidence interval.
+        low: Lower end of its 95 % confidence interval; None where one prompt alone adds to it, which has no spread.
         high: Upper end.
         n: What it was measured on: pairs, prompts or triples.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: float
 
 
@@ -47,11 +48,11 @@ def figures(rows: Sequence[Shares], *, seed: int = 0, resamples: int = RESAMPLES
     names, above, below = _columns(rows)
     if not names:
         return {}
-    drawn = _drawn(above, below, seed, resamples)
-    edges = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    edges = np.nanquantile(_drawn(above, below, seed, resamples), EDGES, axis=0)
     values, counts = above.sum(axis=0) / below.sum(axis=0), below.sum(axis=0)
+    spread = (below > 0).sum(axis=0) > 1
     return {
-        name: Figure(float(values[k]), float(edges[0][k]), float(edges[1][k]), float(counts[k]))
+        name: Figure(float(values[k]), *_interval(edges[:, k], spread[k]), n=float(counts[k]))
         for k, name in enumerate(names)
     }
 
@@ -67,13 +68,14 @@ def mean_of_figures(
     shared = [name for name in columns[0][0] if all(name in names for names, _, _ in columns)] if columns else []
     found = {}
     for name in shared:
-        values, draws = [], []
+        values, draws, spread = [], [], False
         for place, (names, above, below) in enumerate(columns):
             k = names.index(name)
             values.append(above[:, k].sum() / below[:, k].sum())
             draws.append(_drawn(above[:, [k]], below[:, [k]], seed + place, resamples)[:, 0])
-        low, high = np.nanquantile(np.mean(draws, axis=0), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        found[name] = Figure(float(np.mean(values)), float(low), float(high), len(groups))
+            spread |= bool((below[:, k] > 0).sum() > 1)
+        edges = np.nanquantile(np.mean(draws, axis=0), EDGES)
+        found[name] = Figure(float(np.mean(values)), *_interval(edges, spread), n=len(groups))
     return found
 
 
@@ -83,6 +85,10 @@ def _columns(rows: Sequence[Shares]) -> tuple[list[str], np.ndarray, np.ndarray]
     table = np.array([[row.get(name, (0.0, 0.0)) for name in names] for row in rows], dtype=float)
     table = table.reshape(len(rows), len(names), 2)
     return names, table[..., 0], table[..., 1]
+
+
+def _interval(edges: np.ndarray, spread: bool) -> tuple[float | None, float | None]:
+    return (float(edges[0]), float(edges[1])) if spread else (None, None)
 
 
 def _drawn(above: np.ndarray, below: np.ndarray, seed: int, resamples: int) -> np.ndarray:

@@ -19,15 +19,17 @@ FIGURES: dict[str, tuple[str, bool]] = {
     "accuracy, one order": ("accuracy where a pair is presented once, as it stands in the data", True),
     "flips": ("share of the pairs whose winner changes with the order of presentation", False),
     "cycles": ("share of the triples of candidates that beat each other in a circle", False),
-    "pearson": ("correlation of the scores with the gold scores, mean over prompts", True),
-    "spearman": ("rank correlation with the gold scores, mean over prompts", True),
-    "kendall": ("Kendall's tau-b with the gold scores, mean over prompts", True),
+    "pearson": ("correlation of the scores with the gold scores, mean over prompts of three candidates and more", True),
+    "spearman": ("rank correlation with the gold scores, mean over the same prompts", True),
+    "kendall": ("Kendall's tau-b with the gold scores, mean over the same prompts", True),
     "footrule": ("distance from the gold ranks, as a share of the largest there is", False),
     "top-1 found": ("share of the prompts whose chosen candidate is one of the best", True),
     "top-1 regret": ("what the chosen candidate lacks to the best, as a share of the gap to the worst", False),
     "win rate": ("share of its judged pairs that the chosen candidate wins", True),
 }
 
+# The order of two candidates is a comparison, and measured as one.
+LEAST_RANKED = 3
 # Of the rankings: each takes the scores and the gold scores. They need scores that are not all equal.
 CORRELATIONS: dict[str, Callable[[Sequence[float], Sequence[float]], float | None]] = {
     "pearson": rankings.pearson,
@@ -98,8 +100,8 @@ def _of_ranking(
         added["cycles"] = (float(cycles), float(triples))
     worth = gold_scores(prompt, gold)
     if worth is not None:
-        varied = len(set(scores)) > 1
-        functions: Mapping[str, Callable[..., float | None]] = (CORRELATIONS if varied else {}) | CHOICES
+        ranked = len(scores) >= LEAST_RANKED and len(set(scores)) > 1
+        functions: Mapping[str, Callable[..., float | None]] = (CORRELATIONS if ranked else {}) | CHOICES
         added |= {name: _total([function(scores, worth)]) for name, function in functions.items()}
     added["win rate"] = _total([rankings.win_rate(scores, win_shares(prompt))])
     return added

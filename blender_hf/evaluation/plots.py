@@ -6,8 +6,9 @@ from typing import Any
 
 from blender_hf.errors import BlenderError
 
+from .bootstrap import Figure
 from .calibration import Calibration
-from .evaluate import Evaluation
+from .evaluate import CHANCE, Evaluation
 
 
 def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
@@ -15,8 +16,8 @@ def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
 
     Args:
         evaluation: The evaluation.
-        folder: An existing folder: `accuracy.png`, every ranker and source, and `calibration.png` if there is a ranker
-            with probabilities.
+        folder: An existing folder: `accuracy.png`, every ranker and source, if any pair was decided, and
+            `calibration.png` if there is a ranker with probabilities as well.
 
     Returns:
         The files.
@@ -25,7 +26,9 @@ def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
         BlenderError: If Matplotlib is not installed.
     """
     folder = Path(folder)
-    written = [_save(_accuracy(evaluation), folder / "accuracy.png")]
+    written = []
+    if evaluation.n_pairs > evaluation.n_ties:
+        written.append(_save(_accuracy(evaluation), folder / "accuracy.png"))
     curves = {name: found.calibration for name, found in evaluation.rankers.items() if found.calibration}
     if curves:
         written.append(_save(_calibration(curves), folder / "calibration.png"))
@@ -34,9 +37,11 @@ def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
 
 def _accuracy(evaluation: Evaluation) -> Any:
     """Draw the accuracy of every ranker for every source, with its interval."""
-    rankers = [name for name in evaluation.rankers if "accuracy" in evaluation.rankers[name].figures]
+    found_by = {name: ranker.figures for name, ranker in evaluation.rankers.items()}
+    # Chance has a line of its own.
+    rankers = [name for name, figures in found_by.items() if "accuracy" in figures and name != CHANCE]
     sources = list(dict.fromkeys(source for name in rankers for source in evaluation.rankers[name].by_source))
-    figure, axes = _figure(8, 1.2 + 0.16 * max(len(sources), 1) * (len(rankers) + 1))
+    drawing, axes = _figure(8, 1.2 + 0.16 * max(len(sources), 1) * (len(rankers) + 1))
     for place, name in enumerate(rankers):
         found = [
             (row, figures["accuracy"])
@@ -45,14 +50,14 @@ def _accuracy(evaluation: Evaluation) -> Any:
         ]
         heights = [row * (len(rankers) + 1) + place for row, _ in found]
         values = [value.value for _, value in found]
-        errors = [[v.value - min(v.low, v.value) for _, v in found], [max(v.high, v.value) - v.value for _, v in found]]
+        errors = list(zip(*(_whiskers(value) for _, value in found), strict=True))
         axes.barh(heights, values, xerr=errors, height=0.9, label=name, error_kw={"elinewidth": 0.8})
     axes.set_yticks([row * (len(rankers) + 1) + (len(rankers) - 1) / 2 for row in range(len(sources))], sources)
     axes.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
     axes.set(xlim=(0, 1), xlabel="accuracy on decided pairs, 95 % interval")
     axes.invert_yaxis()
-    figure.legend(loc="outside upper center", ncols=3, fontsize="small")
-    return figure
+    drawing.legend(loc="outside upper center", ncols=3, fontsize="small")
+    return drawing
 
 
 def _calibration(curves: dict[str, Calibration]) -> Any:
@@ -66,6 +71,13 @@ def _calibration(curves: dict[str, Calibration]) -> Any:
     axes.set(xlim=(0.5, 1), ylim=(0, 1.02))
     axes.legend(loc="lower right", fontsize="small")
     return figure
+
+
+def _whiskers(figure: Figure) -> tuple[float, float]:
+    """Return how far the interval of a figure reaches below and above it."""
+    if figure.low is None or figure.high is None:
+        return 0.0, 0.0
+    return max(figure.value - figure.low, 0.0), max(figure.high - figure.value, 0.0)
 
 
 def _sizes(counts: Sequence[int]) -> list[float]:

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from typing import Any
 
 from .bootstrap import Figure
-from .evaluate import Evaluation
+from .evaluate import MEAN, Evaluation
 from .markdown import markdown_table
 from .measuring import FIGURES
 
-# What is shown of every source and language.
-SHORT = ("accuracy", "accuracy, one order", "flips", "win rate", "spearman")
+# What is shown of the first ranker for every source and language, beside the accuracy of all.
+MORE = ("accuracy, one order", "flips", "win rate", "spearman")
 NO_FIGURE = ""
 
 
@@ -46,30 +46,30 @@ def _counts(evaluation: Evaluation) -> str:
 
 
 def _figures_table(corner: str, names: Iterable[str], columns: Mapping[str, Mapping[str, Figure]]) -> str:
-    rows = [[name, *(_with_interval(figures.get(name)) for figures in columns.values())] for name in names]
+    counts = (figures.get("accuracy") for figures in columns.values())
+    rows = [["decided pairs", *(NO_FIGURE if figure is None else f"{figure.n:.0f}" for figure in counts)]]
+    rows += [[name, *(_with_interval(figures.get(name)) for figures in columns.values())] for name in names]
     return markdown_table([corner, *columns], rows)
 
 
 def _division_table(title: str, tables: Mapping[str, Mapping[str, Mapping[str, Figure]]]) -> str:
-    """Return a table with a row for each part of the data, and the short figures of every ranker."""
+    """Return a table with a row for each part of the data: the accuracy of all rankers, and more of the first."""
     parts = list(dict.fromkeys(part for table in tables.values() for part in table))
-    columns = [
-        (ranker, figure)
-        for figure in SHORT
-        for ranker, table in tables.items()
-        if any(figure in figures for figures in table.values())
-    ]
     first = next(iter(tables))
+    columns = [(ranker, "accuracy") for ranker in tables] + [(first, figure) for figure in MORE]
+    shown = [key for key in columns if any(key[1] in figures for figures in tables[key[0]].values())]
     rows = []
     for part in parts:
-        figures = [tables[ranker].get(part, {}).get(figure) for ranker, figure in columns]
         counted = tables[first].get(part, {}).get("accuracy")
-        rows.append([part, f"{counted.n:.0f}" if counted else NO_FIGURE, *map(_plain, figures)])
-    return markdown_table([title, "decided pairs", *(f"{ranker}: {figure}" for ranker, figure in columns)], rows)
+        figures = [tables[ranker].get(part, {}).get(figure) for ranker, figure in shown]
+        rows.append([part, f"{counted.n:.0f}" if counted and part != MEAN else NO_FIGURE, *map(_plain, figures)])
+    return markdown_table([title, "decided pairs", *(f"{ranker}: {figure}" for ranker, figure in shown)], rows)
 
 
 def _with_interval(figure: Figure | None) -> str:
-    return NO_FIGURE if figure is None else f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+    if figure is None or figure.low is None:
+        return _plain(figure)
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
 def _plain(figure: Figure | None) -> str:

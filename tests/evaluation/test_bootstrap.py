@@ -15,6 +15,7 @@ def test_a_figure_is_a_sum_over_a_sum() -> None:
     found = figures([{"x": (1.0, 2.0)}, {"x": (3.0, 4.0), "y": (0.5, 1.0)}, {}])
     assert (found["x"].value, found["x"].n) == (pytest.approx(4 / 6), 6)
     assert (found["y"].value, found["y"].n) == (0.5, 1)
+    assert (found["y"].low, found["y"].high) == (None, None)  # one prompt has no spread
     assert figures([]) == {}
     assert figures([{"x": (0.0, 0.0)}]) == {}
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from blender_hf.evaluation.best_model import best_model_judge
 from blender_hf.evaluation.evaluate import BEST_MODEL, CHANCE, LENGTH, MEAN, Evaluation, evaluate
 from blender_hf.evaluation.judges import Question, judge_of, oracle_judge, random_judge
 from blender_hf.evaluation.labelled import JudgedPair, LabelledPrompt, gold_scores
+from blender_hf.evaluation.plots import save_plots
 from blender_hf.inputs import make_item
 from blender_hf.scorer import PairScorer, Presentation
 
@@ -159,8 +161,15 @@ def test_the_best_single_model_learns_from_other_prompts_alone() -> None:
     [alone] = best_model_judge(prompts[:1]).answer([Question.about(prompts[0], everything=True)])
     assert alone is not None
     assert alone.scores == (0.5, 0.5)
-    nameless = prompt(0, ["a", "b"], pairs)
-    assert best_model_judge([nameless]).answer([Question.about(nameless, everything=True)]) == [None]
+    for names in ([None, None], ["unknown", "unknown"]):
+        nameless = prompt(0, ["a", "b"], pairs, models=names)
+        assert best_model_judge([nameless]).answer([Question.about(nameless, everything=True)]) == [None]
+
+
+def test_two_candidates_make_no_ranking(blender: Blender) -> None:
+    found = evaluate([prompt(0, ["good", "bad"], [(0, 1, 1.0)])], {"ours": judge_of(blender)}).rankers["ours"].figures
+    assert "win rate" in found
+    assert not {"pearson", "spearman", "kendall", "footrule"} & set(found)
 
 
 def test_what_candidates_are_worth() -> None:
@@ -174,6 +183,24 @@ def test_what_candidates_are_worth() -> None:
     assert gold_scores(prompt(0, texts[:2], [], scores={"score": (1.0, 3.0)})) == (1.0, 3.0)
     assert gold_scores(prompt(0, texts[:2], [(0, 1, 1.0)]), "bleurt") is None
     assert gold_scores(prompt(0, texts[:1], [])) is None
+
+
+def test_scores_without_pairs(blender: Blender, tmp_path: Path) -> None:
+    prompts = [prompt(n, ["good", "fair", "bad"], [], scores={"score": (3.0, 2.0, 1.0)}) for n in range(2)]
+    found = evaluate(prompts, {"ours": judge_of(blender)})
+    assert set(found.rankers["ours"].figures) >= {"spearman", "top-1 regret", "flips"}
+    assert "accuracy" not in found.rankers["ours"].figures
+    assert found.rankers["ours"].calibration is None
+    assert save_plots(found, tmp_path) == []
+    assert "| spearman |" in report.to_markdown(found)
+
+
+def test_plots_are_drawn_again_the_same(evaluation: Evaluation, tmp_path: Path) -> None:
+    files = save_plots(evaluation, tmp_path)
+    assert [file.name for file in files] == ["accuracy.png", "calibration.png"]
+    before = [file.read_bytes() for file in files]
+    assert all(data.startswith(b"\x89PNG") for data in before)
+    assert [file.read_bytes() for file in save_plots(evaluation, tmp_path)] == before
 
 
 def test_what_can_not_be_measured(blender: Blender) -> None:
