@@ -22,9 +22,9 @@ from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
 from .inputs import Item, make_items
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
 from .pointwise import PointwiseRanker
+from .ranker_loading import load_any_ranker
 from .rankers import as_ranker, as_scorer
 from .results import Blend, Comparison, Fusion, Ranking
-from .reward_models import load_any_ranker
 from .rewards import duel_rewards, duels, get_scale, group_rewards
 from .schedules import Schedule, as_schedule
 from .windows import windowed

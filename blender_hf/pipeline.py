@@ -23,8 +23,9 @@ from .generation.sampling import Sampling
 from .inputs import Item, item_from_mapping
 from .modeling import PairRankerConfig, PairRankerProcessor
 from .modeling.ranker_tokenizer import load_tokenizer, restore_normalizer
+from .ranker_loading import AutoRanker
 from .results import Blend
-from .reward_models import AutoRanker, is_reward_model
+from .reward_models import is_reward_model
 from .schedules import as_schedule
 
 TASK = "llm-blending"

@@ -6,72 +6,26 @@ without one they are a pair of texts, as the tokenizer writes pairs. Text from o
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .concurrency import lock_of
-from .errors import CheckpointError, InputError
+from .errors import InputError
 from .inputs import Item, Turn
 from .modeling.plain_text import PlainTextEncoder
+from .reward_parts import Part, RewardEncoding, assembled, pair_parts
 
 # Where the text of message N will stand in a rendered template: characters for private use, which no template has.
 SLOT = "\ue0b5{}\ue0b6"
 SLOTS = re.compile("\ue0b5(\\d+)\ue0b6")
-# A letter that every tokenizer gives tokens of its own, to find what stands around it.
-MARKER = "\u0394"
-# Least room that must be left for the texts.
-LEAST_ROOM = 16
 # Models whose table of positions begins after the padding token.
 POSITIONS_AFTER_PADDING = ("camembert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta")
 NO_LIMIT = 10**9
 
 
-@dataclass(frozen=True)
-class RewardEncoding:
-    """A prompt with one candidate, as a reward model reads it.
-
-    Args:
-        input_ids: The token ids.
-        token_type_ids: Which of the two texts each is of, where the tokenizer says so; empty elsewhere.
-        truncated_prompt: How many tokens of the prompt were cut.
-        truncated_candidate: How many tokens of the candidate were cut.
-    """
-
-    input_ids: tuple[int, ...]
-    token_type_ids: tuple[int, ...] = ()
-    truncated_prompt: int = 0
-    truncated_candidate: int = 0
-
-    @property
-    def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the model reads of it."""
-        return self.input_ids, self.token_type_ids
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stretch of an input: token ids that are always there, or the place of a text.
-
-    Args:
-        ids: The fixed ids; empty for a place.
-        slot: Which text stands here; None for fixed ids.
-        token_type: The token type of all of it.
-    """
-
-    ids: tuple[int, ...] = ()
-    slot: int | None = None
-    token_type: int | None = None
-
-
 class RewardInputs:
     """Encodes items for a reward model.
 
-    An input that is too long is cut: the candidate keeps at least half of the room for text, the prompt the rest, and
-    what one of them does not need is the other's. The oldest message of the prompt is cut first, each text at the end
-    that the tokenizer states. So what is cut depends on the prompt and this candidate alone.
+    An input that is too long is cut as `assembled` does it, each text at the end that the tokenizer states.
 
     Args:
         tokenizer: The tokenizer; left as it is.
@@ -86,12 +40,13 @@ class RewardInputs:
         self._max_length = max_length
         self._skeletons: dict[tuple[str, ...], list[int]] = {}
         if tokenizer.chat_template:
-            template = self._render((("user", SLOT.format(0)), ("assistant", SLOT.format(1))), "the chat template")
-            self._plain = PlainTextEncoder(tokenizer, _added_in(tokenizer, SLOTS.sub("", template)))
-            self._guarded = _guarded(tokenizer, SLOTS.sub("", template))
+            # What delimits messages stands around the user's too; <think> and the like are the assistant's to write.
+            delimited = SLOTS.sub("", self._render([("user", SLOT.format(0))], "the chat template"))
+            self._plain = PlainTextEncoder(tokenizer, _added_in(tokenizer, delimited))
+            self._guarded = _guarded(tokenizer, delimited)
         else:
             self._plain = PlainTextEncoder(tokenizer)
-            self._pair = _pair_parts(tokenizer)
+            self._pair = pair_parts(tokenizer)
 
     def encode(self, items: Sequence[Item]) -> list[list[RewardEncoding]]:
         """Encode each candidate of each item with its prompt.
@@ -149,16 +104,10 @@ class RewardInputs:
                 yield Part(slot=int(slot))
 
     def _assemble(self, parts: Sequence[Part], texts: Sequence[Sequence[int]], where: str) -> RewardEncoding:
-        """Put an input together from its parts; the last of the texts is the candidate."""
-        room = self._max_length - sum(len(part.ids) for part in parts)
-        if room < LEAST_ROOM:
-            raise InputError(
-                f"{where}: of the {self._max_length} tokens that the ranker reads, {room} are left for text"
-            )
-        kept, cut_prompt, cut_candidate = _cut(texts, room, self._tokenizer.truncation_side)
-        filled = [(part.ids if part.slot is None else kept[part.slot], part.token_type) for part in parts]
-        types = tuple(token_type for ids, token_type in filled for _ in ids if token_type is not None)
-        return RewardEncoding(tuple(i for ids, _ in filled for i in ids), types, cut_prompt, cut_candidate)
+        try:
+            return assembled(parts, texts, self._max_length, self._tokenizer.truncation_side)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from None
 
     def _render(self, chat: Sequence[Turn], where: str) -> str:
         messages = [{"role": role, "content": text} for role, text in chat]
@@ -193,46 +142,6 @@ def _turns(item: Item) -> list[Turn]:
     first = next((n for n, (role, _) in enumerate(item.turns) if role == "user"), 0)
     role, text = item.turns[first]
     return [*item.turns[:first], (role, f"{item.instruction}\n{text}"), *item.turns[first + 1 :]]
-
-
-def _cut(texts: Sequence[Sequence[int]], room: int, side: str) -> tuple[list[tuple[int, ...]], int, int]:
-    """Cut texts so that they fit: the kept ids of each, and how many were cut of the prompt and of the candidate."""
-    *prompt, candidate = texts
-    length = sum(map(len, prompt))
-    for_candidate = min(len(candidate), max(room - length, room // 2))
-    cut_prompt = left = max(0, length - (room - for_candidate))
-    kept = []
-    for ids in prompt:
-        cut = min(left, len(ids))
-        left -= cut
-        kept.append(_without(ids, cut, side))
-    cut_candidate = len(candidate) - for_candidate
-    return [*kept, _without(candidate, cut_candidate, side)], cut_prompt, cut_candidate
-
-
-def _without(ids: Sequence[int], cut: int, side: str) -> tuple[int, ...]:
-    return tuple(ids[cut:] if side == "left" else ids[: len(ids) - cut])
-
-
-def _pair_parts(tokenizer: Any) -> list[Part]:
-    """Find what the tokenizer writes around and between the two texts of a pair, and the token types it gives them."""
-    bare = tokenizer(MARKER, add_special_tokens=False)["input_ids"]
-    encoded = tokenizer(MARKER, MARKER)
-    ids, types = encoded["input_ids"], encoded.get("token_type_ids")
-    starts = [n for n in range(len(ids)) if bare and ids[n : n + len(bare)] == bare]
-    if len(starts) < 2:
-        raise CheckpointError("the ranker's tokenizer does not write a pair of texts as its texts alone are written")
-    first, second = starts[0], starts[-1]
-    ends = [(0, first, None), (first, first + len(bare), 0), (first + len(bare), second, None)]
-    ends += [(second, second + len(bare), 1), (second + len(bare), len(ids), None)]
-    parts = []
-    for start, end, slot in ends:
-        if slot is not None:
-            parts.append(Part(slot=slot, token_type=types and types[start]))
-            continue
-        # Affixes may have several types, as the two [SEP] of BERT have.
-        parts += [Part((ids[n],), token_type=types and types[n]) for n in range(start, end)]
-    return parts
 
 
 def _added_in(tokenizer: Any, text: str) -> list[str]:

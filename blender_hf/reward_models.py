@@ -1,25 +1,19 @@
 """Reward models: any `AutoModelForSequenceClassification` with one label scores a prompt with one candidate."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, BatchEncoding, PretrainedConfig, PreTrainedModel
+from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 
-from .checkpoints import HubOptions, explained, first_line, hub_settings, load_ranker, locate, pick_device, pick_dtype
-from .errors import BlenderError, CheckpointError, InputError
+from .errors import CheckpointError
 from .inputs import Item
-from .modeling import PairRanker, PairRankerConfig
-from .modeling.loading import raise_if_incomplete
-from .modeling.original_formats import is_pairrm, is_ranker_config
-from .modeling.ranker_tokenizer import FILE_OPTIONS, load_tokenizer
-from .partitioning import whole_weights
+from .modeling import PairRankerConfig
 from .results import Truncation
-from .reward_inputs import RewardEncoding, RewardInputs, reading_length
+from .reward_inputs import RewardInputs, reading_length
+from .reward_parts import RewardEncoding
 from .scorer import BatchScorer
-
-HEAD = "ForSequenceClassification"
 
 
 class RewardModelScorer(BatchScorer[RewardEncoding]):
@@ -43,10 +37,12 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         max_batch_tokens: int | None = None,
         compile: bool = False,
     ) -> None:
-        _check_head(model.config, type(model).__name__)
+        check_head(model.config, type(model).__name__)
         super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
         self.tokenizer = tokenizer
         self.inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config))
+        # Tokenizers of no family in particular make them, whatever the model reads.
+        self._reads_types = "token_type_ids" in signature(model.forward).parameters
         # That of the model, not of the tokenizer: a decoder looks for it to find the last token.
         self._pad_token_id = model.config.get_text_config().pad_token_id
         if self._pad_token_id is None:
@@ -76,7 +72,7 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
             "input_ids": [_filled(row.input_ids, longest, self._pad_token_id or 0) for row in rows],
             "attention_mask": [_filled((1,) * len(row), longest, 0) for row in rows],
         }
-        if all(row.token_type_ids for row in rows):
+        if self._reads_types and all(row.token_type_ids for row in rows):
             columns["token_type_ids"] = [_filled(row.token_type_ids, longest, 0) for row in rows]
         return BatchEncoding({name: torch.tensor(column) for name, column in columns.items()})
 
@@ -86,133 +82,12 @@ def is_reward_model(config: Any) -> bool:
     return isinstance(config, PretrainedConfig) and config.model_type != PairRankerConfig.model_type
 
 
-def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
-    """Tell from its configuration whether a checkpoint is a pair ranker, in any format that we read.
+def check_head(config: Any, name: str) -> None:
+    """Check that a configuration is that of a model with one label.
 
     Raises:
-        CheckpointError: If it can't be found.
+        CheckpointError: If it has another number of labels.
     """
-    return explained(lambda: _is_pair_ranker(_config_of(locate(name), **hub_settings(options))), name, "ranker")
-
-
-def load_any_ranker(
-    name: str | Path,
-    options: HubOptions,
-    device: str | torch.device | None,
-    dtype: str | torch.dtype | None,
-    truncation: Mapping[str, int | str] | None = None,
-) -> tuple[PreTrainedModel, Any]:
-    """Load a pair ranker with its processor or a reward model with its tokenizer, whichever it is.
-
-    The arguments and errors are those of `load_ranker` and `load_reward_model`; `truncation` is for a pair ranker.
-    """
-    if names_pair_ranker(name, options):
-        return load_ranker(name, options, device, dtype, truncation)
-    if truncation is not None:
-        raise InputError(
-            "truncation= is for a PairRanker; a reward model reads what its tokenizer and its configuration state"
-        )
-    return load_reward_model(name, options, device, dtype)
-
-
-def load_reward_model(
-    name: str | Path, options: HubOptions, device: str | torch.device | None, dtype: str | torch.dtype | None
-) -> tuple[PreTrainedModel, Any]:
-    """Load a reward model and its tokenizer.
-
-    Args:
-        name: A folder or a Hub id.
-        options: How it is looked up.
-        device: Where it runs; None takes a GPU where there is one.
-        dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
-
-    Returns:
-        The model, in evaluation mode on its device, and its tokenizer.
-
-    Raises:
-        CheckpointError: If it can't be found, is not a sequence classification model with one label, or lacks weights.
-    """
-    chosen_device = pick_device(device)
-    where, hub = locate(name), hub_settings(options)
-
-    def load() -> tuple[PreTrainedModel, Any]:
-        return strictly_loaded(where, dtype=pick_dtype(dtype, chosen_device), **hub), load_tokenizer(where, **hub)
-
-    with whole_weights():
-        model, tokenizer = explained(load, name, "ranker")
-    return model.eval().to(chosen_device), tokenizer
-
-
-def strictly_loaded(where: str, **options: Any) -> PreTrainedModel:
-    """Load a reward model as transformers does, and check that it is one and that every weight came from its files.
-
-    Args:
-        where: A folder or a Hub id.
-        **options: The options of `AutoModelForSequenceClassification.from_pretrained`.
-
-    Raises:
-        CheckpointError: If it is not a sequence classification model with one label.
-        OSError: If weights are missing or of another shape; the message names them.
-    """
-    _check_architecture(_config_of(where, **options))
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        where,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are collected, and then an error
-        **options,
-    )
-    _check_head(model.config, type(model).__name__)
-    # What the model has no use for, as the pooler of an encoder, changes no score.
-    needed = {kind: names for kind, names in info.items() if kind != "unexpected_keys"}
-    raise_if_incomplete(needed, where, "reward model")
-    return model
-
-
-class AutoRanker:
-    """What `transformers.pipeline` loads a ranker with: a `PairRanker`, or a reward model."""
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> PreTrainedModel:
-        """Load a ranker, whichever it is.
-
-        Args:
-            pretrained_model_name_or_path: A folder or a Hub id.
-            **kwargs: The options of `transformers.PreTrainedModel.from_pretrained`.
-
-        Raises:
-            BlenderError: If it is no ranker, or lacks weights.
-            OSError: If it is a `PairRanker` that lacks weights.
-        """
-        if _is_pair_ranker(_config_of(pretrained_model_name_or_path, **kwargs)):
-            return PairRanker.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        try:
-            return strictly_loaded(pretrained_model_name_or_path, **kwargs)
-        except (OSError, ValueError, KeyError) as error:
-            # Not an OSError: where transformers meets one, it loads the model by another class, with random weights.
-            raise BlenderError(f"can't load the ranker: {first_line(error)}") from error
-
-
-def _config_of(where: str, **options: Any) -> dict[str, Any]:
-    hub = {name: options[name] for name in FILE_OPTIONS if options.get(name) is not None}
-    return PretrainedConfig.get_config_dict(where, **hub)[0]
-
-
-def _is_pair_ranker(config: dict[str, Any]) -> bool:
-    kind = config.get("model_type", PairRankerConfig.model_type)
-    return kind == PairRankerConfig.model_type or is_pairrm(config) or is_ranker_config(config)
-
-
-def _check_architecture(config: dict[str, Any]) -> None:
-    names = config.get("architectures") or []
-    if names and not any(name.endswith(HEAD) for name in names):
-        raise CheckpointError(
-            f"this is a {', '.join(names)}, without a head that scores: a ranker is a PairRanker, or a reward model "
-            f"(a model {HEAD} with one label); to train a ranker on top of an encoder use "
-            "blender_hf.training.pair_ranker"
-        )
-
-
-def _check_head(config: Any, name: str) -> None:
     if config.num_labels != 1:
         raise CheckpointError(
             f"{name} has {config.num_labels} labels; a reward model has one, which is the score of a candidate"

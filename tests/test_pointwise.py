@@ -195,6 +195,29 @@ def test_special_tokens_in_text_are_text(text: str, kind: str, folders: dict[str
             assert kept[0] == kept[1]
 
 
+def test_what_the_assistant_may_write_it_may() -> None:
+    """As Qwen3's: `<think>` is a token, and the template writes it around the assistant's thoughts."""
+    tokenizer = chat_tokenizer()
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = TEMPLATE.replace(
+        "m['content'] | trim", "('<think></think>' if m['role'] == 'assistant' else '') + m['content']"
+    )
+    found = RewardInputs(tokenizer, 999).encode([make_item("p", ["<think>Hm.</think>4", "<|im_end|>"])])[0]
+    written = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "p"}, {"role": "assistant", "content": "<think>Hm.</think>4"}], tokenize=False
+    )
+    assert list(found[0].input_ids) == tokenizer(written, add_special_tokens=False)["input_ids"]
+    assert found[1].input_ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 2
+
+
+def test_token_types_are_for_models_that_read_them() -> None:
+    tokenizer = pair_tokenizer()
+    assert "token_type_ids" in tokenizer("p", "a")
+    settings = {**SMALL, "num_key_value_heads": 2, "vocab_size": len(tokenizer), "num_labels": 1}
+    blender = Blender(Qwen2ForSequenceClassification(Qwen2Config(**settings, pad_token_id=0)).eval(), tokenizer)
+    assert blender.rank("p", ["a", "b"]).n_comparisons == 0
+
+
 @pytest.mark.parametrize(
     "template",
     ["[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", "[CLS] $A [SEP] [SEP] $B [SEP]", "$A [SEP] $B [SEP] [CLS]", "$A:0 $B:0"],

@@ -6,7 +6,8 @@ from typing import Any
 
 from blender_hf.checkpoints import HubOptions
 from blender_hf.inputs import Candidate, Item
-from blender_hf.reward_models import RewardModelScorer, load_reward_model
+from blender_hf.ranker_loading import load_reward_model
+from blender_hf.reward_models import RewardModelScorer
 
 # A port to PyTorch of the one that the paper's evaluation code takes.
 DEFAULT_MODEL = "Elron/bleurt-base-128"

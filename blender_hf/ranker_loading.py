@@ -1,0 +1,145 @@
+"""Loading whatever ranks: a pair ranker, or a reward model, told apart by their configurations."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+from .checkpoints import HubOptions, explained, first_line, hub_settings, load_ranker, locate, pick_device, pick_dtype
+from .errors import BlenderError, CheckpointError, InputError
+from .modeling import PairRanker, PairRankerConfig
+from .modeling.loading import raise_if_incomplete
+from .modeling.original_formats import is_pairrm, is_ranker_config
+from .modeling.ranker_tokenizer import FILE_OPTIONS, load_tokenizer
+from .partitioning import whole_weights
+from .reward_models import check_head
+
+HEAD = "ForSequenceClassification"
+
+
+def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
+    """Tell from its configuration whether a checkpoint is a pair ranker, in any format that we read.
+
+    Raises:
+        CheckpointError: If it can't be found.
+    """
+    return explained(lambda: _is_pair_ranker(_config_of(locate(name), **hub_settings(options))), name, "ranker")
+
+
+def load_any_ranker(
+    name: str | Path,
+    options: HubOptions,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    truncation: Mapping[str, int | str] | None = None,
+) -> tuple[PreTrainedModel, Any]:
+    """Load a pair ranker with its processor or a reward model with its tokenizer, whichever it is.
+
+    The arguments and errors are those of `load_ranker` and `load_reward_model`; `truncation` is for a pair ranker.
+    """
+    if names_pair_ranker(name, options):
+        return load_ranker(name, options, device, dtype, truncation)
+    if truncation is not None:
+        raise InputError(
+            "truncation= is for a PairRanker; a reward model reads what its tokenizer and its configuration state"
+        )
+    return load_reward_model(name, options, device, dtype)
+
+
+def load_reward_model(
+    name: str | Path, options: HubOptions, device: str | torch.device | None, dtype: str | torch.dtype | None
+) -> tuple[PreTrainedModel, Any]:
+    """Load a reward model and its tokenizer.
+
+    Args:
+        name: A folder or a Hub id.
+        options: How it is looked up.
+        device: Where it runs; None takes a GPU where there is one.
+        dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
+
+    Returns:
+        The model, in evaluation mode on its device, and its tokenizer.
+
+    Raises:
+        CheckpointError: If it can't be found, is not a sequence classification model with one label, or lacks weights.
+    """
+    chosen_device = pick_device(device)
+    where, hub = locate(name), hub_settings(options)
+
+    def load() -> tuple[PreTrainedModel, Any]:
+        return strictly_loaded(where, dtype=pick_dtype(dtype, chosen_device), **hub), load_tokenizer(where, **hub)
+
+    with whole_weights():
+        model, tokenizer = explained(load, name, "ranker")
+    return model.eval().to(chosen_device), tokenizer
+
+
+def strictly_loaded(where: str, **options: Any) -> PreTrainedModel:
+    """Load a reward model as transformers does, and check that it is one and that every weight came from its files.
+
+    Args:
+        where: A folder or a Hub id.
+        **options: The options of `AutoModelForSequenceClassification.from_pretrained`.
+
+    Raises:
+        CheckpointError: If it is not a sequence classification model with one label.
+        OSError: If weights are missing or of another shape; the message names them.
+    """
+    _check_architecture(_config_of(where, **options))
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        where,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are collected, and then an error
+        **options,
+    )
+    check_head(model.config, type(model).__name__)
+    # What the model has no use for, as the pooler of an encoder, changes no score.
+    needed = {kind: names for kind, names in info.items() if kind != "unexpected_keys"}
+    raise_if_incomplete(needed, where, "reward model")
+    return model
+
+
+class AutoRanker:
+    """What `transformers.pipeline` loads a ranker with: a `PairRanker`, or a reward model."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> PreTrainedModel:
+        """Load a ranker, whichever it is.
+
+        Args:
+            pretrained_model_name_or_path: A folder or a Hub id.
+            **kwargs: The options of `transformers.PreTrainedModel.from_pretrained`.
+
+        Raises:
+            BlenderError: If it is no ranker, or lacks weights.
+            OSError: If it is a `PairRanker` that lacks weights.
+        """
+        if _is_pair_ranker(_config_of(pretrained_model_name_or_path, **kwargs)):
+            return PairRanker.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        try:
+            return strictly_loaded(pretrained_model_name_or_path, **kwargs)
+        except (OSError, ValueError, KeyError) as error:
+            # Not an OSError: where transformers meets one, it loads the model by another class, with random weights.
+            raise BlenderError(f"can't load the ranker: {first_line(error)}") from error
+
+
+def _config_of(where: str, **options: Any) -> dict[str, Any]:
+    hub = {name: options[name] for name in FILE_OPTIONS if options.get(name) is not None}
+    return PretrainedConfig.get_config_dict(where, **hub)[0]
+
+
+def _is_pair_ranker(config: dict[str, Any]) -> bool:
+    kind = config.get("model_type", PairRankerConfig.model_type)
+    return kind == PairRankerConfig.model_type or is_pairrm(config) or is_ranker_config(config)
+
+
+def _check_architecture(config: dict[str, Any]) -> None:
+    names = config.get("architectures") or []
+    if names and not any(name.endswith(HEAD) for name in names):
+        raise CheckpointError(
+            f"this is a {', '.join(names)}, without a head that scores: a ranker is a PairRanker, or a reward model "
+            f"(a model {HEAD} with one label); to train a ranker on top of an encoder use "
+            "blender_hf.training.pair_ranker"
+        )
