@@ -10,6 +10,7 @@ from typing import Any
 from blender_hf.data.records import read_values, record_from_mapping
 from blender_hf.data.resuming import ELSEWHERE, complete_values, digest_of, each_id_once
 from blender_hf.errors import InputError
+from blender_hf.evaluation.formats import decode_comparisons
 from blender_hf.inputs import Item
 
 from .judge import Judgment, Task
@@ -142,17 +143,10 @@ def _record(value: Any, number: int, where: str) -> JudgedRecord:
 
 
 def _known(value: Any, where: str) -> Mapping[str, str]:
-    # On the Hub, MixInstruct has them as a text that holds JSON.
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: cmp_results is a text that is not JSON: {error.msg}") from None
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise InputError(f'{where}: cmp_results must be an object {{"modelA,modelB": verdict}}')
-    return value
+    try:
+        return decode_comparisons(value)
+    except (TypeError, ValueError, SyntaxError):
+        raise InputError(f'{where}: cmp_results must be an object {{"modelA,modelB": verdict}}') from None
 
 
 def _annotated(judgment: Judgment, judge: str) -> dict[str, Any]:

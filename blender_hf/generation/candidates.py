@@ -15,7 +15,6 @@ from blender_hf.windows import windowed
 from .chat import Messages, as_messages
 from .models import load_model
 from .outcomes import Failure, Outcome, Reply
-from .remote import RemoteModel
 from .sampling import Sampling, as_sampling
 from .specs import as_llms
 
@@ -136,8 +135,8 @@ class CandidateWriter:
         Returns:
             An iterator of one result a prompt.
         """
-        remote = [model for model in self.models if isinstance(model, RemoteModel)]
-        local = [model for model in self.models if not isinstance(model, RemoteModel)]
+        remote = [model for model in self.models if not model.runs_here]
+        local = [model for model in self.models if model.runs_here]
 
         def ask(batch: Sequence[Request]) -> list["_Share"]:
             return [_Share(model, batch, self.sampling) for model in remote]

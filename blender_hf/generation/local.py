@@ -50,6 +50,8 @@ class LocalModel:
         InputError: If the device or the precision does not exist here.
     """
 
+    runs_here = True
+
     def __init__(self, llm: LocalLLM) -> None:
         self.llm = llm
         self.name = llm.label

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from .chat import Messages
 from .outcomes import Outcome
-from .remote import RemoteModel
 from .sampling import Sampling
 from .specs import RemoteLLM, as_llm
 
@@ -16,9 +15,11 @@ class LanguageModel(Protocol):
 
     Args:
         name: What its candidates are called.
+        runs_here: Whether `start` does all of the work, and returns when it is done.
     """
 
     name: str
+    runs_here: bool
 
     @property
     def given_up(self) -> str | None:
@@ -45,9 +46,11 @@ def load_model(llm: Any) -> LanguageModel:
         BlenderError: If a package that is needed is not installed.
     """
     found = as_llm(llm)
+    # Each brings libraries for which nobody should wait who has no use for them.
     if isinstance(found, RemoteLLM):
+        from .remote import RemoteModel
+
         return RemoteModel(found)
-    # It loads torch, for which nobody waits who only asks servers.
     from .local import LocalModel
 
     return LocalModel(found)

@@ -45,6 +45,8 @@ class RemoteModel:
         BlenderError: If a package that the client needs is not installed.
     """
 
+    runs_here = False
+
     def __init__(self, llm: RemoteLLM) -> None:
         if llm.client is None:
             _check_client(llm)

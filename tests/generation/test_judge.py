@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blender_hf import GenerationError, InputError, RemoteLLM
-from blender_hf.data.records import record_from_mapping
+from blender_hf.evaluation.formats import from_mapping
 from blender_hf.generation.annotation import own_names, read_candidates
 from blender_hf.generation.judge import REMINDERS, UNPARSABLE, Judge, Judgment, Task
 from blender_hf.generation.models import load_model
@@ -116,7 +116,9 @@ def test_records_are_those_of_mixinstruct(server: LanguageServer, tmp_path: Path
         "cmp_results": {"koala,alpaca": "A is better"},
         "annotation": {"judge": "judge", "pairs": pairs},
     }
-    assert record_from_mapping(line, where="", default_id=0).item.texts == record.item.texts
+    labelled = from_mapping(line, where="", default_id=0, default_source="")
+    assert [(pair.a, pair.b, pair.label) for pair in labelled.pairs] == [(0, 1, 1)]
+    assert labelled.item.texts == record.item.texts
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -153,7 +155,7 @@ def test_every_candidate_has_a_name_of_its_own(tmp_path: Path) -> None:
     [
         ([{"id": 1, "prompt": "p", "candidates": ["a"]}] * 2, r"in.jsonl:2: another record has the id 1"),
         ([{"prompt": "p", "candidates": ["a"], "cmp_results": [1]}], r"in.jsonl:1: cmp_results must be an object"),
-        ([{"prompt": "p", "candidates": ["a"], "cmp_results": "{"}], r"in.jsonl:1: cmp_results is a text"),
+        ([{"prompt": "p", "candidates": ["a"], "cmp_results": "{"}], r"in.jsonl:1: cmp_results must be an object"),
     ],
 )
 def test_bad_records_are_named(tmp_path: Path, records: list[dict[str, Any]], message: str) -> None:
