@@ -1,6 +1,7 @@
 """`blender-hf label`, as users run it."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,15 @@ def test_a_missing_extra_is_named(
     assert main([*command, "--output", str(tmp_path / "out.jsonl"), "--engine", "ray"]) == 2
     assert "pip install 'blender-hf[ray]'" in capsys.readouterr().err
     assert main([*command, "--output", str(tmp_path / "out.jsonl")]) == 0
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first command, word for word, with the bundled ranker."""
+    text = Path("docs/labelling.md").read_text(encoding="utf-8")
+    block = text.split("```console\n")[1].split("```")[0]
+    command = shlex.split(block.splitlines()[0].removeprefix("$ blender-hf "))
+    (tmp_path / "blender_hf").symlink_to(Path("blender_hf").absolute())
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--device", "cpu"]) == 0
+    assert len(rows_of(tmp_path / "dpo.jsonl")) == 2
