@@ -27,10 +27,11 @@ class PromptEncoder:
     def __init__(self, tokenizer: Any, *, answers_apart: bool = False) -> None:
         self._tokenizer = tokenizer
         self._answers_apart = answers_apart
-        self._encode_plain = PlainTextEncoder(tokenizer)
+        delimiters = self._delimiters()
+        self._encode_plain = PlainTextEncoder(tokenizer, delimiters)
         self._prefix, self._suffix = self._frame()
-        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        special |= set(tokenizer.all_special_tokens)
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special |= {*tokenizer.all_special_tokens, *delimiters}
         longest_first = sorted(filter(None, special), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
@@ -68,6 +69,15 @@ class PromptEncoder:
         if len(messages) > 1 and not self._answers_apart:
             text += "\nASSISTANT:"
         return [*self._prefix, *self._encode_plain([text])[0], *self._suffix], text
+
+    def _delimiters(self) -> list[str]:
+        """Return the added tokens that part the turns; some tokenizers do not call them special."""
+        if not self._tokenizer.chat_template:
+            return []
+        turn = self._tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+        added = (token.content for token in self._tokenizer.added_tokens_decoder.values())
+        # Gemma has line breaks among its added tokens, which are as good as any in a text.
+        return [content for content in added if content.strip() and content in turn]
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """Return the special tokens that the tokenizer puts before and after any text."""

@@ -26,12 +26,15 @@ STRICT_TEMPLATE = (
 )
 
 
-def chat_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
-    """Return a tokenizer like Qwen's: byte-level BPE with the marks of ChatML as special tokens."""
+def chat_tokenizer(template: str | None = TEMPLATE, *, start_is_special: bool = True) -> PreTrainedTokenizerFast:
+    """Return a tokenizer like Qwen's: byte-level BPE with the marks of ChatML as special tokens.
+
+    Some others have the mark of a turn's start as an added token that is not called special.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    special = ["<|endoftext|>", "<|im_end|>", *(["<|im_start|>"] if start_is_special else [])]
     trainer = trainers.BpeTrainer(
         vocab_size=600,
         special_tokens=special,
@@ -43,9 +46,11 @@ def chat_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=["<|im_start|>"] if start_is_special else [],
         model_input_names=["input_ids", "attention_mask"],
     )
+    if not start_is_special:
+        made.add_tokens(["<|im_start|>"])
     made.chat_template = template
     return made
 
