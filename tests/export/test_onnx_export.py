@@ -43,6 +43,20 @@ def test_every_backbone_is_exported_with_free_axes(kind: str, pooling: str, tmp_
             torch.testing.assert_close(torch.from_numpy(logits), model(**batch).logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_symmetric_ranker_is_exported(tmp_path: Path) -> None:
+    model, processor = build_ranker(symmetric=True, pooling="mean")
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "ranker")
+    assert export_onnx(tmp_path / "ranker", tmp_path / "onnx")["model.onnx"].difference < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    logits = [
+        session.run(None, {name: tensor.numpy() for name, tensor in processor(PAIRS[0], a, b).items()})[0]
+        for a, b in (PAIRS[1:], PAIRS[:0:-1])
+    ]
+    assert abs(logits[0] + logits[1]).max() < 1e-4
+
+
 def test_the_folder_has_what_running_needs(ranker_folder: Path) -> None:
     onnx = ranker_folder / "onnx"
     assert PairRankerProcessor.from_pretrained(onnx).max_pair_length == 96
