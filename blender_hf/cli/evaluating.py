@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from blender_hf.blender import Blender
 from blender_hf.checkpoints import HubOptions
+from blender_hf.data.records import STDIN
 from blender_hf.errors import InputError
 from blender_hf.evaluation import paper_report, report
 from blender_hf.evaluation.baselines.named import load_judge
@@ -39,6 +40,10 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         BlenderError: If the data, an option or a checkpoint can't be used.
     """
+    if options.local_files_only and options.data != STDIN and not Path(options.data).exists():
+        raise InputError(
+            f"{options.data} is no file or folder here, and --local-files-only forbids to ask the Hub for it"
+        )
     folder = _folder(options.output)
     # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
     transformers_logging.set_verbosity_error()

@@ -107,10 +107,15 @@ def test_the_tables_of_the_paper(
         (["--output", __file__], "it is a file; --output names a folder"),
     ],
 )
-def test_errors_are_one_line(
+def test_wrong_options_are_errors_of_one_line(
     options: list[str], message: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(JUDGED), *arguments, "--limit", "2", *options]) == 2
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
+
+
+def test_the_hub_is_not_asked_for_data(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "org/preferences", *arguments]) == 2
+    assert "org/preferences is no file or folder here, and --local-files-only forbids" in capsys.readouterr().err
