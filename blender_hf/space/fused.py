@@ -11,7 +11,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from blender_hf.blending import best_different
 from blender_hf.errors import InputError
-from blender_hf.fusion import Fuser
+from blender_hf.fusion import Fuser, ItemFuser
 from blender_hf.inputs import Candidate, Item
 from blender_hf.ranking import compare_items
 from blender_hf.results import Comparison, Fusion
@@ -73,18 +73,23 @@ def judge_fusion(
 
 
 def iter_fusion(
-    item: Item, fuser: Fuser, settings: FusionSettings, lock: AbstractContextManager[Any]
+    item: Item, fuser: ItemFuser, settings: FusionSettings, lock: AbstractContextManager[Any]
 ) -> Iterator[str | Fusion]:
     """Yield the text as far as it is written, again and again, and at last the fusion.
 
-    With several beams nothing is certain before the end, so only the fusion is yielded.
+    With several beams nothing is certain before the end, and a chat model answers at once, so then only the fusion is
+    yielded.
 
     Args:
         item: The prompt with the candidates to fuse.
         fuser: Writes.
         settings: How it writes.
-        lock: Held while it writes, not while somebody reads: a reader who leaves must not keep it.
+        lock: Held while it writes, not while somebody reads: a reader who leaves must not keep it. A chat model needs
+            no such turn, and may be far away.
     """
+    if not isinstance(fuser, Fuser):
+        yield from _in_background(lambda: fuser.fuse([item], settings.chat_generation())[0], SimpleQueue())
+        return
     streamer = QueueStreamer(fuser.processor.decode_text)
     generation = settings.generation() | ({"streamer": streamer} if settings.num_beams == 1 else {})
 

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from blender_hf.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser, load_ranker
 from blender_hf.errors import InputError
-from blender_hf.fusion import Fuser
+from blender_hf.fusion import Fuser, ItemFuser
+from blender_hf.generation.chat_fuser import is_chat_fuser, load_chat_fuser
 from blender_hf.scorer import PairScorer
 
 Loaded = TypeVar("Loaded")
@@ -17,7 +18,7 @@ class Models:
 
     Args:
         rankers: Names of the rankers that may be loaded, the default first.
-        fusers: Names of the fusers that may be loaded, the default first.
+        fusers: Names of the fusers that may be loaded, the default first; "chat:MODEL" is a chat model.
 
     `lock` is held by whoever runs a model: visitors take turns, prompt by prompt.
     """
@@ -28,7 +29,7 @@ class Models:
         self.lock = threading.Lock()
         self._loading = threading.Lock()
         self._scorers: dict[str, PairScorer] = {}
-        self._fusers: dict[str, Fuser] = {}
+        self._fusers: dict[str, ItemFuser] = {}
 
     def scorer(self, name: str | None = None) -> PairScorer:
         """Return the scorer of a ranker, by default the first.
@@ -39,9 +40,9 @@ class Models:
         """
         return self._get(name, self.rankers, self._scorers, lambda found: PairScorer(*_ranker(found)))
 
-    def fuser(self, name: str | None = None) -> Fuser:
+    def fuser(self, name: str | None = None) -> ItemFuser:
         """Return a fuser, by default the first; everything is as in `scorer`."""
-        return self._get(name, self.fusers, self._fusers, lambda found: Fuser(*_fuser(found)))
+        return self._get(name, self.fusers, self._fusers, _fuser)
 
     def _get(
         self, name: str | None, offered: Sequence[str], loaded: dict[str, Loaded], load: Callable[[str], Loaded]
@@ -60,5 +61,7 @@ def _ranker(name: str) -> tuple:
     return load_ranker(name, HubOptions(), None, None)
 
 
-def _fuser(name: str) -> tuple:
-    return load_fuser(name, HubOptions(), None, None)
+def _fuser(name: str) -> ItemFuser:
+    if is_chat_fuser(name):
+        return load_chat_fuser(name, HubOptions())
+    return Fuser(*load_fuser(name, HubOptions(), None, None))

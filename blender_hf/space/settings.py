@@ -63,3 +63,7 @@ class FusionSettings:
     def generation(self) -> dict[str, Any]:
         """Return the options of `generate`."""
         return {"max_new_tokens": self.max_new_tokens, "num_beams": self.num_beams}
+
+    def chat_generation(self) -> dict[str, Any]:
+        """Return the options of a chat model, which has no beams."""
+        return {"max_new_tokens": self.max_new_tokens}

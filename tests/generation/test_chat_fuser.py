@@ -11,6 +11,9 @@ from blender_hf import Blender, CheckpointError, GenerationError, InputError, In
 from blender_hf.generation.chat_fuser import MOST_CANDIDATES, fusion_messages
 from blender_hf.generation.layout import key_of, marked
 from blender_hf.inputs import make_item
+from blender_hf.space.models import Models
+from blender_hf.space.service import Service
+from blender_hf.space.settings import FusionSettings, RankingSettings
 from tests.generation.language_server import Fault, LanguageServer
 from tests.generation.tiny_models import save_chat_model
 
@@ -104,6 +107,17 @@ def test_options_of_generation(server: LanguageServer, checkpoints: Path) -> Non
         blender.blend("p", CANDIDATES, top_k=MOST_CANDIDATES + 1)
     with pytest.raises(InputError, match="33 candidates are more than the 32"):
         blender.fuse("p", [f"{n}" for n in range(33)])
+
+
+def test_the_page_offers_it(server: LanguageServer, checkpoints: Path) -> None:
+    chat(server)
+    name = f"chat:{server.url}#wise"
+    service = Service(Models([str(checkpoints / "ranker")], [name]))
+    settings = RankingSettings(top_k=2)
+    ranked = service.rank(service.item("2 + 2?", CANDIDATES), settings)
+    fused = service.fuse(ranked, settings, FusionSettings(max_new_tokens=9, num_beams=2))
+    assert (fused.text, len(fused.sources)) == ("The answer is 4.", 2)
+    assert server.requests[0]["max_tokens"] == 9
 
 
 def test_what_is_no_fuser(checkpoints: Path) -> None:
