@@ -12,6 +12,7 @@ from blender_hf.windows import windowed
 from .best_model import best_model_judge
 from .bootstrap import Figure, Shares, figures, mean_of_figures
 from .calibration import Calibration, calibration_of
+from .extras import require_extras
 from .judges import Judge, Opinion, Question, chance_judge, length_judge
 from .labelled import LabelledPrompt, gold_scores
 from .measuring import measure, probabilities_of
@@ -105,7 +106,9 @@ def evaluate(
 
     Raises:
         InputError: If nothing is known of any prompt, or an option is out of range.
+        BlenderError: If a package of the extra `evaluate` is not installed.
     """
+    require_extras()
     if not 0 <= tie_threshold <= 0.5:
         raise InputError(f"tie_threshold={tie_threshold}; it is a distance from probability 0.5, from 0 to 0.5")
     if clash := {LENGTH, BEST_MODEL, CHANCE} & set(judges):

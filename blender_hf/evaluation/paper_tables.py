@@ -12,6 +12,7 @@ from blender_hf.results import Blend
 
 from .bootstrap import Figure, Shares, figures
 from .correlations import RankNotes, correlations
+from .extras import require_extras
 from .gpt_rank import RULES, gpt_ranks, is_fully_judged
 from .judges import Judge, Question, Scores, random_judge
 from .labelled import LabelledPrompt
@@ -108,7 +109,9 @@ def paper_tables(
 
     Raises:
         InputError: If there is no such rule, or no prompt that was fully judged.
+        BlenderError: If a package of the extra `evaluate` is not installed.
     """
+    require_extras()
     if settings.rule not in RULES:
         raise InputError(f"there is no rule {settings.rule!r}; use one of {', '.join(RULES)}")
     notes = _Notes(settings)

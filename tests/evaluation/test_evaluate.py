@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from blender_hf import Blender
-from blender_hf.errors import InputError
-from blender_hf.evaluation import report
+from blender_hf.errors import BlenderError, InputError
+from blender_hf.evaluation import extras, report
 from blender_hf.evaluation.best_model import best_model_judge
 from blender_hf.evaluation.evaluate import BEST_MODEL, CHANCE, LENGTH, MEAN, Evaluation, evaluate
 from blender_hf.evaluation.judges import Question, judge_of, oracle_judge, random_judge
@@ -218,3 +218,9 @@ def test_dice_are_the_same_wherever_a_candidate_stands() -> None:
     assert first is not None
     assert second is not None
     assert first.scores == (second.scores[1], second.scores[0], second.scores[1])
+
+
+def test_a_missing_extra_is_named_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "PACKAGES", {"no_such_module": "no-such-package"})
+    with pytest.raises(BlenderError, match=r"evaluation needs no-such-package: pip install 'blender-hf\[evaluate\]'"):
+        evaluate([], {})
