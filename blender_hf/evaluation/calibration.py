@@ -16,7 +16,7 @@ class Calibration:
 
     Args:
         said: Mean probability of the pairs of each bin that is not empty.
-        came_true: Share of these pairs in which the judge prefers the same candidate.
+        came_true: Share of these pairs in which the annotator prefers the same candidate.
         counts: How many pairs are in the bin.
         error: Expected calibration error, 0 to 1, over ten bins of equal width.
         brier: Mean squared gap between the probability and the verdict, 0 to 1; 0.25 for one that always says 0.5.

@@ -49,7 +49,7 @@ class Evaluation:
         rankers: By name, the rankers in question first, then the rules.
         n_prompts: Number of prompts that anything is known of.
         n_pairs: Number of judged pairs.
-        n_ties: How many of them the judge calls a tie.
+        n_ties: How many of them the annotator calls a tie.
         n_ranked: Number of prompts of which the worth of every candidate is known.
         tie_threshold: How far from 0.5 a probability is a tie.
         gold: Name of the scores that say what candidates are worth; None for the default.
@@ -62,6 +62,21 @@ class Evaluation:
     n_ranked: int
     tie_threshold: float
     gold: str | None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What is measured of a prompt; the fields are arguments of `evaluate`."""
+
+    gold: str | None
+    rankings: bool
+    tie_threshold: float
+
+    def is_labelled(self, prompt: LabelledPrompt) -> bool:
+        return bool(prompt.pairs) or gold_scores(prompt, self.gold) is not None
+
+    def question(self, prompt: LabelledPrompt) -> Question:
+        return Question.about(prompt, everything=self.rankings and gold_scores(prompt, self.gold) is not None)
 
 
 @dataclass
@@ -93,7 +108,7 @@ def evaluate(
 
     Args:
         prompts: The prompts, from any iterable; texts are not kept. Those of which nothing is known are passed over.
-        judges: The rankers by name; see `judges` and `baselines.load_judge`.
+        judges: The rankers by name; see `judges` and `baselines.named.load_judge`.
         gold: Name of the scores that say what candidates are worth; None as in `labelled.gold_scores`.
         rankings: Whether whole rankings are measured; False asks about judged pairs alone.
         tie_threshold: How far from 0.5, 0 to 0.5, a probability may be and still be a tie.
@@ -113,24 +128,15 @@ def evaluate(
         raise InputError(f"tie_threshold={tie_threshold}; it is a distance from probability 0.5, from 0 to 0.5")
     if clash := {LENGTH, BEST_MODEL, CHANCE} & set(judges):
         raise InputError(f"{', '.join(sorted(clash))} is always measured; give your rankers other names")
-    measured = {**judges, LENGTH: length_judge(), CHANCE: chance_judge()}
-    notes = {name: _Notes() for name in [*judges, LENGTH, BEST_MODEL, CHANCE]}
-    seen: list[LabelledPrompt] = []
-    questions = (_question(prompt, rankings, gold) for prompt in prompts if _is_labelled(prompt, gold))
-    for question, opinions in _answers(questions, list(measured.values()), window):
-        for (name, judge), opinion in zip(measured.items(), opinions, strict=True):
-            _note(notes[name], question.prompt, opinion, judge, gold, tie_threshold)
-        seen.append(_without_texts(question.prompt))
-        on_prompt()
+    settings = _Settings(gold, rankings, tie_threshold)
+    notes, seen = _ask(prompts, {**judges, LENGTH: length_judge(), CHANCE: chance_judge()}, settings, window, on_prompt)
     if not seen:
         raise InputError("nothing to measure: no prompt has a judged pair, or scores of all its candidates")
     # Known only at the end: how strong a model is on the other prompts.
-    rule = best_model_judge(seen)
-    asked = [_question(prompt, rankings, gold) for prompt in seen]
-    for prompt, opinion in zip(seen, rule.answer(asked), strict=True):
-        _note(notes[BEST_MODEL], prompt, opinion, rule, gold, tie_threshold)
+    notes |= _ask(seen, {BEST_MODEL: best_model_judge(seen)}, settings, window)[0]
+    order = [*judges, LENGTH, BEST_MODEL, CHANCE]
     return Evaluation(
-        rankers={name: _summary(found, seed) for name, found in notes.items() if found.rows},
+        rankers={name: _summary(notes[name], seed) for name in order if notes[name].rows},
         n_prompts=len(seen),
         n_pairs=sum(len(prompt.pairs) for prompt in seen),
         n_ties=sum(pair.label == 0.5 for prompt in seen for pair in prompt.pairs),
@@ -140,12 +146,24 @@ def evaluate(
     )
 
 
-def _is_labelled(prompt: LabelledPrompt, gold: str | None) -> bool:
-    return bool(prompt.pairs) or gold_scores(prompt, gold) is not None
-
-
-def _question(prompt: LabelledPrompt, rankings: bool, gold: str | None) -> Question:
-    return Question.about(prompt, everything=rankings and gold_scores(prompt, gold) is not None)
+def _ask(
+    prompts: Iterable[LabelledPrompt],
+    judges: Mapping[str, Judge],
+    settings: _Settings,
+    window: int,
+    on_prompt: Callable[[], Any] = lambda: None,
+) -> tuple[dict[str, _Notes], list[LabelledPrompt]]:
+    """Ask rankers about prompts; return what was noted of each, and the prompts without their texts."""
+    notes = {name: _Notes() for name in judges}
+    seen = []
+    questions = (settings.question(prompt) for prompt in prompts if settings.is_labelled(prompt))
+    for question, opinions in _answers(questions, list(judges.values()), window):
+        for (name, judge), opinion in zip(judges.items(), opinions, strict=True):
+            if opinion is not None:
+                _note(notes[name], question.prompt, opinion, judge, settings)
+        seen.append(_without_texts(question.prompt))
+        on_prompt()
+    return notes, seen
 
 
 def _answers(
@@ -163,12 +181,9 @@ def _answers(
     return windowed(questions, prepare, answer, window)
 
 
-def _note(
-    notes: _Notes, prompt: LabelledPrompt, opinion: Opinion | None, judge: Judge, gold: str | None, threshold: float
-) -> None:
-    if opinion is None:
-        return
-    notes.rows.append(measure(prompt, opinion, judge, gold=gold, tie_threshold=threshold))
+def _note(notes: _Notes, prompt: LabelledPrompt, opinion: Opinion, judge: Judge, settings: _Settings) -> None:
+    added = measure(prompt, opinion, judge, gold=settings.gold, tie_threshold=settings.tie_threshold)
+    notes.rows.append(added)
     notes.sources.append(prompt.source)
     notes.languages.append(prompt.lang)
     if judge.probabilistic:
@@ -180,7 +195,9 @@ def _note(
 def _without_texts(prompt: LabelledPrompt) -> LabelledPrompt:
     """Return a prompt that takes little memory: the names of its models and its labels are left."""
     bare = tuple(Candidate("", model) for model in prompt.models)
-    return replace(prompt, item=replace(prompt.item, prompt="", instruction=None, candidates=bare), reference=None)
+    return replace(
+        prompt, item=replace(prompt.item, prompt="", instruction=None, candidates=bare, turns=None), reference=None
+    )
 
 
 def _summary(notes: _Notes, seed: int) -> RankerEvaluation:

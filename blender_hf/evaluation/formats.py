@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from blender_hf.data.preferences import soft_label
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.inputs import Item, make_item
 
@@ -34,6 +33,7 @@ class LabelledFormat:
         pairs: Makes the judged pairs of a record with these candidates.
         scores: Takes the scores out of a record: a list of a score, or None, for each candidate.
         reference: The key of a good answer.
+        source: Takes the name of the collection out of a record, or None.
     """
 
     name: str
@@ -42,6 +42,7 @@ class LabelledFormat:
     pairs: Callable[[Mapping[str, Any], Item], list[JudgedPair]]
     scores: Callable[[Mapping[str, Any], Item], dict[str, list[Any]]]
     reference: str = "reference"
+    source: Callable[[Mapping[str, Any]], str | None] = lambda record: record.get("source") or record.get("subset")
 
 
 def from_mapping(record: Any, *, where: str, default_id: str | int, default_source: str) -> LabelledPrompt:
@@ -79,7 +80,7 @@ def from_mapping(record: Any, *, where: str, default_id: str | int, default_sour
         item=item,
         pairs=pairs,
         scores={name: values for name, values in scores.items() if any(value is not None for value in values)},
-        source=str(record.get("source") or record.get("subset") or default_source),
+        source=str(found.source(record) or default_source),
         lang=str(record.get("lang") or record.get("language") or UNKNOWN),
         reference=record.get(found.reference) or None,
     )
@@ -104,8 +105,13 @@ def _item(prompt: str) -> Callable[[Mapping[str, Any], str], Item]:
     return make
 
 
+def _id_prefix(record: Mapping[str, Any]) -> str | None:
+    """Return the collection that MixInstruct names in its ids, as in "dolly_15k/123"."""
+    return record.get("source") or str(record.get("id", "")).rpartition("/")[0] or None
+
+
 def _our_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
-    return [JudgedPair(pair["a"], pair["b"], (pair["label"] + 1) / 2, soft_label(pair)) for pair in record["pairs"]]
+    return [JudgedPair(pair["a"], pair["b"], (pair["label"] + 1) / 2) for pair in record["pairs"]]
 
 
 def _compared_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
@@ -116,7 +122,7 @@ def _compared_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
         if verdict not in VERDICTS:
             raise ValueError(f"the verdict {verdict!r} is none of {', '.join(VERDICTS)}")
         label, good = VERDICTS[verdict]
-        pairs.append(JudgedPair(a, b, label, label, good))
+        pairs.append(JudgedPair(a, b, label, good))
     return pairs
 
 
@@ -160,7 +166,7 @@ def _preference_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]
     found = _completions(record)
     good = _in_place(record, [True] * len(found.chosen), [False] * len(found.rejected))
     n = range(len(good))
-    return [JudgedPair(a, b, float(good[a]), float(good[a])) for a in n for b in n if a < b and good[a] != good[b]]
+    return [JudgedPair(a, b, float(good[a])) for a in n for b in n if a < b and good[a] != good[b]]
 
 
 def _preference_scores(record: Mapping[str, Any], item: Item) -> dict[str, list[Any]]:
@@ -172,8 +178,8 @@ def _checked(pair: JudgedPair, item: Item) -> JudgedPair:
     n = len(item.candidates)
     if not (0 <= pair.a < n and 0 <= pair.b < n and pair.a != pair.b):
         raise InputError(f"{item.where}: a pair of the candidates {pair.a} and {pair.b}; there are {n}, from 0")
-    if not 0 <= pair.label <= 1 or not 0 <= pair.probability <= 1:
-        raise InputError(f"{item.where}: the label of a pair must be 1, 0 or -1, and a share be from 0 to 1")
+    if not 0 <= pair.label <= 1:
+        raise InputError(f"{item.where}: the label of a pair must be 1, 0 or -1, not {2 * pair.label - 1:g}")
     return pair
 
 
@@ -197,6 +203,7 @@ FORMATS = (
         _compared_pairs,
         _candidate_scores,
         reference="output",
+        source=_id_prefix,
     ),
     LabelledFormat(
         "records with scores", frozenset({"prompt", "candidates"}), _item("prompt"), _compared_pairs, _candidate_scores

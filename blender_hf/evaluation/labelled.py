@@ -24,14 +24,12 @@ class JudgedPair:
         a: Index of one candidate.
         b: Index of the other.
         label: The verdict: 1 if a is better, 0 if b is, 0.5 for a tie.
-        probability: The judge's probability, or the share of the votes, 0 to 1, that a is better; else the label.
-        tie_is_good: For a tie, whether the judge calls both good (True), both bad (False), or does not say (None).
+        tie_is_good: For a tie, whether both are said to be good (True), bad (False), or nothing is said (None).
     """
 
     a: int
     b: int
     label: float
-    probability: float
     tie_is_good: bool | None = None
 
 

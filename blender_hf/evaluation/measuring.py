@@ -10,9 +10,9 @@ from .pairwise import credits
 
 # The figures, in the order of a report: what each means, and whether more of it is better.
 FIGURES: dict[str, tuple[str, bool]] = {
-    "accuracy": ("share of the pairs that the judge decided in which the ranker agrees; chance is 0.5", True),
+    "accuracy": ("share of the pairs that the annotator decided in which the ranker agrees; chance is 0.5", True),
     "accuracy, ties missed": (
-        "the same over all pairs, where a judge's tie is a miss: the rule of PairRM's card",
+        "the same over all pairs, where an annotator's tie is a miss: the rule of PairRM's card",
         True,
     ),
     "accuracy, three-way": ("share of all pairs in which the ranker says the same: a, b or tie", True),

@@ -1,7 +1,7 @@
 """Agreement with judged pairs: numbers in, numbers out.
 
 Evidence is anything that is positive where it favours a and negative where it favours b: a logit, a probability less
-one half, a difference of lengths. A label is the probability, 0 to 1, that a is the better one; 0.5 is a judge's tie.
+one half, a difference of lengths. A label is the probability, 0 to 1, that a is the better one; 0.5 is a tie.
 """
 
 from collections import defaultdict
@@ -18,14 +18,14 @@ TieRule = Callable[[float, float, float], float | None]
 
 
 def _decided(evidence: float, label: float, tie_threshold: float) -> float | None:
-    """Pairs that the judge decided; no evidence is half right."""
+    """Pairs that the annotator decided; no evidence is half right."""
     if label == 0.5:
         return None
     return 0.5 if abs(evidence) <= tie_threshold else float((evidence > 0) == (label > 0.5))
 
 
 def _card(evidence: float, label: float, tie_threshold: float) -> float:
-    """All pairs; the ranker has to choose, so a judge's tie is a miss, and no evidence is a throw of a coin."""
+    """All pairs; the ranker has to choose, so an annotator's tie is a miss, and no evidence is a throw of a coin."""
     return _decided(evidence, label, 0.0) or 0.0
 
 
@@ -41,14 +41,14 @@ TIE_RULES: dict[str, TieRule] = {"decided": _decided, "card": _card, "three-way"
 def credits(
     evidence: Sequence[float], labels: Sequence[float], *, ties: str = "decided", tie_threshold: float = 0.0
 ) -> list[float | None]:
-    """Return what each pair is worth: 1 if the evidence agrees with the judge, 0 if not, None if it does not count.
+    """Return what each pair is worth: 1 if the evidence agrees with the annotator, 0 if not, None if it does not count.
 
     Args:
         evidence: For each pair, positive if a is said to be better.
         labels: For each pair, the judged probability that a is the better one.
-        ties: "decided" leaves out the pairs that the judge calls a tie, and no evidence is half right. "card" counts
-            them as misses, as the figures on the card of `llm-blender/PairRM` do.
-            "three-way" takes a tie as an answer of its own.
+        ties: "decided" leaves out what the annotator calls a tie, and no evidence is half right. "card" counts these
+            pairs as misses, as the figures on the card of `llm-blender/PairRM` do. "three-way" takes a tie as an
+            answer of its own.
         tie_threshold: Evidence up to this, in its own unit, is a tie; "card" knows none.
 
     Returns:
@@ -75,7 +75,7 @@ def credits(
 def accuracy(
     evidence: Sequence[float], labels: Sequence[float], *, ties: str = "decided", tie_threshold: float = 0.0
 ) -> float | None:
-    """Return the share of pairs, 0 to 1, in which the evidence agrees with the judge; None if no pair counts.
+    """Return the share of pairs, 0 to 1, in which the evidence agrees with the annotator; None if no pair counts.
 
     The arguments are those of `credits`; chance is 0.5 under "decided".
 

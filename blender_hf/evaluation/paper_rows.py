@@ -96,7 +96,7 @@ def with_answer(prompt: LabelledPrompt, text: str, judge: Judge) -> LabelledProm
     comparisons = opinion.comparisons if opinion is not None else {}
     leanings = {pair: comparison.probability - 0.5 for pair, comparison in comparisons.items()}
     verdicts = {pair: 0.5 if abs(p) <= TIE_THRESHOLD else float(p > 0) for pair, p in leanings.items()}
-    pairs = tuple(JudgedPair(*pair, verdict, verdict) for pair, verdict in verdicts.items())
+    pairs = tuple(JudgedPair(*pair, verdict) for pair, verdict in verdicts.items())
     return replace(grown, pairs=(*prompt.pairs, *pairs))
 
 

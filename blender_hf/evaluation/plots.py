@@ -67,7 +67,7 @@ def _calibration(curves: dict[str, Calibration]) -> Any:
     for name, curve in curves.items():
         axes.plot(curve.said, curve.came_true, label=f"{name} (error {curve.error:.3f})")
         axes.scatter(curve.said, curve.came_true, s=_sizes(curve.counts))
-    axes.set(xlabel="probability of the preferred candidate", ylabel="share of the judge's verdicts for it")
+    axes.set(xlabel="probability of the preferred candidate", ylabel="share of the annotators' verdicts for it")
     axes.set(xlim=(0.5, 1), ylim=(0, 1.02))
     axes.legend(loc="lower right", fontsize="small")
     return figure

@@ -22,7 +22,7 @@ from blender_hf.scorer import PairScorer, Presentation
 def prompt(n: int, texts: list[str], pairs: list[tuple[int, int, float]], **more: object) -> LabelledPrompt:
     models = more.pop("models", [None] * len(texts))
     candidates = [{"text": text, "model": model} for text, model in zip(texts, models, strict=True)]
-    judged = tuple(JudgedPair(a, b, label, label) for a, b, label in pairs)
+    judged = tuple(JudgedPair(a, b, label) for a, b, label in pairs)
     return LabelledPrompt(n, make_item(f"prompt {n}", candidates), judged, **more)
 
 

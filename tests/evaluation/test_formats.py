@@ -33,7 +33,7 @@ def test_our_format() -> None:
     assert (prompt.id, prompt.source, prompt.lang, prompt.reference) == ("x", "s", "ja", "good")
     assert prompt.item.source == record["prompt"]
     assert prompt.item.turns is not None
-    assert [(p.a, p.b, p.label, p.probability) for p in prompt.pairs] == [(0, 1, 1.0, 0.8), (2, 0, 0.5, 0.5)]
+    assert [(p.a, p.b, p.label) for p in prompt.pairs] == [(0, 1, 1.0), (2, 0, 0.5)]
     assert gold_scores(prompt) == (3.0, 1.5, 0.0)
     assert win_shares(prompt) == (0.75, 0.0, 0.5)
 
@@ -44,7 +44,7 @@ def test_mixinstruct(on_the_hub: bool) -> None:
     prompts = read(*records)
     first = prompts[0]
     assert first.item.source == f"Answer the question.\n{records[0]['input']}"
-    assert first.reference == records[0]["output"]
+    assert (first.reference, first.source) == (records[0]["output"], "mix")
     assert set(first.scores) == {"rougeL", "chrf"}
     assert len(first.pairs) == 15
     assert {pair.tie_is_good for prompt in prompts for pair in prompt.pairs} == {True, False, None}
@@ -142,7 +142,10 @@ def test_scores_of_chosen_and_rejected_stay_with_them() -> None:
             {"prompt": "p", "candidates": ["a"], "pairs": [{"a": 0, "b": 1, "label": 1}]},
             "candidates 0 and 1; there are 1",
         ),
-        ({"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0, "b": 1, "label": 3}]}, "must be 1, 0 or -1"),
+        (
+            {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0, "b": 1, "label": 3}]},
+            "must be 1, 0 or -1, not 3",
+        ),
         (
             {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0}]},
             "can't be read as records with pairs: KeyError",
