@@ -35,6 +35,7 @@ _HOMES = {
     "PairRanker": "modeling",
     "PairRankerConfig": "modeling",
     "PairRankerProcessor": "modeling",
+    "PointwiseRanker": "pointwise",
     "Ranking": "results",
     "RemoteLLM": "generation.specs",
     "Schedule": "schedules",
