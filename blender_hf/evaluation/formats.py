@@ -111,7 +111,18 @@ def _id_prefix(record: Mapping[str, Any]) -> str | None:
 
 
 def _our_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
-    return [JudgedPair(pair["a"], pair["b"], (pair["label"] + 1) / 2) for pair in record["pairs"]]
+    return [
+        JudgedPair(pair["a"], pair["b"], (pair["label"] + 1) / 2, soft_label=_soft_label(pair))
+        for pair in record["pairs"]
+    ]
+
+
+def _soft_label(pair: Mapping[str, Any]) -> float | None:
+    """Return the annotator's probability that a is better, or the share of its votes, if a record has either."""
+    if pair.get("pref_b") is not None:
+        return 1 - pair["pref_b"]
+    votes = pair.get("votes")
+    return sum((vote + 1) / 2 for vote in votes) / len(votes) if votes else None
 
 
 def _compared_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
@@ -180,6 +191,8 @@ def _checked(pair: JudgedPair, item: Item) -> JudgedPair:
         raise InputError(f"{item.where}: a pair of the candidates {pair.a} and {pair.b}; there are {n}, from 0")
     if not 0 <= pair.label <= 1:
         raise InputError(f"{item.where}: the label of a pair must be 1, 0 or -1, not {2 * pair.label - 1:g}")
+    if not 0 <= pair.probability <= 1:
+        raise InputError(f"{item.where}: pref_b of a pair must be from 0 to 1, and its votes 1, 0 or -1")
     return pair
 
 

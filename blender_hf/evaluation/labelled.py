@@ -25,12 +25,19 @@ class JudgedPair:
         b: Index of the other.
         label: The verdict: 1 if a is better, 0 if b is, 0.5 for a tie.
         tie_is_good: For a tie, whether both are said to be good (True), bad (False), or nothing is said (None).
+        soft_label: The annotator's own probability, or the share of the votes, 0 to 1, that a is better, if it is known.
     """
 
     a: int
     b: int
     label: float
     tie_is_good: bool | None = None
+    soft_label: float | None = None
+
+    @property
+    def probability(self) -> float:
+        """The soft label, or else the verdict: what a ranker is trained to say."""
+        return self.label if self.soft_label is None else self.soft_label
 
 
 @dataclass(frozen=True)

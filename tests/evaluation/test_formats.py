@@ -33,9 +33,23 @@ def test_our_format() -> None:
     assert (prompt.id, prompt.source, prompt.lang, prompt.reference) == ("x", "s", "ja", "good")
     assert prompt.item.source == record["prompt"]
     assert prompt.item.turns is not None
-    assert [(p.a, p.b, p.label) for p in prompt.pairs] == [(0, 1, 1.0), (2, 0, 0.5)]
+    assert [(p.a, p.b, p.label, p.probability) for p in prompt.pairs] == [(0, 1, 1.0, 0.8), (2, 0, 0.5, 0.5)]
     assert gold_scores(prompt) == (3.0, 1.5, 0.0)
     assert win_shares(prompt) == (0.75, 0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("pair", "label", "probability"),
+    [
+        ({"label": 1}, 1.0, 1.0),
+        ({"label": -1, "pref_b": 0.9}, 0.0, 0.1),
+        ({"label": 1, "votes": [1, 1, 0, -1]}, 1.0, 0.625),
+        ({"label": 0, "votes": None, "pref_b": None}, 0.5, 0.5),
+    ],
+)
+def test_verdicts_and_soft_labels(pair: dict[str, Any], label: float, probability: float) -> None:
+    [prompt] = read({"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0, "b": 1, **pair}]})
+    assert (prompt.pairs[0].label, prompt.pairs[0].probability) == (label, pytest.approx(probability))
 
 
 @pytest.mark.parametrize("on_the_hub", [False, True])
