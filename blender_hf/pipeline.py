@@ -16,9 +16,10 @@ from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, explained, fuse
 from .errors import InputError, InputTypeError
 from .export.backend import choose_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
-from .generation.candidates import CandidateWriter, Generated, Request
+from .generation.candidates import CandidateWriter, Generated
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
 from .generation.prompt_inputs import is_prompt, placed, request_from_input
+from .generation.requests import Request
 from .generation.sampling import Sampling
 from .inputs import Item, item_from_mapping
 from .modeling import PairRankerConfig, PairRankerProcessor

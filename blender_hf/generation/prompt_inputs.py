@@ -6,7 +6,7 @@ from typing import Any
 
 from blender_hf.errors import InputError
 
-from .candidates import Request, make_request
+from .requests import Request, make_request
 from .specs import LLM, LocalLLM, as_llms
 
 

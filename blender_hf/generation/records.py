@@ -10,7 +10,8 @@ from blender_hf.data.records import FORMATS, read_values
 from blender_hf.data.resuming import ELSEWHERE, complete_values, digest_of, each_id_once
 from blender_hf.errors import InputError
 
-from .candidates import Generated, Request, candidate_fields, make_request
+from .candidates import Generated, candidate_fields
+from .requests import Request, make_request
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import pytest
 
 import blender_hf
 from blender_hf import Blender, Candidate, GenerationError, InputError, InputTypeError, LocalLLM, RemoteLLM, generate
-from blender_hf.generation.candidates import CandidateWriter, Generated, GeneratedCandidate, make_request
+from blender_hf.generation.candidates import CandidateWriter, Generated, GeneratedCandidate
 from blender_hf.generation.outcomes import Failure
+from blender_hf.generation.requests import make_request
 from blender_hf.generation.sampling import Sampling
 from tests.generation.language_server import Fault, LanguageServer
 
