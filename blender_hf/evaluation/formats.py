@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from blender_hf.data.preferences import soft_label
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.inputs import Item, make_item
 
@@ -111,18 +112,9 @@ def _id_prefix(record: Mapping[str, Any]) -> str | None:
 
 
 def _our_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:
-    return [
-        JudgedPair(pair["a"], pair["b"], (pair["label"] + 1) / 2, soft_label=_soft_label(pair))
-        for pair in record["pairs"]
-    ]
-
-
-def _soft_label(pair: Mapping[str, Any]) -> float | None:
-    """Return the annotator's probability that a is better, or the share of its votes, if a record has either."""
-    if pair.get("pref_b") is not None:
-        return 1 - pair["pref_b"]
-    votes = pair.get("votes")
-    return sum((vote + 1) / 2 for vote in votes) / len(votes) if votes else None
+    # In a table of Arrow, what a pair lacks is None.
+    stated = [{key: value for key, value in pair.items() if value is not None} for pair in record["pairs"]]
+    return [JudgedPair(pair["a"], pair["b"], (pair["label"] + 1) / 2, soft_label=soft_label(pair)) for pair in stated]
 
 
 def _compared_pairs(record: Mapping[str, Any], item: Item) -> list[JudgedPair]:

@@ -25,7 +25,7 @@ class JudgedPair:
         b: Index of the other.
         label: The verdict: 1 if a is better, 0 if b is, 0.5 for a tie.
         tie_is_good: For a tie, whether both are said to be good (True), bad (False), or nothing is said (None).
-        soft_label: The annotator's own probability, or the share of the votes, 0 to 1, that a is better, if it is known.
+        soft_label: The annotator's probability, or the share of the votes, 0 to 1, that a is better, if it is known.
     """
 
     a: int
