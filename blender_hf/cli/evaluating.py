@@ -15,7 +15,7 @@ from blender_hf.checkpoints import HubOptions
 from blender_hf.data.records import STDIN
 from blender_hf.errors import InputError
 from blender_hf.evaluation import paper_report, report
-from blender_hf.evaluation.baselines.named import load_judge
+from blender_hf.evaluation.baselines.named import is_named, load_judge
 from blender_hf.evaluation.evaluate import LENGTH, evaluate
 from blender_hf.evaluation.filling import fill_scores
 from blender_hf.evaluation.judges import Judge
@@ -89,7 +89,9 @@ def _make_tables(
     options: argparse.Namespace, prompts: list[LabelledPrompt], metrics: dict[str, Metric], folder: Path | None
 ) -> None:
     names = [options.ranker, *options.baseline]
-    blenders = {options.ranker: _blender(options.ranker, options, options.fuser)} if options.blend else {}
+    # A rule has nothing that could judge the fused text.
+    blend = options.blend and not is_named(options.ranker)
+    blenders = {options.ranker: _blender(options.ranker, options, options.fuser)} if blend else {}
     known = {name for prompt in prompts for name in prompt.scores}
     settings = TableSettings(
         metrics=tuple(dict.fromkeys([name for name in PAPER_METRICS if name in known] + list(metrics))),

@@ -8,6 +8,7 @@ import transformers
 from packaging.version import Version
 
 from blender_hf.checkpoints import HubOptions, explained, hub_settings, pick_device, pick_dtype
+from blender_hf.errors import CheckpointError
 from blender_hf.modeling.loading import raise_if_incomplete
 from blender_hf.modeling.ranker_tokenizer import load_tokenizer
 
@@ -72,10 +73,16 @@ def longest_input(model: Any, tokenizer: Any, most: int) -> int:
 
 
 def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the special tokens that a tokenizer puts before and after a text, such as [CLS] and [SEP]."""
+    """Return the special tokens that a tokenizer puts before and after a text, such as [CLS] and [SEP].
+
+    Raises:
+        CheckpointError: If it does not write a text among them as it writes it alone.
+    """
     bare = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
     framed = tokenizer(PROBE)["input_ids"]
-    start = next(n for n in range(len(framed)) if framed[n : n + len(bare)] == bare)
+    start = next((n for n in range(len(framed)) if bare and framed[n : n + len(bare)] == bare), None)
+    if start is None:
+        raise CheckpointError(f"the tokenizer writes {PROBE!r} otherwise with special tokens than without them")
     return framed[:start], framed[start + len(bare) :]
 
 

@@ -93,6 +93,18 @@ def test_the_tables_of_the_paper(
     assert found["judged_by"] == "length"
 
 
+def test_rules_are_rankers_too(mixinstruct: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(JUDGED), "--ranker", "length", "--json", "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert list(json.loads(printed.out)["rankers"]) == ["longer is better", "best single model", "chance"]
+    assert "length: accuracy" in printed.err
+    table = ["--table", "mixinstruct", "--ranker", "oracle:chrf", "--baseline", "length", "--json", "--quiet", *BASES]
+    assert main(["evaluate", str(mixinstruct), *table]) == 0
+    rows = {(row["kind"], row["name"]): row["figures"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert ("ranker", "oracle:chrf") in rows
+    assert "blend" not in {kind for kind, _ in rows}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,5 +1,6 @@
 """MLM-Scoring: how likely a masked language model finds a candidate (Salazar et al. 2020, arXiv 1910.14659)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +81,13 @@ class MlmScorer(BatchScorer[MaskedRow]):
         return cls(*load_with_tokenizer(AutoModelForMaskedLM, name, "masked language model", **options))
 
     def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
-        """Score the candidates of each item: 0 is certain, lower is less likely; an empty text is as likely as none."""
+        """Score the candidates of each item: 0 is certain, lower is less likely; an empty text gets that of a guess."""
         texts = list(dict.fromkeys(text for item in items for text in item.texts))
         rows = [self._rows(ids[: self._room]) for ids in self._plain(texts)]
         found = iter(self.logits([row for group in rows for row in group]))
         likelihoods = {text: [next(found) for _ in group] for text, group in zip(texts, rows, strict=True)}
-        least = min((min(values) for values in likelihoods.values() if values), default=0.0)
-        means = {text: fmean(values) if values else least for text, values in likelihoods.items()}
+        guess = -math.log(len(self._tokenizer))
+        means = {text: fmean(values) if values else guess for text, values in likelihoods.items()}
         return [tuple(means[text] for text in item.texts) for item in items]
 
     def pad(self, rows: Sequence[MaskedRow]) -> BatchEncoding:

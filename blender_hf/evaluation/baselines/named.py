@@ -42,6 +42,11 @@ NAMED: dict[str, NamedRanker] = {
 }
 
 
+def is_named(spec: str) -> bool:
+    """Tell whether a name is that of a rule or a baseline, and not of a checkpoint."""
+    return spec.partition(":")[0] in NAMED
+
+
 def load_judge(
     spec: str, prompts: Sequence[LabelledPrompt], load_blender: Callable[[str], Blender], options: dict[str, Any]
 ) -> Judge:
@@ -62,7 +67,7 @@ def load_judge(
         CheckpointError: If a checkpoint can't be loaded.
     """
     name, _, what = spec.partition(":")
-    if name not in NAMED:
+    if not is_named(spec):
         return judge_of(load_blender(spec))
     if bool(what) != bool(NAMED[name].needs):
         wanted = f"{name}:... with {NAMED[name].needs}" if NAMED[name].needs else name
