@@ -18,11 +18,13 @@ import gradio as gr
 
 from blender_hf.aggregation import AGGREGATIONS
 from blender_hf.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER
+from blender_hf.data.records import Record
 from blender_hf.errors import BlenderError
 from blender_hf.inputs import Candidate
 from blender_hf.schedules import SCHEDULES
 from blender_hf.space import markup
 from blender_hf.space.answers import Failure, answer_models, iter_answers, make_client, on_space
+from blender_hf.space.data_sets import read_data_set
 from blender_hf.space.examples import examples
 from blender_hf.space.exports import as_json_lines
 from blender_hf.space.fused import Fused
@@ -372,27 +374,31 @@ def _batch_tab(service: Service, settings: Settings) -> None:
         markup.note_html(
             "Which language model is best?",
             "Upload JSON lines with prompt and candidates, or a CSV with prompt, model and answer (or a column for each"
-            f" model): up to {service.limits.prompts} prompts.",
+            f" model), or name a data set on the Hub: up to {service.limits.prompts} prompts.",
         )
     )
     upload = gr.File(label="JSONL or CSV", file_types=[".jsonl", ".csv"], height=140, elem_id="upload")
     with gr.Row():
-        run = gr.Button("Rank the file", variant="primary", elem_id="run-batch")
+        data_set = gr.Textbox(label="Or a data set on the Hub", placeholder="org/name", max_lines=1, elem_id="data-set")
+        split = gr.Textbox(label="Its split, if it has several", placeholder="train", max_lines=1, elem_id="split")
+    with gr.Row():
+        run = gr.Button("Rank the answers", variant="primary", elem_id="run-batch")
         sample = gr.Button("Take the example file", elem_id="sample")
     board = gr.HTML(elem_id="board")
     # A File that the style hides while it is empty: Gradio 6.17 (the newest for transformers 4) neither shows a file
     # that an event makes visible, nor survives a DownloadButton that gets its file.
     downloads = gr.File(label="Take home", interactive=False, elem_id="downloads")
 
-    def rank(path: str | None, *values: Any) -> Iterator[list[Any]]:
+    def rank(path: str | None, name: str, part: str, *values: Any) -> Iterator[list[Any]]:
         with plain_errors():
-            if not path:
-                raise gr.Error("Choose a file first, or take the example file.", print_exception=False)
-            yield from _batch_steps(service, path, *values)
+            if not path and not (name or "").strip():
+                raise gr.Error("Choose a file or a data set, or take the example file.", print_exception=False)
+            records = read_upload(path, service.limits) if path else read_data_set(name, part, service.limits)
+            yield from _batch_steps(service, records, *values)
 
     run.click(
         rank,
-        [upload, *settings.ranking],
+        [upload, data_set, split, *settings.ranking],
         [board, downloads],
         concurrency_limit=1,
         concurrency_id="batch",
@@ -402,11 +408,10 @@ def _batch_tab(service: Service, settings: Settings) -> None:
     sample.click(lambda: str(EXAMPLE_FILE), None, upload, **PRIVATE)
 
 
-def _batch_steps(service: Service, path: str, *values: Any) -> Iterator[list[Any]]:
+def _batch_steps(service: Service, records: Sequence[Record], *values: Any) -> Iterator[list[Any]]:
     """Yield the updates of a batch: its progress, then the leaderboard and the two files."""
     ranker, schedule, aggregation, top_k, tie = values
     settings = RankingSettings(schedule, aggregation, int(top_k), tie)
-    records = read_upload(path, service.limits)
     rankings = []
     yield [markup.progress_html(0, len(records)), gr.File(None)]
     for ranking in service.iter_rank(records, settings, ranker):

@@ -171,6 +171,14 @@ def test_a_batch_gives_a_leaderboard_and_files(visit, tmp_path: Path) -> None:
     assert {json.loads(line)["prompt"] for line in lines} == {"2 + 2?", "Who?"}
 
 
+def test_a_name_that_is_no_data_set_is_refused(visit) -> None:
+    page = visit()
+    page.get_by_role("tab", name="Batch").click()
+    page.locator("#data-set input, #data-set textarea").fill("/etc/passwd")
+    page.locator("#run-batch").click()
+    expect(page.get_by_test_id("toast-text").first).to_contain_text("is no id of a data set on the Hub")
+
+
 def test_without_a_token_it_says_where_to_get_one(visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blender_hf.space.answers.get_token", lambda: None)
     page = visit()
