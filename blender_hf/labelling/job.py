@@ -83,7 +83,7 @@ def label(
         source: The prompts with their candidates.
         output: The file to write: `.jsonl`, `.jsonl.gz` or `.parquet`.
         settings: What is made of the records.
-        engine: What makes the parts: `work_here`, or one of `ray_engine`.
+        engine: What makes the parts: `work_here`, or a `ray_engine.RayEngine`.
         restart: Throw away what an earlier process did.
         progress: Whether to show a progress bar on stderr.
 
@@ -121,6 +121,8 @@ def _make_parts(
     n_records = _count(source, settings, journal, progress) if source.local else None
     read = partial(raw_parts, source, settings, frozenset(journal.summaries))
     done = total(journal.summaries.values())["records"]
+    if done == n_records:
+        return  # killed while it put the parts together: no engine need start
     with tqdm(total=n_records, initial=done, unit="prompt", disable=not progress) as bar:
         for part in engine(read, settings, conversational):
             journal.write(part)

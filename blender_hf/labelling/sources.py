@@ -4,6 +4,7 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -131,13 +132,13 @@ class HubSource(Source):
 
     def identity(self) -> dict[str, Any]:
         """Return its id and the commit, where the Hub says it."""
-        return {"name": self.name, "subset": self.subset, "split": self.split, "revision": self._commit()}
+        return {"name": self.name, "subset": self.subset, "split": self.split, "revision": self.commit}
 
     def entries(self) -> Iterator[Entry]:
         """Yield its rows as they arrive."""
         datasets = _datasets(self.name)
         try:
-            loaded = datasets.load_dataset(self.name, self.subset, revision=self._commit(), streaming=True)
+            loaded = datasets.load_dataset(self.name, self.subset, revision=self.commit, streaming=True)
             yield from _rows(_one_split(loaded, self.split, self.name), self.name)
         except (InputError, InputTypeError):
             raise
@@ -148,7 +149,9 @@ class HubSource(Source):
                 "a data set on the Hub)"
             ) from error
 
-    def _commit(self) -> str | None:
+    @cached_property
+    def commit(self) -> str | None:
+        """The commit that is read, asked for once: a branch may move while a job runs."""
         from huggingface_hub import HfApi
 
         try:
