@@ -145,8 +145,12 @@ def _turns(item: Item) -> list[Turn]:
 
 
 def _added_in(tokenizer: Any, text: str) -> list[str]:
-    """Return the added tokens that a template is made of, special or not."""
-    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.content in text]
+    """Return the added tokens that a template is made of, special or not.
+
+    White space is none of them: some tokenizers have a token for line breaks, which texts have too.
+    """
+    contents = (token.content for token in tokenizer.added_tokens_decoder.values())
+    return [content for content in contents if content.strip() and content in text]
 
 
 def _guarded(tokenizer: Any, template: str) -> set[int]:

@@ -195,6 +195,15 @@ def test_special_tokens_in_text_are_text(text: str, kind: str, folders: dict[str
             assert kept[0] == kept[1]
 
 
+def test_line_breaks_stay_where_a_tokenizer_has_a_token_for_them() -> None:
+    """As Gemma's has; the template is written with them too, and so they look like what it is made of."""
+    tokenizer = chat_tokenizer()
+    tokenizer.add_tokens(["\n"])
+    [[with_break, without]] = RewardInputs(tokenizer, 128).encode([make_item("p", ["a\nb", "ab"])])
+    assert tokenizer.convert_tokens_to_ids("\n") in with_break.input_ids[:-4]
+    assert with_break.input_ids != without.input_ids
+
+
 def test_what_the_assistant_may_write_it_may() -> None:
     """As Qwen3's: `<think>` is a token, and the template writes it around the assistant's thoughts."""
     tokenizer = chat_tokenizer()
