@@ -63,7 +63,7 @@ def pinned(settings: LabelSettings) -> LabelSettings:
     if loading.get("local_files_only"):
         return settings
     try:
-        found = HfApi(token=loading.get("token")).model_info(loading["ranker"], revision=loading.get("revision"))
+        found = HfApi(token=loading.get("token")).model_info(settings.judge.ranker, revision=loading.get("revision"))
     # The Hub can't be reached: what is in the cache is used, under the name that was given.
     except Exception:
         return settings

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from blender_hf.errors import InputError
+
 # Ends the name of a file that is being written; what a killed process leaves behind is overwritten.
 UNFINISHED = ".tmp"
 
@@ -19,14 +21,20 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     Yields:
         The file, open for bytes.
+
+    Raises:
+        InputError: If it can't be written.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
-    with open(unfinished, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
-    _sync_folder(path.parent)
+    try:
+        with open(unfinished, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror or error}; what was done before is kept") from None
 
 
 def _sync_folder(folder: Path) -> None:

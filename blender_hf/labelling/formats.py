@@ -15,11 +15,10 @@ from blender_hf.errors import InputError
 from blender_hf.results import Ranking
 
 from .outcomes import Judged, Outcome
+from .pairs import get_pairs
 
 Messages = list[dict[str, str]]
 Fields = dict[str, Any]
-# Chooses pairs of candidates, the better one first.
-PairRule = Callable[[Ranking, random.Random], Iterator[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Labelled:
         record: The record.
         judged: Its ranking.
         conversational: Whether prompts and completions are written as chat messages.
-        pairs: Which pairs become rows, a name of `PAIRS`; for DPO.
+        pairs: Which pairs become rows, a name of `pairs.PAIRS`; for DPO.
         seed: Of what is drawn by lot.
     """
 
@@ -189,30 +188,6 @@ def ranked_fields(ranking: Ranking) -> Fields:
     return {"candidates": candidates, **{name: full[name] for name in names}}
 
 
-def best_worst(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """Yield the best and the worst."""
-    yield ranking.order[0], ranking.order[-1]
-
-
-def best_random(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """Yield the best and another one, drawn by lot."""
-    best = ranking.order[0]
-    others = [index for index in ranking.order if ranking.candidates[index] != ranking.candidates[best]]
-    if others:
-        yield best, rng.choice(others)
-
-
-def all_pairs(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """Yield every pair of different texts, each once."""
-    seen: dict[str, int] = {}
-    for index in ranking.order:
-        if ranking.candidates[index] not in seen:
-            yield from ((better, index) for better in seen.values())
-            seen[ranking.candidates[index]] = index
-
-
-PAIRS: dict[str, PairRule] = {"best-worst": best_worst, "best-random": best_random, "all": all_pairs}
-
 COMPLETION = {"reward": "float", "probability": "float", "rank": "integer", "model": "string"}
 START = {"id": "string", "prompt": "prompt"}
 FORMATS = {
@@ -285,17 +260,6 @@ def get_format(name: str) -> OutputFormat:
     if name not in FORMATS:
         raise InputError(f"there is no format {name!r}; use one of {', '.join(FORMATS)}")
     return FORMATS[name]
-
-
-def get_pairs(name: str) -> PairRule:
-    """Return a choice of pairs by its name.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
-    if name not in PAIRS:
-        raise InputError(f"there is no choice of pairs {name!r}; use one of {', '.join(PAIRS)}")
-    return PAIRS[name]
 
 
 def _completions(labelled: Labelled) -> Iterator[tuple[int, Fields]]:

@@ -98,7 +98,7 @@ def label(
     places = Places(Path(output))
     _check_output(places.output, source)
     started = time.monotonic()
-    if not Path(locate(settings.judge.loading.get("ranker", "pair-ranker-mini"))).is_dir():
+    if not Path(locate(settings.judge.ranker)).is_dir():
         settings = pinned(settings)
     wanted = json.loads(json.dumps(settings.fingerprint(source.identity())))
     with open_journal(places.parts) as journal:

@@ -6,6 +6,7 @@ from typing import Any
 
 from blender_hf.aggregation import get_aggregation
 from blender_hf.blender import DEFAULT_WINDOW, Blender
+from blender_hf.checkpoints import DEFAULT_RANKER
 from blender_hf.inputs import Item
 from blender_hf.rankers import as_ranker
 from blender_hf.recording import RecordingScorer
@@ -38,6 +39,11 @@ class JudgeSettings:
 
     def __post_init__(self) -> None:
         get_aggregation(self.aggregation)
+
+    @property
+    def ranker(self) -> str:
+        """Name or folder of the ranker."""
+        return str(self.loading.get("ranker", DEFAULT_RANKER))
 
     def load(self) -> "Judge":
         """Load the ranker.

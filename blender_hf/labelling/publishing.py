@@ -94,7 +94,7 @@ def _card(repo_id: str, settings: LabelSettings) -> str:
 def _told(settings: LabelSettings) -> Mapping[str, Any]:
     """Return the settings that a reader of the data wants to know; nothing of the machine that made it."""
     filters, schedule = settings.filters, settings.judge.schedule
-    ranker = Path(settings.judge.loading.get("ranker", "pair-ranker-mini"))
+    ranker = Path(settings.judge.ranker)
     told = {
         # A folder of this machine is nobody's business.
         "ranker": ranker.name if ranker.is_dir() else ranker,

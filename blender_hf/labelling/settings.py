@@ -11,8 +11,9 @@ from blender_hf.checkpoints import locate
 from blender_hf.errors import InputError
 
 from .filters import Filters
-from .formats import OutputFormat, get_format, get_pairs
+from .formats import OutputFormat, get_format
 from .judging import JudgeSettings
+from .pairs import get_pairs
 from .sources import file_digest
 
 # Prompts of a part: what is done again at most when a process is killed.
@@ -55,7 +56,7 @@ class LabelSettings:
     Args:
         judge: The ranker.
         form: Name of the output format, one of `formats.FORMATS`.
-        pairs: Which pairs become rows of DPO, one of `formats.PAIRS`.
+        pairs: Which pairs become rows of DPO, one of `pairs.PAIRS`.
         seed: Of what is drawn by lot.
         filters: Which rows are kept.
         conversational: Whether prompts and completions are chat messages; None does as the first record does.
@@ -106,7 +107,7 @@ class LabelSettings:
             "version": __version__,
             **{f"input {name}": value for name, value in source.items()},
             **{name: value for name, value in loading.items() if value is not None},
-            "weights": ranker_digest(self.judge.loading.get("ranker", "pair-ranker-mini")),
+            "weights": ranker_digest(self.judge.ranker),
             "aggregation": self.judge.aggregation,
             "schedule": self.judge.schedule.name,
             "top_k": self.judge.schedule.top_k,

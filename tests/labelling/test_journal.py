@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -87,6 +88,19 @@ def test_two_processes_cannot_work_on_one_job(tmp_path: Path) -> None:
         open_journal(tmp_path / "parts"),
     ):
         pass
+
+
+def test_a_full_disk_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with open_journal(tmp_path / "parts") as journal:
+        journal.begin(SETTINGS)
+        journal.write(part(0, "a"))
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(InputError, match=r"can't write .*: No space left on device; what was done before is kept"):
+            journal.write(part(1, "b"))
+        assert sorted(journal.summaries) == [0]
 
 
 def test_a_file_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
