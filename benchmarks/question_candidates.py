@@ -40,7 +40,7 @@ SCRIPT = "benchmarks/question_candidates.py"
 TOP_K = 3
 SIZES = {"vicuna80": (2, 3, 4, 5, 6, 7, 8, 9), "alpaca_eval": (2, 3, 4, 6, 8, 12, 16, 20, 24)}
 FUSED_SIZES = {"vicuna80": (2, 3, 5, 8), "alpaca_eval": (2, 4, 8, 16, 23)}
-WAYS = ("any one", "best single model", "chosen", "oracle")
+WAYS = ("any one", "longest", "best single model", "chosen", "oracle")
 Matrix = list[list[float]]
 Row = dict[str, tuple[float, float]]
 
@@ -155,6 +155,7 @@ def qualities(members: Sequence[int], ensemble: Ensemble) -> dict[str, float]:
     worth = ensemble.worth
     return {
         "any one": fmean(worth[i] for i in members),
+        "longest": worth[max(members, key=lambda i: len(ensemble.texts[i]))],
         "best single model": worth[max(members, key=lambda i: ensemble.strength[i])],
         "chosen": worth[ranked(members, ensemble.logits)[0]],
         "oracle": max(worth[i] for i in members),
@@ -254,7 +255,7 @@ def note(options: argparse.Namespace) -> str:
 
 
 def plot(drawn: Mapping[str, Mapping[str, dict[str, Figure]]]) -> Any:
-    drawing, axes = draw(len(drawn))
+    drawing, axes = draw(len(drawn), width=10, height=4.5)
     for place, (source, tables) in zip(axes, drawn.items(), strict=True):
         for (order, found), line in zip(tables.items(), ("-", "--"), strict=True):
             sizes = [n for n in SIZES[source] if f"chosen, {n}" in found]
@@ -266,7 +267,7 @@ def plot(drawn: Mapping[str, Mapping[str, dict[str, Figure]]]) -> Any:
                 if way == "chosen" and line == "-":
                     place.errorbar(sizes, heights, yerr=whiskers(values), fmt="none", ecolor=f"C{number}", alpha=0.5)
         place.set(title=source, xlabel="N, ensembled models", ylabel="worth of the answer by the labels")
-    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="x-small")
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="x-small")
     return drawing
 
 

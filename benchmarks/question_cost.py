@@ -76,7 +76,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ranker", default="pair-ranker-mini", help="Hub id or folder")
     parser.add_argument("--candidates", type=int, nargs="+", default=[3, 5, 10, 20, 50], help="numbers of candidates")
     parser.add_argument("--prompts", type=int, default=1, help="prompts that are ranked together")
-    parser.add_argument("--words", type=int, nargs=2, default=[30, 60], help="least and most words of an answer, about")
+    parser.add_argument("--words", type=int, nargs=2, default=[15, 30], help="least and most words of an answer, about")
     parser.add_argument("--repeats", type=int, default=3, help="of the timing")
     parser.add_argument("--longest", type=float, default=20, help="what takes more seconds is timed once")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")

@@ -10,11 +10,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import torch
 from cards import write_figures
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from blender_hf import Blender
 from blender_hf.data.preferences import read_json_lines, soft_label
@@ -73,11 +73,13 @@ class Logits:
                 out.write(json.dumps(found) + "\n")
 
 
-def _fingerprint(model: torch.nn.Module) -> str:
+def _fingerprint(model: PreTrainedModel) -> str:
+    """Return a text that tells apart whatever gives other logits: the weights, their precision, where texts are cut."""
     digest = blake2b(digest_size=16)
     for weights in model.state_dict().values():
         digest.update(weights.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest() + str(getattr(model, "config", ""))
+    cuts = {name: value for name, value in model.config.to_dict().items() if "max_" in name or "truncation" in name}
+    return f"{digest.hexdigest()} {model.dtype} {json.dumps(cuts, sort_keys=True, default=str)}"
 
 
 def question_parser(description: str | None) -> argparse.ArgumentParser:
