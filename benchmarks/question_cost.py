@@ -100,7 +100,8 @@ def ways_to_rank(options: argparse.Namespace) -> dict[str, Rank]:
 
 def reward_model_of(ranker: PairRanker) -> PreTrainedModel:
     """Return a model that scores one candidate, with the encoder of a ranker and a head that has learnt nothing."""
-    config = AutoConfig.for_model(**{**ranker.config.backbone_config.to_dict(), "num_labels": 1})
+    config = AutoConfig.for_model(**ranker.config.backbone_config.to_dict())
+    config.num_labels = 1  # afterwards: the names of the labels, which the dictionary has, would overrule it
     model = AutoModelForSequenceClassification.from_config(config)
     model.base_model.load_state_dict(ranker.backbone.state_dict(), strict=False)
     return model.eval()
