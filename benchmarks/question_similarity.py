@@ -8,9 +8,10 @@ so a file given with `--logits` serves both. Prints Markdown tables.
 """
 
 import argparse
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,19 @@ from questions import (
     with_interval,
 )
 from sacrebleu.metrics import CHRF
-from worth import NEW_BASELINE, Soft
+from worth import NEW_BASELINE, Soft, against
 
 from blender_hf.evaluation.bootstrap import Figure, figures
-from blender_hf.evaluation.labelled import JudgedPair, LabelledPrompt
+from blender_hf.evaluation.labelled import JudgedPair, LabelledPrompt, win_shares
 from blender_hf.evaluation.pairwise import by_source, credits, length_rule
 
 SCRIPT = "benchmarks/question_similarity.py"
 CHRF_SCORE = CHRF()
 N_BINS = 5
 THIRDS = ("least similar third", "middle third", "most similar third")
+# Its judges compared every candidate with a baseline alone; pairs of two others are made from that.
+JUDGED_APART = "alpaca_eval"
+LEAST_GAP = 0.02  # between those, nearer ones are a tie
 LEAST_PAIRS = 12  # a source with fewer is not divided by its gaps
 
 
@@ -67,13 +71,20 @@ class Pair:
 
 def main() -> None:
     options = arguments()
-    soft = soft_labels(options.data)
-    prompts = sample_pairs(read_all(options.data), options.max_pairs_per_source, options.seed)
-    logits = pair_logits(prompts, Logits(load_ranker(options), options.logits))
-    pairs = [pair for both in zip(prompts, logits, strict=True) for pair in pairs_of(*both, soft)]
+    everything, soft = read_all(options.data), soft_labels(options.data)
+    wholes = {prompt.id: prompt for prompt in everything}
+    logits = Logits(load_ranker(options), options.logits)
+
+    def measured(prompts: Sequence[LabelledPrompt], most: int) -> list[Pair]:
+        drawn = sample_pairs(prompts, most, options.seed)
+        found = zip(drawn, pair_logits(drawn, logits), strict=True)
+        return [pair for prompt, own in found for pair in pairs_of(prompt, own, wholes[prompt.id], soft)]
+
+    pairs = measured(everything, options.max_pairs_per_source)
+    between = measured([between_others(prompt, soft) for prompt in everything], options.max_gap_pairs)
     similar = by_similarity(pairs, options.seed)
     within = within_sources(pairs, options.seed)
-    gaps = by_gap(pairs, options.seed)
+    gaps = by_gap([*(pair for pair in pairs if pair.source != JUDGED_APART), *between], options.seed)
     text = "\n\n".join(
         [
             "### By similarity, all sources together",
@@ -91,11 +102,28 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = question_parser(__doc__)
     parser.add_argument("--max-pairs-per-source", type=int, default=60, help="drawn at random of larger sources")
+    parser.add_argument(
+        "--max-gap-pairs", type=int, default=90, help="pairs of alpaca_eval that are divided by the gap"
+    )
     return parser.parse_args()
 
 
-def pairs_of(prompt: LabelledPrompt, logits: Sequence[float], soft: Soft) -> list[Pair]:
-    """Return what is needed of the judged pairs of a prompt."""
+def between_others(prompt: LabelledPrompt, soft: Soft) -> LabelledPrompt:
+    """Return a prompt of alpaca_eval with all pairs of candidates that the newer judge compared with its baseline.
+
+    The better one is that which more probably beats the baseline. Of other sources no pair is made.
+    """
+    worth = against(prompt, NEW_BASELINE, soft) if prompt.source == JUDGED_APART else {}
+    pairs = [
+        JudgedPair(a, b, float(worth[a] > worth[b]))
+        for a, b in combinations(sorted(worth), 2)
+        if abs(worth[a] - worth[b]) >= LEAST_GAP
+    ]
+    return replace(prompt, pairs=tuple(pairs))
+
+
+def pairs_of(prompt: LabelledPrompt, logits: Sequence[float], whole: LabelledPrompt, soft: Soft) -> list[Pair]:
+    """Return what is needed of the judged pairs of a prompt; `whole` has all its pairs, not only those drawn."""
     texts = prompt.item.texts
     labels = [pair.label for pair in prompt.pairs]
     lengths = length_rule([texts[pair.a] for pair in prompt.pairs], [texts[pair.b] for pair in prompt.pairs])
@@ -105,7 +133,7 @@ def pairs_of(prompt: LabelledPrompt, logits: Sequence[float], soft: Soft) -> lis
             prompt.id,
             prompt.source,
             similarity(texts[pair.a], texts[pair.b]),
-            GAPS[prompt.source].of(prompt, pair, soft) if prompt.source in GAPS else None,
+            GAPS[prompt.source].of(whole, pair, soft) if prompt.source in GAPS else None,
             ours or 0.0,
             longer or 0.0,
             abs(logit),
@@ -126,10 +154,17 @@ def gap_of_scores(prompt: LabelledPrompt, pair: JudgedPair, soft: Soft) -> float
 
 
 def gap_of_preference(prompt: LabelledPrompt, pair: JudgedPair, soft: Soft) -> float | None:
-    """Return how sure the judge of alpaca_eval is, 0 to 1; the older judge gives no probabilities."""
-    if prompt.models[pair.a] != NEW_BASELINE:
-        return None
-    return abs(2 * soft[prompt.id, pair.a, pair.b] - 1)
+    """Return how far apart the probabilities are with which the two beat the baseline of the newer judge."""
+    worth = against(prompt, NEW_BASELINE, soft)
+    return abs(worth[pair.a] - worth[pair.b]) if {pair.a, pair.b} <= worth.keys() else None
+
+
+def gap_of_wins(prompt: LabelledPrompt, pair: JudgedPair, soft: Soft) -> float | None:
+    """Return how far apart the shares are of the pairs with all others that the two win, this pair left out."""
+    others = tuple(other for other in prompt.pairs if {other.a, other.b} != {pair.a, pair.b})
+    shares = win_shares(replace(prompt, pairs=others))
+    a, b = shares[pair.a], shares[pair.b]
+    return None if a is None or b is None else abs(a - b)
 
 
 @dataclass(frozen=True)
@@ -143,7 +178,8 @@ class Gap:
 GAPS = {
     "ultrafeedback": Gap("difference of the scores from 1 to 10", gap_of_scores),
     "webgpt": Gap("difference of the scores", gap_of_scores),
-    "alpaca_eval": Gap("how sure the judge is, 0 to 1", gap_of_preference),
+    "vicuna80": Gap("difference of the shares of pairs won against the others", gap_of_wins),
+    JUDGED_APART: Gap("difference of the probabilities to beat gpt4_1106_preview", gap_of_preference),
 }
 
 
@@ -157,7 +193,7 @@ def equal_bins(values: Sequence[float], n: int) -> list[list[int]]:
     [[1, 2], [0, 3]]
     """
     edges = np.quantile(values, np.linspace(0, 1, n + 1)[1:-1]).tolist()
-    places = [bisect_right(edges, value) for value in values]
+    places = [bisect_left(edges, value) for value in values]
     bins = [[i for i, place in enumerate(places) if place == k] for k in range(n)]
     return [found for found in bins if found]
 
@@ -230,7 +266,8 @@ def table(title: str, groups: Mapping[str, Mapping[str, Figure]]) -> str:
 def note(options: argparse.Namespace) -> str:
     return (
         f"Accuracy on decided pairs, at most {options.max_pairs_per_source} of a source (seed {options.seed}), in "
-        "brackets the 95 % interval of a bootstrap over prompts; chance is 0.5. Bins have about as many pairs each. "
+        "brackets the 95 % interval of a bootstrap over prompts; chance is 0.5. Bins have about as many pairs each, as "
+        "far as equal values allow. "
         f"Ranker {options.ranker}. Sampling temperature: not measured."
     )
 
@@ -245,7 +282,7 @@ def plot(similar: Mapping[str, Mapping[str, Figure]], gaps: Mapping[str, Mapping
     left.set(xlabel="chrF between the two candidates", ylabel="accuracy, 95 % interval")
     for place, (source, bins) in enumerate(gaps.items()):
         found = [figures_of_bin["ranker"] for figures_of_bin in bins.values()]
-        places = [k + 0.08 * (place - 1) for k in range(len(found))]
+        places = [k + 0.06 * (place - 1.5) for k in range(len(found))]
         right.errorbar(places, [f.value for f in found], yerr=whiskers(found), marker="o", capsize=2, label=source)
     right.set_xticks(range(3), ["smallest", "middle", "largest"])
     right.set(xlabel="gap in quality, thirds of a source", ylabel="accuracy of the ranker, 95 % interval")

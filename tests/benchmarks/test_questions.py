@@ -2,6 +2,8 @@
 
 import json
 from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prompt_of(
-    labels: dict[tuple[int, int], float], texts: tuple[str, ...] = ("aaa", "bb", "c"), name: str = "p", **known: object
+    labels: dict[tuple[int, int], float], texts: Sequence[str] = ("aaa", "bb", "c"), name: str = "p", **known: object
 ) -> LabelledPrompt:
     models = known.pop("models", ("x", "y", "z"))
     candidates = [{"text": text, "model": model} for text, model in zip(texts, models, strict=True)]  # type: ignore[arg-type]
@@ -211,10 +213,12 @@ def test_domains_count_pairs_and_stand_beside_the_length_rule() -> None:
 def test_similarity_and_gaps_are_divided_into_equal_bins() -> None:
     from question_similarity import (
         NEW_BASELINE,
+        between_others,
         by_gap,
         equal_bins,
         gap_of_preference,
         gap_of_scores,
+        gap_of_wins,
         pairs_of,
         similarity,
         within_sources,
@@ -227,10 +231,20 @@ def test_similarity_and_gaps_are_divided_into_equal_bins() -> None:
     assert similarity("a cat", "a cat sat") == similarity("a cat sat", "a cat")
     scored = prompt_of({(0, 2): 1.0}, source="ultrafeedback", scores={"score": (9.0, 7.0, 4.5)})
     assert gap_of_scores(scored, scored.pairs[0], {}) == 4.5
-    judged = prompt_of({(0, 1): 1.0, (2, 1): 0.0}, models=(NEW_BASELINE, "y", "z"))
-    soft = {("p", 0, 1): 0.75, ("p", 2, 1): 0.0}
-    assert [gap_of_preference(judged, pair, soft) for pair in judged.pairs] == [0.5, None]
-    pairs = [pair for _ in range(12) for pair in pairs_of(scored, [2.0], {})]
+    judged = prompt_of({(0, 1): 1.0, (0, 2): 0.0, (3, 1): 0.0}, "abcd", models=(NEW_BASELINE, *"xyz"))
+    judged = replace(judged, source="alpaca_eval")
+    soft = {("p", 0, 1): 0.75, ("p", 0, 2): 0.0, ("p", 3, 1): 0.0}
+    # They beat the baseline with 0.25 and 1, and the baseline itself with 0.5.
+    assert [gap_of_preference(judged, pair, soft) for pair in judged.pairs] == [0.25, 0.5, None]
+    made = between_others(judged, soft)
+    assert [(pair.a, pair.b, pair.label) for pair in made.pairs] == [(0, 1, 1.0), (0, 2, 0.0), (1, 2, 0.0)]
+    assert between_others(scored, {}).pairs == ()
+    # Without the pair itself the first wins once of once, and the second never.
+    beaten = prompt_of({(0, 1): 0.0, (0, 2): 1.0, (2, 1): 1.0})
+    assert gap_of_wins(beaten, beaten.pairs[0], {}) == 1.0
+    assert gap_of_wins(beaten, beaten.pairs[1], {}) == 1.0
+    assert equal_bins([1.0, 1.0, 1.0, 2.0], 3) == [[0, 1, 2], [3]]
+    pairs = [pair for _ in range(12) for pair in pairs_of(scored, [2.0], scored, {})]
     assert by_gap(pairs, seed=0)["ultrafeedback"]["4.50 to 4.50"]["ranker"].value == 1.0
     assert [found["ranker"].n for found in within_sources(pairs, seed=0).values()] == [4, 4, 4]
 
