@@ -24,6 +24,7 @@ from questions import (
     publish,
     question_parser,
     read_all,
+    shown,
     soft_labels,
     whiskers,
     with_interval,
@@ -248,9 +249,9 @@ def gain(figure: Figure) -> str:
 def note(options: argparse.Namespace) -> str:
     cut = f", pairs cut at {options.max_pair_length} tokens" if options.max_pair_length else ""
     return (
-        f"Ranker {options.ranker}{cut}, fuser {options.fuser}, which reads the best {TOP_K}; seed {options.seed}; "
-        f"{options.orders} random orders of the models of each prompt; in brackets the 95 % interval of a bootstrap "
-        "over prompts. Worth is from 0 to 1, higher is better; so is closeness, from 0 to 100."
+        f"Ranker {shown(options.ranker)}{cut}, fuser {shown(options.fuser)}, which reads the best {TOP_K}; seed "
+        f"{options.seed}; {options.orders} random orders of the models of each prompt; in brackets the 95 % interval "
+        "of a bootstrap over prompts. Worth is from 0 to 1, higher is better; so is closeness, from 0 to 100."
     )
 
 

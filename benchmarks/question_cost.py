@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from cards import markdown_table
-from questions import draw, publish
+from questions import draw, publish, shown
 from ranking_inputs import make_job, read_records
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
@@ -164,10 +164,10 @@ def report(costs: Costs, options: argparse.Namespace) -> str:
             *table("Time of the processor, pointwise = 1", ratios(costs.processor), ".1f"),
             *table("Comparisons, or scored candidates, of a prompt", costs.asked, ".0f"),
             *table("Peak memory of the process, MiB", costs.peak, ".0f"),
-            f"Ranker {options.ranker}, float32 on a CPU, {options.threads} thread(s), torch {torch.__version__}; "
-            f"{options.prompts} prompt(s) with answers of about {options.words[0]} to {options.words[1]} words; "
-            f"medians of {options.repeats} interleaved runs (timed fewer times: {'; '.join(once) or 'none'}). Memory "
-            "is that of a whole process with Python, torch and both models loaded.",
+            f"Ranker {shown(options.ranker)}, float32 on a CPU, {options.threads} thread(s), "
+            f"torch {torch.__version__}; {options.prompts} prompt(s) with answers of about {options.words[0]} to "
+            f"{options.words[1]} words; medians of {options.repeats} interleaved runs (timed fewer times: "
+            f"{'; '.join(once) or 'none'}). Memory is that of a whole process with Python, torch and both models loaded.",
         ]
     )
 

@@ -22,6 +22,7 @@ from questions import (
     question_parser,
     read_all,
     sample_pairs,
+    shown,
     whiskers,
     with_interval,
 )
@@ -160,7 +161,7 @@ def note(options: argparse.Namespace) -> str:
     return (
         f"Accuracy on decided pairs, at most {options.max_pairs_per_source} of a source (seed {options.seed}), in "
         "brackets the 95 % interval of a bootstrap over prompts; chance is 0.5; a difference above 0 is in favour of "
-        f"the ranker. Ranker {options.ranker}. {training} Domains: {where}."
+        f"the ranker. Ranker {shown(options.ranker)}. {training} Domains: {where}."
     )
 
 

@@ -101,6 +101,11 @@ def load_ranker(options: argparse.Namespace, fuser: str | None = None) -> Blende
     return Blender.from_pretrained(options.ranker, fuser, dtype=options.dtype, truncation=cut)
 
 
+def shown(checkpoint: str) -> str:
+    """Return how a page names a checkpoint: a folder by its last name, for paths of a machine tell a reader nothing."""
+    return Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
+
+
 def read_all(paths: Iterable[Path]) -> list[LabelledPrompt]:
     """Read the labelled prompts of several files."""
     return [prompt for path in paths for prompt in read_labelled(path)]
