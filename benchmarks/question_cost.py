@@ -167,7 +167,7 @@ def report(costs: Costs, options: argparse.Namespace) -> str:
             f"Ranker {shown(options.ranker)}, float32 on a CPU, {options.threads} thread(s), "
             f"torch {torch.__version__}; {options.prompts} prompt(s) with answers of about {options.words[0]} to "
             f"{options.words[1]} words; medians of {options.repeats} interleaved runs (timed fewer times: "
-            f"{'; '.join(once) or 'none'}). Memory is that of a whole process with Python, torch and both models loaded.",
+            f"{'; '.join(once) or 'none'}). Memory is that of a whole process with Python, torch and both models.",
         ]
     )
 
