@@ -34,8 +34,8 @@ from worth import WORTHS, Worth, strengths_of
 
 from blender_hf import Blender
 from blender_hf.aggregation import max_logits
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.evaluation.bootstrap import Figure, figures
-from blender_hf.evaluation.labelled import LabelledPrompt
 
 SCRIPT = "benchmarks/question_candidates.py"
 TOP_K = 3
@@ -92,9 +92,9 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = question_parser(__doc__)
     parser.add_argument("--fuser", default="gen-fuser-mini", help="Hub id or folder")
-    parser.add_argument("--prompts", type=int, nargs=2, default=[30, 12], help="of vicuna80 and of alpaca_eval")
+    parser.add_argument("--prompts", type=int, nargs=2, default=[16, 5], help="of vicuna80 and of alpaca_eval")
     parser.add_argument("--orders", type=int, default=20, help="random orders of the models of a prompt")
-    parser.add_argument("--fused-prompts", type=int, default=12, help="prompts of a source that are fused as well")
+    parser.add_argument("--fused-prompts", type=int, default=6, help="prompts of a source that are fused as well")
     return parser.parse_args()
 
 
@@ -105,7 +105,8 @@ def compared(
     source = prompts[0].source
     strengths = strengths_of([prompt.models for prompt in prompts], worths)
     count = options.prompts[list(SIZES).index(source)]
-    chosen = random.Random(options.seed).sample(range(len(prompts)), min(count, len(prompts)))
+    # The first of one order, so that a longer run goes on from a shorter one.
+    chosen = random.Random(options.seed).sample(range(len(prompts)), len(prompts))[:count]
     found = []
     for number, place in enumerate(chosen, 1):
         prompt, worth = prompts[place], worths[place]

@@ -30,8 +30,8 @@ from ranker_ablations import CONFIG, SYMMETRIC
 
 from blender_hf import Blender
 from blender_hf.cli.main import main as blender_hf
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.evaluation.bootstrap import Figure, figures
-from blender_hf.evaluation.labelled import LabelledPrompt
 from blender_hf.evaluation.pairwise import by_source, credits, length_rule
 
 SCRIPT = "benchmarks/question_domains.py"

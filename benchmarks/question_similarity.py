@@ -33,8 +33,8 @@ from questions import (
 from sacrebleu.metrics import CHRF
 from worth import NEW_BASELINE, Soft, against
 
+from blender_hf.data.labelled import JudgedPair, LabelledPrompt, win_shares
 from blender_hf.evaluation.bootstrap import Figure, figures
-from blender_hf.evaluation.labelled import JudgedPair, LabelledPrompt, win_shares
 from blender_hf.evaluation.pairwise import by_source, credits, length_rule
 
 SCRIPT = "benchmarks/question_similarity.py"

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from blender_hf import Blender
+from blender_hf.data.labelled import JudgedPair, LabelledPrompt
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import read_json_lines, soft_label
 from blender_hf.evaluation.bootstrap import Figure
-from blender_hf.evaluation.labelled import JudgedPair, LabelledPrompt
-from blender_hf.evaluation.reading import read_labelled
 from blender_hf.inputs import Item
 from blender_hf.rankers import as_ranker
 

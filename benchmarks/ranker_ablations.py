@@ -35,7 +35,7 @@ VARIANTS = (
     Variant("pointwise (TRL's RewardTrainer)", "reward-model"),
     Variant("pairwise", settings=(*PAIRWISE, "head_learning_rate=5e-4")),
     Variant("pairwise, symmetric", settings=SYMMETRIC),
-    Variant("pairwise, symmetric, with damaged pairs", settings=(*SYMMETRIC, "damaged_pairs=250")),
+    Variant("pairwise, symmetric, with damaged pairs", settings=(*SYMMETRIC, "damaged_pairs=120")),
     Variant("pairwise, symmetric, English only", settings=(*SYMMETRIC, "languages=[en]")),
 )
 
@@ -89,9 +89,9 @@ def trained(variant: Variant, options: argparse.Namespace) -> dict:
 
 def note(options: argparse.Namespace) -> str:
     return (
-        "The same encoder, one pass over at most 250 pairs of each source, pairs cut at 256 tokens (the pointwise "
+        "The same encoder, one pass over at most 120 pairs of each source, pairs cut at 256 tokens (the pointwise "
         "model reads 512 of a prompt with one answer); mean over the sources of "
-        f"{Path(options.dev).name.split('.')[0]}, at most 100 decided pairs of each. One run a row, so a point or two "
+        f"{Path(options.dev).name.split('.')[0]}, at most 60 decided pairs of each. One run a row, so three points "
         "may be chance."
     )
 

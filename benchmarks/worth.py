@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 from questions import JudgedKey
 
-from blender_hf.evaluation.labelled import LabelledPrompt, win_shares
+from blender_hf.data.labelled import LabelledPrompt, win_shares
 
 Worth = tuple[float | None, ...]
 Soft = Mapping[JudgedKey, float]

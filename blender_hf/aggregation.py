@@ -35,7 +35,7 @@ def max_wins(comparisons: Matrix) -> Scores:
     >>> max_wins([[math.nan, 1.0, 2.0], [-1.0, math.nan, 0.0], [-2.0, 0.0, math.nan]])
     (2.0, 0.5, 0.5)
     """
-    return tuple(sum(1.0 if logit > 0 else 0.5 for logit in row if logit >= 0) for row in _others(comparisons))
+    return tuple(math.fsum(1.0 if logit > 0 else 0.5 for logit in row if logit >= 0) for row in _others(comparisons))
 
 
 def copeland(comparisons: Matrix) -> Scores:

@@ -15,6 +15,7 @@ from blender_hf.checkpoints import HubOptions, explained, first_line, hub_settin
 from blender_hf.errors import BlenderError, CheckpointError, InputError
 from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
+from blender_hf.modeling.publishing import make_portable
 
 from .graph import AXES, FUSER_FILES, MODEL_FILE, OPSET, OUTPUT, WEIGHTS_SUFFIX, has_optimum
 from .onnx_ranker import DEFAULT_PROVIDER, OnnxPairRanker, check_provider
@@ -77,6 +78,7 @@ def _export_ranker(
         trace(model, output / MODEL_FILE, opset)
     model.config.save_pretrained(output)
     processor.save_pretrained(output)
+    make_portable(output)
     found = {}
     for key in dict.fromkeys(("float32", *precisions)):
         precision = PRECISIONS[key]
@@ -131,6 +133,7 @@ def _export_fuser(name: str | Path, output: Path, opset: int, hub: HubOptions) -
 
         onnx_export_from_model(model, output, task=FUSER_TASK_WITH_CACHE, opset=opset, do_validation=False)
     processor.save_pretrained(output)
+    make_portable(output)
     # Exporting has changed the settings of its parts; the reference must be what users load.
     model, _ = load_fuser(name, hub, "cpu", "float32")
     exported, _ = load_onnx_fuser(output, HubOptions())

@@ -3,12 +3,17 @@
 Section 4 of LLM-Blender (Jiang, Ren, Lin, ACL 2023, arXiv 2306.02561).
 """
 
+from typing import Any
+
 from transformers import T5ForConditionalGeneration
 
 from .configuration_gen_fuser import GenFuserConfig
 from .generation_gen_fuser import PassageGenerationMixin
 from .loading import StrictLoadingMixin
 from .publishing import PublishingMixin
+
+# The default of transformers 4, which every configuration there has; and the length of the paper's targets.
+UNSTATED_LENGTH, TARGET_LENGTH = 20, 128
 
 
 class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5ForConditionalGeneration):
@@ -20,3 +25,16 @@ class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5Fo
     """
 
     config_class = GenFuserConfig
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Load a fuser or a T5; see `StrictLoadingMixin.from_pretrained`.
+
+        Where a repository states no length of its answers, as those of T5 do not, it is that of the paper instead of
+        the 20 tokens of transformers.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        generation = (loaded[0] if isinstance(loaded, tuple) else loaded).generation_config
+        if generation.max_new_tokens is None and generation.max_length in (None, UNSTATED_LENGTH):
+            generation.max_new_tokens = TARGET_LENGTH
+        return loaded

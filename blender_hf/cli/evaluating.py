@@ -12,6 +12,8 @@ from transformers.utils import logging as transformers_logging
 
 from blender_hf.blender import Blender
 from blender_hf.checkpoints import HubOptions
+from blender_hf.data.labelled import LabelledPrompt, check_metric
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.records import STDIN
 from blender_hf.errors import InputError
 from blender_hf.evaluation import paper_report, report
@@ -19,13 +21,11 @@ from blender_hf.evaluation.baselines.named import is_named, load_judge
 from blender_hf.evaluation.evaluate import LENGTH, evaluate
 from blender_hf.evaluation.filling import fill_scores
 from blender_hf.evaluation.judges import Judge
-from blender_hf.evaluation.labelled import LabelledPrompt, check_metric
 from blender_hf.evaluation.metrics.cache import CachedMetric
 from blender_hf.evaluation.metrics.named import Metric, load_metric
 from blender_hf.evaluation.paper_rows import TableSettings
 from blender_hf.evaluation.paper_tables import PAPER_BASES, paper_tables
 from blender_hf.evaluation.plots import save_plots
-from blender_hf.evaluation.reading import read_labelled
 
 from .options import ranker_arguments
 

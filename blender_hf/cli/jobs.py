@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +66,8 @@ def run(options: argparse.Namespace) -> None:
         BlenderError: If the input, an option or a checkpoint can't be used.
     """
     _check_output(options)
+    if options.json and options.output is None:
+        raise InputError("--json prints the summary on stdout, where the results go; give --output for these")
     job = job_of(options)
     total = None if options.file == STDIN else sum(1 for _ in _records(options))
     # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
@@ -72,12 +76,24 @@ def run(options: argparse.Namespace) -> None:
     blender = _load(options)
     records, for_items = tee(_records(options))
     results = job.run(blender, (record.item for record in for_items))
+    start, count = time.monotonic(), 0
     with _output(options) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
         # The results come first: they raise what reading the records raises.
-        for result, record in zip(results, records, strict=True):
+        for count, (result, record) in enumerate(zip(results, records, strict=True), 1):  # noqa: B007 (used below)
             out.write(_line(record, result, job, options.format) + "\n")
             out.flush()
             bar.update()
+    _summarise(options, count, time.monotonic() - start)
+
+
+def _summarise(options: argparse.Namespace, n_prompts: int, seconds: float) -> None:
+    """Say how much was done: a line on stderr, and with `--json` an object on stdout."""
+    where = options.output or "stdout"
+    if not options.quiet:
+        sys.stderr.write(f"blender-hf: {options.command}: {n_prompts} prompts in {seconds:.1f} s, to {where}\n")
+    if options.json:
+        summary = {"command": options.command, "prompts": n_prompts, "seconds": round(seconds, 3), "output": where}
+        sys.stdout.write(json.dumps(summary) + "\n")
 
 
 def _call(method: str, settings: dict[str, Any], blender: Blender, items: Iterable[Item]) -> Iterator[Any]:

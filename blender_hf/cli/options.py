@@ -15,7 +15,8 @@ def io_options(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("jsonl", "text"), default="jsonl", help="JSON lines, or text for people (default: jsonl)"
     )
     parser.add_argument("--limit", type=count, metavar="N", help="only the first N records")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout; needs --output")
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from blender_hf.data.labelled import UNKNOWN, LabelledPrompt, win_shares
+
 from .judges import ScoresJudge
-from .labelled import UNKNOWN, LabelledPrompt, win_shares
 
 # What is to be expected of a model that nothing is known of.
 UNKNOWN_STRENGTH = 0.5

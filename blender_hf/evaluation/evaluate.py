@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blender_hf.blender import DEFAULT_WINDOW
+from blender_hf.data.labelled import LabelledPrompt, gold_scores
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate
 from blender_hf.windows import windowed
@@ -14,7 +15,6 @@ from .bootstrap import Figure, Shares, figures, mean_of_figures
 from .calibration import Calibration, calibration_of
 from .extras import require_extras
 from .judges import Judge, Opinion, Question, chance_judge, length_judge
-from .labelled import LabelledPrompt, gold_scores
 from .measuring import measure, probabilities_of
 from .pairwise import by_source
 

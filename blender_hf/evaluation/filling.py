@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from .labelled import LabelledPrompt
+from blender_hf.data.labelled import LabelledPrompt
+
 from .metrics.named import Metric
 
 # Prompts whose candidates are scored together.

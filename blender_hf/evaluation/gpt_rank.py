@@ -8,9 +8,8 @@ import math
 from collections.abc import Callable
 
 from blender_hf.aggregation import ranks_of
+from blender_hf.data.labelled import JudgedPair, LabelledPrompt
 from blender_hf.errors import InputError
-
-from .labelled import JudgedPair, LabelledPrompt
 
 # What a verdict is worth to a candidate that is compared with a model: the label, 1 if it is the better one, and for a
 # tie whether both are good.

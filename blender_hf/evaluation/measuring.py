@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from blender_hf.data.labelled import JudgedPair, LabelledPrompt, gold_scores, win_shares
+
 from . import rankings
 from .consistency import cycles_and_triples
 from .judges import Judge, Opinion, matrix_of
-from .labelled import JudgedPair, LabelledPrompt, gold_scores, win_shares
 from .pairwise import credits
 
 # The figures, in the order of a report: what each means, and whether more of it is better.

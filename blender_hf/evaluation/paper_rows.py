@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from blender_hf.data.labelled import JudgedPair, LabelledPrompt
 from blender_hf.inputs import Candidate
 
 from .gpt_rank import at_least_as_good, gpt_ranks
 from .judges import Judge, Question
-from .labelled import JudgedPair, LabelledPrompt
 from .metrics.named import Metric
 from .rankings import chosen_of
 

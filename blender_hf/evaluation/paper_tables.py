@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from blender_hf.blender import DEFAULT_WINDOW, Blender
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.errors import InputError
 from blender_hf.results import Blend
 
@@ -15,7 +16,6 @@ from .correlations import RankNotes, correlations
 from .extras import require_extras
 from .gpt_rank import RULES, gpt_ranks, is_fully_judged
 from .judges import Judge, Question, Scores, random_judge
-from .labelled import LabelledPrompt
 from .metrics.named import Metric
 from .paper_rows import TableSettings, blend_shares, choice_shares, oracles, single_models
 from .rankings import chosen_of

@@ -7,10 +7,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from blender_hf.data.labelled_formats import decode_comparisons
 from blender_hf.data.records import read_values, record_from_mapping
 from blender_hf.data.resuming import ELSEWHERE, complete_values, digest_of, each_id_once
 from blender_hf.errors import InputError
-from blender_hf.evaluation.formats import decode_comparisons
 from blender_hf.inputs import Item
 
 from .judge import Judgment, Task

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from blender_hf.blender import Blender
 from blender_hf.calibration import fit_temperature
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.evaluation.reading import read_labelled
 from blender_hf.results import Comparison
 
 from .pair_data import balance_sources, training_pairs

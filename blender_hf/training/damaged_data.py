@@ -8,8 +8,8 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.evaluation.labelled import LabelledPrompt
 from blender_hf.modeling.processing_gen_fuser import split_passages
 
 from .fusion_data import good_answers

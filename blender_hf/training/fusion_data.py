@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from blender_hf.evaluation.labelled import LabelledPrompt, gold_scores
+from blender_hf.data.labelled import LabelledPrompt, gold_scores
 from blender_hf.modeling.processing_gen_fuser import split_passages
 
 

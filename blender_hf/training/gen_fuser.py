@@ -10,8 +10,8 @@ from transformers import Seq2SeqTrainingArguments, set_seed
 
 from blender_hf.blender import Blender
 from blender_hf.checkpoints import locate
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.errors import InputError
-from blender_hf.evaluation.labelled import LabelledPrompt
 from blender_hf.modeling import GenFuser, GenFuserProcessor
 
 from .cards import fuser_card

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.errors import InputError
-from blender_hf.evaluation.labelled import LabelledPrompt
-from blender_hf.evaluation.reading import read_labelled
 
 from .settings import DataSettings
 

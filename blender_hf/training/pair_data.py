@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 from statistics import fmean
 
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError
-from blender_hf.evaluation.labelled import LabelledPrompt
 
 # A small collection is repeated, but not more often than this: beyond, it is learned by heart.
 MOST_REPEATS = 3

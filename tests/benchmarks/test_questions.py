@@ -10,7 +10,7 @@ import pytest
 from transformers import BertModel
 
 from blender_hf import Blender
-from blender_hf.evaluation.labelled import JudgedPair, LabelledPrompt
+from blender_hf.data.labelled import JudgedPair, LabelledPrompt
 from blender_hf.inputs import make_item
 from tests.conftest import backbone_config, encoder_tokenizer
 

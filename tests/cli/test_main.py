@@ -63,6 +63,19 @@ def test_rank_and_fuse(file: Path, models: list[str], capsys: pytest.CaptureFixt
     assert [line["fused_from"] for line in lines(capsys.readouterr().out)] == [[0, 1, 2], [0], [0, 1]]
 
 
+def test_a_summary_for_people_and_for_machines(
+    file: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.jsonl"
+    assert main(["rank", str(file), *models[:2], "--output", str(output), "--json"]) == 0
+    out, err = capsys.readouterr()
+    [summary] = lines(out)
+    assert (summary["command"], summary["prompts"], summary["output"]) == ("rank", 3, str(output))
+    assert "rank: 3 prompts in" in err.splitlines()[-1]
+    assert main(["rank", str(file), *models[:2], "--json"]) == 2
+    assert "give --output" in capsys.readouterr().err
+
+
 def test_options_reach_the_work(file: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["blend", str(file), *models, "--no-fallback", "--top-k", "2", "--limit", "1", "--num-beams", "2"]) == 0
     [line] = lines(capsys.readouterr().out)

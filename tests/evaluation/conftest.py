@@ -15,8 +15,8 @@ from transformers import (
     set_seed,
 )
 
-from blender_hf.evaluation.labelled import LabelledPrompt
-from blender_hf.evaluation.reading import read_labelled
+from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.data.labelled_reading import read_labelled
 from tests.conftest import backbone_config, encoder_tokenizer
 
 JUDGED = Path(__file__).parent / "judged.jsonl"

@@ -11,13 +11,13 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from blender_hf import Blender
 from blender_hf.checkpoints import HubOptions
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.errors import CheckpointError, InputError
 from blender_hf.evaluation.baselines import simcls
 from blender_hf.evaluation.baselines.dual_encoder import DualEncoder
 from blender_hf.evaluation.baselines.mlm import MlmScorer
 from blender_hf.evaluation.baselines.named import load_judge
 from blender_hf.evaluation.judges import Question
-from blender_hf.evaluation.labelled import LabelledPrompt
 from blender_hf.inputs import make_item
 
 TEXTS = ["Boil the egg for eight minutes.", "Eggs [MASK] eggs.", "No.", ""]

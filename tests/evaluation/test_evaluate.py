@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from blender_hf import Blender
+from blender_hf.data.labelled import JudgedPair, LabelledPrompt, gold_scores
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.evaluation import extras, report
 from blender_hf.evaluation.best_model import best_model_judge
 from blender_hf.evaluation.evaluate import BEST_MODEL, CHANCE, LENGTH, MEAN, Evaluation, evaluate
 from blender_hf.evaluation.judges import Question, judge_of, oracle_judge, random_judge
-from blender_hf.evaluation.labelled import JudgedPair, LabelledPrompt, gold_scores
 from blender_hf.evaluation.plots import save_plots
 from blender_hf.inputs import make_item
 from blender_hf.scorer import PairScorer, Presentation

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from blender_hf import Blender
+from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.errors import InputError
 from blender_hf.evaluation import paper_report
 from blender_hf.evaluation.correlations import RankNotes, correlations
 from blender_hf.evaluation.filling import fill_scores
 from blender_hf.evaluation.gpt_rank import at_least_as_good, gpt_ranks, is_fully_judged
 from blender_hf.evaluation.judges import judge_of, length_judge
-from blender_hf.evaluation.labelled import LabelledPrompt
 from blender_hf.evaluation.metrics.surface import SurfaceMetric
 from blender_hf.evaluation.paper_rows import TableSettings, blend_shares, with_answer
 from blender_hf.evaluation.paper_tables import PaperTables, paper_tables
-from blender_hf.evaluation.reading import read_labelled
 from tests.evaluation.samples import mixinstruct_records
 
 VICUNA, GUANACO = "vicuna-13b", "guanaco-7b"

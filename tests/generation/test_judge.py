@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blender_hf import GenerationError, InputError, RemoteLLM
-from blender_hf.evaluation.formats import from_mapping
+from blender_hf.data.labelled_formats import from_mapping
 from blender_hf.generation.annotation import own_names, read_candidates
 from blender_hf.generation.judge import REMINDERS, UNPARSABLE, Judge, Judgment, Task
 from blender_hf.generation.models import load_model

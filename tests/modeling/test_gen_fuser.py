@@ -231,6 +231,16 @@ def test_a_plain_t5_loads_as_it_is(dense: str, tmp_path: Path) -> None:
     assert model.generate(**batch, **greedy).tolist() == plain.generate(**batch, **greedy).tolist()
 
 
+def test_a_t5_that_states_no_length_writes_more_than_twenty_tokens(tmp_path: Path) -> None:
+    """Those of T5 state none, and the default of transformers would cut what `llm-blender/gen_fuser_3b` writes."""
+    plain = T5ForConditionalGeneration(T5Config(**T5_SETTINGS, vocab_size=len(PROCESSOR.tokenizer)))
+    plain.save_pretrained(tmp_path)
+    assert GenFuser.from_pretrained(tmp_path).generation_config.max_new_tokens == 128
+    plain.generation_config.max_length = 40
+    plain.save_pretrained(tmp_path)
+    assert GenFuser.from_pretrained(tmp_path).generation_config.max_new_tokens is None
+
+
 def test_saved_and_loaded(tmp_path: Path) -> None:
     MODEL.save_pretrained(tmp_path)
     PROCESSOR.save_pretrained(tmp_path)

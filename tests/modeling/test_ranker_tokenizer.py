@@ -21,8 +21,8 @@ ORDINARY = st.one_of(
         lambda cut: cut[0][cut[1] : cut[1] + cut[2]]
     ),
     # Any text: but no surrogates, which are none, no control characters, which a tokenizer may drop, and no marks,
-    # which may combine with the end of a marker before them. Hypothesis also tries the strings of our own source, markers
-    # among them, and those are not ordinary.
+    # which may combine with the end of a marker before them. Hypothesis also tries the strings of our own source,
+    # markers among them, and those are not ordinary.
     st.text(st.characters(exclude_categories=["Cs", "Cc", "M"]), max_size=12).filter(
         lambda text: not any(marker in text for marker in (*ALL_MARKERS, *HOSTILE))
     ),

@@ -6,9 +6,9 @@ from itertools import combinations
 import pytest
 
 from blender_hf import InputError
+from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.evaluation.labelled import LabelledPrompt
-from blender_hf.evaluation.reading import read_labelled
 from blender_hf.modeling.processing_gen_fuser import split_passages
 from blender_hf.training.damaged_data import LABEL, SOURCE, damaged_pairs
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples

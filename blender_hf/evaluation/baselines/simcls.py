@@ -18,11 +18,11 @@ from transformers import HfArgumentParser, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from blender_hf.aggregation import ranks_of
+from blender_hf.data.labelled import LabelledPrompt, gold_scores
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.errors import InputError
 from blender_hf.saving import save_portable
 
-from ..labelled import LabelledPrompt, gold_scores
-from ..reading import read_labelled
 from .dual_encoder import DualEncoder
 
 

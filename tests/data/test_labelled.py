@@ -8,9 +8,9 @@ from typing import Any
 import datasets
 import pytest
 
+from blender_hf.data.labelled import LabelledPrompt, gold_scores, win_shares
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.errors import InputError
-from blender_hf.evaluation.labelled import LabelledPrompt, gold_scores, win_shares
-from blender_hf.evaluation.reading import read_labelled
 from tests.evaluation.samples import chosen_and_rejected, mixinstruct_records
 
 

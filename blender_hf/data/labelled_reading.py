@@ -9,8 +9,8 @@ from blender_hf.checkpoints import first_line
 from blender_hf.data.records import STDIN, decode_line, read_lines
 from blender_hf.errors import BlenderError, InputError, InputTypeError
 
-from .formats import from_mapping
 from .labelled import LabelledPrompt
+from .labelled_formats import from_mapping
 
 # Endings of files that `datasets` reads, and the name of its reader.
 TABLES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow", ".json": "json"}
