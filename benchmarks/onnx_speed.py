@@ -15,22 +15,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from cards import markdown_table
+from cards import markdown_table, write_figures
 
 from blender_hf.checkpoints import HubOptions, load_ranker
-from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
+from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.preferences import PreferencePair
 from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import load_onnx_ranker
 from blender_hf.scorer import PairScorer, Presentation
+from blender_hf.training.pair_data import balance_sources, training_pairs
 
+SCRIPT = "benchmarks/onnx_speed.py"
 FILES = {"float32": "model.onnx", "int8": "model_int8.onnx", "float16": "model_fp16.onnx"}
 REFERENCE = "torch float32"
 
 
 def main() -> None:
     options = arguments()
-    pairs = [pair for pair in read_preferences(options.data) if pair.label != 0.5]
-    pairs = sample_per_source(pairs, options.max_pairs_per_source, options.seed)
+    decided = (pair for pair in training_pairs(read_labelled(options.data)) if pair.label != 0.5)
+    pairs = balance_sources(decided, most=options.max_pairs_per_source, seed=options.seed)
     with tempfile.TemporaryDirectory() as folder:
         export_onnx(options.ranker, folder, precisions=("int8", "float16"))
         scorers = load_all(options, folder)
@@ -50,12 +53,15 @@ def main() -> None:
         ]
         for name, row in rows.items()
     ]
-    print(markdown_table(header, cells))
-    print(
-        f"\n{options.ranker}, {len(pairs)} decided pairs of {options.data.name.split('.')[0]} in both orders, "
+    note = (
+        f"{options.ranker}, {len(pairs)} decided pairs of {options.data.name.split('.')[0]} in both orders, "
         f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, medians of {options.turns} "
-        f"turns; speed is in units of {REFERENCE}, which takes {rows[REFERENCE]['seconds']:.1f} s; higher is better.\n"
+        f"turns; speed is in units of {REFERENCE}; higher is better."
     )
+    text = f"{markdown_table(header, cells)}\n\n{note}"
+    print(f"{text}\n")
+    if options.card:
+        write_figures(options.card, SCRIPT, text)
     print(json.dumps(rows))
 
 
@@ -66,6 +72,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-pairs-per-source", type=int, default=40, help="drawn at random of larger sources")
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--turns", type=int, default=3, help="how often each scores all pairs")
+    parser.add_argument("--card", type=Path, help="page to write the table into")
     return parser.parse_args()
 
 

@@ -32,7 +32,7 @@ class Variant:
 PAIRWISE = ("pooling=mean", "dropout=0.0", "max_pair_length=256", "max_source_length=96", "source_truncation_side=left")
 SYMMETRIC = (*PAIRWISE, "symmetric=true", "head_learning_rate=5e-4")
 VARIANTS = (
-    Variant("pointwise (TRL's RewardTrainer)", "reward-model"),
+    Variant("pointwise (TRL's RewardTrainer)", "reward-model", ("max_input_length=176",)),
     Variant("pairwise", settings=(*PAIRWISE, "head_learning_rate=5e-4")),
     Variant("pairwise, symmetric", settings=SYMMETRIC),
     Variant("pairwise, symmetric, with damaged pairs", settings=(*SYMMETRIC, "damaged_pairs=120")),
@@ -89,8 +89,8 @@ def trained(variant: Variant, options: argparse.Namespace) -> dict:
 
 def note(options: argparse.Namespace) -> str:
     return (
-        "The same encoder, one pass over at most 120 pairs of each source, pairs cut at 256 tokens (the pointwise "
-        "model reads 512 of a prompt with one answer); mean over the sources of "
+        "The same encoder, one pass over at most 120 pairs of each source, pairs cut at 256 tokens, 176 for "
+        "the prompt with one answer that a pointwise model reads; mean over the sources of "
         f"{Path(options.dev).name.split('.')[0]}, at most 60 decided pairs of each. One run a row, so three points "
         "may be chance."
     )

@@ -16,10 +16,12 @@ from tqdm import tqdm
 
 from blender_hf import Blender, Comparison
 from blender_hf.calibration import expected_calibration_error
-from blender_hf.data.preferences import PreferencePair, read_preferences, sample_per_source
+from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
 from blender_hf.ranking import probability_of
 from blender_hf.training.calibrate import compare_pairs
+from blender_hf.training.pair_data import balance_sources, training_pairs
 
 SCRIPT = "benchmarks/ranker_dev.py"
 CHUNK = 64  # pairs between two steps of the progress bar
@@ -27,8 +29,8 @@ CHUNK = 64  # pairs between two steps of the progress bar
 
 def main() -> None:
     options = arguments()
-    pairs = [pair for pair in read_preferences(options.data) if pair.label != 0.5]
-    pairs = sample_per_source(pairs, options.max_pairs_per_source, options.seed)
+    decided = (pair for pair in training_pairs(read_labelled(options.data)) if pair.label != 0.5)
+    pairs = balance_sources(decided, most=options.max_pairs_per_source, seed=options.seed)
     blender = Blender.from_pretrained(options.ranker, None)
     results = compared(pairs, blender)
     judged = list(zip(pairs, results, strict=True))

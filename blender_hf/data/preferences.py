@@ -2,9 +2,7 @@
 
 import gzip
 import json
-import random
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,28 +50,9 @@ def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in lines if line.strip())
 
 
-def read_preferences(path: str | Path) -> Iterator[PreferencePair]:
-    """Yield every judged pair of a file whose records have `prompt`, `candidates` and `pairs`."""
-    for record in read_json_lines(path):
-        texts = [candidate["text"] for candidate in record["candidates"]]
-        for pair in record["pairs"]:
-            yield PreferencePair(
-                record["prompt"], texts[pair["a"]], texts[pair["b"]], soft_label(pair), record["source"]
-            )
-
-
 def soft_label(pair: dict[str, Any]) -> float:
     """Return the probability that a is better: the judge's own, or the share of the votes, or the verdict."""
     if "pref_b" in pair:
         return 1 - pair["pref_b"]
     votes = pair.get("votes") or [pair["label"]]
     return sum((vote + 1) / 2 for vote in votes) / len(votes)
-
-
-def sample_per_source(pairs: Iterable[PreferencePair], most: int, seed: int) -> list[PreferencePair]:
-    """Keep at most `most` pairs of each source, at random, so that a large collection does not drown the others."""
-    by_source: dict[str, list[PreferencePair]] = defaultdict(list)
-    for pair in pairs:
-        by_source[pair.source].append(pair)
-    rng = random.Random(seed)
-    return [pair for group in by_source.values() for pair in rng.sample(group, min(most, len(group)))]

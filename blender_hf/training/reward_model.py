@@ -62,6 +62,8 @@ def train_reward_model(settings: RewardModelSettings, arguments: Any, run: Run) 
     eval_pairs = evaluation_data(settings)
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(settings.model, revision=settings.revision)
+    if settings.max_input_length is not None:
+        tokenizer.model_max_length = settings.max_input_length
     model = AutoModelForSequenceClassification.from_pretrained(
         settings.model, num_labels=1, revision=settings.revision, dtype=torch.float32
     )

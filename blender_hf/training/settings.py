@@ -82,6 +82,9 @@ class RewardModelSettings(PairSettings):
 
     model: str = field(default="", metadata={"help": "An encoder, or a reward model to go on from."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
+    max_input_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of a prompt with an answer; the tokenizer keeps it."}
+    )
 
 
 @dataclass

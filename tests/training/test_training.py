@@ -134,11 +134,13 @@ def test_a_reward_model_learns_from_the_same_pairs(data: Path, backbone: Path, t
         "eval_data": [str(data)],
         "learning_rate": 3e-3,
         "num_train_epochs": 2,
+        "max_input_length": 64,
     }
     config = tmp_path / "reward.yaml"
     config.write_text(json.dumps(settings), encoding="utf-8")
     assert train(config, kind="reward-model") == 0
     assert accuracy(tmp_path / "run", data) > 0.9
+    assert Blender.from_pretrained(tmp_path / "run", None).rank("p", ["word " * 100, "b"]).truncated
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["eval"]["eval_accuracy"] > 0.9
 
