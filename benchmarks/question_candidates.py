@@ -82,8 +82,9 @@ def main() -> None:
             continue
         ensembles = compared(own, WORTHS[source](own, soft), options, logits)
         drawn[source] = {order: sizes_table(ensembles, SIZES[source], make, options) for order, make in ORDERS.items()}
-        fused = fused_rows(ensembles[: options.fused_prompts], FUSED_SIZES[source], blender, options.seed)
-        parts += section(source, len(ensembles), drawn[source], fused, min(len(ensembles), options.fused_prompts))
+        fused_too = ensembles[: options.fused_prompts[list(SIZES).index(source)]]
+        fused = fused_rows(fused_too, FUSED_SIZES[source], blender, options.seed)
+        parts += section(source, len(ensembles), drawn[source], fused, len(fused_too))
     if not parts:
         raise SystemExit(f"no prompts of {', '.join(SIZES)} in {', '.join(map(str, options.data))}")
     publish(SCRIPT, "\n".join([*parts, note(options)]), plot(drawn), options.page)
@@ -94,7 +95,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fuser", default="gen-fuser-mini", help="Hub id or folder")
     parser.add_argument("--prompts", type=int, nargs=2, default=[16, 5], help="of vicuna80 and of alpaca_eval")
     parser.add_argument("--orders", type=int, default=20, help="random orders of the models of a prompt")
-    parser.add_argument("--fused-prompts", type=int, default=6, help="prompts of a source that are fused as well")
+    parser.add_argument("--fused-prompts", type=int, nargs=2, default=[6, 4], help="of these, fused as well")
     return parser.parse_args()
 
 
