@@ -15,7 +15,7 @@ from .blending import blend_items
 from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
 from .columns import check_tie_threshold, pairs_of, references_of, unwrapped
 from .errors import BlenderError, InputError
-from .export.backend import choose_backend, load_fuser_for_onnx
+from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .fusion import ItemFuser, as_fuser
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
@@ -84,7 +84,7 @@ class Blender(AsyncMethods):
         truncation: Mapping[str, int | str] | None = None,
         max_batch_tokens: int | None = None,
         compile: bool = False,
-        backend: str = "auto",
+        backend: str = "torch",
         provider: str | None = None,
         file_name: str | None = None,
     ) -> "Blender":
@@ -112,10 +112,8 @@ class Blender(AsyncMethods):
                 `candidate_truncation_side`, as in `PairRankerConfig`.
             max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
             compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
-            backend: "torch", or "onnx", which runs the exported ranker in ONNX Runtime, and the fuser too if it has
-                ONNX files and Optimum is installed; otherwise the fuser runs in torch, where `device` and `dtype` are
-                then for it alone. "auto" is torch, but ONNX Runtime, where it is installed, for a bundled ranker with
-                a graph of eight bits, on a CPU and with no `dtype` asked for: it is faster and judges the same.
+            backend: "onnx" runs the exported ranker in ONNX Runtime, and the fuser too if it has ONNX files and Optimum
+                is installed; otherwise the fuser runs in torch, where `device` and `dtype` are then for it alone.
             provider: Execution provider of ONNX Runtime: "CPUExecutionProvider" (default), "CUDAExecutionProvider", ...
             file_name: The ranker's ONNX file, at the top of its folder or under `onnx/`; `model.onnx` by default.
 
@@ -127,9 +125,7 @@ class Blender(AsyncMethods):
             InputError: If the device, the precision, the backend or its provider does not exist here.
         """
         hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code, subfolder)
-        backend, file_name = choose_backend(
-            backend, ranker, device=device, dtype=dtype, provider=provider, file_name=file_name, compile=compile
-        )
+        check_backend(backend, provider=provider, file_name=file_name, compile=compile)
         loaded: tuple[Any, ...]
         if isinstance(ranker, PointwiseRanker):
             if truncation is not None:

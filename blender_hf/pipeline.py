@@ -14,7 +14,7 @@ from .aggregation import get_aggregation
 from .blender import DEFAULT_WINDOW, Blender
 from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, explained, fuser_of, hub_settings, load_fuser, locate
 from .errors import InputError, InputTypeError
-from .export.backend import choose_backend, load_fuser_for_onnx
+from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .generation.candidates import CandidateWriter, Generated
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
@@ -88,15 +88,13 @@ class BlenderPipeline(Pipeline):
         token: str | bool | None = None,
         local_files_only: bool = False,
         max_batch_tokens: int | None = None,
-        backend: str = "auto",
+        backend: str = "torch",
         provider: str | None = None,
         file_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        exact = self.model.dtype if self.model.dtype == torch.bfloat16 else None  # the others are how it is stored
-        chosen = {"device": self.device, "dtype": exact, "provider": provider, "file_name": file_name}
-        backend, file_name = choose_backend(backend, self.model.name_or_path, **chosen)
+        check_backend(backend, provider=provider, file_name=file_name)
         if backend == "onnx":
             # transformers has loaded the weights, for it must; the files beside them take their place.
             hub = HubOptions(getattr(self.model.config, "_commit_hash", None), token, local_files_only=local_files_only)

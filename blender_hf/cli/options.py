@@ -28,12 +28,7 @@ def model_options(parser: argparse.ArgumentParser) -> None:
         help="Hub id or folder (default: the bundled %(default)s)",
     )
     parser.add_argument("--revision", help="branch, tag or commit of the ranker")
-    parser.add_argument(
-        "--backend",
-        choices=("auto", "torch", "onnx"),
-        default="auto",
-        help="what runs the models (default: torch, but ONNX Runtime for the bundled ranker on a CPU)",
-    )
+    parser.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="what runs the models")
     parser.add_argument("--provider", help="execution provider of ONNX Runtime (default: CPUExecutionProvider)")
     parser.add_argument("--file-name", metavar="FILE", help="the ranker's ONNX file (default: model.onnx)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")

@@ -8,7 +8,6 @@ from transformers import pipeline
 
 from blender_hf import Blender, CheckpointError, GenFuser, InputError
 from blender_hf.checkpoints import HubOptions
-from blender_hf.export import backend
 from blender_hf.export.backend import load_fuser_for_onnx
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_ranker import OnnxPairRanker
@@ -47,26 +46,10 @@ def test_a_pipeline_without_the_file_says_so(checkpoints: Path) -> None:
         pipeline("llm-blending", model=str(checkpoints / "ranker"), fuser=None, backend="onnx")
 
 
-def test_a_bundled_ranker_of_eight_bits_is_what_a_cpu_runs(
-    ranker_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where nothing else is asked for; the folder of a test stands for the bundled one."""
-    monkeypatch.setattr(backend, "locate", lambda name: str(ranker_folder / "onnx"))
-
-    def chosen(**options: object) -> tuple[str, str | None]:
-        return backend.choose_backend("auto", **{"ranker": "pair-ranker-mini", "device": "cpu", **options})
-
-    assert chosen() == chosen(ranker=ranker_folder / "onnx") == ("onnx", "model_int8.onnx")
-    for options in ({"dtype": "float32"}, {"compile": True}, {"ranker": "org/pair-ranker"}, {"ranker": object()}):
-        assert chosen(**options) == ("torch", None)
-    monkeypatch.setattr(backend, "find_spec", lambda name: None)
-    assert chosen() == ("torch", None)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tensorflow"}, "no backend 'tensorflow'; use auto, torch, onnx"),
+        ({"backend": "tensorflow"}, "no backend 'tensorflow'; use torch or onnx"),
         ({"provider": "CPUExecutionProvider"}, "provider='CPUExecutionProvider' is for backend='onnx'"),
         ({"file_name": "model.onnx"}, "file_name='model.onnx' is for backend='onnx'"),
         ({"backend": "onnx", "compile": True}, "compile=True is for backend='torch'"),
