@@ -21,9 +21,9 @@ TIMEOUT_MS = 120_000
 GRADIOS_OWN = "i18n is not a function"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real browser, that of the system."""
+    """A real browser, that of the system; closed after its tests, for Playwright keeps an event loop running."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("there is no browser for these tests; install one: apt-get install chromium")
