@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from blender_hf import Blender
 from blender_hf.data.records import read_values
@@ -47,6 +48,15 @@ class Called:
 
     loads: int = 0
     items: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many threads here as in the processes that this one is compared with: the last bits depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
