@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 # What a job imports when it runs is imported here, once.
@@ -31,9 +32,11 @@ def started(arguments: list[str], log: Path) -> int:
     os._exit(main(arguments))
 
 
-def killed(arguments: list[str], log: Path, seconds: float) -> bool:
-    """Run a command line, kill it after some time, and say whether it was still at work."""
+def killed(arguments: list[str], log: Path, ready: Callable[[], bool], seconds: float) -> bool:
+    """Run a command line, kill it some time after it is ready, and say whether it was still at work."""
     child = started(arguments, log)
+    while not ready() and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.002)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -62,12 +65,22 @@ def kill_until(n_kills: int, folder: Path, command: list[str], suffix: str, seed
     while len(kills) < n_kills:
         output = folder / f"out{len(outputs)}{suffix}"
         outputs.append(output.name)
-        # Long enough, mostly, for the ranker to be loaded and some parts to be done: then the next one goes on.
-        while killed([*command, "--output", str(output)], log, moment := rng.uniform(0, 0.9 * whole)):
-            kills.append(moment)
-            n_parts.append(len(list(folder.glob(f"{output.name}.parts/*.part"))))
-            if len(kills) >= n_kills:
+
+        def done(output: Path = output) -> int:
+            return len(list(folder.glob(f"{output.name}.parts/*.part")))
+
+        # Some kills strike while the ranker is loaded, the others after up to three more parts: counted, not timed, so
+        # that a slow machine is killed at as many places as a quick one.
+        while len(kills) < n_kills:
+            more = rng.randrange(4)
+            goal = done() + more
+            moment = rng.uniform(0, 0.05 * whole if more else 0.5 * whole)
+            if not killed(
+                [*command, "--output", str(output)], log, lambda goal=goal, done=done: done() >= goal, moment
+            ):
                 break
+            kills.append(moment)
+            n_parts.append(done())
         finished([*command, "--output", str(output)], log)
     return {"kills": kills, "parts": n_parts, "outputs": outputs}
 
