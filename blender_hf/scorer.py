@@ -156,12 +156,13 @@ class PairScorer(BatchScorer[TokenIds]):
         if texts is None:
             texts = self.tokenise(text for p in presentations for text in (p.source, p.first, p.second))
         forms = [self._canonical(presentation) for presentation in presentations]
-        inputs = {p: self.encode(p, texts).input_ids for p, _ in dict.fromkeys(forms)}
-        # In an order of their own, so that the same pairs make the same batches however they are given: then swapping
-        # or permuting candidates gives the same bits.
-        unique = sorted(inputs, key=lambda presentation: inputs[presentation])
-        logits = dict(zip(unique, self.logits([inputs[p] for p in unique], on_batch), strict=True))
-        return [sign * logits[presentation] for presentation, sign in forms]
+        inputs = {p: tuple(self.encode(p, texts).input_ids) for p, _ in dict.fromkeys(forms)}
+        # By what is read, so that texts that are cut to the same tokens tie exactly. In an order of their own, so that
+        # the same pairs make the same batches however they are given: then swapping or permuting candidates gives the
+        # same bits.
+        unique = sorted(set(inputs.values()))
+        logits = dict(zip(unique, self.logits(unique, on_batch), strict=True))
+        return [sign * logits[inputs[presentation]] for presentation, sign in forms]
 
     def _canonical(self, presentation: Presentation) -> tuple[Presentation, int]:
         """Return what is scored for a presentation, and the sign of its logit.

@@ -36,6 +36,17 @@ def test_exact_repeats_are_scored_once() -> None:
     assert scored[0] == scored[2]
 
 
+def test_texts_that_are_cut_to_the_same_tokens_are_scored_once_and_tie() -> None:
+    """Rounding in two batches would make one of them the better one."""
+    seen: list[int] = []
+    alike = [f"{TEXTS[0]} {TEXTS[1]} {end}" for end in ("one", "two")]
+    one, other = Presentation("p", *alike), Presentation("p", *reversed(alike))
+    filler = [Presentation("p", "a", text) for text in TEXTS]
+    scored = PairScorer(MODEL, PROCESSOR, max_batch_tokens=200).score([one, *filler, other], on_batch=seen.append)
+    assert sum(seen) == 1 + len(filler)
+    assert scored[0] == scored[-1]
+
+
 def test_a_batch_that_is_too_large_for_the_device_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     """The device's memory can't be had here, so the model is made to run out of it above two rows."""
     pairs = [Presentation("p", "a", text) for text in TEXTS[:5]]
