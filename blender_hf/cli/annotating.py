@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from blender_hf.logs import quieten_libraries
+
 from .appending import checked_output, opened
 from .llm_options import WAYS, chosen_llms, llm_options
 from .options import Commands, count, positive
@@ -61,16 +63,13 @@ def run(options: argparse.Namespace) -> None:
     """
     # These load torch and transformers, for which `--help` need not wait.
     from tqdm import tqdm
-    from transformers.utils import logging as transformers_logging
 
     from blender_hf.generation.annotation import judged_records
     from blender_hf.generation.judge import Judge
     from blender_hf.generation.models import load_model
     from blender_hf.generation.sampling import Sampling
 
-    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten_libraries()
     (llm,) = chosen_llms([options.judge], options)
     output = checked_output(options)
     done = judged_records(output, llm.label) if output is not None and not options.overwrite else {}

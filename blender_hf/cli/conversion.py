@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from blender_hf.errors import InputError
+from blender_hf.logs import quieten_libraries
 
 from .options import Commands, positive
 
@@ -47,16 +48,12 @@ def run(options: argparse.Namespace) -> None:
         BlenderError: If the source is not a whole ranker, or the output can't be written or has files already.
     """
     # These load torch and transformers, for which `--help` need not wait.
-    from transformers.utils import logging as transformers_logging
-
     from blender_hf.checkpoints import HubOptions, load_ranker
     from blender_hf.saving import save_portable
 
     output = Path(options.output)
     _check(output, options.source, options.force)
-    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten_libraries()
     hub = HubOptions(
         revision=options.revision,
         local_files_only=options.local_files_only,

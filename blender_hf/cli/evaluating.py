@@ -8,7 +8,6 @@ from typing import Any
 
 from huggingface_hub.constants import HF_HOME
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
 
 from blender_hf.blender import Blender
 from blender_hf.checkpoints import HubOptions
@@ -26,6 +25,7 @@ from blender_hf.evaluation.metrics.named import Metric, load_metric
 from blender_hf.evaluation.paper_rows import TableSettings
 from blender_hf.evaluation.paper_tables import PAPER_BASES, paper_tables
 from blender_hf.evaluation.plots import save_plots
+from blender_hf.logs import quieten_libraries
 
 from .options import ranker_arguments
 
@@ -45,9 +45,7 @@ def run(options: argparse.Namespace) -> None:
             f"{options.data} is no file or folder here, and --local-files-only forbids to ask the Hub for it"
         )
     folder = _folder(options.output)
-    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten_libraries()
     prompts = list(read_labelled(options.data, split=options.split, limit=options.limit))
     metrics = dict(_metric(spec, options) for spec in options.metric)
     if metrics:

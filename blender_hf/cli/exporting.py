@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from blender_hf.logs import quieten_libraries
+
 from .options import Commands
 
 ABOUT = """Export a ranker or a fuser to ONNX, and prove that each file computes what torch does: the logits of pairs of
@@ -36,14 +38,10 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         BlenderError: If it can't be loaded or exported, or an exported file does not compute what torch does.
     """
-    from transformers.utils import logging as transformers_logging
-
     from blender_hf.checkpoints import HubOptions
     from blender_hf.export.onnx_export import export_onnx
 
-    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten_libraries()
     precisions = [name for name in (options.quantize, options.dtype) if name is not None]
     hub = HubOptions(revision=options.revision, local_files_only=options.local_files_only)
     found = export_onnx(options.model, options.output, precisions=precisions, opset=options.opset, options=hub)

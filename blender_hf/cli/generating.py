@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from blender_hf.logs import quieten_libraries
+
 from .appending import checked_output, opened
 from .generation_summary import Tally
 from .llm_options import WAYS, chosen_llms, llm_options
@@ -73,15 +75,12 @@ def run(options: argparse.Namespace) -> None:
     """
     # These load torch and transformers, for which `--help` need not wait.
     from tqdm import tqdm
-    from transformers.utils import logging as transformers_logging
 
     from blender_hf.generation.candidates import CandidateWriter
     from blender_hf.generation.records import answered_prompts
     from blender_hf.generation.sampling import Sampling
 
-    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten_libraries()
     llms = chosen_llms(options.llm, options)
     sampling = Sampling(options.n, options.max_new_tokens, options.temperature, options.top_p, options.seed)
     output = checked_output(options)

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, tee
-from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
 
 from blender_hf.blender import Blender
 from blender_hf.data.records import STDIN, Record, read_records
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
+from blender_hf.logs import quieten_libraries
 from blender_hf.schedules import Schedule
 
 from . import rendering
+from .appending import checked_output
 from .options import ranker_arguments
 
 
@@ -65,14 +65,10 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         BlenderError: If the input, an option or a checkpoint can't be used.
     """
-    _check_output(options)
-    if options.json and options.output is None:
-        raise InputError("--json prints the summary on stdout, where the results go; give --output for these")
+    checked_output(options)
     job = job_of(options)
     total = None if options.file == STDIN else sum(1 for _ in _records(options))
-    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten_libraries()
     blender = _load(options)
     records, for_items = tee(_records(options))
     results = job.run(blender, (record.item for record in for_items))
@@ -116,16 +112,6 @@ def _line(record: Record, result: Any, job: Job, form: str) -> str:
     if form == "text":
         return rendering.as_text(record, job.to_text(result))
     return rendering.as_json_line(record, job.to_fields(result))
-
-
-def _check_output(options: argparse.Namespace) -> None:
-    if options.output is None:
-        return
-    output = Path(options.output)
-    if options.file != STDIN and output.exists() and output.samefile(options.file):
-        raise InputError(f"{output} is the input itself; write to another file")
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise InputError(f"can't write {output}: it is a folder, or its folder does not exist")
 
 
 @contextlib.contextmanager

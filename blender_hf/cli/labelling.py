@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blender_hf.errors import InputError
+from blender_hf.logs import quieten_libraries
 
 from .options import Commands, count, model_options, positive, ranker_arguments, ranking_options
 
@@ -57,16 +58,12 @@ def run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     from pathlib import Path
 
-    from transformers.utils import logging as transformers_logging
-
     from blender_hf.export.hub import check_repo_id
     from blender_hf.labelling.job import label
     from blender_hf.labelling.publishing import publish
     from blender_hf.labelling.sources import open_source
 
-    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten_libraries()
     if options.push_to_hub is not None:
         check_repo_id(options.push_to_hub)
     settings, engine = _settings(options), _engine(options)

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from blender_hf.logs import quieten_libraries
+
 from .options import Commands
 
 PUSH_ABOUT = """Upload a ranker or a fuser to the Hub as a whole repository: weights, tokenizer, card, and the code with
@@ -41,13 +43,9 @@ def run(options: argparse.Namespace) -> None:
         BlenderError: If the checkpoint or the card can't be read, or the Hub refuses.
     """
     # These load torch and transformers, for which `--help` need not wait.
-    from transformers.utils import logging as transformers_logging
-
     from blender_hf.export.hub import Publication, files_of, prepared, upload
 
-    # This is a program, so it may speak for the libraries: what they report of loading is of no use here.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten_libraries()
     publication = Publication(
         options.kind, options.source, options.repo_id, options.fuser, options.fuser_revision, options.card
     )

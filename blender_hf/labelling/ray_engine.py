@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transformers.utils import logging as transformers_logging
-
 from blender_hf.errors import BlenderError, InputError
+from blender_hf.logs import quieten_libraries
 
 from .journal import Part, PartSummary
 from .parts import PartMaker, RawPart
@@ -80,8 +79,7 @@ class _Worker:
         self, maker: Callable[[LabelSettings, bool], PartMaker], settings: LabelSettings, conversational: bool
     ) -> None:
         # It speaks into the logs of the cluster, where what the libraries report of loading is of no use.
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
+        quieten_libraries()
         self.error: BlenderError | None = None
         try:
             self.maker = maker(settings, conversational)

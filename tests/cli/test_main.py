@@ -73,7 +73,7 @@ def test_a_summary_for_people_and_for_machines(
     assert (summary["command"], summary["prompts"], summary["output"]) == ("rank", 3, str(output))
     assert "rank: 3 prompts in" in err.splitlines()[-1]
     assert main(["rank", str(file), *models[:2], "--json"]) == 2
-    assert "give --output" in capsys.readouterr().err
+    assert "give them an --output" in capsys.readouterr().err
 
 
 def test_options_reach_the_work(file: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
