@@ -1,7 +1,9 @@
 """Measures the ONNX files of a ranker against torch: size, speed, logits and judgements.
 
     python benchmarks/onnx_speed.py dev.jsonl.gz --ranker pair-ranker-mini
+    python benchmarks/onnx_speed.py dev.jsonl.gz --shape base --max-pairs-per-source 5 --turns 1
 
+With `--shape` it is a DeBERTa-v3 of that size with random weights, whose judgements mean nothing.
 Exports the ranker into a temporary folder, lets all of them score the same pairs in both orders in turns, and prints a
 Markdown table, and a JSON object on the last line. Half precision is for CUDA; on a CPU only its logits mean anything.
 """
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import torch
 from cards import markdown_table, write_figures
+from ranking_inputs import SHAPES, save_checkpoint
 
 from blender_hf.checkpoints import HubOptions, load_ranker
 from blender_hf.data.labelled_reading import read_labelled
@@ -34,41 +37,50 @@ def main() -> None:
     options = arguments()
     decided = (pair for pair in training_pairs(read_labelled(options.data)) if pair.label != 0.5)
     pairs = balance_sources(decided, most=options.max_pairs_per_source, seed=options.seed)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as root:
+        folder = f"{root}/onnx"
+        if options.shape:
+            texts = [text for pair in pairs for text in (pair.prompt, pair.candidate_a, pair.candidate_b)]
+            options.ranker = save_checkpoint(Path(root), SHAPES[options.shape], texts)
         export_onnx(options.ranker, folder, precisions=("int8", "float16"))
         scorers = load_all(options, folder)
         sizes = {name: megabytes(scorer, folder, name) for name, scorer in scorers.items()}
         rows = measured(pairs, scorers, options.turns)
     for name, row in rows.items():
         row["MB"] = sizes[name]
-    header = ["", "MB", "speed", "largest difference of a logit", "top-1 as float32", "accuracy"]
-    cells = [
-        [
-            name,
-            f"{row['MB']:.1f}",
-            f"{row['speed']:.2f}",
-            f"{row['difference']:.1e}",
-            f"{row['agreement']:.4f}",
-            f"{row['accuracy']:.4f}",
-        ]
-        for name, row in rows.items()
-    ]
+    text = report(rows, len(pairs), options)
+    print(f"{text}\n")
+    if options.card:
+        write_figures(options.card, f"{SCRIPT} --shape {options.shape}" if options.shape else SCRIPT, text)
+    print(json.dumps(rows))
+
+
+def report(rows: dict[str, dict[str, float]], n_pairs: int, options: argparse.Namespace) -> str:
+    columns = {
+        "MB": ("MB", ".1f"),
+        "speed": ("speed", ".2f"),
+        "largest difference of a logit": ("difference", ".1e"),
+        "top-1 as float32": ("agreement", ".4f"),
+        "accuracy": ("accuracy", ".4f"),
+    }
+    what = options.ranker
+    if options.shape:
+        what = f"A DeBERTa-v3 of size {options.shape} with random weights"
+        del columns["accuracy"]
+    cells = [[name, *(format(row[key], form) for key, form in columns.values())] for name, row in rows.items()]
     note = (
-        f"{options.ranker}, {len(pairs)} decided pairs of {options.data.name.split('.')[0]} in both orders, "
+        f"{what}, {n_pairs} decided pairs of {options.data.name.split('.')[0]} in both orders, "
         f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, medians of {options.turns} "
         f"turns; speed is in units of {REFERENCE}; higher is better."
     )
-    text = f"{markdown_table(header, cells)}\n\n{note}"
-    print(f"{text}\n")
-    if options.card:
-        write_figures(options.card, SCRIPT, text)
-    print(json.dumps(rows))
+    return f"{markdown_table(['', *columns], cells)}\n\n{note}"
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="JSONL file of judged pairs")
     parser.add_argument("--ranker", default="pair-ranker-mini", help="bundled name, Hub id or folder")
+    parser.add_argument("--shape", choices=sorted(SHAPES), help="a ranker of this size with random weights instead")
     parser.add_argument("--max-pairs-per-source", type=int, default=40, help="drawn at random of larger sources")
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--turns", type=int, default=3, help="how often each scores all pairs")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,12 +16,16 @@ from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerPr
 from .graph import INPUTS, MODEL_FILE, OUTPUT, require_onnx_file
 
 DEFAULT_PROVIDER = "CPUExecutionProvider"
+# Providers whose memory torch shares, by the name that both have for the device.
+DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
+NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class OnnxPairRanker(nn.Module):
     """A ranker with the call of `PairRanker`, whose graph runs in ONNX Runtime.
 
-    Its tensors are on the CPU on both sides; a GPU's provider copies them there and back.
+    Inputs and outputs are tensors that ONNX Runtime reads and writes where they are (IO binding), on the GPU too where
+    torch has the same one. Where it has not, they are on the CPU, and the provider copies them there and back.
 
     Args:
         path: The ONNX file.
@@ -35,9 +40,11 @@ class OnnxPairRanker(nn.Module):
     def __init__(self, path: str | Path, config: PairRankerConfig, provider: str = DEFAULT_PROVIDER) -> None:
         super().__init__()
         self.config = config
-        self.device = torch.device("cpu")
+        self.device = _device_of(provider)
         self.dtype = torch.float32
-        self.session = _session(Path(path), provider)
+        self.session = _session(Path(path), provider, self.device)
+        types = {node.name: node.type for node in self.session.get_outputs()}
+        self._output_type = NUMPY_TYPES[types[OUTPUT]]
         # A pair would be scored by what stands beside it.
         self._one_by_one = quantises_batch(Path(path))
 
@@ -58,8 +65,19 @@ class OnnxPairRanker(nn.Module):
         return PairRankerOutput(logits=torch.cat([self._run(*row) for row in rows]))
 
     def _run(self, *inputs: torch.Tensor) -> torch.Tensor:
-        feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)}
-        return torch.from_numpy(self.session.run([OUTPUT], feed)[0])
+        rows = inputs[0].shape[0]
+        logits = torch.from_numpy(np.empty(rows, self._output_type)).to(self.device)
+        binding = self.session.io_binding()
+        place = (self.device.type, self.device.index or 0)
+        bound = [tensor.contiguous() for tensor in inputs]  # the binding keeps addresses, not tensors
+        for name, tensor in zip(INPUTS, bound, strict=True):
+            binding.bind_input(name, *place, np.int64, tuple(tensor.shape), tensor.data_ptr())
+        binding.bind_output(OUTPUT, *place, self._output_type, (rows,), logits.data_ptr())
+        if self.device.type == "cuda":
+            # ONNX Runtime has a stream of its own: what torch still copies there must have arrived.
+            torch.cuda.current_stream(self.device).synchronize()
+        self.session.run_with_iobinding(binding)
+        return logits
 
 
 def load_onnx_ranker(
@@ -121,7 +139,13 @@ def check_provider(provider: str) -> None:
         )
 
 
-def _session(path: Path, provider: str) -> Any:
+def _device_of(provider: str) -> torch.device:
+    """Return where the tensors of a provider are: on its GPU, if torch has it too, or else on the CPU."""
+    shared = DEVICES.get(provider) if torch.cuda.is_available() else None
+    return torch.device("cpu") if shared is None else torch.device(shared, torch.cuda.current_device())
+
+
+def _session(path: Path, provider: str, device: torch.device) -> Any:
     check_provider(provider)
     import onnxruntime
 
@@ -130,10 +154,13 @@ def _session(path: Path, provider: str) -> Any:
     settings.log_severity_level = 3  # warnings are on how the graph is optimised, which users can't change
     # What a GPU can't do runs on the CPU.
     providers = list(dict.fromkeys((provider, DEFAULT_PROVIDER)))
+    own_options = {"device_id": device.index} if device.type == "cuda" else {}
     if not path.is_file() or not path.stat().st_size:
         raise CheckpointError(f"the ONNX file {path} does not exist or is empty")
     try:
-        session = onnxruntime.InferenceSession(path, settings, providers=providers)
+        session = onnxruntime.InferenceSession(
+            path, settings, providers=providers, provider_options=[own_options, *({} for _ in providers[1:])]
+        )
     # ONNX Runtime has an exception class for every kind of damage, and no base of their own.
     except Exception as error:
         raise CheckpointError(f"ONNX Runtime can't load {path}: {first_line(error)}; export it again") from error

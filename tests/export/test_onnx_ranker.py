@@ -11,7 +11,7 @@ from onnxruntime.quantization import quantize_dynamic
 
 from blender_hf import BlenderError, CheckpointError, InputError
 from blender_hf.checkpoints import HubOptions
-from blender_hf.export.onnx_ranker import OnnxPairRanker, load_onnx_ranker, quantises_batch
+from blender_hf.export.onnx_ranker import OnnxPairRanker, _device_of, load_onnx_ranker, quantises_batch
 from blender_hf.scorer import PairScorer, Presentation
 from tests.conftest import build_ranker, example_texts
 
@@ -125,3 +125,20 @@ def test_without_the_runtime_the_error_names_the_extra(ranker_folder: Path, monk
 def test_threads_are_those_of_torch(ranker_folder: Path) -> None:
     model, _ = load_onnx_ranker(ranker_folder, HUB)
     assert model.session.get_session_options().intra_op_num_threads == torch.get_num_threads()
+
+
+def test_tensors_are_where_the_provider_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _device_of("CPUExecutionProvider").type == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert _device_of("CUDAExecutionProvider").type == "cpu", "torch has no GPU to share"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    assert _device_of("TensorrtExecutionProvider") == torch.device("cuda", 1)
+
+
+def test_inputs_may_be_views_of_others(ranker_folder: Path) -> None:
+    model, processor = load_onnx_ranker(ranker_folder, HUB)
+    batch = processor(["hello!"] * 2, ["hi!", "no"], ["no", "hi!"])
+    wide = {name: torch.stack([tensor, torch.zeros_like(tensor)], dim=-1)[..., 0] for name, tensor in batch.items()}
+    assert not wide["input_ids"].is_contiguous()
+    assert torch.equal(model(**wide).logits, model(**batch).logits)
