@@ -21,6 +21,7 @@ from sacrebleu.metrics import CHRF
 from tqdm import tqdm
 
 from blender_hf import Blend, Blender
+from blender_hf.blending import best_different, subset
 from blender_hf.data.preferences import read_json_lines
 from blender_hf.inputs import Item, make_item
 from blender_hf.modeling.processing_gen_fuser import split_passages
@@ -42,11 +43,12 @@ def main() -> None:
     rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
     faults = Counter(fault for blend in blends for fault in faults_of(blend))
     fused = [blend for blend in blends if blend.fused is not None]
-    text = report(rows, faults, fused, options)
+    numbers = by_number(examples, blends, blender, options.numbers)
+    text = report(rows, faults, fused, numbers, options)
     print(text)
     if options.card:
         write_figures(options.card, SCRIPT, text)
-    print(json.dumps({"closeness": rows, "faults": faults, "fusions": len(fused)}))
+    print(json.dumps({"closeness": rows, "faults": faults, "fusions": len(fused), "candidates": numbers}))
 
 
 def arguments() -> argparse.Namespace:
@@ -55,6 +57,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ranker", default="pair-ranker-mini", help="Hub id or folder")
     parser.add_argument("--fuser", default="gen-fuser-mini", help="Hub id or folder")
     parser.add_argument("--max-prompts-per-source", type=int, default=60, help="drawn at random of larger sources")
+    parser.add_argument(
+        "--numbers", type=int, nargs="*", default=[1, 2, 3, 5], help="numbers of best candidates that are fused in turn"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--card", type=Path, help="card to write the figures into")
     return parser.parse_args()
@@ -70,6 +75,23 @@ def sampled(records: Any, most: int, seed: int) -> list[tuple[str, Item, str]]:
             by_source[record["source"]].append((record["source"], make_item(record["prompt"], texts), reference))
     rng = random.Random(seed)
     return [example for group in by_source.values() for example in rng.sample(group, min(most, len(group)))]
+
+
+def by_number(
+    examples: Sequence[tuple[str, Item, str]], blends: Sequence[Blend], blender: Blender, numbers: Sequence[int]
+) -> dict[int, dict[str, float]]:
+    """Return how close the fusions of the best one, two, ... candidates are to the reference, mean over sources."""
+    found = {}
+    for number in numbers:
+        best = [best_different(blend.ranking, number) for blend in blends]
+        items = [subset(item, places) for (_, item, _), places in zip(examples, best, strict=True)]
+        by_source: dict[str, list[dict[str, float]]] = defaultdict(list)
+        for (source, _, reference), fusion in zip(examples, blender.iter_fuse(items), strict=True):
+            scores = {"ROUGE-L": rouge(fusion.text, reference), "chrF": chrf(fusion.text, reference)}
+            by_source[source].append({**scores, "characters": float(len(fusion.text))})
+        rows = [mean_of(scores) for scores in by_source.values()]
+        found[number] = {name: fmean(row[name] for row in rows) for name in ("ROUGE-L", "chrF", "characters")}
+    return found
 
 
 def closeness(blend: Blend, reference: str) -> dict[str, float]:
@@ -108,7 +130,11 @@ def mean_of(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def report(
-    rows: dict[str, dict[str, float]], faults: Counter[str], fused: Sequence[Blend], options: argparse.Namespace
+    rows: dict[str, dict[str, float]],
+    faults: Counter[str],
+    fused: Sequence[Blend],
+    numbers: dict[int, dict[str, float]],
+    options: argparse.Namespace,
 ) -> str:
     names = [name for name in next(iter(rows.values())) if name != "prompts"]
     cells = [
@@ -127,6 +153,10 @@ def report(
         f"Of {len(fused)} fused texts {new} are none of the candidates, and {kept} were preferred to the best one by "
         "the ranker and returned. Faults: " + ", ".join(f"{name}: {faults[name]}" for name in known) + ".",
     ]
+    if numbers:
+        cells = [[str(n), *(f"{row[name]:.1f}" for name in row)] for n, row in numbers.items()]
+        header = ["best candidates fused", *next(iter(numbers.values()))]
+        lines += ["", "Fused from fewer or more candidates, mean over sources:", "", markdown_table(header, cells)]
     return "\n".join(lines)
 
 

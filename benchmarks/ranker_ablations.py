@@ -29,7 +29,14 @@ class Variant:
     settings: tuple[str, ...] = ()
 
 
-PAIRWISE = ("pooling=mean", "dropout=0.0", "max_pair_length=256", "max_source_length=96", "source_truncation_side=left")
+PAIRWISE = (
+    "pooling=mean",
+    "dropout=0.0",
+    "attention_dropout=0.0",
+    "max_pair_length=256",
+    "max_source_length=96",
+    "source_truncation_side=left",
+)
 SYMMETRIC = (*PAIRWISE, "symmetric=true", "head_learning_rate=5e-4")
 VARIANTS = (
     Variant("pointwise (TRL's RewardTrainer)", "reward-model", ("max_input_length=176",)),

@@ -16,32 +16,43 @@ from tqdm import tqdm
 
 from blender_hf import Blender, Comparison
 from blender_hf.calibration import expected_calibration_error
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
 from blender_hf.ranking import probability_of
 from blender_hf.training.calibrate import compare_pairs
+from blender_hf.training.damaged_data import DAMAGES, damaged_pairs
 from blender_hf.training.pair_data import balance_sources, training_pairs
 
 SCRIPT = "benchmarks/ranker_dev.py"
+DAMAGE_NAMES = {
+    "near": "the answer to a similar prompt",
+    "foreign": "the answer to another prompt",
+    "cut": "cut short",
+    "loop": "caught in a loop",
+    "shuffled": "in another order",
+}
 CHUNK = 64  # pairs between two steps of the progress bar
 
 
 def main() -> None:
     options = arguments()
-    decided = (pair for pair in training_pairs(read_labelled(options.data)) if pair.label != 0.5)
+    prompts = list(read_labelled(options.data))
+    decided = (pair for pair in training_pairs(prompts) if pair.label != 0.5)
     pairs = balance_sources(decided, most=options.max_pairs_per_source, seed=options.seed)
     blender = Blender.from_pretrained(options.ranker, None)
     results = compared(pairs, blender)
     judged = list(zip(pairs, results, strict=True))
     rows = {source: figures(group) for source, group in by_source([pair.source for pair in pairs], judged).items()}
     rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
+    damage = damage_found(prompts, blender, options) if options.damaged_pairs else {}
     calibration = calibration_of(pairs, results, blender.scorer.model.config.logit_temperature)
-    text = report(rows, calibration, options)
+    text = report(rows, damage, calibration, options)
     print(text)
     if options.card:
         write_figures(options.card, SCRIPT, text)
-    print(json.dumps({"accuracy": rows, "calibration": calibration}))
+    print(json.dumps({"accuracy": rows, "damage": damage, "calibration": calibration}))
 
 
 def arguments() -> argparse.Namespace:
@@ -49,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="JSONL file of judged pairs")
     parser.add_argument("--ranker", default="pair-ranker-mini", help="Hub id or folder")
     parser.add_argument("--max-pairs-per-source", type=int, default=400, help="drawn at random of larger sources")
+    parser.add_argument("--damaged-pairs", type=int, default=150, help="self-made pairs of each kind of damage")
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--card", type=Path, help="card to write the figures into")
     return parser.parse_args()
@@ -58,6 +70,18 @@ def compared(pairs: Sequence[PreferencePair], blender: Blender) -> list[Comparis
     """Compare the two answers of every pair, in both orders."""
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     return [result for chunk in tqdm(chunks) for result in compare_pairs(blender, chunk)]
+
+
+def damage_found(
+    prompts: Sequence[LabelledPrompt], blender: Blender, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Return for each kind of self-made damage how often the whole answer is preferred."""
+    found = {}
+    for kind in DAMAGES:
+        pairs = damaged_pairs(prompts, options.damaged_pairs, options.seed, [kind])
+        row = figures(list(zip(pairs, compared(pairs, blender), strict=True)))
+        found[kind] = {name: row[name] for name in ("pairs", "both orders", "longer is better")}
+    return found
 
 
 def calibration_of(
@@ -88,7 +112,12 @@ def figures(judged: Sequence[tuple[PreferencePair, Comparison]]) -> dict[str, fl
     return {"pairs": len(judged), **{name: value or 0.0 for name, value in found.items()}}
 
 
-def report(rows: dict[str, dict[str, float]], calibration: dict[str, float], options: argparse.Namespace) -> str:
+def report(
+    rows: dict[str, dict[str, float]],
+    damage: dict[str, dict[str, float]],
+    calibration: dict[str, float],
+    options: argparse.Namespace,
+) -> str:
     names = [name for name in next(iter(rows.values())) if name != "pairs"]
     cells = [
         [source, "" if source.startswith("mean") else str(row["pairs"]), *(f"{row[name]:.3f}" for name in names)]
@@ -100,7 +129,21 @@ def report(rows: dict[str, dict[str, float]], calibration: dict[str, float], opt
         f"probabilities over all of these pairs: {calibration['error']:.3f} with the stored temperature of "
         f"{calibration['temperature']:.2f}, {calibration['error without']:.3f} without."
     )
-    return f"{markdown_table(['source', 'pairs', *names], cells)}\n\n{note}"
+    parts = [markdown_table(["source", "pairs", *names], cells), note]
+    if damage:
+        parts += [
+            "A good answer against a text with self-made damage, on prompts of the same file:",
+            damage_table(damage),
+        ]
+    return "\n\n".join(parts)
+
+
+def damage_table(damage: dict[str, dict[str, float]]) -> str:
+    cells = [
+        [DAMAGE_NAMES[kind], str(row["pairs"]), f"{row['both orders']:.3f}", f"{row['longer is better']:.3f}"]
+        for kind, row in damage.items()
+    ]
+    return markdown_table(["the damaged text is", "pairs", "good one preferred", "longer is better"], cells)
 
 
 if __name__ == "__main__":

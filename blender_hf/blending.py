@@ -62,7 +62,7 @@ def _fuse_best(
     """Return a fusion for each item, None where there are not two different candidates, or the attempt failed."""
     chosen = [best_different(ranking, top_k) for ranking in rankings]
     fusible = [index for index, indices in enumerate(chosen) if len(indices) > 1]
-    inputs = [_subset(items[index], chosen[index]) for index in fusible]
+    inputs = [subset(items[index], chosen[index]) for index in fusible]
     fused: list[Fusion | None] = [None] * len(items)
     for index, fusion in zip(fusible, fuse(inputs, generation), strict=True):
         fused[index] = fusion and Fusion(fusion.text, tuple(chosen[index]), fusion.truncated)
@@ -77,5 +77,6 @@ def _blend(ranking: Ranking, fusion: Fusion | None, comparison: Comparison | Non
     return Blend(fusion.text, "fused", ranking, fusion, comparison)
 
 
-def _subset(item: Item, indices: Sequence[int]) -> Item:
+def subset(item: Item, indices: Sequence[int]) -> Item:
+    """Return an item with these of its candidates alone, in this order."""
     return replace(item, candidates=tuple(item.candidates[i] for i in indices))

@@ -1,6 +1,6 @@
 """Training of a `PairRanker` from any encoder, or on from a ranker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,13 +26,8 @@ from .saving import save_checkpoint
 from .settings import PairSettings, RankerSettings
 
 # What the families of encoders call their dropouts.
-DROPOUT_NAMES = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "attention_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-)
+HIDDEN_DROPOUTS = ("hidden_dropout_prob", "embedding_dropout", "mlp_dropout")
+ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 MARKER_WORDS = ("question", "first answer", "second reply")
 LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
 
@@ -133,6 +128,7 @@ def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> t
     changes = _given(settings, ("pooling", "symmetric"))
     model = PairRanker.from_pretrained(where, dtype=torch.float32, **lengths, **changes, **hub)
     model.config.logit_temperature = 1.0  # that of the old weights
+    set_dropouts(model.backbone, _dropouts(settings, model.backbone.config))
     return model.train(), PairRankerProcessor.from_pretrained(where, **lengths, **hub)
 
 
@@ -141,20 +137,43 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
     n_tokens = len(tokenizer)
     lengths = _given(settings, LENGTHS)
     processor = PairRankerProcessor.for_training(tokenizer, **{**_lengths_of(where, hub), **lengths})
-    names = [name for name in DROPOUT_NAMES if hasattr(AutoConfig.from_pretrained(where, **hub), name)]
-    dropout = {} if settings.dropout is None else dict.fromkeys(names, settings.dropout)
+    dropouts = _dropouts(settings, AutoConfig.from_pretrained(where, **hub))
     model = PairRanker.from_backbone(
         where,
         n_added_tokens=len(tokenizer) - n_tokens,
         n_positions=processor.max_pair_length,
         n_tasks=max(1, len(settings.metrics)),
-        backbone_options={**dropout, **hub},
+        backbone_options={**dropouts, **hub},
         **_given(settings, ("pooling", "symmetric")),
         **processor.special_token_ids(),
         **{name: getattr(processor, name) for name in LENGTHS},
     )
     initialise_markers(model, tokenizer)
     return model, processor
+
+
+def _dropouts(settings: RankerSettings, config: PretrainedConfig) -> dict[str, float]:
+    """Return the dropouts that the settings change, by the names that an encoder has for them."""
+    wanted = dict.fromkeys(HIDDEN_DROPOUTS, settings.dropout)
+    wanted |= dict.fromkeys(ATTENTION_DROPOUTS, settings.attention_dropout)
+    return {name: value for name, value in wanted.items() if value is not None and hasattr(config, name)}
+
+
+def set_dropouts(backbone: torch.nn.Module, dropouts: Mapping[str, float]) -> None:
+    """Set the dropouts of an encoder that is there already, in its layers and in its configuration.
+
+    Args:
+        backbone: The encoder.
+        dropouts: The probabilities by the names of its configuration.
+    """
+    for name, value in dropouts.items():
+        setattr(backbone.config, name, value)
+    hidden = [dropouts[name] for name in HIDDEN_DROPOUTS if name in dropouts]
+    attention = [dropouts[name] for name in ATTENTION_DROPOUTS if name in dropouts]
+    for path, module in backbone.named_modules():
+        found = attention if path.endswith(("self.dropout", "attn.dropout")) else hidden
+        if isinstance(module, torch.nn.Dropout) and found:
+            module.p = found[0]
 
 
 def _lengths_of(where: str, hub: dict[str, Any]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.processing_gen_fuser import split_passages
-from blender_hf.training.damaged_data import LABEL, SOURCE, damaged_pairs
+from blender_hf.training.damaged_data import DAMAGES, LABEL, SOURCE, damaged_pairs
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
 from blender_hf.training.pair_data import balance_sources, training_pairs
 
@@ -137,11 +137,32 @@ def test_damaged_pairs_prefer_the_whole_answer() -> None:
     for pair in pairs:
         assert (pair.label, pair.source) == (LABEL, SOURCE)
         assert pair.candidate_a != pair.candidate_b
-    cut = [pair for pair in pairs if pair.candidate_a.startswith(pair.candidate_b)]
-    foreign = [pair for pair in pairs if pair.candidate_b.startswith("Good") and pair not in cut]
-    loops = [pair for pair in pairs if len(pair.candidate_b) > len(pair.candidate_a) + 3]
-    assert min(len(cut), len(foreign), len(loops)) > 3
     assert len(damaged_pairs(PROMPTS, 5, seed=0)) == 5
+    assert damaged_pairs(PROMPTS, 0, seed=0) == []
+
+
+def test_every_kind_of_damage_is_what_it_is_called() -> None:
+    made = {kind: damaged_pairs(PROMPTS, 12, 0, [kind]) for kind in DAMAGES}
+    assert all(pair.candidate_a.startswith(pair.candidate_b) for pair in made["cut"])
+    assert all(len(pair.candidate_b) > len(pair.candidate_a) for pair in made["loop"])
+    for pair in made["shuffled"]:
+        assert sorted(pair.candidate_b.split()) == sorted(pair.candidate_a.split())
+    answers = {answer for prompt in PROMPTS for answer in good_answers(prompt)}
+    assert all(pair.candidate_b in answers - {pair.candidate_a} for kind in ("near", "foreign") for pair in made[kind])
+    assert min(map(len, made.values())) > 8
+
+
+def test_the_nearest_prompts_lend_their_answers() -> None:
+    questions = {"How do hens lay eggs?": "h", "Why do my hens never sing?": "o", "Où est Paris ?": "p", "xyz": "x"}
+    prompts = prompts_of(
+        *(
+            {"prompt": prompt, "candidates": [answer, "bad"], "pairs": [{"a": 0, "b": 1, "label": 1}]}
+            for prompt, answer in questions.items()
+        )
+    )
+    lent = {pair.candidate_a: pair.candidate_b for pair in damaged_pairs(prompts, 9, 0, ["near"])}
+    assert (lent["h"], lent["o"]) == ("o", "h")
+    assert "x" not in lent, "nothing is near to it"
 
 
 @pytest.mark.parametrize("make", [lambda: list(merging_examples(PROMPTS, 3, 5)), lambda: damaged_pairs(PROMPTS, 9, 5)])

@@ -21,7 +21,10 @@ from blender_hf.training import bundle, calibrate, small_fuser
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
 from blender_hf.training.fusion_data import FusionExample
 from blender_hf.training.pair_data import training_pairs
+from blender_hf.training.pair_ranker import starting_point
 from blender_hf.training.ranker_trainer import PairCollator, PairDataset
+from blender_hf.training.saving import save_checkpoint
+from blender_hf.training.settings import RankerSettings
 from tests.conftest import build_fuser, ranker_processor
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +69,18 @@ def test_a_symmetric_ranker_is_trained_on_from_another(data: Path, ranker_config
     model = PairRanker.from_pretrained(tmp_path / "second")
     assert (model.config.symmetric, model.config.pooling) == (True, "mean")
     assert accuracy(tmp_path / "second", data) > 0.9
+
+
+def test_dropouts_are_set_in_an_encoder_and_in_a_ranker(backbone: Path, tmp_path: Path) -> None:
+    lengths = {"max_pair_length": 60, "max_source_length": 20, "max_candidate_length": 20}
+    model, processor = starting_point(RankerSettings(model=str(backbone), dropout=0.3, **lengths))
+    save_checkpoint(model, processor, tmp_path)
+    going_on = RankerSettings(model=str(tmp_path), dropout=0.2, attention_dropout=0.4)
+    for trained, hidden, attention in ((model, 0.3, 0.1), (starting_point(going_on)[0], 0.2, 0.4)):
+        config = trained.backbone.config
+        assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (hidden, attention)
+        layer = trained.backbone.encoder.layer[0]
+        assert (layer.output.dropout.p, layer.attention.self.dropout.p) == (hidden, attention)
 
 
 @pytest.mark.slow
