@@ -43,6 +43,7 @@ VARIANTS = (
     Variant("pairwise", settings=(*PAIRWISE, "head_learning_rate=5e-4")),
     Variant("pairwise, symmetric", settings=SYMMETRIC),
     Variant("pairwise, symmetric, with damaged pairs", settings=(*SYMMETRIC, "damaged_pairs=120")),
+    Variant("pairwise, symmetric, lengths balanced", settings=(*SYMMETRIC, "balance_lengths=true")),
     Variant("pairwise, symmetric, English only", settings=(*SYMMETRIC, "languages=[en]")),
 )
 

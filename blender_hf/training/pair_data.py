@@ -127,3 +127,30 @@ def balance_sources(
             kept += rng.sample(group, min(len(group), least - len(kept), MOST_REPEATS * len(group) - len(kept)))
         chosen += kept
     return chosen
+
+
+def balance_lengths(pairs: Sequence[PreferencePair], *, seed: int = 0) -> list[PreferencePair]:
+    """Leave out pairs until, in each collection, the longer answer is as often the better one as the shorter.
+
+    A ranker that is trained on the rest can't learn from any collection that longer is better. Ties, and pairs of the
+    same length, stay.
+
+    Args:
+        pairs: The pairs.
+        seed: Of the choice of those that are left out.
+
+    Returns:
+        The pairs that stay, in their order.
+    """
+    places: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for place, pair in enumerate(pairs):
+        longer = len(pair.candidate_a) - len(pair.candidate_b)
+        if longer and pair.label != 0.5:
+            places[pair.source, (longer > 0) == (pair.label > 0.5)].append(place)
+    rng = random.Random(seed)
+    left_out: set[int] = set()
+    for source in dict.fromkeys(source for source, _ in places):
+        groups = [places[source, longer_won] for longer_won in (True, False)]
+        fewest = min(map(len, groups))
+        left_out.update(place for group in groups for place in rng.sample(group, len(group) - fewest))
+    return [pair for place, pair in enumerate(pairs) if place not in left_out]

@@ -18,7 +18,7 @@ from .cards import ranker_card
 from .damaged_data import damaged_pairs
 from .loading import load_eval_data, load_training_data
 from .lora import merged, with_lora
-from .pair_data import balance_sources, training_pairs
+from .pair_data import balance_lengths, balance_sources, training_pairs
 from .ranker_metrics import source_table
 from .ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
 from .runs import Run
@@ -94,6 +94,8 @@ def training_data(settings: PairSettings) -> list[PreferencePair]:
         pairs_per_prompt=settings.pairs_per_prompt,
         seed=settings.sampling_seed,
     )
+    if settings.balance_lengths:
+        found = balance_lengths(list(found), seed=settings.sampling_seed)
     pairs = balance_sources(
         found, most=settings.max_pairs_per_source, least=settings.min_pairs_per_source, seed=settings.sampling_seed
     )

@@ -50,6 +50,9 @@ class PairSettings(DataSettings):
     min_pairs_per_source: int = field(
         default=0, metadata={"help": "A smaller source is repeated until it has so many pairs, three times at most."}
     )
+    balance_lengths: bool = field(
+        default=False, metadata={"help": "Leave out pairs until the longer answer is no more often the better one."}
+    )
     damaged_pairs: int = field(default=0, metadata={"help": "Self-made pairs of a good and a damaged answer."})
     sampling_seed: int = field(default=0, metadata={"help": "Seed of the choice of pairs."})
     max_eval_pairs_per_source: int | None = field(default=None, metadata={"help": "Most pairs of a source to measure."})

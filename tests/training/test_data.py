@@ -12,7 +12,7 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.processing_gen_fuser import split_passages
 from blender_hf.training.damaged_data import DAMAGES, LABEL, SOURCE, damaged_pairs
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
-from blender_hf.training.pair_data import balance_sources, training_pairs
+from blender_hf.training.pair_data import balance_lengths, balance_sources, training_pairs
 
 
 def prompts_of(*records: dict) -> list[LabelledPrompt]:
@@ -99,6 +99,19 @@ def test_good_answers_won_and_never_lost() -> None:
     assert good_answers(PROMPTS[0]) == ["Good 0. It is so. The end 0."]
     tied = {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0, "b": 1, "label": 0}]}
     assert good_answers(prompts_of(tied)[0]) == []
+
+
+def test_lengths_are_balanced_within_each_collection() -> None:
+    def pair(a: str, b: str, label: float, source: str) -> PreferencePair:
+        return PreferencePair("p", a, b, label, source)
+
+    longer, shorter = [pair("long", "s", 1.0, "x"), pair("s", "long", 0.0, "x")], [pair("s", "long", 0.9, "x")]
+    others = [pair("a", "long", 0.5, "x"), pair("a", "b", 1.0, "x"), pair("long", "s", 1.0, "y")]
+    kept = balance_lengths([*longer, *shorter, *others])
+    assert len(kept) == 4
+    assert shorter[0] in kept
+    assert [p for p in kept if p in others] == others[:2], "a tie and equal lengths stay; y has no shorter winner"
+    assert balance_lengths([]) == []
 
 
 def test_every_passage_of_the_target_is_in_a_damaged_copy() -> None:
