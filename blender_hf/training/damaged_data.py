@@ -12,6 +12,7 @@ from typing import Any
 
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.errors import InputError
 from blender_hf.modeling.processing_gen_fuser import split_passages
 
 from .fusion_data import good_answers
@@ -40,7 +41,12 @@ def damaged_pairs(
 
     Returns:
         The pairs.
+
+    Raises:
+        InputError: If there is no such kind.
     """
+    if unknown := set(kinds) - set(DAMAGES):
+        raise InputError(f"there is no damage {min(unknown)!r}; use {', '.join(DAMAGES)}")
     if most == 0:
         return []
     usable = [(prompt, answers[0]) for prompt in prompts if (answers := good_answers(prompt)) and answers[0].strip()]

@@ -15,7 +15,7 @@ from blender_hf.modeling.original_formats import is_pairrm, is_ranker_config
 from blender_hf.modeling.ranker_tokenizer import load_tokenizer
 
 from .cards import ranker_card
-from .damaged_data import damaged_pairs
+from .damaged_data import DAMAGES, damaged_pairs
 from .loading import load_eval_data, load_training_data
 from .lora import merged, with_lora
 from .pair_data import balance_lengths, balance_sources, training_pairs
@@ -60,6 +60,7 @@ def train_ranker(
     pairs, eval_pairs = training_data(settings), evaluation_data(settings)
     set_seed(arguments.seed)
     model, processor = starting_point(settings)
+    start = weights_of(model) if settings.interpolation < 1 else {}
     trained = with_lora(model, settings)
     short = sorted(pairs, key=PreferencePair.n_characters)[: settings.short_pairs]
     schedule = {"num_train_epochs": 1.0, "max_steps": -1, "lr_scheduler_type": "constant_with_warmup"}
@@ -76,6 +77,7 @@ def train_ranker(
         )
         trainer.train(resume_from_checkpoint=run.last_checkpoint(phase))
     model = merged(trained)
+    interpolate(model, start, settings.interpolation)
     metrics = _measured(trainer, eval_pairs, model)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, run.folder)
@@ -101,7 +103,8 @@ def training_data(settings: PairSettings) -> list[PreferencePair]:
     )
     if not pairs:
         raise InputError("the data has no pairs to train on: no judged pairs, or none with the scores named by metrics")
-    return [*pairs, *damaged_pairs(loaded.prompts, settings.damaged_pairs, settings.sampling_seed)]
+    kinds = settings.damage_kinds or tuple(DAMAGES)
+    return [*pairs, *damaged_pairs(loaded.prompts, settings.damaged_pairs, settings.sampling_seed, kinds)]
 
 
 def evaluation_data(settings: PairSettings) -> list[PreferencePair]:
@@ -122,6 +125,10 @@ def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProc
     where, hub = locate(settings.model), {"revision": settings.revision}
     config, _ = PretrainedConfig.get_config_dict(where, **hub)
     own = config.get("model_type") == PairRankerConfig.model_type or is_pairrm(config) or is_ranker_config(config)
+    if settings.interpolation < 1 and not own:
+        raise InputError(
+            "interpolation is for going on from a ranker: a new head on an encoder has nothing to go back to"
+        )
     return _from_ranker(where, hub, settings) if own else _from_encoder(where, hub, settings)
 
 
@@ -191,6 +198,28 @@ def _lengths_of(where: str, hub: dict[str, Any]) -> dict[str, int]:
 
 def _given(settings: RankerSettings, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of the weights of a model."""
+    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+
+
+@torch.no_grad()
+def interpolate(model: torch.nn.Module, start: Mapping[str, torch.Tensor], share: float) -> None:
+    """Go back a part of the way to the weights that training started from.
+
+    A model that learns something new forgets some of the old; on the way between the two it can have most of both
+    (Wortsman et al. 2022, arXiv 2109.01903).
+
+    Args:
+        model: The trained model, which is changed.
+        start: The weights before training; empty leaves the model as it is.
+        share: Of the way from them to the trained ones, 0 to 1.
+    """
+    trained = model.state_dict()
+    for name, before in start.items():
+        trained[name].copy_(torch.lerp(before.float(), trained[name].float(), share).to(trained[name]))
 
 
 @torch.no_grad()

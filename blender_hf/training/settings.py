@@ -54,6 +54,9 @@ class PairSettings(DataSettings):
         default=False, metadata={"help": "Leave out pairs until the longer answer is no more often the better one."}
     )
     damaged_pairs: int = field(default=0, metadata={"help": "Self-made pairs of a good and a damaged answer."})
+    damage_kinds: list[str] = field(
+        default_factory=list, metadata={"help": "near, foreign, cut, loop, shuffled; empty makes all of them."}
+    )
     sampling_seed: int = field(default=0, metadata={"help": "Seed of the choice of pairs."})
     max_eval_pairs_per_source: int | None = field(default=None, metadata={"help": "Most pairs of a source to measure."})
 
@@ -72,12 +75,20 @@ class RankerSettings(PairSettings):
     source_truncation_side: str | None = field(default=None, metadata={"help": "Which end of a prompt is cut."})
     dropout: float | None = field(default=None, metadata={"help": "Dropout of the encoder's states."})
     attention_dropout: float | None = field(default=None, metadata={"help": "Dropout of its attention."})
+    interpolation: float = field(
+        default=1.0, metadata={"help": "How far from the ranker that it goes on from to the trained one, 0 to 1."}
+    )
     short_pairs: int = field(default=0, metadata={"help": "First one pass over so many of the shortest pairs."})
     lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters; 0 trains all weights."})
     lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters."})
     lora_target_modules: list[str] = field(
         default_factory=list, metadata={"help": "Layers with adapters; empty takes all linear layers."}
     )
+
+    def __post_init__(self) -> None:
+        """Check what no type says."""
+        if not 0 < self.interpolation <= 1:
+            raise ValueError(f"interpolation={self.interpolation}; it is a share of the way, more than 0 and at most 1")
 
 
 @dataclass

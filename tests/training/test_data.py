@@ -163,6 +163,8 @@ def test_every_kind_of_damage_is_what_it_is_called() -> None:
     answers = {answer for prompt in PROMPTS for answer in good_answers(prompt)}
     assert all(pair.candidate_b in answers - {pair.candidate_a} for kind in ("near", "foreign") for pair in made[kind])
     assert min(map(len, made.values())) > 8
+    with pytest.raises(InputError, match="no damage 'rude'; use near, foreign, cut, loop, shuffled"):
+        damaged_pairs(PROMPTS, 12, 0, ["cut", "rude"])
 
 
 def test_the_nearest_prompts_lend_their_answers() -> None:

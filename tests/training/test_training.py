@@ -21,7 +21,7 @@ from blender_hf.training import bundle, calibrate, small_fuser
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
 from blender_hf.training.fusion_data import FusionExample
 from blender_hf.training.pair_data import training_pairs
-from blender_hf.training.pair_ranker import starting_point
+from blender_hf.training.pair_ranker import interpolate, starting_point, weights_of
 from blender_hf.training.ranker_trainer import PairCollator, PairDataset
 from blender_hf.training.saving import save_checkpoint
 from blender_hf.training.settings import RankerSettings
@@ -63,7 +63,8 @@ def test_a_ranker_learns_from_judged_pairs(data: Path, backbone: Path, ranker_co
 def test_a_symmetric_ranker_is_trained_on_from_another(data: Path, ranker_config: Path, tmp_path: Path) -> None:
     assert train(ranker_config, "pooling=mean") == 0
     second = f"output_dir={tmp_path / 'second'}"
-    assert train(ranker_config, f"model={tmp_path / 'run'}", second, "symmetric=true", "num_train_epochs=2") == 0
+    changes = (f"model={tmp_path / 'run'}", second, "symmetric=true", "num_train_epochs=2", "interpolation=0.9")
+    assert train(ranker_config, *changes) == 0
     metrics = json.loads((tmp_path / "second" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["eval"]["eval_flip_rate"] == 0
     model = PairRanker.from_pretrained(tmp_path / "second")
@@ -81,6 +82,24 @@ def test_dropouts_are_set_in_an_encoder_and_in_a_ranker(backbone: Path, tmp_path
         assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (hidden, attention)
         layer = trained.backbone.encoder.layer[0]
         assert (layer.output.dropout.p, layer.attention.self.dropout.p) == (hidden, attention)
+
+
+def test_interpolation_goes_back_to_where_training_started() -> None:
+    start, trained = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    end = weights_of(trained)
+    interpolate(trained, start.state_dict(), 0.25)
+    for name, weight in trained.state_dict().items():
+        torch.testing.assert_close(weight, 0.75 * start.state_dict()[name] + 0.25 * end[name])
+    before = weights_of(trained)
+    interpolate(trained, {}, 1.0)
+    assert all(torch.equal(weight, before[name]) for name, weight in trained.state_dict().items())
+
+
+def test_only_a_ranker_has_weights_to_go_back_to(ranker_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(ranker_config, "interpolation=0.5") == 2
+    assert "interpolation is for going on from a ranker" in capsys.readouterr().err
+    assert train(ranker_config, "interpolation=1.5") == 2
+    assert "interpolation=1.5; it is a share of the way" in capsys.readouterr().err
 
 
 @pytest.mark.slow
