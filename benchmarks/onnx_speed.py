@@ -20,7 +20,7 @@ import torch
 from cards import markdown_table, write_figures
 from ranking_inputs import SHAPES, save_checkpoint
 
-from blender_hf.checkpoints import HubOptions, load_ranker
+from blender_hf.checkpoints import HubOptions, has_bfloat16, load_ranker
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.export.onnx_export import export_onnx
@@ -91,7 +91,9 @@ def arguments() -> argparse.Namespace:
 def load_all(options: argparse.Namespace, folder: str) -> dict[str, PairScorer]:
     """Return a scorer for each way to run the ranker, the reference first."""
     hub = HubOptions()
-    in_torch = {f"torch {dtype}": load_ranker(options.ranker, hub, "cpu", dtype) for dtype in ("float32", "bfloat16")}
+    # Without hardware for it, bfloat16 says nothing.
+    dtypes = ("float32", "bfloat16") if has_bfloat16(torch.device("cpu")) else ("float32",)
+    in_torch = {f"torch {dtype}": load_ranker(options.ranker, hub, "cpu", dtype) for dtype in dtypes}
     in_onnx = {f"onnx {name}": load_onnx_ranker(folder, hub, file_name=file) for name, file in FILES.items()}
     return {name: PairScorer(*loaded) for name, loaded in {**in_torch, **in_onnx}.items()}
 

@@ -121,7 +121,7 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
         InputError: If there is no such precision.
     """
     if dtype == "auto":
-        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise InputError(f"there is no precision {dtype!r}; use auto, float32, bfloat16 or float16")
@@ -185,7 +185,7 @@ def first_line(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Tell whether a device multiplies in bfloat16 in hardware; where it does not, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
