@@ -7,6 +7,7 @@ not: to tell an answer from one to another question, and from the damage that a 
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -64,11 +65,25 @@ class _Collection:
 
     def __init__(self, answered: Sequence[tuple[str, str]]) -> None:
         self.answers = [answer for _, answer in answered]
-        self._places = {prompt: place for place, (prompt, _) in enumerate(answered)}
-        self._vectors = _vectors([prompt for prompt, _ in answered])
+        self._prompts = [prompt for prompt, _ in answered]
+        self._places = {prompt: place for place, prompt in enumerate(self._prompts)}
+
+    @cached_property
+    def _vectors(self) -> Any:
+        """A sparse matrix, a row of length 1 for each prompt; None if no prompt has a word."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        # What is asked last is what is to be answered.
+        asked = [prompt.rsplit("USER: ", 1)[-1] for prompt in self._prompts]
+        if not any(text.strip() for text in asked):
+            return None
+        # Character n-grams: languages that put no space between words have neighbours too.
+        return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit_transform(asked)
 
     def near(self, prompt: str, rng: random.Random) -> str:
         """Return the answer to one of the prompts that share most words with this one; empty if none shares any."""
+        if self._vectors is None:
+            return ""
         place = self._places[prompt]
         similar = (self._vectors @ self._vectors[place].T).toarray().ravel()
         order = [int(k) for k in (-similar).argsort(kind="stable") if k != place and 0 < similar[k] < MOST_SIMILAR]
@@ -77,16 +92,6 @@ class _Collection:
     def any(self, rng: random.Random) -> str:
         """Return any answer."""
         return rng.choice(self.answers)
-
-
-def _vectors(prompts: Sequence[str]) -> Any:
-    """Return a sparse matrix, a row of length 1 for each prompt."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    # What is asked last is what is to be answered.
-    asked = [prompt.rsplit("USER: ", 1)[-1] for prompt in prompts]
-    # Character n-grams: languages that put no space between words have neighbours too.
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=1).fit_transform(asked)
 
 
 def _damaged_pairs(

@@ -1,6 +1,6 @@
 """Training of a `PairRanker` from any encoder, or on from a ranker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from blender_hf.modeling.ranker_tokenizer import load_tokenizer
 
 from .cards import ranker_card
 from .damaged_data import DAMAGES, damaged_pairs
+from .generalisation import dropouts_of, interpolate, set_dropouts, weights_of
 from .loading import load_eval_data, load_training_data
 from .lora import merged, with_lora
 from .pair_data import balance_lengths, balance_sources, training_pairs
@@ -25,9 +26,6 @@ from .runs import Run
 from .saving import save_checkpoint
 from .settings import PairSettings, RankerSettings
 
-# What the families of encoders call their dropouts.
-HIDDEN_DROPOUTS = ("hidden_dropout_prob", "embedding_dropout", "mlp_dropout")
-ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 MARKER_WORDS = ("question", "first answer", "second reply")
 LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
 
@@ -137,7 +135,7 @@ def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> t
     changes = _given(settings, ("pooling", "symmetric"))
     model = PairRanker.from_pretrained(where, dtype=torch.float32, **lengths, **changes, **hub)
     model.config.logit_temperature = 1.0  # that of the old weights
-    set_dropouts(model.backbone, _dropouts(settings, model.backbone.config))
+    set_dropouts(model.backbone, dropouts_of(settings, model.backbone.config))
     return model.train(), PairRankerProcessor.from_pretrained(where, **lengths, **hub)
 
 
@@ -146,7 +144,7 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
     n_tokens = len(tokenizer)
     lengths = _given(settings, LENGTHS)
     processor = PairRankerProcessor.for_training(tokenizer, **{**_lengths_of(where, hub), **lengths})
-    dropouts = _dropouts(settings, AutoConfig.from_pretrained(where, **hub))
+    dropouts = dropouts_of(settings, AutoConfig.from_pretrained(where, **hub))
     model = PairRanker.from_backbone(
         where,
         n_added_tokens=len(tokenizer) - n_tokens,
@@ -159,30 +157,6 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
     )
     initialise_markers(model, tokenizer)
     return model, processor
-
-
-def _dropouts(settings: RankerSettings, config: PretrainedConfig) -> dict[str, float]:
-    """Return the dropouts that the settings change, by the names that an encoder has for them."""
-    wanted = dict.fromkeys(HIDDEN_DROPOUTS, settings.dropout)
-    wanted |= dict.fromkeys(ATTENTION_DROPOUTS, settings.attention_dropout)
-    return {name: value for name, value in wanted.items() if value is not None and hasattr(config, name)}
-
-
-def set_dropouts(backbone: torch.nn.Module, dropouts: Mapping[str, float]) -> None:
-    """Set the dropouts of an encoder that is there already, in its layers and in its configuration.
-
-    Args:
-        backbone: The encoder.
-        dropouts: The probabilities by the names of its configuration.
-    """
-    for name, value in dropouts.items():
-        setattr(backbone.config, name, value)
-    hidden = [dropouts[name] for name in HIDDEN_DROPOUTS if name in dropouts]
-    attention = [dropouts[name] for name in ATTENTION_DROPOUTS if name in dropouts]
-    for path, module in backbone.named_modules():
-        found = attention if path.endswith(("self.dropout", "attn.dropout")) else hidden
-        if isinstance(module, torch.nn.Dropout) and found:
-            module.p = found[0]
 
 
 def _lengths_of(where: str, hub: dict[str, Any]) -> dict[str, int]:
@@ -198,28 +172,6 @@ def _lengths_of(where: str, hub: dict[str, Any]) -> dict[str, int]:
 
 def _given(settings: RankerSettings, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
-
-
-def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return a copy of the weights of a model."""
-    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-
-
-@torch.no_grad()
-def interpolate(model: torch.nn.Module, start: Mapping[str, torch.Tensor], share: float) -> None:
-    """Go back a part of the way to the weights that training started from.
-
-    A model that learns something new forgets some of the old; on the way between the two it can have most of both
-    (Wortsman et al. 2022, arXiv 2109.01903).
-
-    Args:
-        model: The trained model, which is changed.
-        start: The weights before training; empty leaves the model as it is.
-        share: Of the way from them to the trained ones, 0 to 1.
-    """
-    trained = model.state_dict()
-    for name, before in start.items():
-        trained[name].copy_(torch.lerp(before.float(), trained[name].float(), share).to(trained[name]))
 
 
 @torch.no_grad()

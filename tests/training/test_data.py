@@ -10,7 +10,7 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.processing_gen_fuser import split_passages
-from blender_hf.training.damaged_data import DAMAGES, LABEL, SOURCE, damaged_pairs
+from blender_hf.training.damaged_data import DAMAGES, LABEL, SOURCE, _Collection, damaged_pairs
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
 from blender_hf.training.pair_data import balance_lengths, balance_sources, training_pairs
 
@@ -178,6 +178,7 @@ def test_the_nearest_prompts_lend_their_answers() -> None:
     lent = {pair.candidate_a: pair.candidate_b for pair in damaged_pairs(prompts, 9, 0, ["near"])}
     assert (lent["h"], lent["o"]) == ("o", "h")
     assert "x" not in lent, "nothing is near to it"
+    assert _Collection([(" ", "a"), ("", "b")]).near(" ", random.Random(0)) == "", "no prompt has a word"
 
 
 @pytest.mark.parametrize("make", [lambda: list(merging_examples(PROMPTS, 3, 5)), lambda: damaged_pairs(PROMPTS, 9, 5)])

@@ -20,8 +20,9 @@ from blender_hf.modeling.processing_gen_fuser import split_passages
 from blender_hf.training import bundle, calibrate, small_fuser
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
 from blender_hf.training.fusion_data import FusionExample
+from blender_hf.training.generalisation import interpolate, weights_of
 from blender_hf.training.pair_data import training_pairs
-from blender_hf.training.pair_ranker import interpolate, starting_point, weights_of
+from blender_hf.training.pair_ranker import starting_point
 from blender_hf.training.ranker_trainer import PairCollator, PairDataset
 from blender_hf.training.saving import save_checkpoint
 from blender_hf.training.settings import RankerSettings
