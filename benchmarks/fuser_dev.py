@@ -23,6 +23,7 @@ from tqdm import tqdm
 from blender_hf import Blend, Blender
 from blender_hf.blending import best_different, subset
 from blender_hf.data.preferences import read_json_lines
+from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
 from blender_hf.modeling.processing_gen_fuser import split_passages
 
@@ -35,14 +36,13 @@ def main() -> None:
     examples = sampled(read_json_lines(options.data), options.max_prompts_per_source, options.seed)
     blender = Blender.from_pretrained(options.ranker, options.fuser)
     blends = list(tqdm(blender.iter_blend(item for _, item, _ in examples), total=len(examples)))
-    by_source: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for (source, _, reference), blend in zip(examples, blends, strict=True):
-        if blend.fused is not None:
-            by_source[source].append(closeness(blend, reference))
-    rows = {source: mean_of(scores) for source, scores in sorted(by_source.items())}
+    fusible = [(example, blend) for example, blend in zip(examples, blends, strict=True) if blend.fused is not None]
+    scores = [closeness(blend, reference) for (_, _, reference), blend in fusible]
+    groups = by_source([source for (source, _, _), _ in fusible], scores)
+    rows = {source: mean_of(group) for source, group in groups.items()}
     rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
     faults = Counter(fault for blend in blends for fault in faults_of(blend))
-    fused = [blend for blend in blends if blend.fused is not None]
+    fused = [blend for _, blend in fusible]
     numbers = by_number(examples, blends, blender, options.numbers)
     text = report(rows, faults, fused, numbers, options)
     print(text)
@@ -67,14 +67,14 @@ def arguments() -> argparse.Namespace:
 
 def sampled(records: Any, most: int, seed: int) -> list[tuple[str, Item, str]]:
     """Return source, item and reference of the records that have one and two other candidates."""
-    by_source: dict[str, list[tuple[str, Item, str]]] = defaultdict(list)
+    found: dict[str, list[tuple[str, Item, str]]] = defaultdict(list)
     for record in records:
         reference = record.get("reference", "").strip()
         texts = [c for c in record["candidates"] if c["text"].strip() != reference]
         if reference and len({candidate["text"] for candidate in texts}) > 1:
-            by_source[record["source"]].append((record["source"], make_item(record["prompt"], texts), reference))
+            found[record["source"]].append((record["source"], make_item(record["prompt"], texts), reference))
     rng = random.Random(seed)
-    return [example for group in by_source.values() for example in rng.sample(group, min(most, len(group)))]
+    return [example for group in found.values() for example in rng.sample(group, min(most, len(group)))]
 
 
 def by_number(
@@ -85,11 +85,15 @@ def by_number(
     for number in numbers:
         best = [best_different(blend.ranking, number) for blend in blends]
         items = [subset(item, places) for (_, item, _), places in zip(examples, best, strict=True)]
-        by_source: dict[str, list[dict[str, float]]] = defaultdict(list)
-        for (source, _, reference), fusion in zip(examples, blender.iter_fuse(items), strict=True):
-            scores = {"ROUGE-L": rouge(fusion.text, reference), "chrF": chrf(fusion.text, reference)}
-            by_source[source].append({**scores, "characters": float(len(fusion.text))})
-        rows = [mean_of(scores) for scores in by_source.values()]
+        scores = [
+            {
+                "ROUGE-L": rouge(fusion.text, reference),
+                "chrF": chrf(fusion.text, reference),
+                "characters": float(len(fusion.text)),
+            }
+            for (_, _, reference), fusion in zip(examples, blender.iter_fuse(items), strict=True)
+        ]
+        rows = [mean_of(group) for group in by_source([source for source, _, _ in examples], scores).values()]
         found[number] = {name: fmean(row[name] for row in rows) for name in ("ROUGE-L", "chrF", "characters")}
     return found
 

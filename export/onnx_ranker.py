@@ -18,7 +18,8 @@ from .graph import INPUTS, MODEL_FILE, OUTPUT, require_onnx_file
 DEFAULT_PROVIDER = "CPUExecutionProvider"
 # Providers whose memory torch shares, by the name that both have for the device.
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
-NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+# What logits may be, in torch's name and in that of ONNX Runtime's binding.
+OUTPUT_TYPES = {"tensor(float)": (torch.float32, np.float32), "tensor(float16)": (torch.float16, np.float16)}
 
 
 class OnnxPairRanker(nn.Module):
@@ -44,7 +45,7 @@ class OnnxPairRanker(nn.Module):
         self.dtype = torch.float32
         self.session = _session(Path(path), provider, self.device)
         types = {node.name: node.type for node in self.session.get_outputs()}
-        self._output_type = NUMPY_TYPES[types[OUTPUT]]
+        self._output_types = OUTPUT_TYPES[types[OUTPUT]]
         # A pair would be scored by what stands beside it.
         self._one_by_one = quantises_batch(Path(path))
 
@@ -66,13 +67,14 @@ class OnnxPairRanker(nn.Module):
 
     def _run(self, *inputs: torch.Tensor) -> torch.Tensor:
         rows = inputs[0].shape[0]
-        logits = torch.from_numpy(np.empty(rows, self._output_type)).to(self.device)
+        torch_type, numpy_type = self._output_types
+        logits = torch.empty(rows, dtype=torch_type, device=self.device)
         binding = self.session.io_binding()
         place = (self.device.type, self.device.index or 0)
         bound = [tensor.contiguous() for tensor in inputs]  # the binding keeps addresses, not tensors
         for name, tensor in zip(INPUTS, bound, strict=True):
             binding.bind_input(name, *place, np.int64, tuple(tensor.shape), tensor.data_ptr())
-        binding.bind_output(OUTPUT, *place, self._output_type, (rows,), logits.data_ptr())
+        binding.bind_output(OUTPUT, *place, numpy_type, (rows,), logits.data_ptr())
         if self.device.type == "cuda":
             # ONNX Runtime has a stream of its own: what torch still copies there must have arrived.
             torch.cuda.current_stream(self.device).synchronize()
@@ -180,3 +182,6 @@ def _check_graph(session: Any, path: Path) -> None:
             f"{path} is not an exported PairRanker: it maps {', '.join(inputs)} to {', '.join(outputs)}, and a ranker "
             f"maps {', '.join(INPUTS)} to {OUTPUT}, one for each pair"
         )
+    [output_type] = [node.type for node in session.get_outputs() if node.name == OUTPUT]
+    if output_type not in OUTPUT_TYPES:
+        raise CheckpointError(f"the {OUTPUT} of {path} are {output_type}; a ranker's are {' or '.join(OUTPUT_TYPES)}")

@@ -142,3 +142,9 @@ def test_inputs_may_be_views_of_others(ranker_folder: Path) -> None:
     wide = {name: torch.stack([tensor, torch.zeros_like(tensor)], dim=-1)[..., 0] for name, tensor in batch.items()}
     assert not wide["input_ids"].is_contiguous()
     assert torch.equal(model(**wide).logits, model(**batch).logits)
+
+
+def test_logits_of_another_type_are_refused(ranker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blender_hf.export.onnx_ranker.OUTPUT_TYPES", {"tensor(bfloat16)": ()})
+    with pytest.raises(CheckpointError, match=r"are tensor\(float\); a ranker's are tensor\(bfloat16\)"):
+        load_onnx_ranker(ranker_folder, HUB)

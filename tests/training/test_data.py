@@ -150,6 +150,10 @@ def test_damaged_pairs_prefer_the_whole_answer() -> None:
     for pair in pairs:
         assert (pair.label, pair.source) == (LABEL, SOURCE)
         assert pair.candidate_a != pair.candidate_b
+    cut = [pair for pair in pairs if pair.candidate_a.startswith(pair.candidate_b)]
+    foreign = [pair for pair in pairs if pair.candidate_b.startswith("Good") and pair not in cut]
+    loops = [pair for pair in pairs if len(pair.candidate_b) > len(pair.candidate_a) + 3]
+    assert min(len(cut), len(foreign), len(loops)) > 3
     assert len(damaged_pairs(PROMPTS, 5, seed=0)) == 5
     assert damaged_pairs(PROMPTS, 0, seed=0) == []
 
