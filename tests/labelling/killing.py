@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # What a job imports when it runs is imported here, once.
@@ -54,6 +55,18 @@ def finished(arguments: list[str], log: Path) -> float:
     return time.monotonic() - start
 
 
+def n_parts_in(folder: Path) -> int:
+    """Return how many parts are done; a job that is at its end removes the folder, at any moment."""
+    try:
+        return sum(name.endswith(".part") for name in os.listdir(folder))
+    except FileNotFoundError:
+        return 0
+
+
+def has_parts(folder: Path, goal: int) -> bool:
+    return n_parts_in(folder) >= goal
+
+
 def kill_until(n_kills: int, folder: Path, command: list[str], suffix: str, seed: int) -> dict[str, object]:
     """Kill jobs until so many kills have struck; each job is then let to its end."""
     rng = random.Random(seed)
@@ -66,21 +79,18 @@ def kill_until(n_kills: int, folder: Path, command: list[str], suffix: str, seed
         output = folder / f"out{len(outputs)}{suffix}"
         outputs.append(output.name)
 
-        def done(output: Path = output) -> int:
-            return len(list(folder.glob(f"{output.name}.parts/*.part")))
-
+        parts = folder / f"{output.name}.parts"
         # Some kills strike while the ranker is loaded, the others after up to three more parts: counted, not timed, so
         # that a slow machine is killed at as many places as a quick one.
         while len(kills) < n_kills:
             more = rng.randrange(4)
-            goal = done() + more
+            goal = n_parts_in(parts) + more
             moment = rng.uniform(0, 0.05 * whole if more else 0.5 * whole)
-            if not killed(
-                [*command, "--output", str(output)], log, lambda goal=goal, done=done: done() >= goal, moment
-            ):
+            ready = partial(has_parts, parts, goal)
+            if not killed([*command, "--output", str(output)], log, ready, moment):
                 break
             kills.append(moment)
-            n_parts.append(done())
+            n_parts.append(n_parts_in(parts))
         finished([*command, "--output", str(output)], log)
     return {"kills": kills, "parts": n_parts, "outputs": outputs}
 
