@@ -115,24 +115,33 @@ def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tupl
     return model, processor
 
 
-def fuser_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer like T5's: Unigram, no start token, </s> at the end, and 100 sentinels."""
+@cache
+def _raw_fuser_tokenizer() -> Tokenizer:
+    """Train a tokenizer like T5's; once, since two trainings give the pieces in another order."""
     tokenizer = Tokenizer(models.Unigram())
     # As transformers converts the normalisation of T5's SentencePiece model.
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip(left=False, right=True)])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    sentinels = [f"<extra_id_{k}>" for k in range(100)]
     trainer = trainers.UnigramTrainer(
         vocab_size=700, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator(example_texts(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+    return tokenizer
+
+
+def fuser_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a fresh tokenizer like T5's: Unigram, no start token, </s> at the end, and 100 sentinels."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_raw_fuser_tokenizer().to_str()),
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=512,
     )
-    made.add_tokens(sentinels, special_tokens=True)
-    return made
+    tokenizer.add_tokens([f"<extra_id_{k}>" for k in range(100)], special_tokens=True)
+    return tokenizer
 
 
 T5_SETTINGS = {
