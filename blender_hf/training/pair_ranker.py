@@ -16,6 +16,8 @@ from blender_hf.modeling.ranker_tokenizer import load_tokenizer
 
 from .cards import ranker_card
 from .damaged_data import DAMAGES, damaged_pairs
+from .damaged_data import SOURCE as DAMAGED
+from .distillation import distilled
 from .generalisation import dropouts_of, interpolate, set_dropouts, weights_of
 from .loading import load_eval_data, load_training_data
 from .lora import merged, with_lora
@@ -56,6 +58,8 @@ def train_ranker(
     if not settings.model:
         raise InputError("the setting model is missing: name an encoder, or a ranker to go on from")
     pairs, eval_pairs = training_data(settings), evaluation_data(settings)
+    with arguments.main_process_first(desc="verdicts of the teachers"):
+        pairs = _taught(pairs, settings, run)
     set_seed(arguments.seed)
     model, processor = starting_point(settings)
     start = weights_of(model) if settings.interpolation < 1 else {}
@@ -103,6 +107,16 @@ def training_data(settings: PairSettings) -> list[PreferencePair]:
         raise InputError("the data has no pairs to train on: no judged pairs, or none with the scores named by metrics")
     kinds = settings.damage_kinds or tuple(DAMAGES)
     return [*pairs, *damaged_pairs(loaded.prompts, settings.damaged_pairs, settings.sampling_seed, kinds)]
+
+
+def _taught(pairs: list[PreferencePair], settings: RankerSettings, run: Run) -> list[PreferencePair]:
+    """Mix in what the teachers say of judged pairs; what damage was made is known better than they know."""
+    if not settings.teachers:
+        return pairs
+    judged = [pair for pair in pairs if pair.source != DAMAGED]
+    saved = run.checkpoints / "teachers.jsonl"
+    mixed = distilled(judged, settings.teachers, settings.teacher_share, saved)
+    return [*mixed, *(pair for pair in pairs if pair.source == DAMAGED)]
 
 
 def evaluation_data(settings: PairSettings) -> list[PreferencePair]:

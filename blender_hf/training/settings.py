@@ -78,6 +78,10 @@ class RankerSettings(PairSettings):
     interpolation: float = field(
         default=1.0, metadata={"help": "How far from the ranker that it goes on from to the trained one, 0 to 1."}
     )
+    teachers: list[str] = field(
+        default_factory=list, metadata={"help": "Rankers whose verdict is mixed into the labels: Hub ids or folders."}
+    )
+    teacher_share: float = field(default=0.5, metadata={"help": "Their share of the label of a judged pair, 0 to 1."})
     short_pairs: int = field(default=0, metadata={"help": "First one pass over so many of the shortest pairs."})
     lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters; 0 trains all weights."})
     lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters."})
@@ -89,6 +93,10 @@ class RankerSettings(PairSettings):
         """Check what no type says."""
         if not 0 < self.interpolation <= 1:
             raise ValueError(f"interpolation={self.interpolation}; it is a share of the way, more than 0 and at most 1")
+        if not 0 <= self.teacher_share <= 1:
+            raise ValueError(f"teacher_share={self.teacher_share}; it is a share of the label, 0 to 1")
+        if self.teachers and self.metrics:
+            raise ValueError("teachers give one verdict, and metrics ask for several labels; use one of the two")
 
 
 @dataclass

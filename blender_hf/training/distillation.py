@@ -1,0 +1,89 @@
+"""Labels from other rankers: a student learns what its teachers would say, beside what the judges said.
+
+A verdict of a judge is one bit, and often noise; a teacher's probability says of every pair how sure one may be, so a
+student learns from few pairs what its teachers know (Hinton et al. 2015, arXiv 1503.02531), and a ranker that learns
+something new keeps what it knew if it is its own teacher (Li and Hoiem 2016, arXiv 1606.09282).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+from blender_hf.blender import Blender
+from blender_hf.data.preferences import PreferencePair
+from blender_hf.ranking import probability_of
+
+from .calibrate import compare_pairs
+
+CHUNK = 256  # pairs between two moments at which the verdicts are saved
+
+
+def distilled(
+    pairs: Sequence[PreferencePair], teachers: Sequence[str], share: float, saved: Path
+) -> list[PreferencePair]:
+    """Mix the labels of pairs with the mean probability of teachers.
+
+    The probability is that of a teacher's logit as it is, of both orders of presentation, without its temperature: what
+    is sharper is learned faster, and the student gets a temperature of its own.
+
+    Args:
+        pairs: The judged pairs.
+        teachers: Rankers: Hub ids or folders.
+        share: Of the teachers in a label, 0 to 1.
+        saved: File of the verdicts so far, which is made and read: an interrupted run asks nothing twice.
+
+    Returns:
+        The pairs in their order, with soft labels.
+    """
+    verdicts = [_verdicts(pairs, teacher, saved) for teacher in teachers]
+    mixed = []
+    for pair in pairs:
+        taught = fmean(of_teacher[_key(pair)] for of_teacher in verdicts)
+        mixed.append(replace(pair, label=share * taught + (1 - share) * pair.label))
+    return mixed
+
+
+def _verdicts(pairs: Sequence[PreferencePair], teacher: str, saved: Path) -> Mapping[str, float]:
+    """Return a teacher's probability that a is better, by the key of a pair."""
+    found = _read(saved, teacher)
+    missing = list({key: pair for pair in pairs if (key := _key(pair)) not in found}.items())
+    if not missing:
+        return found
+    # Pairs of similar length together, the longest first: if they don't fit into memory, it shows at once.
+    missing.sort(key=lambda entry: -entry[1].n_characters())
+    blender = Blender.from_pretrained(teacher, None)
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    with saved.open("a", encoding="utf-8") as file:
+        for start in range(0, len(missing), CHUNK):
+            keys, asked = zip(*missing[start : start + CHUNK], strict=True)
+            fresh = {
+                key: probability_of(result.logit)
+                for key, result in zip(keys, compare_pairs(blender, asked), strict=True)
+            }
+            found |= fresh
+            # The break comes first: it ends a line that an earlier run was killed over.
+            file.write("\n" + json.dumps({"teacher": teacher, "probabilities": fresh}))
+            file.flush()
+    return found
+
+
+def _read(saved: Path, teacher: str) -> dict[str, float]:
+    """Return the verdicts that are saved; a line that was being written when the run was killed counts for nothing."""
+    found: dict[str, float] = {}
+    lines = saved.read_text(encoding="utf-8").splitlines() if saved.exists() else []
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if value["teacher"] == teacher:
+            found |= value["probabilities"]
+    return found
+
+
+def _key(pair: PreferencePair) -> str:
+    texts = json.dumps([pair.prompt, pair.candidate_a, pair.candidate_b])
+    return hashlib.sha256(texts.encode()).hexdigest()
