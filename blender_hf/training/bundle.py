@@ -2,7 +2,8 @@
 
     python -m blender_hf.training.bundle RUN_FOLDER pair-ranker-mini
 
-The package has the code already, so only weights, configuration and tokenizer go in.
+The package has the code already, so only weights, configuration and tokenizer go in; what a run says of itself names
+folders of its machine and stays behind.
 """
 
 import json
@@ -13,7 +14,10 @@ from pathlib import Path
 
 from blender_hf.checkpoints import BUNDLED, locate
 
+from .runs import METRICS_FILE, RUN_FILE
+
 KINDS = (".json", ".safetensors")
+RECORDS = (RUN_FILE, METRICS_FILE)
 
 
 def bundle(run: str | Path, name: str) -> Path:
@@ -31,7 +35,7 @@ def bundle(run: str | Path, name: str) -> Path:
     """
     if name not in BUNDLED:
         raise ValueError(f"there is no bundled checkpoint {name!r}; use one of {', '.join(BUNDLED)}")
-    files = sorted(path for path in Path(run).iterdir() if path.suffix in KINDS)
+    files = sorted(path for path in Path(run).iterdir() if path.suffix in KINDS and path.name not in RECORDS)
     if not any(path.suffix == ".safetensors" for path in files):
         raise ValueError(f"{run} holds no weights (*.safetensors)")
     place = Path(locate(name))
@@ -46,7 +50,8 @@ def bundle(run: str | Path, name: str) -> Path:
 
 def _without_code(path: Path) -> None:
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings.pop("auto_map", None)
+    for name in ("auto_map", "custom_pipelines"):
+        settings.pop(name, None)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -305,10 +306,15 @@ def test_bundling_takes_no_code_and_refuses_what_is_no_checkpoint(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "locate", lambda name: str(tmp_path / name))
-    place = bundle.bundle(checkpoints / "ranker", "pair-ranker-mini")
-    assert (checkpoints / "ranker" / "modeling_pair_ranker.py").exists()
-    assert not list(place.glob("*.py"))
-    assert "auto_map" not in (place / "config.json").read_text(encoding="utf-8")
+    run = Path(shutil.copytree(checkpoints / "ranker", tmp_path / "run"))
+    for name in ("run.json", "metrics.json"):
+        (run / name).write_text('{"data": "/home/me/train.jsonl"}', encoding="utf-8")
+    place = bundle.bundle(run, "pair-ranker-mini")
+    assert (run / "modeling_pair_ranker.py").exists()
+    assert not [path for path in place.iterdir() if path.suffix == ".py" or path.name in ("run.json", "metrics.json")]
+    config = (place / "config.json").read_text(encoding="utf-8")
+    assert "auto_map" not in config
+    assert "custom_pipelines" not in config
     assert Blender.from_pretrained(place, None).rank("p", ["a", "b"])
     with pytest.raises(ValueError, match="no bundled checkpoint 'mine'"):
         bundle.bundle(checkpoints / "ranker", "mine")
