@@ -30,6 +30,7 @@ DAMAGE_NAMES = {
     "near": "the answer to a similar prompt",
     "foreign": "the answer to another prompt",
     "cut": "cut short",
+    "shortened": "its first passages alone",
     "loop": "caught in a loop",
     "shuffled": "in another order",
 }

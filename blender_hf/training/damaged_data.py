@@ -21,9 +21,12 @@ from .fusion_data import good_answers
 SOURCE = "damaged"
 # Not certain: a short text may lose nothing with its end, and an answer to another prompt may fit by chance.
 LABEL = 0.95
+# Whole passages may well be superfluous.
+LABELS = {"shortened": 0.8}
 # Kinds of damage, and how often each is made: a good answer to one of the most similar prompts of the collection, or to
-# any of them; the answer cut short; passages of it repeated; its passages in another order.
-DAMAGES = {"near": 4, "foreign": 1, "cut": 1, "loop": 1, "shuffled": 1}
+# any of them; the answer cut short, somewhere or behind one of its passages; passages of it repeated; its passages in
+# another order.
+DAMAGES = {"near": 4, "foreign": 1, "cut": 1, "shortened": 4, "loop": 1, "shuffled": 1}
 N_NEIGHBOURS = 3
 # Prompts that are more alike than this may have the same answer.
 MOST_SIMILAR = 0.8
@@ -105,7 +108,7 @@ def _damaged_pairs(
         [kind] = rng.choices(kinds, weights)
         damaged = _damage(kind, prompt, answer, collections[source], rng)
         if damaged.strip() and damaged.strip() != answer.strip():
-            yield PreferencePair(prompt, answer, damaged, LABEL, SOURCE)
+            yield PreferencePair(prompt, answer, damaged, LABELS.get(kind, LABEL), SOURCE)
 
 
 def _damage(kind: str, prompt: str, answer: str, collection: _Collection, rng: random.Random) -> str:
@@ -118,6 +121,8 @@ def _damage(kind: str, prompt: str, answer: str, collection: _Collection, rng: r
     passages = _movable(split_passages(answer))
     if len(passages) < 2:
         return ""
+    if kind == "shortened":
+        return "".join(passages[: max(1, int(len(passages) * rng.uniform(0.3, 0.9)))]).strip()
     if kind == "loop":
         start = rng.randrange(len(passages))
         passages[start:start] = [passages[start]] * rng.randint(1, 4)

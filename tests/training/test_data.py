@@ -1,7 +1,7 @@
 """Which pairs and examples a model is trained on."""
 
 import random
-from itertools import combinations
+from itertools import accumulate, combinations
 
 import pytest
 
@@ -10,7 +10,7 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.processing_gen_fuser import split_passages
-from blender_hf.training.damaged_data import DAMAGES, LABEL, SOURCE, _Collection, damaged_pairs
+from blender_hf.training.damaged_data import DAMAGES, LABEL, LABELS, SOURCE, _Collection, damaged_pairs
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
 from blender_hf.training.pair_data import balance_lengths, balance_sources, training_pairs
 
@@ -148,7 +148,8 @@ def test_damaged_pairs_prefer_the_whole_answer() -> None:
     pairs = damaged_pairs(PROMPTS, 40, seed=0)
     assert len(pairs) > 30
     for pair in pairs:
-        assert (pair.label, pair.source) == (LABEL, SOURCE)
+        assert pair.label in {LABEL, *LABELS.values()}
+        assert pair.source == SOURCE
         assert pair.candidate_a != pair.candidate_b
     cut = [pair for pair in pairs if pair.candidate_a.startswith(pair.candidate_b)]
     foreign = [pair for pair in pairs if pair.candidate_b.startswith("Good") and pair not in cut]
@@ -161,13 +162,17 @@ def test_damaged_pairs_prefer_the_whole_answer() -> None:
 def test_every_kind_of_damage_is_what_it_is_called() -> None:
     made = {kind: damaged_pairs(PROMPTS, 12, 0, [kind]) for kind in DAMAGES}
     assert all(pair.candidate_a.startswith(pair.candidate_b) for pair in made["cut"])
+    for pair in made["shortened"]:
+        assert pair.candidate_a.startswith(pair.candidate_b)
+        assert pair.candidate_b in accumulate(split_passages(pair.candidate_a)), "it ends where a passage does"
+        assert pair.label == LABELS["shortened"]
     assert all(len(pair.candidate_b) > len(pair.candidate_a) for pair in made["loop"])
     for pair in made["shuffled"]:
         assert sorted(pair.candidate_b.split()) == sorted(pair.candidate_a.split())
     answers = {answer for prompt in PROMPTS for answer in good_answers(prompt)}
     assert all(pair.candidate_b in answers - {pair.candidate_a} for kind in ("near", "foreign") for pair in made[kind])
     assert min(map(len, made.values())) > 8
-    with pytest.raises(InputError, match="no damage 'rude'; use near, foreign, cut, loop, shuffled"):
+    with pytest.raises(InputError, match="no damage 'rude'; use near, foreign, cut, shortened, loop, shuffled"):
         damaged_pairs(PROMPTS, 12, 0, ["cut", "rude"])
 
 
