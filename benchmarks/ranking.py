@@ -32,7 +32,7 @@ from ranking_client import Worker, WorkerError
 from ranking_inputs import SHAPES, Shape, make_job, read_records, save_checkpoint
 from ranking_products import model_flops
 from ranking_report import Cell, Part, report
-from ranking_settings import REFERENCE, SETTINGS, Setting
+from ranking_settings import DTYPES, REFERENCE, SETTINGS, Setting
 
 from blender_hf.checkpoints import DEFAULT_RANKER
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text, figures = report(parts, agreement, machine(options, peer))
     print(text)
     if options.card:
-        write_figures(options.card, SCRIPT, text)
+        write_figures(options.card, f"{SCRIPT} --shapes {' '.join(options.shapes)}", text)
     print(json.dumps(figures))
     return 0
 
@@ -79,6 +79,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--devices", nargs="+", choices=("cpu", "cuda"), help="where; the CPU and a GPU if there is one"
     )
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES, help="not all are quick on every CPU")
     parser.add_argument("--prompts", type=int, default=8, help="in one call; the peer's default batch has 8")
     parser.add_argument("--words", type=int, nargs=2, default=[15, 300], help="about the shortest and longest answers")
     parser.add_argument("--repetitions", type=int, default=3, help="at most; fewer if the time is over")
@@ -140,6 +141,10 @@ class Bench:
     _checkpoints: dict[str, Path] = field(default_factory=dict)
     _n_workers: int = 0
 
+    @property
+    def _settings(self) -> list[Setting]:
+        return [setting for setting in SETTINGS if setting.dtype in self.options.dtypes]
+
     def measure(self, end: float) -> list[Part]:
         """Measure every shape on every device; each may take an equal share of the time that is left."""
         parts = []
@@ -151,7 +156,9 @@ class Bench:
 
     def _part(self, shape: Shape, device: str, end: float) -> Part:
         settings = [
-            s for s in SETTINGS if device in s.devices and any(s.applies_to(n) for n in self.options.candidates)
+            setting
+            for setting in self._settings
+            if device in setting.devices and any(setting.applies_to(n) for n in self.options.candidates)
         ]
         part = Part(shape.name, device, {n: self._job(n) for n in self.options.candidates})
         with ExitStack() as stack:
@@ -215,7 +222,7 @@ class Bench:
             return {}
         job = make_job(self.records, prompts, found["candidates"], AGREEMENT_WORDS, self.options.seed)
         tops: dict[str, list[int]] = {}
-        for setting in SETTINGS:
+        for setting in self._settings:
             if setting.side == "ours" and setting.method != "pointwise":
                 note(f"agreement of {found['ranker']}: {setting.name}")
                 try:

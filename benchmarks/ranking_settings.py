@@ -89,6 +89,7 @@ SETTINGS = (
     Setting("peer, full, float16, batch 1", "peer", "full", "float16", {"batch_size": 1}, devices=("cuda",)),
 )
 
+DTYPES = tuple(dict.fromkeys(setting.dtype for setting in SETTINGS))
 PEER_FULL = tuple(s.name for s in SETTINGS if s.side == "peer" and s.method == "full")
 PEER_FULL_FLOAT32 = tuple(s.name for s in SETTINGS if s.name in PEER_FULL and s.dtype == "float32")
 PEER_BUBBLE = tuple(s.name for s in SETTINGS if s.method == "bubble")
