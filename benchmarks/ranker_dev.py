@@ -104,13 +104,28 @@ def figures(judged: Sequence[tuple[PreferencePair, Comparison]]) -> dict[str, fl
     labels = [pair.label for pair in pairs]
     lengths = length_rule([pair.candidate_a for pair in pairs], [pair.candidate_b for pair in pairs])
     first, second = [result.logit_ab for result in results], [result.logit_ba for result in results]
+    both = [result.logit for result in results]
     found = {
-        "both orders": accuracy([result.logit for result in results], labels),
+        "both orders": accuracy(both, labels),
         "one order": accuracy(first, labels),
+        "without length": without_length(both, lengths, labels),
         "longer is better": accuracy(lengths, labels),
         "flips": flip_rate(first, second),
     }
     return {"pairs": len(judged), **{name: value or 0.0 for name, value in found.items()}}
+
+
+def without_length(logits: Sequence[float], lengths: Sequence[float], labels: Sequence[float]) -> float:
+    """Return the mean of two accuracies: where the longer answer is the better one, and where the shorter is.
+
+    A taste for length, or against it, gains nothing here: it wins in the one what it loses in the other.
+    """
+    longer = [(length > 0) == (label > 0.5) for length, label in zip(lengths, labels, strict=True)]
+    shares = []
+    for side in (True, False):
+        chosen = [k for k, value in enumerate(longer) if value == side and lengths[k] != 0]
+        shares.append(accuracy([logits[k] for k in chosen], [labels[k] for k in chosen]) if chosen else 0.5)
+    return fmean(share or 0.0 for share in shares)
 
 
 def report(
@@ -126,8 +141,9 @@ def report(
     ]
     note = (
         f"{options.data.name.split('.')[0]}, decided pairs, at most {options.max_pairs_per_source} of a source (seed "
-        f"{options.seed}); chance is 0.5; higher is better but for flips. Expected calibration error of the "
-        f"probabilities over all of these pairs: {calibration['error']:.3f} with the stored temperature of "
+        f'{options.seed}); chance is 0.5; higher is better but for flips. "Without length" is the mean of the accuracy '
+        "on pairs whose longer answer is the better one and on those whose shorter is. Expected calibration error of "
+        f"the probabilities over all of these pairs: {calibration['error']:.3f} with the stored temperature of "
         f"{calibration['temperature']:.2f}, {calibration['error without']:.3f} without."
     )
     parts = [markdown_table(["source", "pairs", *names], cells), note]
