@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
         "train",
         help="Train a ranker, a fuser or a reward model",
         description=" ".join(ABOUT.split()),
-        epilog="Example: blender-hf train ranker --config configs/pair_ranker_mini.yaml --set learning_rate=1e-5",
+        epilog="Example: blender-hf train ranker --config run.yaml --set learning_rate=1e-5",
         allow_abbrev=False,
     )
     parser.add_argument("kind", choices=NAMES, help="what is trained")
