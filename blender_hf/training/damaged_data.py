@@ -26,7 +26,7 @@ LABELS = {"shortened": 0.8}
 # Kinds of damage, and how often each is made: a good answer to one of the most similar prompts of the collection, or to
 # any of them; the answer cut short, somewhere or behind one of its passages; passages of it repeated; its passages in
 # another order.
-DAMAGES = {"near": 4, "foreign": 1, "cut": 1, "shortened": 4, "loop": 1, "shuffled": 1}
+DAMAGES = {"near": 4, "foreign": 1, "cut": 1, "shortened": 1, "loop": 1, "shuffled": 1}
 N_NEIGHBOURS = 3
 # Prompts that are more alike than this may have the same answer.
 MOST_SIMILAR = 0.8
