@@ -5,7 +5,6 @@ student learns from few pairs what its teachers know (Hinton et al. 2015, arXiv 
 something new keeps what it knew if it is its own teacher (Li and Hoiem 2016, arXiv 1606.09282).
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from statistics import fmean
 
 from blender_hf.blender import Blender
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.data.resuming import complete_values, digest_of
 from blender_hf.ranking import probability_of
 
 from .calibrate import compare_pairs
@@ -64,26 +64,19 @@ def _verdicts(pairs: Sequence[PreferencePair], teacher: str, saved: Path) -> Map
                 for key, result in zip(keys, compare_pairs(blender, asked), strict=True)
             }
             found |= fresh
-            # The break comes first: it ends a line that an earlier run was killed over.
-            file.write("\n" + json.dumps({"teacher": teacher, "probabilities": fresh}))
+            file.write(json.dumps({"teacher": teacher, "probabilities": fresh}) + "\n")
             file.flush()
     return found
 
 
 def _read(saved: Path, teacher: str) -> dict[str, float]:
-    """Return the verdicts that are saved; a line that was being written when the run was killed counts for nothing."""
+    """Return the verdicts of a teacher that are saved."""
     found: dict[str, float] = {}
-    lines = saved.read_text(encoding="utf-8").splitlines() if saved.exists() else []
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
+    for _, value in complete_values(saved):
         if value["teacher"] == teacher:
             found |= value["probabilities"]
     return found
 
 
 def _key(pair: PreferencePair) -> str:
-    texts = json.dumps([pair.prompt, pair.candidate_a, pair.candidate_b])
-    return hashlib.sha256(texts.encode()).hexdigest()
+    return digest_of([pair.prompt, pair.candidate_a, pair.candidate_b])
