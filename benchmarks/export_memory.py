@@ -16,7 +16,7 @@ from pathlib import Path
 
 import transformers
 from cards import markdown_table, write_figures
-from ranking_inputs import Shape, read_records, save_tokenizer
+from ranking_inputs import Shape, read_records, save_tokenizer, texts_of
 from transformers import AutoTokenizer
 
 from blender_hf import PairRanker, PairRankerConfig, PairRankerProcessor
@@ -58,8 +58,7 @@ def arguments() -> argparse.Namespace:
 def save_large(folder: Path) -> int:
     """Save a large ranker with random weights, and return how many."""
     tokenizer_folder = folder.with_name("tokenizer")
-    texts = [text for r in read_records(EXAMPLES) for text in (r["prompt"], *(c["text"] for c in r["candidates"]))]
-    save_tokenizer(tokenizer_folder, texts)
+    save_tokenizer(tokenizer_folder, texts_of(read_records(EXAMPLES)))
     processor = PairRankerProcessor.for_training(AutoTokenizer.from_pretrained(tokenizer_folder))
     config = PairRankerConfig(backbone_config=LARGE.config(VOCABULARY), **processor.special_token_ids())
     model = PairRanker(config)

@@ -29,7 +29,7 @@ import torch
 import transformers
 from cards import write_figures
 from ranking_client import Worker, WorkerError
-from ranking_inputs import SHAPES, Shape, make_job, read_records, save_checkpoint
+from ranking_inputs import SHAPES, Shape, make_job, read_records, save_checkpoint, texts_of
 from ranking_products import model_flops
 from ranking_report import Cell, Part, report
 from ranking_settings import DTYPES, REFERENCE, SETTINGS, Setting
@@ -239,7 +239,7 @@ class Bench:
 
     def _checkpoint(self, shape: Shape) -> Path:
         if shape.name not in self._checkpoints:
-            texts = [text for r in self.records for text in (r["prompt"], *(c["text"] for c in r["candidates"]))]
+            texts = texts_of(self.records)
             self._checkpoints[shape.name] = save_checkpoint(self.root, shape, texts, self.options.seed)
         return self._checkpoints[shape.name]
 

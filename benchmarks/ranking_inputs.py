@@ -68,6 +68,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def texts_of(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the prompts and candidates of records, for a tokenizer to be trained on."""
+    return [text for record in records for text in (record["prompt"], *(c["text"] for c in record["candidates"]))]
+
+
 def make_job(
     records: Sequence[dict[str, Any]], n_prompts: int, n_candidates: int, words: tuple[int, int], seed: int = 0
 ) -> dict[str, Any]:
