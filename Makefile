@@ -16,6 +16,9 @@ STACK_5 := -e '.[dev,onnx-export]' 'transformers>=5,<6'
 # The package that this one succeeds, with the last transformers that imports it. It knows nothing of ours.
 PEER := 'llm-blender==0.0.2' 'transformers>=4.57,<4.58' sentencepiece protobuf
 
+# A process a core; each file stays with one of them, so that what its tests share is made once.
+PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
+
 EXAMPLE := blender_hf/examples/smoke.jsonl
 
 .DEFAULT_GOAL := help
@@ -32,10 +35,10 @@ demo: .venv/.installed ## install, then rank and fuse the candidates of the bund
 test: lint test-5 test-4 ## install, check the style, and run all tests on both stacks
 
 test-4: .venv-4/.installed ## run all tests under transformers 4.57, with Optimum
-	.venv-4/bin/pytest
+	.venv-4/bin/$(PYTEST)
 
 test-5: .venv-5/.installed ## run all tests under the newest transformers 5
-	.venv-5/bin/pytest
+	.venv-5/bin/$(PYTEST)
 
 lint: .venv-5/.installed ## check style and formatting
 	.venv-5/bin/ruff check .

@@ -44,7 +44,7 @@ def test_pairs_of_the_bundled_file(ranker: list[str], tmp_path: Path, capsys: py
 
 def test_options_reach_the_rows(ranker: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out.parquet"
-    options = ["--format", "dpo", "--pairs", "all", "--min-margin", "0.0003", "--shard", "2/3"]
+    options = ["--format", "dpo", "--pairs", "all", "--min-margin", "0.1", "--shard", "2/3"]
     options += ["--aggregation", "max_wins", "--limit", "7", "--json", "--quiet"]
     assert main(["label", str(EXAMPLES), "--output", str(output), *ranker, *options]) == 0
     summary = json.loads(capsys.readouterr().out)
@@ -52,11 +52,11 @@ def test_options_reach_the_rows(ranker: list[str], tmp_path: Path, capsys: pytes
     assert summary["filtered"]["margin"] > 0
     rows = pq.read_table(output).to_pylist()
     assert summary["rows"] == len(rows) > 0
-    assert all(row["margin"] >= 0.0003 for row in rows)
+    assert all(row["margin"] >= 0.1 for row in rows)
     # What is left out and what is kept are all 15 pairs of both prompts.
     assert summary["rows"] + sum(summary["filtered"].values()) == 2 * 15
     about = json.loads(Path(f"{output}.label.json").read_text(encoding="utf-8"))["settings"]
-    assert (about["shard"], about["aggregation"], about["min_margin"]) == ("2/3", "max_wins", 0.0003)
+    assert (about["shard"], about["aggregation"], about["min_margin"]) == ("2/3", "max_wins", 0.1)
 
 
 def test_a_schedule(ranker: list[str], tmp_path: Path) -> None:
