@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text, figures = report(parts, agreement, machine(options, peer))
     print(text)
     if options.card:
-        write_figures(options.card, f"{SCRIPT} --shapes {' '.join(options.shapes)}", text)
+        write_figures(options.card, mark_of(options), text)
     print(json.dumps(figures))
     return 0
 
@@ -95,6 +95,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.devices = options.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     return options
+
+
+def mark_of(options: argparse.Namespace) -> str:
+    """Say what stands above the figures in a document, so that runs of different things have their own place there."""
+    dtypes = [] if list(options.dtypes) == list(DTYPES) else ["--dtypes", *options.dtypes]
+    return " ".join([SCRIPT, "--shapes", *options.shapes, *dtypes])
 
 
 def peer_versions(python: Path) -> str:

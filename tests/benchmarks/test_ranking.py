@@ -91,3 +91,22 @@ def test_what_was_not_measured_is_guessed_from_what_is_like_it(ranking: ModuleTy
     assert part.expected_seconds("peer, full, batch 8", 10) == 4.0 * 45
     assert part.expected_seconds("peer, bubble, batch 8", 10) == 4.0 * 9
     assert part.expected_seconds("peer, bubble, batch 1", 10) is None
+
+
+def test_runs_of_different_precisions_have_places_of_their_own(ranking: ModuleType) -> None:
+    assert ranking.mark_of(ranking.parse(["--shapes", "mini"])) == "benchmarks/ranking.py --shapes mini"
+    only = ranking.parse(["--shapes", "mini", "base", "--dtypes", "float32"])
+    assert ranking.mark_of(only) == "benchmarks/ranking.py --shapes mini base --dtypes float32"
+
+
+@pytest.mark.parametrize(("method", "sequences"), [("full", 6), ("best", 4), ("schedule", 6), ("pointwise", 3)])
+def test_our_side_runs_in_every_way(ranking: ModuleType, checkpoints: Path, method: str, sequences: int) -> None:
+    from ranking_worker import OwnEngine
+
+    options = {"schedule": "knockout"} if method == "best" else {}
+    setting = {"ranker": str(checkpoints / "ranker"), "device": "cpu", "dtype": "float32"}
+    engine = OwnEngine({**setting, "method": method, "options": options})
+    job = ranking.make_job(ranking.read_records(EXAMPLES), 2, 3, (5, 10))
+    found = engine.describe(job, engine.run(job))
+    assert found["top"] is None if method == "pointwise" else len(found["top"]) == 2
+    assert len(engine.meter.read()["lengths"]) == 2 * sequences
