@@ -199,6 +199,8 @@ class Bench:
             part.failures[setting.name] = str(error)
         else:
             part.cells.setdefault((n, setting.name), Cell(n, setting)).add(result)
+            # What did not fit at first may do so later, when more is known of how long it takes.
+            part.left_out.pop(f"{setting.name}, {n} candidates", None)
 
     def _products(self, part: Part, workers: dict[str, Worker], shape: Shape) -> None:
         """Measure bare products at shapes that occurred, and profile: for each precision of our full rankings."""

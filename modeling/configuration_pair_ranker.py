@@ -1,5 +1,6 @@
 """Configuration of PairRanker."""
 
+import math
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -25,6 +26,9 @@ class PairRankerConfig(PretrainedConfig):
         symmetric: Whether neither candidate has a place of its own, so that swapping them negates the logit: see
             `symmetry.py`. For encoders of `SYMMETRIC_BACKBONES`; a ranker has to be trained with it.
         cross_candidate_bias: With `symmetric`, what is added to the attention scores between different candidates.
+        distinct_token_weight: A preference for the candidate that says more, which the logit has besides what the model
+            finds: this times (n1 - n2) / (n1 + n2), where n1 and n2 count the distinct tokens of the candidates, as far
+            as they are read. 0: none. It may be changed at any time; `logit_temperature` was fitted with it.
         head_dropout: Dropout before both layers of the head, in training.
         source_token_id: Id of the special token in front of the prompt.
         candidate1_token_id: Id of the special token in front of the candidate that is read first.
@@ -58,6 +62,7 @@ class PairRankerConfig(PretrainedConfig):
         pooling: str = "marker",
         symmetric: bool = False,
         cross_candidate_bias: float = -2.0,
+        distinct_token_weight: float = 0.0,
         head_dropout: float = 0.05,
         source_token_id: int | None = None,
         candidate1_token_id: int | None = None,
@@ -78,6 +83,7 @@ class PairRankerConfig(PretrainedConfig):
         self.pooling = pooling
         self.symmetric = symmetric
         self.cross_candidate_bias = cross_candidate_bias
+        self.distinct_token_weight = distinct_token_weight
         self.head_dropout = head_dropout
         self.source_token_id = source_token_id
         self.candidate1_token_id = candidate1_token_id
@@ -135,6 +141,8 @@ class PairRankerConfig(PretrainedConfig):
         check_truncation(self)
         if not self.logit_temperature > 0:
             raise ValueError(f"logit_temperature={self.logit_temperature}; it divides logits, so it is above 0")
+        if not math.isfinite(self.distinct_token_weight):
+            raise ValueError(f"distinct_token_weight={self.distinct_token_weight}; it is a number, 0 for none")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling={self.pooling!r}; use one of {', '.join(POOLINGS)}")
         if self.symmetric and self.backbone_config.model_type not in SYMMETRIC_BACKBONES:

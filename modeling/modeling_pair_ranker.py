@@ -14,6 +14,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_pair_ranker import PairRankerConfig
+from .distinct_tokens import lead_in_distinct_tokens
 from .fast_deberta import use_fast_attention
 from .loading import StrictLoadingMixin
 from .original_formats import WEIGHT_NAMES
@@ -169,10 +170,25 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         hidden = self._hidden(input_ids, attention_mask, token_type_ids)  # (batch, length, hidden)
         source, first, second = self._parts(hidden, input_ids, attention_mask)  # (batch, hidden) each
         task_logits = self.head(source, first) - self.head(source, second)  # (batch, n_tasks)
+        if self.config.distinct_token_weight:
+            lead = self.lead_in_distinct_tokens(input_ids, attention_mask)[:, None]  # (batch, 1)
+            task_logits = task_logits + (self.config.distinct_token_weight * lead).to(task_logits.dtype)
         logits = task_logits.mean(dim=-1)  # (batch,)
         loss = None if labels is None else self._loss(task_logits, labels)
         output = PairRankerOutput(loss=loss, logits=logits, task_logits=task_logits)
         return output.to_tuple() if return_dict is False else output
+
+    def lead_in_distinct_tokens(
+        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return what `config.distinct_token_weight` is multiplied by, (batch,): see `distinct_tokens.py`.
+
+        Args:
+            input_ids: (batch, length). Pairs as in `forward`.
+            attention_mask: (batch, length). 1 for tokens, 0 for padding.
+        """
+        _, first, second = spans_of(input_ids, _real(input_ids, attention_mask), self._markers)
+        return lead_in_distinct_tokens(input_ids, first, second)
 
     def _hidden(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from blender_hf import Blender
+from blender_hf import Blender, PairRanker
 from blender_hf.calibration import expected_calibration_error, fit_temperature
 from blender_hf.ranking import probability_of
 from blender_hf.training import calibrate
@@ -42,18 +42,36 @@ def test_labels_must_fit() -> None:
         fit_temperature([0.0, 1.0], [1.0])
 
 
-def test_the_fitted_temperature_is_stored_and_used(tmp_path: Path) -> None:
+def test_the_fitted_temperature_is_stored_and_used(judged_ranker: tuple[Path, Path]) -> None:
+    ranker, data = judged_ranker
+    before = Blender.from_pretrained(ranker, None).compare("p", "a", "b")
+    assert calibrate.main(["--ranker", str(ranker), "--data", str(data)]) == 0
+    temperature = json.loads((ranker / "config.json").read_text(encoding="utf-8"))["logit_temperature"]
+    after = Blender.from_pretrained(ranker, None).compare("p", "a", "b")
+    assert temperature != 1.0
+    assert after.logit == before.logit
+    assert after.probability == pytest.approx(probability_of(before.logit, temperature))
+
+
+def test_a_new_weight_is_stored_before_the_temperature_is_fitted(judged_ranker: tuple[Path, Path]) -> None:
+    ranker, data = judged_ranker
+    plain = calibrate.calibrate(ranker, data)
+    assert calibrate.main(["--ranker", str(ranker), "--data", str(data), "--distinct-token-weight", "4"]) == 0
+    config = PairRanker.from_pretrained(ranker).config
+    assert config.distinct_token_weight == 4
+    assert config.logit_temperature < plain, "with it, the ranker agrees with the judge"
+
+
+@pytest.fixture
+def judged_ranker(tmp_path: Path) -> tuple[Path, Path]:
+    """The folder of a small ranker, and a file of pairs whose judge prefers an answer to a word."""
     model, processor = build_ranker()
     model.save_pretrained(tmp_path / "ranker")
     processor.save_pretrained(tmp_path / "ranker")
     data = tmp_path / "dev.jsonl"
     records = [json.loads(line) for line in EXAMPLES.read_text(encoding="utf-8").splitlines()[:4]]
-    pairs = [{"a": 0, "b": 1, "label": 1}, {"a": 2, "b": 1, "label": -1}]
-    data.write_text("".join(json.dumps({**record, "pairs": pairs}) + "\n" for record in records), encoding="utf-8")
-    before = Blender.from_pretrained(tmp_path / "ranker", None).compare("p", "a", "b")
-    assert calibrate.main(["--ranker", str(tmp_path / "ranker"), "--data", str(data)]) == 0
-    temperature = json.loads((tmp_path / "ranker" / "config.json").read_text(encoding="utf-8"))["logit_temperature"]
-    after = Blender.from_pretrained(tmp_path / "ranker", None).compare("p", "a", "b")
-    assert temperature != 1.0
-    assert after.logit == before.logit
-    assert after.probability == pytest.approx(probability_of(before.logit, temperature))
+    for record in records:
+        record["candidates"] = [record["candidates"][0], {"text": "No."}]
+        record["pairs"] = [{"a": 0, "b": 1, "label": 1}]
+    data.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return tmp_path / "ranker", data

@@ -26,7 +26,13 @@ def compare_pairs(blender: Blender, pairs: Iterable[PreferencePair]) -> list[Com
     )
 
 
-def calibrate(ranker: str | Path, data: str | Path, most: int | None = None, seed: int = 0) -> float:
+def calibrate(
+    ranker: str | Path,
+    data: str | Path,
+    most: int | None = None,
+    seed: int = 0,
+    distinct_token_weight: float | None = None,
+) -> float:
     """Fit the temperature of a trained ranker and store it.
 
     Args:
@@ -34,18 +40,25 @@ def calibrate(ranker: str | Path, data: str | Path, most: int | None = None, see
         data: Labelled data that it was not trained on.
         most: Most pairs of a source.
         seed: Seed of their draw.
+        distinct_token_weight: A new one for `PairRankerConfig`, stored first.
 
     Returns:
         The temperature.
     """
+    if distinct_token_weight is not None:
+        _store(ranker, "distinct_token_weight", distinct_token_weight)
     pairs = balance_sources(training_pairs(read_labelled(data)), most=most, seed=seed)
     results = compare_pairs(Blender.from_pretrained(ranker, None), pairs)
     temperature = round(fit_temperature([r.logit for r in results], [p.label for p in pairs]), 4)
+    _store(ranker, "logit_temperature", temperature)
+    return temperature
+
+
+def _store(ranker: str | Path, name: str, value: float) -> None:
     path = Path(ranker) / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings["logit_temperature"] = temperature
+    settings[name] = value
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return temperature
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,8 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="labelled data that the ranker was not trained on")
     parser.add_argument("--max-pairs-per-source", type=int, default=120, help="drawn at random of larger sources")
     parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
+    parser.add_argument("--distinct-token-weight", type=float, help="a new one for the configuration, stored first")
     options = parser.parse_args(argv)
-    sys.stdout.write(f"{calibrate(options.ranker, options.data, options.max_pairs_per_source, options.seed)}\n")
+    temperature = calibrate(
+        options.ranker, options.data, options.max_pairs_per_source, options.seed, options.distinct_token_weight
+    )
+    sys.stdout.write(f"{temperature}\n")
     return 0
 
 

@@ -30,6 +30,7 @@ from .settings import PairSettings, RankerSettings
 
 MARKER_WORDS = ("question", "first answer", "second reply")
 LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
+FORM = ("pooling", "symmetric", "distinct_token_weight")
 
 
 def train_ranker(
@@ -146,7 +147,7 @@ def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProc
 
 def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
     lengths = _given(settings, LENGTHS)
-    changes = _given(settings, ("pooling", "symmetric"))
+    changes = _given(settings, FORM)
     model = PairRanker.from_pretrained(where, dtype=torch.float32, **lengths, **changes, **hub)
     model.config.logit_temperature = 1.0  # that of the old weights
     set_dropouts(model.backbone, dropouts_of(settings, model.backbone.config))
@@ -165,7 +166,7 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
         n_positions=processor.max_pair_length,
         n_tasks=max(1, len(settings.metrics)),
         backbone_options={**dropouts, **hub},
-        **_given(settings, ("pooling", "symmetric")),
+        **_given(settings, FORM),
         **processor.special_token_ids(),
         **{name: getattr(processor, name) for name in LENGTHS},
     )

@@ -69,6 +69,10 @@ class RankerSettings(PairSettings):
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
     pooling: str | None = field(default=None, metadata={"help": "What represents a part: marker or mean."})
     symmetric: bool | None = field(default=None, metadata={"help": "Whether swapping candidates negates the logit."})
+    distinct_token_weight: float | None = field(
+        default=None,
+        metadata={"help": "A preference for the candidate that says more, besides what is learnt."},
+    )
     max_pair_length: int | None = field(default=None, metadata={"help": "Most tokens of a pair."})
     max_source_length: int | None = field(default=None, metadata={"help": "Most tokens of a prompt."})
     max_candidate_length: int | None = field(default=None, metadata={"help": "Most tokens of a candidate."})

@@ -86,10 +86,10 @@ def test_retry_after_is_obeyed(server: LanguageServer, monkeypatch: pytest.Monke
 
 
 def test_a_time_out_is_repeated_and_then_said(server: LanguageServer) -> None:
-    server.faults = [Fault("echo", delay=1.0)]
-    assert ask(model_of(server, timeout=0.3, max_retries=2), "Hi") == [(Reply("echo: Hi"),)]
-    server.faults = [Fault("echo", delay=1.0, times=2)]
-    assert ask(model_of(server, timeout=0.3, max_retries=1), "Hi") == [(Failure("echo", "it took too long to answer"),)]
+    server.faults = [Fault("echo", delay=2.0)]
+    assert ask(model_of(server, timeout=1.0, max_retries=2), "Hi") == [(Reply("echo: Hi"),)]
+    server.faults = [Fault("echo", delay=2.0, times=2)]
+    assert ask(model_of(server, timeout=1.0, max_retries=1), "Hi") == [(Failure("echo", "it took too long to answer"),)]
 
 
 def test_a_refused_request_costs_no_other(server: LanguageServer) -> None:

@@ -1,0 +1,82 @@
+"""The preference for the candidate that says more: what it counts, and what it adds to the logit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from blender_hf import Blender, PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
+from tests.conftest import backbone_config, build_ranker, example_texts
+
+TEXTS = example_texts()
+PROMPTS = ["Who?", TEXTS[0][:40], "2 + 2?"]
+FIRST = ["It was the hen. " * 3, TEXTS[1][:60], "4"]
+SECOND = ["It was the hen.", TEXTS[2][:30], ""]
+WEIGHT = 1.5
+KINDS = [("bert", False), ("bert", True), ("deberta-v2", False)]
+
+
+def test_repetitions_and_what_is_outside_do_not_count() -> None:
+    ids = torch.tensor([[1, 7, 5, 8, 3, 3, 4, 9, 3, 0, 0]])
+    first = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]]).bool()  # 8 3 3 4
+    second = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]]).bool()  # 9 3
+    assert lead_in_distinct_tokens(ids, first, second).tolist() == pytest.approx([(3 - 2) / (3 + 2)])
+    assert lead_in_distinct_tokens(ids, second, first).tolist() == pytest.approx([-(3 - 2) / (3 + 2)])
+
+
+def lead_by_hand(processor: PairRankerProcessor) -> torch.Tensor:
+    """Count anew, from the texts: a candidate has a marker and an end besides, and none of these is cut."""
+    first, second = ([2 + len(set(ids)) for ids in processor.encode_texts(texts)] for texts in (FIRST, SECOND))
+    return torch.tensor([(a - b) / (a + b) for a, b in zip(first, second, strict=True)])
+
+
+@pytest.mark.parametrize(("kind", "symmetric"), KINDS)
+def test_the_logit_is_the_plain_one_and_the_weighted_lead(kind: str, symmetric: bool) -> None:
+    model, processor = build_ranker(kind, symmetric=symmetric)
+    lead = lead_by_hand(processor)
+    assert lead[0] == 0 < lead[2], "repeating itself gains an answer nothing, saying more does"
+    with torch.no_grad():
+        plain = model(**processor(PROMPTS, FIRST, SECOND)).logits
+        model.config.distinct_token_weight = WEIGHT
+        weighted = model(**processor(PROMPTS, FIRST, SECOND)).logits
+        swapped = model.lead_in_distinct_tokens(**processor(PROMPTS, SECOND, FIRST))
+        texts = zip(PROMPTS, FIRST, SECOND, strict=True)
+        alone = torch.cat([model(processor([p], [a], [b])["input_ids"]).logits for p, a, b in texts])
+    torch.testing.assert_close(weighted - plain, WEIGHT * lead, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(swapped, -lead)
+    torch.testing.assert_close(weighted, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_symmetric_ranker_stays_so() -> None:
+    blender = Blender(*build_ranker(symmetric=True, distinct_token_weight=WEIGHT))
+    comparison = blender.compare(PROMPTS[1], FIRST[1], SECOND[1])
+    assert comparison.logit_ab == -comparison.logit_ba != 0
+
+
+def test_it_is_trained_with(tmp_path: Path) -> None:
+    """The term is no weight: the loss is that of the whole logit, and a checkpoint without it still loads."""
+    model, processor = build_ranker(distinct_token_weight=WEIGHT)
+    output = model(**processor(PROMPTS, FIRST, SECOND), labels=torch.ones(3))
+    expected = torch.nn.functional.softplus(-output.logits).mean()
+    torch.testing.assert_close(output.loss, expected)
+    model.save_pretrained(tmp_path)
+    assert PairRanker.from_pretrained(tmp_path).config.distinct_token_weight == WEIGHT
+    assert PairRanker.from_pretrained(tmp_path, distinct_token_weight=0.0).config.distinct_token_weight == 0
+
+
+def test_it_is_exported_with_free_axes() -> None:
+    model, processor = build_ranker(symmetric=True, pooling="mean", distinct_token_weight=WEIGHT)
+    axes = {0: torch.export.Dim("batch", min=2, max=64), 1: torch.export.Dim("length", min=8, max=96)}
+    shapes = {"input_ids": axes, "attention_mask": axes}
+    example = dict(processor(PROMPTS[:2], FIRST[:2], SECOND[:2]))
+    program = torch.export.export(model, (), example, dynamic_shapes=shapes, strict=False)
+    other = dict(processor(PROMPTS, SECOND, FIRST))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(**other)["logits"], model(**other).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="it is a number, 0 for none"):
+        PairRankerConfig(backbone_config=backbone_config("bert", 100), distinct_token_weight=weight)
