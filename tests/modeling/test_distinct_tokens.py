@@ -65,17 +65,6 @@ def test_it_is_trained_with(tmp_path: Path) -> None:
     assert PairRanker.from_pretrained(tmp_path, distinct_token_weight=0.0).config.distinct_token_weight == 0
 
 
-def test_it_is_exported_with_free_axes() -> None:
-    model, processor = build_ranker(symmetric=True, pooling="mean", distinct_token_weight=WEIGHT)
-    axes = {0: torch.export.Dim("batch", min=2, max=64), 1: torch.export.Dim("length", min=8, max=96)}
-    shapes = {"input_ids": axes, "attention_mask": axes}
-    example = dict(processor(PROMPTS[:2], FIRST[:2], SECOND[:2]))
-    program = torch.export.export(model, (), example, dynamic_shapes=shapes, strict=False)
-    other = dict(processor(PROMPTS, SECOND, FIRST))
-    with torch.no_grad():
-        torch.testing.assert_close(program.module()(**other)["logits"], model(**other).logits, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("weight", [float("nan"), float("inf")])
 def test_a_weight_that_is_no_number_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="it is a number, 0 for none"):

@@ -68,7 +68,7 @@ def test_no_winner_depends_on_the_order_of_presentation() -> None:
 
 
 def test_it_is_saved_and_exported_with_free_axes(tmp_path: Path) -> None:
-    model, processor = build_ranker(symmetric=True, pooling="mean")
+    model, processor = build_ranker(symmetric=True, pooling="mean", distinct_token_weight=1.5)
     model.save_pretrained(tmp_path)
     loaded = PairRanker.from_pretrained(tmp_path)
     axes = {0: torch.export.Dim("batch", min=2, max=64), 1: torch.export.Dim("length", min=8, max=96)}
