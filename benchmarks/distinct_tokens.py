@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-import torch
 from cards import markdown_table, write_figures
 from ranker_dev import compared, without_length
 
@@ -19,6 +18,7 @@ from blender_hf import Blender
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import accuracy, by_source, length_rule
+from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
 from blender_hf.training.damaged_data import DAMAGES, damaged_pairs
 from blender_hf.training.pair_data import balance_sources, training_pairs
 
@@ -97,8 +97,8 @@ def lead_of(pair: PreferencePair, blender: Blender) -> float:
     """Return by how much more distinct tokens the first candidate has, as the ranker counts them."""
     scorer = blender.scorer
     inputs = scorer.processor([pair.prompt], [pair.candidate_a], [pair.candidate_b])
-    with torch.inference_mode():
-        return scorer.model.lead_in_distinct_tokens(inputs["input_ids"], inputs["attention_mask"]).item()
+    markers = scorer.model.config.markers
+    return lead_in_distinct_tokens(inputs["input_ids"], inputs["attention_mask"].bool(), markers).item()
 
 
 def report(judged: Sequence[dict[str, Group]], damaged: dict[str, Group], options: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from blender_hf.checkpoints import HubOptions, explained, first_line, hub_settings, locate, set_truncation
 from blender_hf.errors import BlenderError, CheckpointError, InputError
 from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerProcessor
+from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
 
 from .graph import INPUTS, MODEL_FILE, OUTPUT, require_onnx_file
 
@@ -41,6 +42,7 @@ class OnnxPairRanker(nn.Module):
     def __init__(self, path: str | Path, config: PairRankerConfig, provider: str = DEFAULT_PROVIDER) -> None:
         super().__init__()
         self.config = config
+        self._exported_weight = config.distinct_token_weight
         self.device = _device_of(provider)
         self.dtype = torch.float32
         self.session = _session(Path(path), provider, self.device)
@@ -59,11 +61,18 @@ class OnnxPairRanker(nn.Module):
         Returns:
             Logits, (batch,).
         """
+        logits = self._logits(input_ids, attention_mask)
+        if change := self.config.distinct_token_weight - self._exported_weight:
+            lead = lead_in_distinct_tokens(input_ids, attention_mask.bool(), self.config.markers)
+            logits = logits + (change * lead).to(logits)
+        return PairRankerOutput(logits=logits)
+
+    def _logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         if not self._one_by_one:
-            return PairRankerOutput(logits=self._run(input_ids, attention_mask))
+            return self._run(input_ids, attention_mask)
         lengths = attention_mask.sum(dim=1).tolist()
         rows = [(input_ids[i : i + 1, :n], attention_mask[i : i + 1, :n]) for i, n in enumerate(lengths)]
-        return PairRankerOutput(logits=torch.cat([self._run(*row) for row in rows]))
+        return torch.cat([self._run(*row) for row in rows])
 
     def _run(self, *inputs: torch.Tensor) -> torch.Tensor:
         rows = inputs[0].shape[0]

@@ -102,6 +102,11 @@ class PairRankerConfig(PretrainedConfig):
         # `transformers.pipeline` writes into it, so every configuration has one of its own.
         self.custom_pipelines = self.pipelines_type({BLENDING[0]: dict(BLENDING[1])})
 
+    @property
+    def markers(self) -> tuple[Any, Any, Any]:
+        """Ids of the special tokens in front of the prompt and the two candidates."""
+        return self.source_token_id, self.candidate1_token_id, self.candidate2_token_id
+
     @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any

@@ -7,19 +7,22 @@ unlearnt to like it. Distinct tokens are what a candidate gains by saying more, 
 
 import torch
 
+from .symmetry import spans_of
 
-def lead_in_distinct_tokens(input_ids: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+
+def lead_in_distinct_tokens(input_ids: torch.Tensor, real: torch.Tensor, markers: tuple[int, int, int]) -> torch.Tensor:
     """Return by how much more distinct tokens the first candidate has, as a share of those of both.
 
     Args:
-        input_ids: (batch, length).
-        first: (batch, length), boolean. Which tokens are those of the candidate that is read first, with its marker.
-        second: The same for the other one.
+        input_ids: (batch, length). Pairs.
+        real: (batch, length), boolean. Which tokens are no padding.
+        markers: Ids of the tokens in front of the prompt and the two candidates.
 
     Returns:
         (batch,), float32, in (-1, 1): (n1 - n2) / (n1 + n2). Swapping the candidates negates it exactly.
     """
-    counts = [_count_distinct(input_ids, span).float() for span in (first, second)]
+    _, *candidates = spans_of(input_ids, real, markers)
+    counts = [_count_distinct(input_ids, span).float() for span in candidates]
     return (counts[0] - counts[1]) / (counts[0] + counts[1])
 
 

@@ -171,24 +171,12 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         source, first, second = self._parts(hidden, input_ids, attention_mask)  # (batch, hidden) each
         task_logits = self.head(source, first) - self.head(source, second)  # (batch, n_tasks)
         if self.config.distinct_token_weight:
-            lead = self.lead_in_distinct_tokens(input_ids, attention_mask)[:, None]  # (batch, 1)
-            task_logits = task_logits + (self.config.distinct_token_weight * lead).to(task_logits.dtype)
+            lead = lead_in_distinct_tokens(input_ids, _real(input_ids, attention_mask), self.config.markers)  # (batch,)
+            task_logits = task_logits + (self.config.distinct_token_weight * lead[:, None]).to(task_logits.dtype)
         logits = task_logits.mean(dim=-1)  # (batch,)
         loss = None if labels is None else self._loss(task_logits, labels)
         output = PairRankerOutput(loss=loss, logits=logits, task_logits=task_logits)
         return output.to_tuple() if return_dict is False else output
-
-    def lead_in_distinct_tokens(
-        self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return what `config.distinct_token_weight` is multiplied by, (batch,): see `distinct_tokens.py`.
-
-        Args:
-            input_ids: (batch, length). Pairs as in `forward`.
-            attention_mask: (batch, length). 1 for tokens, 0 for padding.
-        """
-        _, first, second = spans_of(input_ids, _real(input_ids, attention_mask), self._markers)
-        return lead_in_distinct_tokens(input_ids, first, second)
 
     def _hidden(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
@@ -196,27 +184,22 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         config = self.config
         if config.symmetric:
             real = _real(input_ids, attention_mask)
-            return encode_symmetrically(self.backbone, input_ids, real, self._markers, config.cross_candidate_bias)
+            return encode_symmetrically(self.backbone, input_ids, real, config.markers, config.cross_candidate_bias)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given = {name: value for name, value in inputs.items() if value is not None}
         return self.backbone(**given, return_dict=True).last_hidden_state
-
-    @property
-    def _markers(self) -> tuple[int, int, int]:
-        config = self.config
-        return config.source_token_id, config.candidate1_token_id, config.candidate2_token_id
 
     def _parts(
         self, hidden: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> list[torch.Tensor]:
         """Return what represents the prompt and the two candidates, without a branch on the data."""
-        starts = [(input_ids == marker).int().argmax(dim=1) for marker in self._markers]  # (batch,) each
+        starts = [(input_ids == marker).int().argmax(dim=1) for marker in self.config.markers]  # (batch,) each
         if self.config.pooling == "marker":
             indices = [start[:, None, None].expand(-1, 1, hidden.shape[-1]) for start in starts]
             return [hidden.gather(1, index).squeeze(1) for index in indices]
         real = _real(input_ids, attention_mask)
         if self.config.symmetric:
-            spans = spans_of(input_ids, real, self._markers)
+            spans = spans_of(input_ids, real, self.config.markers)
         else:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]  # (1, length)
             begun = [(places >= start[:, None]) & real for start in starts]  # (batch, length) each

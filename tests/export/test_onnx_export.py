@@ -12,6 +12,7 @@ from blender_hf import BlenderError, CheckpointError, InputError, PairRanker, Pa
 from blender_hf.checkpoints import HubOptions
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_export import export_onnx
+from blender_hf.export.onnx_ranker import load_onnx_ranker
 from tests.conftest import BACKBONES, SMALL, build_fuser, build_ranker, example_texts
 
 TEXTS = example_texts()
@@ -55,6 +56,13 @@ def test_a_symmetric_ranker_is_exported(tmp_path: Path) -> None:
         for a, b in (PAIRS[1:], PAIRS[:0:-1])
     ]
     assert abs(logits[0] + logits[1]).max() < 1e-4
+    # The graph has the preference of the export; one that is changed later counts as it does in torch.
+    running, _ = load_onnx_ranker(tmp_path / "onnx", HubOptions())
+    for ranker in (model, running):
+        ranker.config.distinct_token_weight = -2.0
+    batch = processor(*PAIRS)
+    with torch.no_grad():
+        torch.testing.assert_close(running(**batch).logits, model(**batch).logits, atol=1e-4, rtol=1e-4)
 
 
 def test_the_folder_has_what_running_needs(ranker_folder: Path) -> None:

@@ -18,11 +18,12 @@ KINDS = [("bert", False), ("bert", True), ("deberta-v2", False)]
 
 
 def test_repetitions_and_what_is_outside_do_not_count() -> None:
-    ids = torch.tensor([[1, 7, 5, 8, 3, 3, 4, 9, 3, 0, 0]])
-    first = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]]).bool()  # 8 3 3 4
-    second = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]]).bool()  # 9 3
-    assert lead_in_distinct_tokens(ids, first, second).tolist() == pytest.approx([(3 - 2) / (3 + 2)])
-    assert lead_in_distinct_tokens(ids, second, first).tolist() == pytest.approx([-(3 - 2) / (3 + 2)])
+    plain = [7, 5, 8, 3, 3, 4, 9, 3, 0, 0, 0, 0]
+    with_a_start = [1, 7, 5, 1, 8, 3, 3, 4, 1, 9, 3, 0]  # as a tokenizer begins every text
+    turned = [7, 5, 8, 3, 9, 3, 3, 4, 0, 0, 0, 0]
+    ids = torch.tensor([plain, with_a_start, turned])
+    lead = (3 - 2) / (3 + 2)  # a marker, 3 and 4; a marker and 3
+    assert lead_in_distinct_tokens(ids, ids > 0, (7, 8, 9)).tolist() == pytest.approx([lead, lead, -lead])
 
 
 def lead_by_hand(processor: PairRankerProcessor) -> torch.Tensor:
@@ -40,7 +41,8 @@ def test_the_logit_is_the_plain_one_and_the_weighted_lead(kind: str, symmetric: 
         plain = model(**processor(PROMPTS, FIRST, SECOND)).logits
         model.config.distinct_token_weight = WEIGHT
         weighted = model(**processor(PROMPTS, FIRST, SECOND)).logits
-        swapped = model.lead_in_distinct_tokens(**processor(PROMPTS, SECOND, FIRST))
+        swapped = processor(PROMPTS, SECOND, FIRST)
+        swapped = lead_in_distinct_tokens(swapped["input_ids"], swapped["attention_mask"] > 0, model.config.markers)
         texts = zip(PROMPTS, FIRST, SECOND, strict=True)
         alone = torch.cat([model(processor([p], [a], [b])["input_ids"]).logits for p, a, b in texts])
     torch.testing.assert_close(weighted - plain, WEIGHT * lead, atol=1e-5, rtol=1e-5)
