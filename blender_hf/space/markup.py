@@ -211,6 +211,8 @@ def _duel(name: str, probability: float, logit: float) -> str:
 
 
 def _bias(bias: float, flipped: bool) -> str:
+    if bias == 0:
+        return "The order of presentation changes nothing."  # of a symmetric ranker, always
     place = "read first" if bias > 0 else "read second"
     strength = f"The order alone moves the logit by {abs(bias):.2f} in favour of the answer that is {place}."
     return f"{strength} {'It decides who wins.' if flipped else 'It does not change who wins.'}"

@@ -72,6 +72,8 @@ def test_position_bias_is_told() -> None:
     assert "3 tokens of the prompt, 7 tokens of B" in page
     steady = markup.comparison_html(Comparison("a", 2.0, 0.88, 1.0, -3.0, NO_CUT), 1.0)
     assert "moves the logit by 1.00 in favour of the answer that is read second. It does not change who wins." in steady
+    symmetric = markup.comparison_html(Comparison("a", 2.0, 0.88, 2.0, -2.0, NO_CUT), 1.0)
+    assert "The order of presentation changes nothing." in symmetric
     assert "width:73.1%" in steady
     assert "width:95.3%" in steady
 
