@@ -74,12 +74,12 @@ class Logits:
 
 
 def _fingerprint(model: PreTrainedModel) -> str:
-    """Return a text that tells apart whatever gives other logits: the weights, their precision, where texts are cut."""
+    """Return a text that tells apart whatever gives other logits: the weights, their precision, the configuration."""
     digest = blake2b(digest_size=16)
     for weights in model.state_dict().values():
         digest.update(weights.detach().cpu().float().numpy().tobytes())
-    cuts = {name: value for name, value in model.config.to_dict().items() if "max_" in name or "truncation" in name}
-    return f"{digest.hexdigest()} {model.dtype} {json.dumps(cuts, sort_keys=True, default=str)}"
+    digest.update(model.config.to_json_string(use_diff=False).encode())
+    return f"{digest.hexdigest()} {model.dtype}"
 
 
 def question_parser(description: str | None) -> argparse.ArgumentParser:

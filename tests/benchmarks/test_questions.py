@@ -12,7 +12,7 @@ from transformers import BertModel
 from blender_hf import Blender
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt
 from blender_hf.inputs import make_item
-from tests.conftest import backbone_config, encoder_tokenizer
+from tests.conftest import backbone_config, build_ranker, encoder_tokenizer
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAN = float("nan")
@@ -76,6 +76,18 @@ def test_logits_are_asked_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(questions, "_fingerprint", lambda model: "another")
     questions.pair_logits(prompts, questions.Logits(blender, file))
     assert ranker.asked > asked
+
+
+def test_whatever_changes_a_logit_changes_the_name_under_which_it_is_kept() -> None:
+    from questions import _fingerprint
+
+    model, _ = build_ranker()
+    names = [_fingerprint(model)]
+    for setting, value in (("distinct_token_weight", 1.5), ("cross_candidate_bias", -1.0), ("max_pair_length", 50)):
+        setattr(model.config, setting, value)
+        names.append(_fingerprint(model))
+    assert len(set(names)) == 4
+    assert _fingerprint(build_ranker()[0]) == names[0]
 
 
 def test_a_page_gets_the_figures_and_the_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
