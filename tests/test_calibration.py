@@ -62,6 +62,14 @@ def test_a_new_weight_is_stored_before_the_temperature_is_fitted(judged_ranker: 
     assert config.logit_temperature < plain, "with it, the ranker agrees with the judge"
 
 
+def test_a_weight_that_is_no_number_changes_nothing(judged_ranker: tuple[Path, Path]) -> None:
+    ranker, data = judged_ranker
+    before = (ranker / "config.json").read_bytes()
+    with pytest.raises(ValueError, match="it is a number, 0 for none"):
+        calibrate.calibrate(ranker, data, distinct_token_weight=float("nan"))
+    assert (ranker / "config.json").read_bytes() == before
+
+
 @pytest.fixture
 def judged_ranker(tmp_path: Path) -> tuple[Path, Path]:
     """The folder of a small ranker, and a file of pairs whose judge prefers an answer to a word."""

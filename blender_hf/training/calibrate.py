@@ -13,6 +13,7 @@ from blender_hf.blender import Blender
 from blender_hf.calibration import fit_temperature
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.modeling import PairRankerConfig
 from blender_hf.results import Comparison
 
 from .pair_data import balance_sources, training_pairs
@@ -40,25 +41,26 @@ def calibrate(
         data: Labelled data that it was not trained on.
         most: Most pairs of a source.
         seed: Seed of their draw.
-        distinct_token_weight: A new one for `PairRankerConfig`, stored first.
+        distinct_token_weight: A new one for `PairRankerConfig`, with which it is fitted and stored.
 
     Returns:
         The temperature.
+
+    Raises:
+        ValueError: If the weight is no number.
     """
-    if distinct_token_weight is not None:
-        _store(ranker, "distinct_token_weight", distinct_token_weight)
-    pairs = balance_sources(training_pairs(read_labelled(data)), most=most, seed=seed)
-    results = compare_pairs(Blender.from_pretrained(ranker, None), pairs)
-    temperature = round(fit_temperature([r.logit for r in results], [p.label for p in pairs]), 4)
-    _store(ranker, "logit_temperature", temperature)
-    return temperature
-
-
-def _store(ranker: str | Path, name: str, value: float) -> None:
     path = Path(ranker) / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings[name] = value
+    blender = Blender.from_pretrained(ranker, None)
+    if distinct_token_weight is not None:
+        settings["distinct_token_weight"] = distinct_token_weight
+        PairRankerConfig.from_dict(settings)  # refuses what can't work before the long part
+        blender.scorer.model.config.distinct_token_weight = distinct_token_weight
+    pairs = balance_sources(training_pairs(read_labelled(data)), most=most, seed=seed)
+    results = compare_pairs(blender, pairs)
+    settings["logit_temperature"] = round(fit_temperature([r.logit for r in results], [p.label for p in pairs]), 4)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return settings["logit_temperature"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="labelled data that the ranker was not trained on")
     parser.add_argument("--max-pairs-per-source", type=int, default=120, help="drawn at random of larger sources")
     parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
-    parser.add_argument("--distinct-token-weight", type=float, help="a new one for the configuration, stored first")
+    parser.add_argument("--distinct-token-weight", type=float, help="a new one for the configuration")
     options = parser.parse_args(argv)
     temperature = calibrate(
         options.ranker, options.data, options.max_pairs_per_source, options.seed, options.distinct_token_weight
