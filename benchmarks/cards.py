@@ -4,9 +4,16 @@ from pathlib import Path
 
 from blender_hf.evaluation.markdown import markdown_table
 
-__all__ = ["markdown_table", "write_figures"]
+__all__ = ["markdown_table", "show_figures", "write_figures"]
 
 BEGIN, END = "<!-- figures: written by {script} -->", "<!-- end of figures -->"
+
+
+def show_figures(text: str, script: str, card: Path | None) -> None:
+    """Print the figures of a script, and write them into a card if one is given; see `write_figures`."""
+    print(text)
+    if card is not None:
+        write_figures(card, script, text)
 
 
 def write_figures(card: Path, script: str, text: str) -> None:

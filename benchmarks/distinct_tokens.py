@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from cards import markdown_table, write_figures
+from cards import markdown_table, show_figures
+from judged_pairs import decided_pairs
 from ranker_dev import compared, without_length
 
 from blender_hf import Blender
@@ -20,7 +21,6 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import accuracy, by_source, length_rule
 from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
 from blender_hf.training.damaged_data import DAMAGES, damaged_pairs
-from blender_hf.training.pair_data import balance_sources, training_pairs
 
 SCRIPT = "benchmarks/distinct_tokens.py"
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -61,9 +61,7 @@ def main() -> None:
         kind: group_of(damaged_pairs(prompts, options.damaged_pairs, options.seed, [kind]), blender) for kind in DAMAGES
     }
     text = report(judged, damaged, options)
-    print(text)
-    if options.card:
-        write_figures(options.card, SCRIPT, text)
+    show_figures(text, SCRIPT, options.card)
 
 
 def arguments() -> argparse.Namespace:
@@ -81,8 +79,7 @@ def arguments() -> argparse.Namespace:
 
 def judged_groups(path: Path, blender: Blender, options: argparse.Namespace) -> dict[str, Group]:
     """Compare the decided pairs of a file, and return them by source."""
-    decided = (pair for pair in training_pairs(read_labelled(path)) if pair.label != 0.5)
-    pairs = balance_sources(decided, most=options.max_pairs_per_source, seed=options.seed)
+    pairs = decided_pairs(read_labelled(path), options.max_pairs_per_source, options.seed)
     return {source: group_of(group, blender) for source, group in by_source([p.source for p in pairs], pairs).items()}
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import transformers
-from cards import markdown_table, write_figures
+from cards import markdown_table, show_figures
 from ranking_inputs import Shape, read_records, save_tokenizer, texts_of
 from transformers import AutoTokenizer
 
@@ -42,9 +42,7 @@ def main() -> None:
         f"{transformers.__version__}, {minutes:.0f} minutes. It said:\n\n```text\n{said}\n```"
     )
     text = f"{markdown_table(['', 'GiB'], rows)}\n\n{note}"
-    print(text)
-    if options.card:
-        write_figures(options.card, SCRIPT, text)
+    show_figures(text, SCRIPT, options.card)
 
 
 def arguments() -> argparse.Namespace:

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cards import markdown_table, write_figures
+from cards import markdown_table, show_figures
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 from tqdm import tqdm
@@ -45,9 +45,7 @@ def main() -> None:
     fused = [blend for _, blend in fusible]
     numbers = by_number(examples, blends, blender, options.numbers)
     text = report(rows, faults, fused, numbers, options)
-    print(text)
-    if options.card:
-        write_figures(options.card, SCRIPT, text)
+    show_figures(text, SCRIPT, options.card)
     print(json.dumps({"closeness": rows, "faults": faults, "fusions": len(fused), "candidates": numbers}))
 
 

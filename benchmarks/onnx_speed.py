@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from cards import markdown_table, write_figures
+from judged_pairs import decided_pairs
 from ranking_inputs import SHAPES, save_checkpoint
 
 from blender_hf.checkpoints import HubOptions, has_bfloat16, load_ranker
@@ -26,7 +27,6 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import load_onnx_ranker
 from blender_hf.scorer import PairScorer, Presentation
-from blender_hf.training.pair_data import balance_sources, training_pairs
 
 SCRIPT = "benchmarks/onnx_speed.py"
 FILES = {"float32": "model.onnx", "int8": "model_int8.onnx", "float16": "model_fp16.onnx"}
@@ -35,8 +35,7 @@ REFERENCE = "torch float32"
 
 def main() -> None:
     options = arguments()
-    decided = (pair for pair in training_pairs(read_labelled(options.data)) if pair.label != 0.5)
-    pairs = balance_sources(decided, most=options.max_pairs_per_source, seed=options.seed)
+    pairs = decided_pairs(read_labelled(options.data), options.max_pairs_per_source, options.seed)
     with tempfile.TemporaryDirectory() as root:
         folder = f"{root}/onnx"
         if options.shape:

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cards import markdown_table, write_figures
+from cards import markdown_table, show_figures
 
 from blender_hf.cli.main import main as blender_hf
 
@@ -53,9 +53,7 @@ def main() -> None:
     chosen = [variant for variant in VARIANTS if not options.only or variant.name in options.only]
     rows = [row_of(variant, options) for variant in chosen]
     text = f"{markdown_table(['ranker', 'training pairs', *COLUMNS, 'longer is better'], rows)}\n\n{note(options)}"
-    print(text)
-    if options.card:
-        write_figures(options.card, SCRIPT, text)
+    show_figures(text, SCRIPT, options.card)
 
 
 def arguments() -> argparse.Namespace:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from cards import markdown_table, write_figures
+from cards import markdown_table, show_figures
+from judged_pairs import decided_pairs
 from tqdm import tqdm
 
 from blender_hf import Blender, Comparison
@@ -23,7 +24,6 @@ from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, lengt
 from blender_hf.ranking import probability_of
 from blender_hf.training.calibrate import compare_pairs
 from blender_hf.training.damaged_data import DAMAGES, damaged_pairs
-from blender_hf.training.pair_data import balance_sources, training_pairs
 
 SCRIPT = "benchmarks/ranker_dev.py"
 DAMAGE_NAMES = {
@@ -40,8 +40,7 @@ CHUNK = 64  # pairs between two steps of the progress bar
 def main() -> None:
     options = arguments()
     prompts = list(read_labelled(options.data))
-    decided = (pair for pair in training_pairs(prompts) if pair.label != 0.5)
-    pairs = balance_sources(decided, most=options.max_pairs_per_source, seed=options.seed)
+    pairs = decided_pairs(prompts, options.max_pairs_per_source, options.seed)
     blender = Blender.from_pretrained(options.ranker, None)
     results = compared(pairs, blender)
     judged = list(zip(pairs, results, strict=True))
@@ -50,9 +49,7 @@ def main() -> None:
     damage = damage_found(prompts, blender, options) if options.damaged_pairs else {}
     calibration = calibration_of(pairs, results, blender.scorer.model.config.logit_temperature)
     text = report(rows, damage, calibration, options)
-    print(text)
-    if options.card:
-        write_figures(options.card, SCRIPT, text)
+    show_figures(text, SCRIPT, options.card)
     print(json.dumps({"accuracy": rows, "damage": damage, "calibration": calibration}))
 
 

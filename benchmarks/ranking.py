@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 import transformers
-from cards import write_figures
+from cards import show_figures
 from ranking_client import Worker, WorkerError
 from ranking_inputs import SHAPES, Shape, make_job, read_records, save_checkpoint, texts_of
 from ranking_products import model_flops
@@ -63,9 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts = bench.measure(end)
         agreement = bench.trained_agreement()
     text, figures = report(parts, agreement, machine(options, peer))
-    print(text)
-    if options.card:
-        write_figures(options.card, mark_of(options), text)
+    show_figures(text, mark_of(options), options.card)
     print(json.dumps(figures))
     return 0
 

@@ -21,7 +21,7 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from cards import markdown_table, write_figures
+from cards import markdown_table, show_figures
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
@@ -81,9 +81,7 @@ def main() -> None:
     times = timed(groups, blender, options)
     intransitivity = float(np.std(residuals) / np.std(strengths))
     text = report(rows, {name: len(tables) for name, tables in shown.items()}, times, intransitivity, options)
-    print(text)
-    if options.card:
-        write_figures(options.card, SCRIPT, text)
+    show_figures(text, SCRIPT, options.card)
     print(json.dumps({"schedules": rows, "seconds": times, "intransitivity": intransitivity}))
 
 
