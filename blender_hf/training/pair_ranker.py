@@ -30,6 +30,7 @@ from .settings import PairSettings, RankerSettings
 
 MARKER_WORDS = ("question", "first answer", "second reply")
 LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
+# What else of `PairRankerConfig` the settings may change, in a new ranker and in one that a run goes on from.
 FORM = ("pooling", "symmetric", "distinct_token_weight")
 
 
