@@ -20,6 +20,7 @@ from .cards import ranker_card
 from .pair_ranker import evaluation_data, training_data
 from .ranker_metrics import pair_metrics, source_table
 from .runs import Run
+from .sampling import EpochLengthSampler
 from .settings import RewardModelSettings
 
 
@@ -52,8 +53,6 @@ def train_reward_model(settings: RewardModelSettings, arguments: Any, run: Run) 
     Raises:
         InputError: If a setting or the data can't be used.
     """
-    from trl import RewardTrainer
-
     if not settings.model:
         raise InputError("the setting model is missing: name an encoder, or a reward model to go on from")
     if settings.metrics:
@@ -71,7 +70,7 @@ def train_reward_model(settings: RewardModelSettings, arguments: Any, run: Run) 
     _let_alone_caches(model)
     arguments.output_dir, arguments.max_length = str(run.checkpoints), None  # what is too long is cut by us, fairly
     arguments.remove_unused_columns = False
-    trainer = RewardTrainer(
+    trainer = _trainer_class()(
         model=model,
         args=arguments,
         train_dataset=_dataset(pairs, tokenizer, model),
@@ -111,6 +110,20 @@ def _dataset(pairs: Sequence[PreferencePair], tokenizer: Any, model: Any) -> Any
         ids = {f"{side}_ids": list(row.input_ids) for side, row in sides.items()}
         rows.append({**ids, **{f"{side}_types": list(row.token_type_ids) for side, row in sides.items()}})
     return Dataset.from_list(rows)
+
+
+def _trainer_class() -> Any:
+    from trl import RewardTrainer
+
+    class GroupedByLength(RewardTrainer):
+        """TRL's trainer, whose batches hold pairs of similar length, as those of a ranker's training do."""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> EpochLengthSampler:
+            rows = self.train_dataset if train_dataset is None else train_dataset
+            lengths = [max(map(len, pair)) for pair in zip(rows["chosen_ids"], rows["rejected_ids"], strict=True)]
+            return EpochLengthSampler(self.args.train_batch_size, lengths, self.args.seed)
+
+    return GroupedByLength
 
 
 def _collator(pad_token_id: int) -> Any:

@@ -47,6 +47,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str],
         read_settings(written(tmp_path, text), CLASSES, overrides)
 
 
+@pytest.mark.parametrize(
+    ("in_hardware", "text", "bf16"), [(False, "", False), (True, "", True), (False, "bf16: true", True)]
+)
+def test_emulated_bf16_is_only_taken_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_hardware: bool, text: str, bf16: bool
+) -> None:
+    monkeypatch.setattr("blender_hf.training.settings.has_bfloat16", lambda device: in_hardware)
+    kind = KINDS["reward-model"]
+    path = written(tmp_path, f"model: m\noutput_dir: {tmp_path}\n{text}")
+    (_, arguments), _ = read_settings(path, (kind.settings, kind.arguments()))
+    assert arguments.bf16 is bf16
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(InputError, match=r"can't read none\.yaml"):
         read_settings("none.yaml", CLASSES)
