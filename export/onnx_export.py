@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from transformers import PretrainedConfig
 
 from blender_hf.checkpoints import HubOptions, explained, first_line, hub_settings, load_fuser, load_ranker, locate
-from blender_hf.errors import BlenderError, CheckpointError, InputError
+from blender_hf.errors import BlenderError, CheckpointError, InputError, ModelOutputError
 from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
 from blender_hf.modeling.publishing import make_portable
@@ -33,6 +33,7 @@ def export_onnx(
     *,
     precisions: Sequence[str] = (),
     opset: int = OPSET,
+    tolerances: Mapping[str, float] | None = None,
     options: HubOptions | None = None,
 ) -> dict[str, Parity]:
     """Export a ranker or a fuser, whichever it is, and prove parity of every file.
@@ -42,6 +43,8 @@ def export_onnx(
         output: The folder to write: the graphs, the configuration and the processor.
         precisions: Which files a ranker gets beside `model.onnx`: "int8" and "float16".
         opset: Version of the operators.
+        tolerances: How far a logit may be from torch, by precision ("float32", ...), in units of the largest logit (at
+            least 1); what is not given is as in `blender_hf.export.parity.TOLERANCES`.
         options: How the checkpoint is looked up.
 
     Returns:
@@ -51,25 +54,33 @@ def export_onnx(
         CheckpointError: If the checkpoint can't be loaded, or can't be exported.
         InputError: If an option does not exist, or is not for this kind of model.
         BlenderError: If what the export needs is not installed.
-        ModelOutputError: If a file does not compute what torch does.
+        ModelOutputError: If a file does not compute what torch does. It is removed.
     """
     check_provider(DEFAULT_PROVIDER)
-    unknown = [precision for precision in precisions if precision not in PRECISIONS]
+    accepted = {**TOLERANCES, **(tolerances or {})}
+    unknown = [precision for precision in (*precisions, *accepted) if precision not in PRECISIONS]
     if unknown:
         raise InputError(f"there is no precision {unknown[0]!r} of an ONNX file; use {', '.join(PRECISIONS)}")
+    if not all(value > 0 for value in accepted.values()):
+        raise InputError("a tolerance is how far a logit may be from torch, so it is above 0")
     if opset < OPSET:
         raise InputError(f"opset={opset}; use {OPSET} or a later one")
     hub = options or HubOptions()
     config, _ = explained(lambda: PretrainedConfig.get_config_dict(locate(name), **hub_settings(hub)), name, "model")
     if config.get("model_type") not in LOADABLE_TYPES:
-        return _export_ranker(name, Path(output), precisions, opset, hub)
+        return _export_ranker(name, Path(output), precisions, opset, accepted, hub)
     if precisions:
         raise InputError(f"{', '.join(precisions)}: only a ranker has files of other precisions, not a fuser")
-    return _export_fuser(name, Path(output), opset, hub)
+    return _export_fuser(name, Path(output), opset, accepted["float32"], hub)
 
 
 def _export_ranker(
-    name: str | Path, output: Path, precisions: Sequence[str], opset: int, hub: HubOptions
+    name: str | Path,
+    output: Path,
+    precisions: Sequence[str],
+    opset: int,
+    tolerances: Mapping[str, float],
+    hub: HubOptions,
 ) -> dict[str, Parity]:
     trace = _trace_with_optimum if has_optimum() else _trace_with_transformers
     model, processor = load_ranker(name, hub, "cpu", "float32")
@@ -86,8 +97,20 @@ def _export_ranker(
         if precision.convert is not None:
             with _explaining(name):
                 precision.convert(output / MODEL_FILE, path)
-        found[precision.file_name] = check_ranker(model, OnnxPairRanker(path, model.config), TOLERANCES[key])
+        found[precision.file_name] = _proven(model, path, key, tolerances[key])
     return found
+
+
+def _proven(model: PairRanker, path: Path, precision: str, tolerance: float) -> Parity:
+    """Prove a file, or remove it: nobody shall score with what is not the model."""
+    try:
+        return check_ranker(model, OnnxPairRanker(path, model.config), tolerance)
+    except ModelOutputError as error:
+        for file in (path, path.with_name(path.name + WEIGHTS_SUFFIX)):
+            file.unlink(missing_ok=True)
+        raise ModelOutputError(
+            f"{path.name} was removed: {error}. If you accept more, say so with a larger tolerance for {precision}"
+        ) from None
 
 
 def _trace_with_optimum(model: PairRanker, path: Path, opset: int) -> None:
@@ -119,7 +142,7 @@ def _trace_with_transformers(model: PairRanker, path: Path, opset: int) -> None:
     onnx_ir.save(graph, path, external_data=path.name + WEIGHTS_SUFFIX if beside else None)
 
 
-def _export_fuser(name: str | Path, output: Path, opset: int, hub: HubOptions) -> dict[str, Parity]:
+def _export_fuser(name: str | Path, output: Path, opset: int, tolerance: float, hub: HubOptions) -> dict[str, Parity]:
     if not has_optimum():
         raise BlenderError(f"a fuser is exported by Optimum, which needs transformers 4.57: {NEEDS_OPTIMUM}")
     from .onnx_fuser import load_onnx_fuser
@@ -137,7 +160,7 @@ def _export_fuser(name: str | Path, output: Path, opset: int, hub: HubOptions) -
     # Exporting has changed the settings of its parts; the reference must be what users load.
     model, _ = load_fuser(name, hub, "cpu", "float32")
     exported, _ = load_onnx_fuser(output, HubOptions())
-    return {FUSER_FILES[-1]: check_fuser(model, exported, TOLERANCES["float32"])}
+    return {FUSER_FILES[-1]: check_fuser(model, exported, tolerance)}
 
 
 @contextlib.contextmanager

@@ -27,6 +27,13 @@ def add(commands: Commands) -> None:
     onnx.add_argument("--quantize", choices=("int8",), help="also write a ranker's model_int8.onnx, for CPUs")
     onnx.add_argument("--dtype", choices=("float32", "float16"), help="float16: also write model_fp16.onnx, for CUDA")
     onnx.add_argument("--opset", type=int, default=18, metavar="N", help="operators' version (default: %(default)s)")
+    onnx.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="how far a logit of the int8 or float16 file may be from torch, in units of the largest (at least 1); "
+        "default: 0.15 and 0.02. A file that is farther is removed, and the command fails",
+    )
     onnx.add_argument("--revision", help="branch, tag or commit of the model")
     onnx.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
     onnx.set_defaults(run=run)
@@ -39,12 +46,24 @@ def run(options: argparse.Namespace) -> None:
         BlenderError: If it can't be loaded or exported, or an exported file does not compute what torch does.
     """
     from blender_hf.checkpoints import HubOptions
+    from blender_hf.errors import InputError
     from blender_hf.export.onnx_export import export_onnx
 
     quieten_libraries()
     precisions = [name for name in (options.quantize, options.dtype) if name is not None]
+    rounded = [name for name in precisions if name != "float32"]
+    if options.tolerance is not None and not rounded:
+        raise InputError("--tolerance is for the files of --quantize int8 and --dtype float16; ask for one of them")
+    tolerances = {} if options.tolerance is None else dict.fromkeys(rounded, options.tolerance)
     hub = HubOptions(revision=options.revision, local_files_only=options.local_files_only)
-    found = export_onnx(options.model, options.output, precisions=precisions, opset=options.opset, options=hub)
+    found = export_onnx(
+        options.model,
+        options.output,
+        precisions=precisions,
+        opset=options.opset,
+        tolerances=tolerances,
+        options=hub,
+    )
     for file_name, parity in found.items():
         sys.stderr.write(f"blender-hf: {file_name}: {parity}\n")
     sys.stderr.write(f"blender-hf: wrote {options.output}\n")

@@ -30,6 +30,8 @@ def test_a_ranker_is_exported_and_ranks(checkpoints: Path, tmp_path: Path, capsy
     [
         (["nothing", "out", "--local-files-only"], "can't load the model 'nothing'"),
         (["nothing", "out", "--opset", "3"], "opset=3; use 18"),
+        (["nothing", "out", "--tolerance", "0.3"], "--tolerance is for the files of --quantize int8"),
+        (["nothing", "out", "--quantize", "int8", "--tolerance", "0"], "above 0"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from blender_hf import BlenderError, CheckpointError, InputError, PairRanker, PairRankerProcessor
+from blender_hf import BlenderError, CheckpointError, InputError, ModelOutputError, PairRanker, PairRankerProcessor
 from blender_hf.checkpoints import HubOptions
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_export import export_onnx
@@ -92,11 +92,22 @@ def test_what_a_tracer_raises_becomes_one_line(tmp_path: Path, monkeypatch: pyte
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_is_farther_off_than_accepted_is_removed(ranker_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelOutputError, match=r"model_int8\.onnx was removed: .*larger tolerance for int8"):
+        export_onnx(ranker_folder, tmp_path, precisions=("int8",), tolerances={"int8": 1e-9})
+    assert (tmp_path / "model.onnx").is_file()
+    assert not (tmp_path / "model_int8.onnx").exists()
+
+
 def test_options_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no precision 'int4' of an ONNX file; use float32, float16, int8"):
         export_onnx(tmp_path, tmp_path, precisions=("int4",))
     with pytest.raises(InputError, match="opset=9; use 18"):
         export_onnx(tmp_path, tmp_path, opset=9)
+    with pytest.raises(InputError, match="no precision 'int4'"):
+        export_onnx(tmp_path, tmp_path, tolerances={"int4": 0.1})
+    with pytest.raises(InputError, match="above 0"):
+        export_onnx(tmp_path, tmp_path, tolerances={"int8": float("nan")})
     with pytest.raises(CheckpointError, match="can't load the model"):
         export_onnx(tmp_path / "nothing", tmp_path / "onnx", options=HubOptions(local_files_only=True))
 
