@@ -20,21 +20,26 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 from tqdm import tqdm
 
-from blender_hf import Blend, Blender
+from blender_hf import Blend, Blender, GenFuserConfig
 from blender_hf.blending import best_different, subset
+from blender_hf.checkpoints import HubOptions, load_fuser, load_ranker
 from blender_hf.data.preferences import read_json_lines
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.passages import split_passages
 
 SCRIPT = "benchmarks/fuser_dev.py"
+N_FUSED = 3
+# What speaks for a passage besides what the fuser has learnt: names in its configuration, and ours.
+PREFERENCES = {"faithful_coherence": "coherence", "faithful_agreement": "agreement"}
 ROUGE, CHRF_SCORE = RougeScorer(["rougeL"], use_stemmer=False), CHRF()
 
 
 def main() -> None:
     options = arguments()
     examples = sampled(read_json_lines(options.data), options.max_prompts_per_source, options.seed)
-    blender = Blender.from_pretrained(options.ranker, options.fuser)
+    fuser, processor = load_fuser(options.fuser, HubOptions(), None, None)
+    blender = Blender(*load_ranker(options.ranker, HubOptions(), None, None), fuser, processor)
     blends = list(tqdm(blender.iter_blend(item for _, item, _ in examples), total=len(examples)))
     fusible = [(example, blend) for example, blend in zip(examples, blends, strict=True) if blend.fused is not None]
     scores = [closeness(blend, reference) for (_, _, reference), blend in fusible]
@@ -43,10 +48,11 @@ def main() -> None:
     rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
     faults = Counter(fault for blend in blends for fault in faults_of(blend))
     fused = [blend for _, blend in fusible]
-    numbers = by_number(examples, blends, blender, options.numbers)
-    text = report(rows, faults, fused, numbers, options)
+    numbers = {str(n): fused_again(examples, blends, blender, n) for n in options.numbers}
+    preferences = by_preference(examples, blends, blender, fuser.config) if options.preferences else {}
+    text = report(rows, faults, fused, numbers, preferences, options)
     show_figures(text, SCRIPT, options.card)
-    print(json.dumps({"closeness": rows, "faults": faults, "fusions": len(fused), "candidates": numbers}))
+    print(json.dumps({"closeness": rows, "faults": faults, "candidates": numbers, "preferences": preferences}))
 
 
 def arguments() -> argparse.Namespace:
@@ -57,6 +63,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-prompts-per-source", type=int, default=60, help="drawn at random of larger sources")
     parser.add_argument(
         "--numbers", type=int, nargs="*", default=[1, 2, 3, 5], help="numbers of best candidates that are fused in turn"
+    )
+    parser.add_argument(
+        "--preferences", action="store_true", help="also take away each of a faithful fuser's preferences for passages"
     )
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--card", type=Path, help="card to write the figures into")
@@ -75,31 +84,55 @@ def sampled(records: Any, most: int, seed: int) -> list[tuple[str, Item, str]]:
     return [example for group in found.values() for example in rng.sample(group, min(most, len(group)))]
 
 
-def by_number(
-    examples: Sequence[tuple[str, Item, str]], blends: Sequence[Blend], blender: Blender, numbers: Sequence[int]
-) -> dict[int, dict[str, float]]:
-    """Return how close the fusions of the best one, two, ... candidates are to the reference, mean over sources."""
+def fused_again(
+    examples: Sequence[tuple[str, Item, str]], blends: Sequence[Blend], blender: Blender, number: int
+) -> dict[str, float]:
+    """Return how close the fusions of so many best candidates are to the reference, mean over sources."""
+    chosen = [best_different(blend.ranking, number) for blend in blends]
+    items = [subset(item, places) for (_, item, _), places in zip(examples, chosen, strict=True)]
+    scores = [
+        {
+            "ROUGE-L": rouge(fusion.text, reference),
+            "chrF": chrf(fusion.text, reference),
+            "characters": float(len(fusion.text)),
+            "none of the candidates": 100.0 * is_new(fusion.text, item.texts),
+        }
+        for (_, _, reference), item, fusion in zip(examples, items, blender.iter_fuse(items), strict=True)
+    ]
+    rows = [mean_of(group) for group in by_source([source for source, _, _ in examples], scores).values()]
+    return {name: fmean(row[name] for row in rows) for name in scores[0]}
+
+
+def by_preference(
+    examples: Sequence[tuple[str, Item, str]], blends: Sequence[Blend], blender: Blender, config: GenFuserConfig
+) -> dict[str, dict[str, float]]:
+    """Return the same for the best three, with and without what a faithful fuser prefers besides what it has learnt.
+
+    The configuration is that of the blender's fuser; at the end it is as before.
+    """
+    own = {name: getattr(config, name) for name in PREFERENCES}
     found = {}
-    for number in numbers:
-        best = [best_different(blend.ranking, number) for blend in blends]
-        items = [subset(item, places) for (_, item, _), places in zip(examples, best, strict=True)]
-        scores = [
-            {
-                "ROUGE-L": rouge(fusion.text, reference),
-                "chrF": chrf(fusion.text, reference),
-                "characters": float(len(fusion.text)),
-            }
-            for (_, _, reference), fusion in zip(examples, blender.iter_fuse(items), strict=True)
-        ]
-        rows = [mean_of(group) for group in by_source([source for source, _, _ in examples], scores).values()]
-        found[number] = {name: fmean(row[name] for row in rows) for name in ("ROUGE-L", "chrF", "characters")}
+    for kept in ((), *((name,) for name in PREFERENCES), PREFERENCES):
+        for name in PREFERENCES:
+            setattr(config, name, own[name] if name in kept else 0.0)
+        what = " and ".join(PREFERENCES[name] for name in kept) or "neither"
+        found[what] = fused_again(examples, blends, blender, N_FUSED)
     return found
 
 
+def is_new(text: str, candidates: Sequence[str]) -> bool:
+    """Tell whether a text is none of the candidates, white space aside."""
+    return " ".join(text.split()) not in {" ".join(candidate.split()) for candidate in candidates}
+
+
 def closeness(blend: Blend, reference: str) -> dict[str, float]:
-    """Return ROUGE-L (F1) and chrF, both 0 to 100, of each way to answer; random is the mean over all candidates."""
+    """Return ROUGE-L (F1) and chrF, both 0 to 100, of each way to answer.
+
+    "read" is the mean over the candidates that were fused, "any" over all.
+    """
+    candidates = blend.ranking.candidates
     ways = {"fused": [blend.fused or ""], "best": [blend.best], "returned": [blend.output]}
-    ways["random"] = list(blend.ranking.candidates)
+    ways |= {"read": [candidates[index] for index in blend.fused_from], "any": list(candidates)}
     scores = {f"ROUGE-L {way}": fmean(rouge(text, reference) for text in texts) for way, texts in ways.items()}
     return scores | {f"chrF {way}": fmean(chrf(text, reference) for text in texts) for way, texts in ways.items()}
 
@@ -135,7 +168,8 @@ def report(
     rows: dict[str, dict[str, float]],
     faults: Counter[str],
     fused: Sequence[Blend],
-    numbers: dict[int, dict[str, float]],
+    numbers: dict[str, dict[str, float]],
+    preferences: dict[str, dict[str, float]],
     options: argparse.Namespace,
 ) -> str:
     names = [name for name in next(iter(rows.values())) if name != "prompts"]
@@ -143,23 +177,31 @@ def report(
         [source, "" if source.startswith("mean") else str(row["prompts"]), *(f"{row[name]:.1f}" for name in names)]
         for source, row in rows.items()
     ]
-    new = sum(blend.fused not in blend.ranking.candidates for blend in fused)
+    new = sum(is_new(blend.fused or "", blend.ranking.candidates) for blend in fused)
     kept = sum(blend.returned == "fused" for blend in fused)
     known = ("empty", "a passage is repeated", "ends in mid-word")
     lines = [
         markdown_table(["source", "prompts", *names], cells),
         "",
         f"At most {options.max_prompts_per_source} prompts of a source (seed {options.seed}); scores from 0 to 100, "
-        "higher is better; `random` is the mean over all candidates.",
+        "higher is better; `read` is the mean over the candidates that were fused, `any` over all of a prompt.",
         "",
         f"Of {len(fused)} fused texts {new} are none of the candidates, and {kept} were preferred to the best one by "
         "the ranker and returned. Faults: " + ", ".join(f"{name}: {faults[name]}" for name in known) + ".",
     ]
     if numbers:
-        cells = [[str(n), *(f"{row[name]:.1f}" for name in row)] for n, row in numbers.items()]
-        header = ["best candidates fused", *next(iter(numbers.values()))]
-        lines += ["", "Fused from fewer or more candidates, mean over sources:", "", markdown_table(header, cells)]
+        lines += ["", "Fused from fewer or more candidates, mean over sources:", ""]
+        lines.append(table_of("best candidates fused", numbers))
+    if preferences:
+        lines += ["", "With and without its preferences for passages, the best three fused, mean over sources:", ""]
+        lines.append(table_of("what speaks for a passage", preferences))
     return "\n".join(lines)
+
+
+def table_of(what: str, rows: dict[str, dict[str, float]]) -> str:
+    cells = [[name, *(f"{value:.1f}" for value in row.values())] for name, row in rows.items()]
+    header = [f"{name}, %" if name.startswith("none") else name for name in next(iter(rows.values()))]
+    return markdown_table([what, *header], cells)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Configuration of GenFuser."""
 
+import math
 from typing import Any
 
 from transformers import T5Config
@@ -15,8 +16,10 @@ class GenFuserConfig(T5Config):
         max_source_length: Most tokens of the fuser's input (1024 in the paper).
         max_candidate_length: Most tokens of a candidate (128 in the paper).
         faithful: Whether the fuser only writes whole passages of its candidates, see `PassageLogitsProcessor`.
-        faithful_least_share: Share, 0 to 1, of the tokens of all its candidates' passages that a faithful answer has
-            before it may end: a small fuser would end too soon.
+        faithful_least_share: Share, 0 to 1, of the tokens of its shortest candidate that a faithful answer has before
+            it may end: a small fuser would end too soon.
+        faithful_coherence: What speaks for the order in which the candidates have their passages, added to logits.
+        faithful_agreement: What speaks for passages that other candidates agree with; for both see `PassageOrder`.
         **kwargs: Options of `T5Config`.
     """
 
@@ -28,6 +31,8 @@ class GenFuserConfig(T5Config):
         max_candidate_length: int = 128,
         faithful: bool = False,
         faithful_least_share: float = 0.0,
+        faithful_coherence: float = 0.0,
+        faithful_agreement: float = 0.0,
         **kwargs: Any,
     ) -> None:
         for name, value in (("max_source_length", max_source_length), ("max_candidate_length", max_candidate_length)):
@@ -35,11 +40,16 @@ class GenFuserConfig(T5Config):
                 raise ValueError(f"{name}={value} leaves no room for text; use 8 or more")
         if not 0 <= faithful_least_share <= 1:
             raise ValueError(f"faithful_least_share={faithful_least_share}; it is a share from 0 to 1")
+        for name, value in (("faithful_coherence", faithful_coherence), ("faithful_agreement", faithful_agreement)):
+            if not math.isfinite(value):
+                raise ValueError(f"{name}={value}; it is a number, 0 for none")
         super().__init__(**kwargs)
         self.max_source_length = max_source_length
         self.max_candidate_length = max_candidate_length
         self.faithful = faithful
         self.faithful_least_share = faithful_least_share
+        self.faithful_coherence = faithful_coherence
+        self.faithful_agreement = faithful_agreement
 
     @classmethod
     def get_config_dict(

@@ -4,15 +4,18 @@ A small fuser can't write prose of its own, but it can choose. Held to whole pas
 candidates are, can't loop, and never stops in mid-sentence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-# The passages that were used, the one that is being written or -1, and the place in it of the next token.
-State = tuple[frozenset[int], int, int]
-START: State = (frozenset(), -1, 0)
+from .passages import BEGINNING, Passage, PassageOrder, shortest_candidate
+
+# The passages that were used, the one that is being written or -1, the place in it of the next token, and the passage
+# before it.
+State = tuple[frozenset[int], int, int, int]
+START: State = (frozenset(), -1, 0, BEGINNING)
 
 
 class PassageLogitsProcessor(LogitsProcessor):
@@ -22,39 +25,53 @@ class PassageLogitsProcessor(LogitsProcessor):
     unless there is no passage at all. It works with greedy search, sampling and beams.
 
     Args:
-        passages: For each input, its passages as token ids, none of them empty.
+        passages: The passages of each input.
         eos_token_id: Id of the token that ends an answer.
         rows_per_input: Rows of the batch for each input: beams or returned sequences.
-        least_share: Share, 0 to 1, of the tokens of all its passages that an answer has before it may end.
+        least_share: Share, 0 to 1, of the tokens of its shortest candidate that an answer has before it may end.
+        coherence: What speaks for the order in which candidates have their passages, see `PassageOrder`.
+        agreement: What speaks for passages that other candidates agree with, see there.
     """
 
     def __init__(
         self,
-        passages: Sequence[Sequence[Sequence[int]]],
+        passages: Sequence[Sequence[Passage]],
         eos_token_id: int,
         rows_per_input: int = 1,
         least_share: float = 0.0,
+        coherence: float = 0.0,
+        agreement: float = 0.0,
     ) -> None:
-        self.passages = [list(dict.fromkeys(tuple(passage) for passage in row if passage)) for row in passages]
+        self.passages = passages
         self.eos_token_id = eos_token_id
         self.rows_per_input = rows_per_input
-        self.least_tokens = [least_share * sum(map(len, row)) for row in self.passages]
+        self.orders = [PassageOrder(row, coherence, agreement) for row in passages]
+        self.least_tokens = [least_share * shortest_candidate(row) for row in passages]
         # What the last call found for each input and what was written of its answer; the next has one token more.
         self._known: dict[tuple[int, tuple[int, ...]], set[State]] = {}
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Set the scores of all tokens that may not come next to -inf; both tensors are (rows, ...)."""
-        allowed = torch.full_like(scores, float("-inf"))
+        added = torch.full_like(scores, float("-inf"))
         found = {}
         for row, ids in enumerate(input_ids.tolist()):
             key = row // self.rows_per_input, tuple(ids[1:])  # without the start token
             found[key] = self._states(*key)
-            allowed[row, self._following(found[key], *key)] = 0
+            following = self._following(found[key], *key)
+            added[row, list(following)] = scores.new_tensor(list(following.values()))
         self._known = found
-        return scores + allowed
+        return scores + added
 
-    def allowed_tokens(self, written: Sequence[int], index: int = 0) -> list[int]:
-        """Return the tokens that may follow what is written (without the start token) of the answer to an input."""
+    def allowed_tokens(self, written: Sequence[int], index: int = 0) -> dict[int, float]:
+        """Return what may follow what is written of the answer to an input.
+
+        Args:
+            written: Tokens, without the start token.
+            index: The input.
+
+        Returns:
+            What is added to the score of each token that may follow.
+        """
         return self._following(self._states(index, tuple(written)), index, written)
 
     def _states(self, index: int, written: tuple[int, ...]) -> set[State]:
@@ -66,37 +83,45 @@ class PassageLogitsProcessor(LogitsProcessor):
             states = {after for state in states for after in self._step(state, token, passages)}
         return states
 
-    def _following(self, states: set[State], index: int, written: Sequence[int]) -> list[int]:
-        tokens = {token for state in states for token in self._next(state, self.passages[index])}
+    def _following(self, states: set[State], index: int, written: Sequence[int]) -> Mapping[int, float]:
+        tokens: dict[int, float] = {}
+        for state in states:
+            for token, added in self._next(state, index):
+                tokens[token] = max(added, tokens.get(token, added))
         if len(tokens) > 1 and len(written) < self.least_tokens[index]:
-            tokens.discard(self.eos_token_id)
+            tokens.pop(self.eos_token_id, None)
         # A row that left the passages, as a finished one that is padded has, can only end.
-        return sorted(tokens) or [self.eos_token_id]
+        return tokens or {self.eos_token_id: 0.0}
 
-    def _step(self, state: State, token: int, passages: Sequence[tuple[int, ...]]) -> list[State]:
-        used, current, place = state
+    def _step(self, state: State, token: int, passages: Sequence[Passage]) -> list[State]:
+        used, current, place, before = state
         options = [current] if current >= 0 else [i for i in range(len(passages)) if i not in used]
-        moved = [(i, place + 1) for i in options if passages[i][place] == token]
-        return [(used | {i}, -1, 0) if position == len(passages[i]) else (used, i, position) for i, position in moved]
+        moved = [(i, place + 1) for i in options if passages[i].ids[place] == token]
+        return [
+            (used | {i}, -1, 0, i) if position == len(passages[i].ids) else (used, i, position, before)
+            for i, position in moved
+        ]
 
-    def _next(self, state: State, passages: Sequence[tuple[int, ...]]) -> list[int]:
-        used, current, place = state
-        if current >= 0:
-            return [passages[current][place]]
-        starts = [passage[0] for i, passage in enumerate(passages) if i not in used]
-        return [*starts, self.eos_token_id] if used or not starts else starts
+    def _next(self, state: State, index: int) -> list[tuple[int, float]]:
+        used, current, place, before = state
+        passages, order = self.passages[index], self.orders[index]
+        # What speaks for a passage does so until it is clear that it is this one, for others may begin alike.
+        options = [current] if current >= 0 else [i for i in range(len(passages)) if i not in used]
+        tokens = [(passages[i].ids[place], order.of_passage(i, before)) for i in options]
+        may_end = current < 0 and (used or not passages)
+        return [*tokens, (self.eos_token_id, order.of_end(before))] if may_end else tokens
 
 
 class PassageGenerationMixin:
     """Gives `generate` of transformers the option `passages`."""
 
-    def generate(self, *args: Any, passages: Sequence[Sequence[Sequence[int]]] | None = None, **kwargs: Any) -> Any:
+    def generate(self, *args: Any, passages: Sequence[Sequence[Passage]] | None = None, **kwargs: Any) -> Any:
         """Write fused answers.
 
         Args:
             *args: As in transformers.
-            passages: For each row of the batch, the passages (token ids) that may be written. Given them, the answer is
-                a sequence of whole passages, each at most once; see `PassageLogitsProcessor`.
+            passages: For each row of the batch, the passages that may be written. Given them, the answer is a sequence
+                of whole passages, each at most once; see `PassageLogitsProcessor`.
             **kwargs: Options of `transformers.GenerationMixin.generate`.
 
         Returns:
@@ -106,7 +131,12 @@ class PassageGenerationMixin:
             beams = kwargs.get("num_beams") or self.generation_config.num_beams or 1
             rows = beams if beams > 1 else kwargs.get("num_return_sequences") or 1
             faithful = PassageLogitsProcessor(
-                passages, self.config.eos_token_id, rows, self.config.faithful_least_share
+                passages,
+                self.config.eos_token_id,
+                rows,
+                self.config.faithful_least_share,
+                self.config.faithful_coherence,
+                self.config.faithful_agreement,
             )
             kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or []), faithful])
         return super().generate(*args, **kwargs)  # type: ignore[misc]

@@ -3,7 +3,7 @@
 Section 4 of LLM-Blender (Jiang, Ren, Lin, ACL 2023, arXiv 2306.02561).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import T5ForConditionalGeneration
 
@@ -11,6 +11,10 @@ from .configuration_gen_fuser import GenFuserConfig
 from .generation_gen_fuser import PassageGenerationMixin
 from .loading import StrictLoadingMixin
 from .publishing import PublishingMixin
+
+if TYPE_CHECKING:
+    # transformers 4 takes from a local folder only the files that this one names; this is what its imports import.
+    from .passages import Passage  # noqa: F401
 
 # The default of transformers 4, which every configuration there has; and the length of the paper's targets.
 UNSTATED_LENGTH, TARGET_LENGTH = 20, 128

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
     from .modeling_gen_fuser import GenFuser  # noqa: F401
     from .padding import pad_right  # noqa: F401
+    from .passages import Passage  # noqa: F401
     from .pipeline_llm_blending import LlmBlendingPipeline  # noqa: F401
     from .plain_text import PlainTextEncoder  # noqa: F401
     from .processing_gen_fuser import GenFuserProcessor  # noqa: F401

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
     from .loading import StrictLoadingMixin  # noqa: F401
     from .padding import pad_right  # noqa: F401
+    from .passages import Passage  # noqa: F401
     from .plain_text import PlainTextEncoder  # noqa: F401
     from .publishing import PublishingMixin  # noqa: F401
 

@@ -16,19 +16,10 @@ from transformers import BatchEncoding, ProcessorMixin
 
 from .chat import render_prompt
 from .padding import pad_right
+from .passages import Passage, split_passages
 from .plain_text import PlainTextEncoder
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
-# A passage ends before a line break or after a sentence's end; the full stop of an initial or a common abbreviation is
-# no end.
-BOUNDARY = re.compile(
-    r"(?<=[.!?][\"'”’)\]])(?=\s)"
-    r"|(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?=\s)"
-    r"|(?<=[。！？])"
-    r"|(?<=\S)(?=\s*\n)"
-)
-# The number of a list belongs to what it numbers.
-LIST_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z])[.)]")
 
 
 @dataclass(frozen=True)
@@ -39,13 +30,13 @@ class FusionEncoding:
         input_ids: The token ids.
         truncated_prompt: How many tokens of the prompt (instruction and input) were cut.
         truncated_candidates: How many tokens of each candidate were cut.
-        passages: Whole passages of the candidates as token ids, for faithful decoding.
+        passages: Whole passages of the candidates, for faithful decoding.
     """
 
     input_ids: list[int]
     truncated_prompt: int
     truncated_candidates: tuple[int, ...]
-    passages: list[list[int]]
+    passages: list[Passage]
 
 
 class GenFuserProcessor(ProcessorMixin):
@@ -171,20 +162,23 @@ class GenFuserProcessor(ProcessorMixin):
         kept = [list(body[:share]) for body, share in zip(bodies, shares, strict=True)]
         return kept, [len(body) - share for body, share in zip(bodies, shares, strict=True)]
 
-    def _all_passages(self, texts: Sequence[str], shown: Sequence[int], cut: Sequence[int]) -> list[list[int]]:
+    def _all_passages(self, texts: Sequence[str], shown: Sequence[int], cut: Sequence[int]) -> list[Passage]:
         """Collect the passages of all candidates, each text once, without those that the input shows only in part."""
         split = [split_passages(text) for text in texts]
         ids = iter(self._encode_plain([passage for passages in split for passage in passages]))
-        found: dict[str, list[int]] = {}
-        for passages, n_shown, n_cut in zip(split, shown, cut, strict=True):
-            encoded = [(passage, next(ids)) for passage in passages]
+        found: dict[str, tuple[list[int], set[tuple[int, int]]]] = {}
+        for candidate, (passages, n_shown, n_cut) in enumerate(zip(split, shown, cut, strict=True)):
+            encoded = [next(ids) for _ in passages]
             # The passages, tokenised alone, take about as many tokens as in the candidate.
-            ends = accumulate(len(passage_ids) for _, passage_ids in encoded)
-            whole = [pair for pair, end in zip(encoded, ends, strict=True) if n_cut == 0 or end <= n_shown]
-            for passage, passage_ids in whole:
-                found.setdefault(" ".join(passage.split()).casefold(), passage_ids)
-        passages = list(found.values()) or [self._whole_words(*pair) for pair in zip(texts, shown, strict=True)]
-        return [passage_ids for passage_ids in passages if passage_ids]
+            ends = accumulate(map(len, encoded))
+            for place, (passage, passage_ids, end) in enumerate(zip(passages, encoded, ends, strict=True)):
+                if passage_ids and (n_cut == 0 or end <= n_shown):
+                    _, places = found.setdefault(" ".join(passage.split()).casefold(), (passage_ids, set()))
+                    places.add((candidate, place))
+        if not found:
+            beginnings = [self._whole_words(*pair) for pair in zip(texts, shown, strict=True)]
+            found = {str(k): (start, {(k, 0)}) for k, start in enumerate(beginnings) if start}
+        return [Passage(tuple(passage_ids), frozenset(places)) for passage_ids, places in found.values()]
 
     def _whole_words(self, text: str, room: int) -> list[int]:
         """Return the ids of as many first words of a text as there is room for."""
@@ -206,20 +200,3 @@ def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
         shares[index] = min(wanted[index], room // (len(wanted) - position))
         room -= shares[index]
     return shares
-
-
-def split_passages(text: str) -> list[str]:
-    r"""Split a text into its sentences and lines, white space in front; joined they are the text.
-
-    >>> split_passages("Yes. It is!\n1. See.")
-    ['Yes.', ' It is!', '\n1. See.']
-    """
-    passages: list[str] = []
-    number = ""
-    for passage in BOUNDARY.split(text.strip()):
-        if LIST_NUMBER.fullmatch(passage):
-            number += passage
-        elif passage.strip():
-            passages.append(number + passage)
-            number = ""
-    return [*passages, number] if number else passages

@@ -37,6 +37,7 @@ WITH_EXAMPLES = (
     "blender_hf.space.leaderboard",
     "blender_hf.space.passages",
     "blender_hf.space.prompts",
+    "blender_hf.modeling.passages",
     "blender_hf.modeling.processing_gen_fuser",
 )
 

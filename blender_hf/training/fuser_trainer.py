@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from transformers import Seq2SeqTrainer, TrainerCallback
 
 from blender_hf.modeling import GenFuser, GenFuserProcessor
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.passages import split_passages
 
 from .fusion_data import FusionExample
 from .sampling import EpochLengthSampler

@@ -17,7 +17,8 @@ from transformers import (
 
 from blender_hf import GenFuser, GenFuserConfig, GenFuserProcessor
 from blender_hf.modeling.generation_gen_fuser import PassageLogitsProcessor
-from blender_hf.modeling.processing_gen_fuser import fair_shares, split_passages
+from blender_hf.modeling.passages import Passage, agreements, split_passages
+from blender_hf.modeling.processing_gen_fuser import fair_shares
 from tests.conftest import SMALL, T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
 
 MODEL, PROCESSOR = build_fuser()
@@ -108,8 +109,17 @@ def test_abbreviations_and_numbers_end_no_passage() -> None:
     assert split_passages("1. Ask Dr. Who, e.g. at 3. Then go.") == ["1. Ask Dr. Who, e.g. at 3.", " Then go."]
 
 
+def placed(*candidates: list[tuple[int, ...]]) -> list[Passage]:
+    """Return the passages of candidates, each given as the tokens of its passages; equal ones are one passage."""
+    places: dict[tuple[int, ...], set[tuple[int, int]]] = {}
+    for candidate, passages in enumerate(candidates):
+        for place, ids in enumerate(passages):
+            places.setdefault(ids, set()).add((candidate, place))
+    return [Passage(ids, frozenset(found)) for ids, found in places.items()]
+
+
 def allowed(written: list[int], passages: list[tuple[int, ...]]) -> list[int]:
-    return PassageLogitsProcessor([passages], eos_token_id=1).allowed_tokens(written)
+    return sorted(PassageLogitsProcessor([placed(passages)], eos_token_id=1).allowed_tokens(written))
 
 
 def test_only_whole_passages_may_be_written_each_once() -> None:
@@ -129,22 +139,62 @@ def test_a_passage_that_begins_another_does_not_block_it() -> None:
 
 
 def test_an_answer_that_is_too_short_cannot_end() -> None:
-    processor = PassageLogitsProcessor([[(5, 6), (7, 8), (9,)]], eos_token_id=1, least_share=0.5)
-    assert processor.allowed_tokens([5, 6]) == [7, 9]
-    assert processor.allowed_tokens([5, 6, 9]) == [1, 7]
-    everything = PassageLogitsProcessor([[(5, 6), (7, 8)]], eos_token_id=1, least_share=1.0)
-    assert everything.allowed_tokens([7, 8, 5, 6]) == [1]
+    processor = PassageLogitsProcessor([placed([(5, 6), (7, 8), (9,)])], eos_token_id=1, least_share=0.5)
+    assert sorted(processor.allowed_tokens([5, 6])) == [7, 9]
+    assert sorted(processor.allowed_tokens([5, 6, 9])) == [1, 7]
+    everything = PassageLogitsProcessor([placed([(5, 6), (7, 8)])], eos_token_id=1, least_share=1.0)
+    assert sorted(everything.allowed_tokens([7, 8, 5, 6])) == [1]
+    like_the_shortest = PassageLogitsProcessor([placed([(5, 6), (7, 8)], [(9,)])], eos_token_id=1, least_share=1.0)
+    assert 1 in like_the_shortest.allowed_tokens([9])
     with pytest.raises(ValueError, match="faithful_least_share=2"):
         GenFuserConfig(faithful_least_share=2)
 
 
+def test_coherence_speaks_for_what_follows_and_for_the_end_of_a_candidate() -> None:
+    passages = placed([(5, 6), (7, 8), (9,)], [(10,), (7, 8)])
+    processor = PassageLogitsProcessor([passages], eos_token_id=1, coherence=4.0)
+    assert processor.allowed_tokens([]) == {5: 4, 7: 0, 9: 0, 10: 4}
+    assert processor.allowed_tokens([5, 6]) == {1: 0, 7: 4, 9: 0, 10: 0}
+    assert processor.allowed_tokens([10]) == {1: 0, 5: 0, 7: 4, 9: 0}, "it stands in both candidates"
+    assert processor.allowed_tokens([7, 8]) == {1: 4, 5: 0, 9: 4, 10: 0}, "the end of one, the middle of the other"
+
+
+def test_agreement_speaks_for_what_others_say_too() -> None:
+    passages = placed([(5, 6), (7, 8)], [(5, 6)], [(5, 9)])
+    alike = [2 * 2 / (4 + 2), 2 * 1 / (4 + 2), 2 * 1 / (2 + 2)]  # first and second, first and third, second and third
+    said = [(1 + 0.5) / 2, 0, (0.5 + 0.5) / 2]  # of [5, 6], [7, 8] and [5, 9], in the two other candidates
+    expected = [
+        said[0] / 2 + (alike[0] + alike[1]) / 4,
+        said[1] / 2 + (alike[0] + alike[1]) / 4,
+        said[2] / 2 + (alike[1] + alike[2]) / 4,
+    ]
+    assert agreements(passages) == pytest.approx(expected)
+    mean = sum(expected) / 3
+    added = PassageLogitsProcessor([passages], eos_token_id=1, agreement=6.0).allowed_tokens([])
+    assert added == pytest.approx({5: 6 * (expected[0] - mean), 7: 6 * (expected[1] - mean)})
+    assert agreements(placed([(5, 6)])) == [0.0]
+
+
+def test_what_speaks_for_a_passage_counts_where_it_parts_from_another() -> None:
+    passages = placed([(5, 6), (7,)], [(8,), (5, 9)])
+    processor = PassageLogitsProcessor([passages], eos_token_id=1, coherence=4.0)
+    assert processor.allowed_tokens([8, 5]) == {6: 0, 9: 4}
+
+
+@pytest.mark.parametrize("name", ["faithful_coherence", "faithful_agreement"])
+def test_what_is_added_to_logits_is_a_number(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}=nan; it is a number"):
+        GenFuserConfig(**{name: float("nan")})
+
+
 def test_step_by_step_is_the_same_as_from_the_start() -> None:
     """What a step keeps for the next one must not go to another row, as when beams change places."""
-    passages = [[(5, 6), (5, 7, 8), (9,)], [(5, 7), (6,)]]
+    passages = [placed([(5, 6), (5, 7, 8)], [(9,)]), placed([(5, 7), (6,)])]
     steps = [[[0], [0], [0], [0]], [[0, 5], [0, 9], [0, 5], [0, 6]], [[0, 9, 5], [0, 5, 6], [0, 6, 5], [0, 5, 7]]]
-    kept = PassageLogitsProcessor(passages, eos_token_id=1, rows_per_input=2)
+    options = {"eos_token_id": 1, "rows_per_input": 2, "coherence": 4.0, "agreement": 8.0}
+    kept = PassageLogitsProcessor(passages, **options)
     for rows in steps:
-        fresh = PassageLogitsProcessor(passages, eos_token_id=1, rows_per_input=2)
+        fresh = PassageLogitsProcessor(passages, **options)
         ids, scores = torch.tensor(rows), torch.zeros(4, 12)
         assert torch.equal(kept(ids, scores), fresh(ids, scores))
 
@@ -177,7 +227,7 @@ def test_faithful_generation_writes_passages_whatever_the_search(options: dict[s
 def test_a_cut_candidate_gives_only_passages_that_were_read_whole() -> None:
     sentences = [f"This is the sentence with the number {n}." for n in range(60)]
     encoding = PROCESSOR.encode("Say it.", [" ".join(sentences)])
-    texts = [PROCESSOR.decode_text(ids) for ids in encoding.passages]
+    texts = [PROCESSOR.decode_text(passage.ids) for passage in encoding.passages]
     assert 0 < len(texts) < 60
     assert texts == sentences[: len(texts)]
 
@@ -185,7 +235,7 @@ def test_a_cut_candidate_gives_only_passages_that_were_read_whole() -> None:
 def test_one_endless_passage_is_cut_between_words() -> None:
     words = [word for text in TEXTS[1:6] for word in text.split() if word.isalpha()]
     passage = PROCESSOR.encode("Say it.", [" ".join(words)]).passages[0]
-    kept = PROCESSOR.decode_text(passage).split()
+    kept = PROCESSOR.decode_text(passage.ids).split()
     assert kept == words[: len(kept)]
     assert kept
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from transformers import BertModel
 
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.passages import split_passages
 from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer
 
 

@@ -17,7 +17,7 @@ from blender_hf import Blender, GenFuser, GenFuserProcessor, PairRanker
 from blender_hf.blender import make_items
 from blender_hf.cli.main import main
 from blender_hf.data.labelled_reading import read_labelled
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.passages import split_passages
 from blender_hf.training import bundle, calibrate, small_fuser
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
 from blender_hf.training.fusion_data import FusionExample
@@ -273,7 +273,7 @@ def test_a_fuser_is_trained_from_nothing(data: Path, tmp_path: Path) -> None:
     encoding = processor.encode(item.prompt, item.texts)
     written = model.generate(**processor.pad([encoding.input_ids]), passages=[encoding.passages])
     assert processor.decode_text(written[0])
-    assert processor.decode_text(encoding.passages[0]) == "It is 4."
+    assert processor.decode_text(encoding.passages[0].ids) == "It is 4."
     settings = json.loads((run / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast", "transformers 4 knows no other name"
 

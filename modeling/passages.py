@@ -1,0 +1,124 @@
+"""The passages of candidates: what a faithful fuser writes, and what speaks for each as the next."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+# A passage ends before a line break or after a sentence's end; the full stop of an initial or a common abbreviation is
+# no end.
+BOUNDARY = re.compile(
+    r"(?<=[.!?][\"'”’)\]])(?=\s)"
+    r"|(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?=\s)"
+    r"|(?<=[。！？])"
+    r"|(?<=\S)(?=\s*\n)"
+)
+# The number of a list belongs to what it numbers.
+LIST_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z])[.)]")
+BEGINNING = -1  # in place of the passage that was written last, before any was
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A sentence or a line of one candidate, or of several that have the same.
+
+    Args:
+        ids: Its tokens, at least one.
+        places: Where it stands: pairs of a candidate and its place among the passages of that one.
+    """
+
+    ids: tuple[int, ...]
+    places: frozenset[tuple[int, int]]
+
+
+def split_passages(text: str) -> list[str]:
+    r"""Split a text into its sentences and lines, white space in front; joined they are the text.
+
+    >>> split_passages("Yes. It is!\n1. See.")
+    ['Yes.', ' It is!', '\n1. See.']
+    """
+    passages: list[str] = []
+    number = ""
+    for passage in BOUNDARY.split(text.strip()):
+        if LIST_NUMBER.fullmatch(passage):
+            number += passage
+        elif passage.strip():
+            passages.append(number + passage)
+            number = ""
+    return [*passages, number] if number else passages
+
+
+class PassageOrder:
+    """What speaks for each passage of an input, and for the end, as the next.
+
+    Args:
+        passages: The passages of the input.
+        coherence: What is added to the score of a passage that follows in its candidate the one that was written last,
+            and of a candidate's first passage at the beginning, and of the end after a candidate's last passage.
+        agreement: What is added to the score of a passage, times how much more the other candidates agree on it than on
+            the mean of all tokens; see `agreements`.
+    """
+
+    def __init__(self, passages: Sequence[Passage], coherence: float = 0.0, agreement: float = 0.0) -> None:
+        self.passages = passages
+        self.coherence = coherence
+        shares = agreements(passages)
+        lengths = [len(passage.ids) for passage in passages]
+        mean = sum(share * n for share, n in zip(shares, lengths, strict=True)) / max(sum(lengths), 1)
+        self._agreed = [agreement * (share - mean) for share in shares]
+        self._last = {candidate: max(places) for candidate, places in _by_candidate(passages).items()}
+
+    def of_passage(self, index: int, before: int) -> float:
+        """Return what is added to the score of a passage after another, or at the `BEGINNING`."""
+        places = self.passages[index].places
+        if before == BEGINNING:
+            follows = any(place == 0 for _, place in places)
+        else:
+            follows = any((candidate, place - 1) in self.passages[before].places for candidate, place in places)
+        return self._agreed[index] + self.coherence * follows
+
+    def of_end(self, before: int) -> float:
+        """Return what is added to the score of the end after a passage."""
+        if before == BEGINNING:
+            return 0.0
+        return self.coherence * any(place == self._last[candidate] for candidate, place in self.passages[before].places)
+
+
+def agreements(passages: Sequence[Passage]) -> list[float]:
+    """Return for each passage how much its candidate, the best that has it, and the others agree on it, 0 to 1.
+
+    It is the mean over the other candidates of two shares, half of each: the distinct tokens of the passage that the
+    other has, and what the two candidates have in common (Dice, 2 |A and B| / (|A| + |B|), of distinct tokens).
+    """
+    tokens = {
+        candidate: set().union(*(passages[index].ids for index in places.values()))
+        for candidate, places in _by_candidate(passages).items()
+    }
+    found = []
+    for passage in passages:
+        own, said = min(candidate for candidate, _ in passage.places), set(passage.ids)
+        others = [other for candidate, other in tokens.items() if candidate != own]
+        shares = [len(said & other) / len(said) / 2 + _dice(tokens[own], other) / 2 for other in others]
+        found.append(fmean(shares) if shares else 0.0)
+    return found
+
+
+def _dice(a: set[int], b: set[int]) -> float:
+    return 2 * len(a & b) / (len(a) + len(b))
+
+
+def shortest_candidate(passages: Sequence[Passage]) -> int:
+    """Return the number of tokens of the candidate that has the fewest, or 0 if there is none."""
+    return min(
+        (sum(len(passages[index].ids) for index in places.values()) for places in _by_candidate(passages).values()),
+        default=0,
+    )
+
+
+def _by_candidate(passages: Sequence[Passage]) -> Mapping[int, dict[int, int]]:
+    """Return for each candidate which passage stands at each of its places."""
+    found: dict[int, dict[int, int]] = {}
+    for index, passage in enumerate(passages):
+        for candidate, place in passage.places:
+            found.setdefault(candidate, {})[place] = index
+    return found
