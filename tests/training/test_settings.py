@@ -11,7 +11,12 @@ from blender_hf.training.settings import RankerSettings, read_settings
 
 ROOT = Path(__file__).parents[2]
 CLASSES = (RankerSettings, PairRankerTrainingArguments)
-KIND_OF = {"pair_ranker": "ranker", "gen_fuser": "fuser", "ablations": "ranker"}
+KIND_OF = {
+    "pair_ranker": "ranker",
+    "gen_fuser": "fuser",
+    "ablations": "ranker",
+    "reward_model": "reward-model",
+}
 
 
 def written(folder: Path, text: str) -> Path:
