@@ -22,7 +22,8 @@ class PassageLogitsProcessor(LogitsProcessor):
     """Allows only the tokens that continue a sequence of whole passages, each used at most once.
 
     After a passage any unused one may begin, or the answer may end if it is long enough; before the first it can't end,
-    unless there is no passage at all. It works with greedy search, sampling and beams.
+    unless there is no passage at all. A passage that would be cut off by the end of the room does not begin, unless
+    nothing is written yet. It works with greedy search, sampling and beams.
 
     Args:
         passages: The passages of each input.
@@ -31,6 +32,7 @@ class PassageLogitsProcessor(LogitsProcessor):
         least_share: Share, 0 to 1, of the tokens of its shortest candidate that an answer has before it may end.
         coherence: What speaks for the order in which candidates have their passages, see `PassageOrder`.
         agreement: What speaks for passages that other candidates agree with, see there.
+        most_tokens: Most tokens of an answer, without that of its end; None where there is no limit.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class PassageLogitsProcessor(LogitsProcessor):
         least_share: float = 0.0,
         coherence: float = 0.0,
         agreement: float = 0.0,
+        most_tokens: int | None = None,
     ) -> None:
         self.passages = passages
+        self.most_tokens = most_tokens
         self.eos_token_id = eos_token_id
         self.rows_per_input = rows_per_input
         self.orders = [PassageOrder(row, coherence, agreement) for row in passages]
@@ -86,7 +90,7 @@ class PassageLogitsProcessor(LogitsProcessor):
     def _following(self, states: set[State], index: int, written: Sequence[int]) -> Mapping[int, float]:
         tokens: dict[int, float] = {}
         for state in states:
-            for token, added in self._next(state, index):
+            for token, added in self._next(state, index, len(written)):
                 tokens[token] = max(added, tokens.get(token, added))
         if len(tokens) > 1 and len(written) < self.least_tokens[index]:
             tokens.pop(self.eos_token_id, None)
@@ -102,14 +106,21 @@ class PassageLogitsProcessor(LogitsProcessor):
             for i, position in moved
         ]
 
-    def _next(self, state: State, index: int) -> list[tuple[int, float]]:
+    def _next(self, state: State, index: int, n_written: int) -> list[tuple[int, float]]:
         used, current, place, before = state
         passages, order = self.passages[index], self.orders[index]
         # What speaks for a passage does so until it is clear that it is this one, for others may begin alike.
-        options = [current] if current >= 0 else [i for i in range(len(passages)) if i not in used]
+        options = [current] if current >= 0 else self._startable(used, passages, n_written)
         tokens = [(passages[i].ids[place], order.of_passage(i, before)) for i in options]
         may_end = current < 0 and (used or not passages)
         return [*tokens, (self.eos_token_id, order.of_end(before))] if may_end else tokens
+
+    def _startable(self, used: frozenset[int], passages: Sequence[Passage], n_written: int) -> list[int]:
+        unused = [i for i in range(len(passages)) if i not in used]
+        if self.most_tokens is None:
+            return unused
+        fitting = [i for i in unused if n_written + len(passages[i].ids) <= self.most_tokens]
+        return fitting if fitting or used else unused
 
 
 class PassageGenerationMixin:
@@ -137,6 +148,13 @@ class PassageGenerationMixin:
                 self.config.faithful_least_share,
                 self.config.faithful_coherence,
                 self.config.faithful_agreement,
+                self._room(kwargs),
             )
             kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or []), faithful])
         return super().generate(*args, **kwargs)  # type: ignore[misc]
+
+    def _room(self, options: Mapping[str, Any]) -> int | None:
+        """Return how many tokens `generate` may write."""
+        config = options.get("generation_config") or self.generation_config  # type: ignore[attr-defined]
+        new, whole = (options.get(name) or getattr(config, name) for name in ("max_new_tokens", "max_length"))
+        return new if new is not None or whole is None else whole - 1  # it counts the start token

@@ -1,5 +1,6 @@
 """The fuser: its input, faithful decoding, generation and loading."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,29 @@ def test_what_speaks_for_a_passage_counts_where_it_parts_from_another() -> None:
     passages = placed([(5, 6), (7,)], [(8,), (5, 9)])
     processor = PassageLogitsProcessor([passages], eos_token_id=1, coherence=4.0)
     assert processor.allowed_tokens([8, 5]) == {6: 0, 9: 4}
+
+
+def test_a_passage_that_there_is_no_room_for_does_not_begin() -> None:
+    passages = placed([(5, 6), (7, 8, 9), (10,)])
+    processor = PassageLogitsProcessor([passages], eos_token_id=1, least_share=1.0, most_tokens=4)
+    assert sorted(processor.allowed_tokens([5, 6])) == [10]
+    assert sorted(processor.allowed_tokens([5, 6, 10])) == [1], "the end, though it is short"
+    tiny = PassageLogitsProcessor([placed([(5, 6, 7)])], eos_token_id=1, most_tokens=2)
+    assert sorted(tiny.allowed_tokens([])) == [5], "something is written, even if it is cut"
+
+
+@pytest.mark.parametrize("options", [{"max_new_tokens": 24}, {"max_length": 25}])
+def test_generation_ends_with_a_whole_passage(options: dict[str, int]) -> None:
+    sentences = [f"This is the sentence with the number {n}." for n in range(6)]
+    encoding = PROCESSOR.encode("Say it.", [" ".join(sentences)])
+    lengths = [len(passage.ids) for passage in encoding.passages]
+    assert min(lengths) <= 24 < sum(lengths), "not all can be written"
+    model = GenFuser(deepcopy(MODEL.config))
+    model.config.faithful_least_share = 1.0
+    written = model.eval().generate(**PROCESSOR.pad([encoding.input_ids]), passages=[encoding.passages], **options)
+    found = [passage.strip() for passage in split_passages(PROCESSOR.decode_text(written[0]))]
+    assert found
+    assert set(found) <= set(sentences)
 
 
 @pytest.mark.parametrize("name", ["faithful_coherence", "faithful_agreement"])
