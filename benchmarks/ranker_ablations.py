@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from cards import markdown_table, show_figures
 
 from blender_hf.cli.main import main as blender_hf
@@ -51,7 +52,9 @@ VARIANTS = (
 def main() -> None:
     options = arguments()
     chosen = [variant for variant in VARIANTS if not options.only or variant.name in options.only]
-    rows = [row_of(variant, options) for variant in chosen]
+    rows = [row_of(variant.name, trained(variant, options)) for variant in chosen]
+    if options.beside:
+        rows.append(row_of("pointwise, a larger budget", metrics_of(options.beside)))
     text = f"{markdown_table(['ranker', 'training pairs', *COLUMNS, 'longer is better'], rows)}\n\n{note(options)}"
     show_figures(text, SCRIPT, options.card)
 
@@ -63,22 +66,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dev", required=True, help="labelled data to measure on")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="folder of the runs")
     parser.add_argument("--only", nargs="*", help="names of variants")
+    parser.add_argument("--beside", type=Path, help="finished run of configs/reward_model_mini.yaml, one more row")
     parser.add_argument("--card", type=Path, help="card to write the table into")
     return parser.parse_args()
 
 
-def row_of(variant: Variant, options: argparse.Namespace) -> list[str]:
-    metrics = trained(variant, options)
+def row_of(name: str, metrics: dict) -> list[str]:
     found = metrics["eval"]
     shares = [f"{found[f'eval_{name}']:.3f}" for name in (*COLUMNS.values(), "accuracy_longer")]
-    return [variant.name, str(metrics["training pairs"]), *shares]
+    return [name, str(metrics["training pairs"]), *shares]
 
 
 def trained(variant: Variant, options: argparse.Namespace) -> dict:
     """Return the metrics of a run, which is trained if it is not there."""
     folder = options.runs / "".join(c if c.isalnum() else "-" for c in variant.name)
-    file = folder / "metrics.json"
-    if not file.is_file():
+    if not (folder / "metrics.json").is_file():
         own = [
             f"output_dir={folder}",
             f"model={options.encoder}",
@@ -90,15 +92,26 @@ def trained(variant: Variant, options: argparse.Namespace) -> dict:
         )
         if code:
             raise SystemExit(code)
-    return json.loads(file.read_text(encoding="utf-8"))
+    return metrics_of(folder)
+
+
+def metrics_of(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def note(options: argparse.Namespace) -> str:
+    beside = ""
+    if options.beside:
+        larger = yaml.safe_load((options.beside / "settings.yaml").read_text(encoding="utf-8"))
+        beside = (
+            f" The last row had up to {larger['max_pairs_per_source']} pairs of each source, cut at "
+            f"{larger['max_input_length']} tokens, and is measured on up to {larger['max_eval_pairs_per_source']}."
+        )
     return (
         "The same encoder, one pass over at most 120 pairs of each source, pairs cut at 256 tokens, 176 for "
         "the prompt with one answer that a pointwise model reads; mean over the sources of "
         f"{Path(options.dev).name.split('.')[0]}, at most 60 decided pairs of each. One run a row, so three points "
-        "may be chance."
+        f"may be chance.{beside}"
     )
 
 
