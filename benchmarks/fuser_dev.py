@@ -30,8 +30,12 @@ from blender_hf.modeling.passages import split_passages
 
 SCRIPT = "benchmarks/fuser_dev.py"
 N_FUSED = 3
-# What speaks for a passage besides what the fuser has learnt: names in its configuration, and ours.
-PREFERENCES = {"faithful_coherence": "coherence", "faithful_agreement": "agreement"}
+# What guides a faithful fuser besides what it has learnt: names in its configuration, ours, and the value for none.
+GUIDES = {
+    "faithful_coherence": ("coherence", 0.0),
+    "faithful_agreement": ("agreement", 0.0),
+    "faithful_most_repeated": ("no repetition", 1.0),
+}
 ROUGE, CHRF_SCORE = RougeScorer(["rougeL"], use_stemmer=False), CHRF()
 
 
@@ -49,10 +53,10 @@ def main() -> None:
     faults = Counter(fault for blend in blends for fault in faults_of(blend))
     fused = [blend for _, blend in fusible]
     numbers = {str(n): fused_again(examples, blends, blender, n) for n in options.numbers}
-    preferences = by_preference(examples, blends, blender, fuser.config) if options.preferences else {}
-    text = report(rows, faults, fused, numbers, preferences, options)
+    guides = by_guide(examples, blends, blender, fuser.config) if options.guides else {}
+    text = report(rows, faults, fused, numbers, guides, options)
     show_figures(text, SCRIPT, options.card)
-    print(json.dumps({"closeness": rows, "faults": faults, "candidates": numbers, "preferences": preferences}))
+    print(json.dumps({"closeness": rows, "faults": faults, "candidates": numbers, "guides": guides}))
 
 
 def arguments() -> argparse.Namespace:
@@ -65,7 +69,7 @@ def arguments() -> argparse.Namespace:
         "--numbers", type=int, nargs="*", default=[1, 2, 3, 5], help="numbers of best candidates that are fused in turn"
     )
     parser.add_argument(
-        "--preferences", action="store_true", help="also take away each of a faithful fuser's preferences for passages"
+        "--guides", action="store_true", help="also fuse with each thing alone that guides a faithful fuser"
     )
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--card", type=Path, help="card to write the figures into")
@@ -103,19 +107,19 @@ def fused_again(
     return {name: fmean(row[name] for row in rows) for name in scores[0]}
 
 
-def by_preference(
+def by_guide(
     examples: Sequence[tuple[str, Item, str]], blends: Sequence[Blend], blender: Blender, config: GenFuserConfig
 ) -> dict[str, dict[str, float]]:
-    """Return the same for the best three, with and without what a faithful fuser prefers besides what it has learnt.
+    """Return the same for the best three, with each thing alone that guides a faithful fuser, and with all.
 
     The configuration is that of the blender's fuser; at the end it is as before.
     """
-    own = {name: getattr(config, name) for name in PREFERENCES}
+    own = {name: getattr(config, name) for name in GUIDES}
     found = {}
-    for kept in ((), *((name,) for name in PREFERENCES), PREFERENCES):
-        for name in PREFERENCES:
-            setattr(config, name, own[name] if name in kept else 0.0)
-        what = " and ".join(PREFERENCES[name] for name in kept) or "neither"
+    for kept in ((), *((name,) for name in GUIDES), tuple(GUIDES)):
+        for name, (_, without) in GUIDES.items():
+            setattr(config, name, own[name] if name in kept else without)
+        what = "all" if len(kept) > 1 else GUIDES[kept[0]][0] if kept else "nothing"
         found[what] = fused_again(examples, blends, blender, N_FUSED)
     return found
 
@@ -169,7 +173,7 @@ def report(
     faults: Counter[str],
     fused: Sequence[Blend],
     numbers: dict[str, dict[str, float]],
-    preferences: dict[str, dict[str, float]],
+    guides: dict[str, dict[str, float]],
     options: argparse.Namespace,
 ) -> str:
     names = [name for name in next(iter(rows.values())) if name != "prompts"]
@@ -192,9 +196,13 @@ def report(
     if numbers:
         lines += ["", "Fused from fewer or more candidates, mean over sources:", ""]
         lines.append(table_of("best candidates fused", numbers))
-    if preferences:
-        lines += ["", "With and without its preferences for passages, the best three fused, mean over sources:", ""]
-        lines.append(table_of("what speaks for a passage", preferences))
+    if guides:
+        lines += [
+            "",
+            "What guides its choice of passages, besides what it has learnt (the best three fused, mean over sources):",
+            "",
+        ]
+        lines.append(table_of("guided by", guides))
     return "\n".join(lines)
 
 

@@ -19,7 +19,9 @@ class GenFuserConfig(T5Config):
         faithful_least_share: Share, 0 to 1, of the tokens of its shortest candidate that a faithful answer has before
             it may end: a small fuser would end too soon.
         faithful_coherence: What speaks for the order in which the candidates have their passages, added to logits.
-        faithful_agreement: What speaks for passages that other candidates agree with; for both see `PassageOrder`.
+        faithful_agreement: What speaks for passages that other candidates agree with.
+        faithful_most_repeated: Share, 0 to 1, of the distinct tokens of a passage that one of another candidate before
+            it may have; for all three see `PassageOrder`.
         **kwargs: Options of `T5Config`.
     """
 
@@ -33,13 +35,16 @@ class GenFuserConfig(T5Config):
         faithful_least_share: float = 0.0,
         faithful_coherence: float = 0.0,
         faithful_agreement: float = 0.0,
+        faithful_most_repeated: float = 1.0,
         **kwargs: Any,
     ) -> None:
         for name, value in (("max_source_length", max_source_length), ("max_candidate_length", max_candidate_length)):
             if value < 8:
                 raise ValueError(f"{name}={value} leaves no room for text; use 8 or more")
-        if not 0 <= faithful_least_share <= 1:
-            raise ValueError(f"faithful_least_share={faithful_least_share}; it is a share from 0 to 1")
+        shares = (("faithful_least_share", faithful_least_share), ("faithful_most_repeated", faithful_most_repeated))
+        for name, share in shares:
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share}; it is a share from 0 to 1")
         for name, value in (("faithful_coherence", faithful_coherence), ("faithful_agreement", faithful_agreement)):
             if not math.isfinite(value):
                 raise ValueError(f"{name}={value}; it is a number, 0 for none")
@@ -50,6 +55,7 @@ class GenFuserConfig(T5Config):
         self.faithful_least_share = faithful_least_share
         self.faithful_coherence = faithful_coherence
         self.faithful_agreement = faithful_agreement
+        self.faithful_most_repeated = faithful_most_repeated
 
     @classmethod
     def get_config_dict(

@@ -23,7 +23,7 @@ class PassageLogitsProcessor(LogitsProcessor):
 
     After a passage any unused one may begin, or the answer may end if it is long enough; before the first it can't end,
     unless there is no passage at all. A passage that would be cut off by the end of the room does not begin, unless
-    nothing is written yet. It works with greedy search, sampling and beams.
+    nothing is written yet, nor does one that repeats another. It works with greedy search, sampling and beams.
 
     Args:
         passages: The passages of each input.
@@ -32,6 +32,7 @@ class PassageLogitsProcessor(LogitsProcessor):
         least_share: Share, 0 to 1, of the tokens of its shortest candidate that an answer has before it may end.
         coherence: What speaks for the order in which candidates have their passages, see `PassageOrder`.
         agreement: What speaks for passages that other candidates agree with, see there.
+        most_repeated: How much of a passage one before it may have, see there.
         most_tokens: Most tokens of an answer, without that of its end; None where there is no limit.
     """
 
@@ -43,13 +44,14 @@ class PassageLogitsProcessor(LogitsProcessor):
         least_share: float = 0.0,
         coherence: float = 0.0,
         agreement: float = 0.0,
+        most_repeated: float = 1.0,
         most_tokens: int | None = None,
     ) -> None:
         self.passages = passages
         self.most_tokens = most_tokens
         self.eos_token_id = eos_token_id
         self.rows_per_input = rows_per_input
-        self.orders = [PassageOrder(row, coherence, agreement) for row in passages]
+        self.orders = [PassageOrder(row, coherence, agreement, most_repeated) for row in passages]
         self.least_tokens = [least_share * shortest_candidate(row) for row in passages]
         # What the last call found for each input and what was written of its answer; the next has one token more.
         self._known: dict[tuple[int, tuple[int, ...]], set[State]] = {}
@@ -110,13 +112,14 @@ class PassageLogitsProcessor(LogitsProcessor):
         used, current, place, before = state
         passages, order = self.passages[index], self.orders[index]
         # What speaks for a passage does so until it is clear that it is this one, for others may begin alike.
-        options = [current] if current >= 0 else self._startable(used, passages, n_written)
+        options = [current] if current >= 0 else self._startable(used, order, n_written)
         tokens = [(passages[i].ids[place], order.of_passage(i, before)) for i in options]
         may_end = current < 0 and (used or not passages)
         return [*tokens, (self.eos_token_id, order.of_end(before))] if may_end else tokens
 
-    def _startable(self, used: frozenset[int], passages: Sequence[Passage], n_written: int) -> list[int]:
-        unused = [i for i in range(len(passages)) if i not in used]
+    def _startable(self, used: frozenset[int], order: PassageOrder, n_written: int) -> list[int]:
+        passages = order.passages
+        unused = [i for i in range(len(passages)) if i not in used and order.says_something_new(i, used)]
         if self.most_tokens is None:
             return unused
         fitting = [i for i in unused if n_written + len(passages[i].ids) <= self.most_tokens]
@@ -148,6 +151,7 @@ class PassageGenerationMixin:
                 self.config.faithful_least_share,
                 self.config.faithful_coherence,
                 self.config.faithful_agreement,
+                self.config.faithful_most_repeated,
                 self._room(kwargs),
             )
             kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or []), faithful])

@@ -1,7 +1,7 @@
 """The passages of candidates: what a faithful fuser writes, and what speaks for each as the next."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -57,16 +57,25 @@ class PassageOrder:
             and of a candidate's first passage at the beginning, and of the end after a candidate's last passage.
         agreement: What is added to the score of a passage, times how much more the other candidates agree on it than on
             the mean of all tokens; see `agreements`.
+        most_repeated: Share, 0 to 1, of the distinct tokens of a passage that one of another candidate before it may
+            have: with a larger one it says the same again.
     """
 
-    def __init__(self, passages: Sequence[Passage], coherence: float = 0.0, agreement: float = 0.0) -> None:
+    def __init__(
+        self, passages: Sequence[Passage], coherence: float = 0.0, agreement: float = 0.0, most_repeated: float = 1.0
+    ) -> None:
         self.passages = passages
         self.coherence = coherence
+        self._repeats = _repeats(passages, most_repeated)
         shares = agreements(passages)
         lengths = [len(passage.ids) for passage in passages]
         mean = sum(share * n for share, n in zip(shares, lengths, strict=True)) / max(sum(lengths), 1)
         self._agreed = [agreement * (share - mean) for share in shares]
         self._last = {candidate: max(places) for candidate, places in _by_candidate(passages).items()}
+
+    def says_something_new(self, index: int, written: Iterable[int]) -> bool:
+        """Tell whether a passage is no repetition of one that is written."""
+        return self._repeats[index].isdisjoint(written)
 
     def of_passage(self, index: int, before: int) -> float:
         """Return what is added to the score of a passage after another, or at the `BEGINNING`."""
@@ -101,6 +110,20 @@ def agreements(passages: Sequence[Passage]) -> list[float]:
         shares = [len(said & other) / len(said) / 2 + _dice(tokens[own], other) / 2 for other in others]
         found.append(fmean(shares) if shares else 0.0)
     return found
+
+
+def _repeats(passages: Sequence[Passage], most: float) -> list[set[int]]:
+    """Return for each passage those of other candidates of which it would be a repetition."""
+    tokens = [set(passage.ids) for passage in passages]
+    candidates = [{candidate for candidate, _ in passage.places} for passage in passages]
+    return [
+        {
+            other
+            for other, theirs in enumerate(tokens)
+            if len(own & theirs) > most * len(own) and candidates[index].isdisjoint(candidates[other])
+        }
+        for index, own in enumerate(tokens)
+    ]
 
 
 def _dice(a: set[int], b: set[int]) -> float:

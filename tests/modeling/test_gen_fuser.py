@@ -182,6 +182,20 @@ def test_what_speaks_for_a_passage_counts_where_it_parts_from_another() -> None:
     assert processor.allowed_tokens([8, 5]) == {6: 0, 9: 4}
 
 
+def test_a_passage_that_says_the_same_again_does_not_begin() -> None:
+    passages = placed([(5, 6, 7, 8), (8, 7)], [(6, 5, 8)], [(5, 9)])
+    anything = PassageLogitsProcessor([passages], eos_token_id=1)
+    assert sorted(anything.allowed_tokens([5, 6, 7, 8])) == [1, 5, 6, 8]
+    processor = PassageLogitsProcessor([passages], eos_token_id=1, most_repeated=0.7)
+    assert sorted(processor.allowed_tokens([5, 6, 7, 8])) == [1, 5, 8], "[8, 7] is of the same candidate"
+    assert sorted(processor.allowed_tokens([8, 7, 5, 9])) == [1, 5, 6]
+    assert sorted(processor.allowed_tokens([6, 5, 8])) == [1, 5, 8], (
+        "a quarter of [5, 6, 7, 8] is new, a half of [8, 7]"
+    )
+    with pytest.raises(ValueError, match="faithful_most_repeated=2"):
+        GenFuserConfig(faithful_most_repeated=2)
+
+
 def test_a_passage_that_there_is_no_room_for_does_not_begin() -> None:
     passages = placed([(5, 6), (7, 8, 9), (10,)])
     processor = PassageLogitsProcessor([passages], eos_token_id=1, least_share=1.0, most_tokens=4)
