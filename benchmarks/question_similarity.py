@@ -269,7 +269,7 @@ def note(options: argparse.Namespace) -> str:
         f"Accuracy on decided pairs, at most {options.max_pairs_per_source} of a source (seed {options.seed}), in "
         "brackets the 95 % interval of a bootstrap over prompts; chance is 0.5. Bins have about as many pairs each, as "
         "far as equal values allow. "
-        f"Ranker {shown(options.ranker)}. Sampling temperature: not measured."
+        f"Ranker {shown(options.ranker)}."
     )
 
 

@@ -11,7 +11,7 @@ from transformers import BertModel
 
 from blender_hf import Blender
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt
-from blender_hf.inputs import make_item
+from blender_hf.inputs import Item, make_item
 from tests.conftest import backbone_config, build_ranker, encoder_tokenizer
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -262,6 +262,50 @@ def test_similarity_and_gaps_are_divided_into_equal_bins() -> None:
 
 
 @pytest.mark.slow
+class LongerLogits:
+    """Stands for logits of a ranker that likes the longer answer."""
+
+    def of(self, duels: Sequence[Item], title: str = "") -> list[float]:
+        return [float(len(duel.texts[0]) - len(duel.texts[1])) for duel in duels]
+
+
+def test_sampled_answers_are_judged_by_their_closeness_to_the_reference() -> None:
+    from question_temperature import closeness, row_of
+
+    reference = "one two three four"
+    texts = ["one two three four", "one two", "one two", "five"]
+    row = row_of(make_item("Count.", texts), reference, LongerLogits())
+    close = [closeness(text, reference) for text in texts]
+    assert row["different"] == (3.0, 4.0)
+    assert row["any one"] == pytest.approx((sum(close) / 4, 1.0))
+    assert row["chosen"] == row["best"] == (pytest.approx(100), 1.0)
+    assert row["ranker"] == row["longer is better"] == (3.0, 3.0)
+    lengths = [len(text) for text in dict.fromkeys(texts)]
+    assert row["size of the logit"] == (2.0 * (max(lengths) - min(lengths)), 3.0)
+    assert row["gap"][0] == pytest.approx(2 * (close[0] - close[3]))
+
+
+def test_answers_that_are_as_close_are_no_pair() -> None:
+    from question_temperature import row_of
+
+    row = row_of(make_item("Count.", ["a b", "a b"]), "a b c", LongerLogits())
+    assert row["different"] == (1.0, 2.0)
+    assert "ranker" not in row
+
+
+def test_the_fuser_samples_from_what_is_not_the_reference() -> None:
+    from question_temperature import draw_prompts, read_by_the_fuser
+
+    prompts = [
+        prompt_of({}, texts=("ref", "a", "b"), name="1", reference=" ref"),
+        prompt_of({}, texts=("ref", "a", "a"), name="2", reference="ref"),
+        prompt_of({}, name="3"),
+    ]
+    drawn = draw_prompts(prompts, 5, seed=0)
+    assert [prompt.id for prompt in drawn] == ["1"]
+    assert read_by_the_fuser(drawn[0]).texts == ("a", "b")
+
+
 def test_a_domain_is_left_out_of_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
