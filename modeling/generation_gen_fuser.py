@@ -82,11 +82,10 @@ class PassageLogitsProcessor(LogitsProcessor):
 
     def _states(self, index: int, written: tuple[int, ...]) -> set[State]:
         """Return all ways to read what is written; none if it left the passages or is at its end."""
-        passages = self.passages[index]
         before = self._known.get((index, written[:-1]))
         states, rest = (before, written[-1:]) if before is not None and written else ({START}, written)
-        for token in rest:
-            states = {after for state in states for after in self._step(state, token, passages)}
+        for n_written, token in enumerate(rest, len(written) - len(rest)):
+            states = {after for state in states for after in self._step(state, token, index, n_written)}
         return states
 
     def _following(self, states: set[State], index: int, written: Sequence[int]) -> Mapping[int, float]:
@@ -99,10 +98,10 @@ class PassageLogitsProcessor(LogitsProcessor):
         # A row that left the passages, as a finished one that is padded has, can only end.
         return tokens or {self.eos_token_id: 0.0}
 
-    def _step(self, state: State, token: int, passages: Sequence[Passage]) -> list[State]:
-        used, current, place, before = state
-        options = [current] if current >= 0 else [i for i in range(len(passages)) if i not in used]
-        moved = [(i, place + 1) for i in options if passages[i].ids[place] == token]
+    def _step(self, state: State, token: int, index: int, n_written: int) -> list[State]:
+        used, _, place, before = state
+        passages = self.passages[index]
+        moved = [(i, place + 1) for i in self._options(state, index, n_written) if passages[i].ids[place] == token]
         return [
             (used | {i}, -1, 0, i) if position == len(passages[i].ids) else (used, i, position, before)
             for i, position in moved
@@ -112,10 +111,15 @@ class PassageLogitsProcessor(LogitsProcessor):
         used, current, place, before = state
         passages, order = self.passages[index], self.orders[index]
         # What speaks for a passage does so until it is clear that it is this one, for others may begin alike.
-        options = [current] if current >= 0 else self._startable(used, order, n_written)
+        options = self._options(state, index, n_written)
         tokens = [(passages[i].ids[place], order.of_passage(i, before)) for i in options]
         may_end = current < 0 and (used or not passages)
         return [*tokens, (self.eos_token_id, order.of_end(before))] if may_end else tokens
+
+    def _options(self, state: State, index: int, n_written: int) -> list[int]:
+        """Return the passages that the next token may be of."""
+        used, current, _, _ = state
+        return [current] if current >= 0 else self._startable(used, self.orders[index], n_written)
 
     def _startable(self, used: frozenset[int], order: PassageOrder, n_written: int) -> list[int]:
         passages = order.passages

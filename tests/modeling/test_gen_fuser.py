@@ -192,6 +192,10 @@ def test_a_passage_that_says_the_same_again_does_not_begin() -> None:
     assert sorted(processor.allowed_tokens([6, 5, 8])) == [1, 5, 8], (
         "a quarter of [5, 6, 7, 8] is new, a half of [8, 7]"
     )
+    # One that may not begin does not come in behind another that begins alike.
+    alike = placed([(5, 6, 7, 8)], [(9, 5, 6), (9, 10)])
+    told = PassageLogitsProcessor([alike], eos_token_id=1, most_repeated=0.6)
+    assert sorted(told.allowed_tokens([5, 6, 7, 8, 9])) == [10]
     with pytest.raises(ValueError, match="faithful_most_repeated=2"):
         GenFuserConfig(faithful_most_repeated=2)
 
@@ -201,6 +205,8 @@ def test_a_passage_that_there_is_no_room_for_does_not_begin() -> None:
     processor = PassageLogitsProcessor([passages], eos_token_id=1, least_share=1.0, most_tokens=4)
     assert sorted(processor.allowed_tokens([5, 6])) == [10]
     assert sorted(processor.allowed_tokens([5, 6, 10])) == [1], "the end, though it is short"
+    alike = PassageLogitsProcessor([placed([(5, 6), (7, 8, 9), (7, 10)])], eos_token_id=1, most_tokens=4)
+    assert sorted(alike.allowed_tokens([5, 6, 7])) == [10], "the longer one that begins alike does not fit"
     tiny = PassageLogitsProcessor([placed([(5, 6, 7)])], eos_token_id=1, most_tokens=2)
     assert sorted(tiny.allowed_tokens([])) == [5], "something is written, even if it is cut"
 
