@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 from cards import markdown_table
+from fuser_dev import N_FUSED, chrf
+from question_similarity import similarity
 from questions import Logits, draw, load_ranker, publish, question_parser, read_all, shown, whiskers, with_interval
-from sacrebleu.metrics import CHRF
 
 from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
@@ -26,8 +27,6 @@ from blender_hf.evaluation.pairwise import credits, length_rule
 from blender_hf.inputs import Item, make_item
 
 SCRIPT = "benchmarks/question_temperature.py"
-CHRF_SCORE = CHRF()
-N_READ = 3  # candidates that the fuser writes from
 LEAST_GAP = 1.0  # of chrF, from 0 to 100: nearer answers are a tie
 JUDGES = ("ranker", "longer is better")
 CLOSENESS = ("any one", "chosen", "best")
@@ -71,7 +70,7 @@ def others(prompt: LabelledPrompt) -> list[str]:
 
 def read_by_the_fuser(prompt: LabelledPrompt) -> Item:
     """Return a prompt with the candidates that answers are written from: the first that differ."""
-    return make_item(prompt.item.source, list(dict.fromkeys(others(prompt)))[:N_READ])
+    return make_item(prompt.item.source, list(dict.fromkeys(others(prompt)))[:N_FUSED])
 
 
 def figures_at(
@@ -85,16 +84,17 @@ def figures_at(
     generation = {"do_sample": True, "temperature": temperature}
     repeated = [item for item, _ in items for _ in range(options.samples)]
     texts = iter([fusion.text for fusion in blender.iter_fuse(repeated, generation=generation)])
-    answers = [make_item(item.source, [next(texts) for _ in range(options.samples)]) for item, _ in items]
-    references = [reference for _, reference in items]
-    rows = [row_of(item, reference, logits) for item, reference in zip(answers, references, strict=True)]
+    rows = [
+        row_of(make_item(item.source, [next(texts) for _ in range(options.samples)]), reference, logits)
+        for item, reference in items
+    ]
     return figures(rows, seed=options.seed)
 
 
 def row_of(item: Item, reference: str, logits: Logits) -> Shares:
     """Return what the answers to one prompt add to the figures."""
     texts = list(dict.fromkeys(item.texts))
-    quality = [closeness(text, reference) for text in texts]
+    quality = [chrf(text, reference) for text in texts]
     pairs = list(combinations(range(len(texts)), 2))
     found = logits.of([make_item(item.source, [texts[a], texts[b]]) for a, b in pairs])
     row = {"different": (float(len(texts)), float(len(item.texts)))}
@@ -104,7 +104,7 @@ def row_of(item: Item, reference: str, logits: Logits) -> Shares:
         sums[a], sums[b] = sums[a] + logit, sums[b] - logit
     chosen = quality[max(range(len(texts)), key=lambda k: sums[k])]
     return row | {
-        "any one": (fmean(closeness(text, reference) for text in item.texts), 1.0),
+        "any one": (fmean(chrf(text, reference) for text in item.texts), 1.0),
         "chosen": (chosen, 1.0),
         "best": (max(quality), 1.0),
     }
@@ -126,14 +126,6 @@ def judged(pairs: Sequence[tuple[str, str, float]], logits: Sequence[float]) -> 
         "longer is better": (sum(credit or 0.0 for credit in credits(lengths, labels)), n),
         "size of the logit": (sum(abs(logits[k]) for k in decided), n),
     }
-
-
-def closeness(text: str, reference: str) -> float:
-    return CHRF_SCORE.sentence_score(text, [reference]).score
-
-
-def similarity(a: str, b: str) -> float:
-    return (closeness(a, b) + closeness(b, a)) / 2
 
 
 def table(found: Mapping[str, Mapping[str, Figure]]) -> str:

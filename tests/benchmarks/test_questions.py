@@ -270,12 +270,13 @@ class LongerLogits:
 
 
 def test_sampled_answers_are_judged_by_their_closeness_to_the_reference() -> None:
-    from question_temperature import closeness, row_of
+    from fuser_dev import chrf
+    from question_temperature import row_of
 
     reference = "one two three four"
     texts = ["one two three four", "one two", "one two", "five"]
     row = row_of(make_item("Count.", texts), reference, LongerLogits())
-    close = [closeness(text, reference) for text in texts]
+    close = [chrf(text, reference) for text in texts]
     assert row["different"] == (3.0, 4.0)
     assert row["any one"] == pytest.approx((sum(close) / 4, 1.0))
     assert row["chosen"] == row["best"] == (pytest.approx(100), 1.0)
