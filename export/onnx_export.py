@@ -54,7 +54,7 @@ def export_onnx(
         CheckpointError: If the checkpoint can't be loaded, or can't be exported.
         InputError: If an option does not exist, or is not for this kind of model.
         BlenderError: If what the export needs is not installed.
-        ModelOutputError: If a file does not compute what torch does. It is removed.
+        ModelOutputError: If a file does not compute what torch does; that of a ranker is removed.
     """
     check_provider(DEFAULT_PROVIDER)
     accepted = {**TOLERANCES, **(tolerances or {})}

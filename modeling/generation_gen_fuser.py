@@ -47,7 +47,6 @@ class PassageLogitsProcessor(LogitsProcessor):
         most_repeated: float = 1.0,
         most_tokens: int | None = None,
     ) -> None:
-        self.passages = passages
         self.most_tokens = most_tokens
         self.eos_token_id = eos_token_id
         self.rows_per_input = rows_per_input
@@ -100,7 +99,7 @@ class PassageLogitsProcessor(LogitsProcessor):
 
     def _step(self, state: State, token: int, index: int, n_written: int) -> list[State]:
         used, _, place, before = state
-        passages = self.passages[index]
+        passages = self.orders[index].passages
         moved = [(i, place + 1) for i in self._options(state, index, n_written) if passages[i].ids[place] == token]
         return [
             (used | {i}, -1, 0, i) if position == len(passages[i].ids) else (used, i, position, before)
@@ -109,7 +108,8 @@ class PassageLogitsProcessor(LogitsProcessor):
 
     def _next(self, state: State, index: int, n_written: int) -> list[tuple[int, float]]:
         used, current, place, before = state
-        passages, order = self.passages[index], self.orders[index]
+        order = self.orders[index]
+        passages = order.passages
         # What speaks for a passage does so until it is clear that it is this one, for others may begin alike.
         options = self._options(state, index, n_written)
         tokens = [(passages[i].ids[place], order.of_passage(i, before)) for i in options]
