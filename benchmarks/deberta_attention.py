@@ -1,6 +1,7 @@
 """Measures the fast attention of DeBERTa against transformers' own, and prints Markdown tables.
 
     python benchmarks/deberta_attention.py             # a whole ranker, the shape of DeBERTa-v3-base cut to 2 layers
+    python benchmarks/deberta_attention.py --device cuda --batches 8 32   # on a GPU, with flashdeberta if it is there
     python benchmarks/deberta_attention.py --packing   # milliseconds a pair, by how many pairs share a batch
     python benchmarks/deberta_attention.py --flex      # one attention layer, with torch's flex_attention (needs a C++
                                                        # compiler on a CPU)
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 from cards import markdown_table, write_figures
@@ -21,7 +23,9 @@ from torch.nn.attention.flex_attention import flex_attention
 from transformers import DebertaV2Config, DebertaV2Model
 
 from blender_hf import PairRanker, PairRankerConfig
+from blender_hf.modeling import flash_deberta
 from blender_hf.modeling.fast_deberta import FastSelfAttention, RelativePositions
+from blender_hf.modeling.modeling_pair_ranker import PairRankerOutput
 
 SCRIPT = "benchmarks/deberta_attention.py"
 LENGTHS = (128, 512, 1024, 2048)
@@ -36,6 +40,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="sizes, for whole rankers")
+    parser.add_argument("--device", default="cpu", help="where whole rankers run")
     parser.add_argument("--packing", action="store_true", help="measure batches of several sizes, fast attention only")
     parser.add_argument("--flex", action="store_true", help="measure one attention layer, with flex_attention too")
     parser.add_argument("--card", type=Path, help="document to write the table into")
@@ -44,8 +50,8 @@ def main() -> None:
     with torch.inference_mode():
         header, *rows = shown(measure(options))
     note = (
-        f"torch {torch.__version__} on a CPU, {torch.get_num_threads()} threads; DeBERTa-v3-base's shape cut to "
-        f"{options.layers} layers; medians of {options.turns} turns."
+        f"torch {torch.__version__} on {machine(options.device)}; DeBERTa-v3-base's shape cut to {options.layers} "
+        f"layers; medians of {options.turns} turns."
     )
     print(f"\n{note}")
     if options.card:
@@ -62,18 +68,44 @@ def shown(table: Iterator[list[str]]) -> Iterator[list[str]]:
         yield row
 
 
+def machine(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device != "cpu" else f"a CPU, {torch.get_num_threads()} threads"
+
+
 def measure_rankers(options: argparse.Namespace) -> Iterator[list[str]]:
     """Yield a table of whole rankers that differ in their attention alone."""
-    yield ["dtype", "tokens", "batch", "transformers, ms", "ours, ms", "speed-up", "largest difference of a logit"]
+    names = ["transformers", "ours", *(["with flashdeberta"] if has_kernel(options.device) else [])]
+    yield [
+        "dtype",
+        "tokens",
+        "batch",
+        *(f"{name}, ms" for name in names),
+        *("speed-up", "speed-up with flashdeberta")[: len(names) - 1],
+        "largest difference of a logit",
+    ]
     for dtype in DTYPES:
-        ours, own = build_rankers(options.layers, dtype)
+        ours, own = (model.to(options.device) for model in build_rankers(options.layers, dtype))
         for length in options.lengths:
-            for batch in BATCHES:
-                pairs = pair_inputs(length, batch)
-                seconds = medians([partial(own, **pairs), partial(ours, **pairs)], options.turns)
-                difference = (own(**pairs).logits.float() - ours(**pairs).logits.float()).abs().max()
+            for batch in options.batches:
+                pairs = {name: tensor.to(options.device) for name, tensor in pair_inputs(length, batch).items()}
+                calls = [partial(own, **pairs), partial(without_kernel, ours, pairs), partial(ours, **pairs)]
+                calls = calls[: len(names)]
+                expected, *found = (call().logits.float() for call in calls)
+                seconds = medians(calls, options.turns)
+                difference = max((expected - logits).abs().max() for logits in found)
                 name = str(dtype).removeprefix("torch.")
-                yield [name, str(length), str(batch), *in_ms(seconds), ratio(seconds), f"{difference:.0e}"]
+                ratios = [ratio([seconds[0], own_seconds]) for own_seconds in seconds[1:]]
+                yield [name, str(length), str(batch), *in_ms(seconds), *ratios, f"{difference:.0e}"]
+
+
+def has_kernel(device: str) -> bool:
+    return device != "cpu" and flash_deberta.kernel() is not None
+
+
+def without_kernel(model: PairRanker, pairs: dict[str, torch.Tensor]) -> PairRankerOutput:
+    """Run a ranker as if flashdeberta were not installed."""
+    with mock.patch.object(flash_deberta, "DEVICE", "none"):
+        return model(**pairs)
 
 
 def measure_packing(options: argparse.Namespace) -> Iterator[list[str]]:
@@ -124,7 +156,7 @@ class FlexAttention(FastSelfAttention):
         length = hidden_states.shape[1]
         queries = self._heads(self.query_proj(hidden_states) * scale)[None]
         keys, values = (self._heads(project(hidden_states))[None] for project in (self.key_proj, self.value_proj))
-        pos_keys, pos_queries = self._position_tables(relative_pos, rel_embeddings, scale, 1)
+        pos_keys, pos_queries = self._position_tables(rel_embeddings[relative_pos.used], scale)
         of_queries, of_keys = queries[0] @ pos_keys.transpose(1, 2), keys[0] @ pos_queries.transpose(1, 2)
         buckets = torch.cat([relative_pos.index[0], relative_pos.index[1:, -1]])
 
@@ -192,15 +224,23 @@ def medians(calls: list[Callable[[], object]], turns: int) -> list[float]:
     seconds: list[list[float]] = [[] for _ in calls]
     for turn in range(turns + 1):
         for call, taken in zip(calls, seconds, strict=True):
+            finish()
             start = time.perf_counter()
             call()
+            finish()
             if turn:
                 taken.append(time.perf_counter() - start)
     return [statistics.median(taken) for taken in seconds]
 
 
+def finish() -> None:
+    """Wait for a GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def in_ms(seconds: list[float]) -> list[str]:
-    return [f"{1000 * value:.0f}" for value in seconds]
+    return [f"{1000 * value:.3g}" for value in seconds]
 
 
 def ratio(seconds: list[float]) -> str:

@@ -11,7 +11,8 @@ a dozen matrices of scores to memory. Here:
 - Only keys are masked, in the small table of the position terms. What padding itself attends to is left open
   (transformers: the mean of all values), since no real token reads it.
 
-While a model is traced or exported, and where attentions are asked for, transformers' own attention runs.
+While a model is traced or exported, and where attentions are asked for, transformers' own attention runs; on a GPU in
+half precision the kernel of flashdeberta, if it is installed.
 """
 
 from typing import NamedTuple
@@ -24,6 +25,8 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
     DisentangledSelfAttention,
     make_log_bucket_position,
 )
+
+from .flash_deberta import attend_by_kernel, fits, lengths_of
 
 # Of one block of scores, for each thread: half of the second-level cache of a present-day core.
 CACHED_BYTES = 2**19
@@ -44,14 +47,27 @@ class RelativePositions(NamedTuple):
     used: slice
 
 
+class KeyMask(NamedTuple):
+    """Which keys are tokens, the same for all layers and queries.
+
+    Args:
+        real: (batch, 1, 1, length). Zero for padding.
+        lengths: (batch,), the number of tokens of each row, where the kernel of flashdeberta can run.
+    """
+
+    real: torch.Tensor
+    lengths: torch.Tensor | None
+
+
 class FastEncoder(DebertaV2Encoder):
     """Gives its layers the mask of the keys and the buckets of a length instead of two length x length matrices."""
 
-    def get_attention_mask(self, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Return (batch, 1, 1, length) of a (batch, length) mask."""
-        if attention_mask.dim() == 2:
-            return attention_mask[:, None, None]
-        return super().get_attention_mask(attention_mask)
+    def get_attention_mask(self, attention_mask: torch.Tensor) -> KeyMask | torch.Tensor:
+        """Return what a (batch, length) mask says of keys, or what transformers does where its attention will run."""
+        if attention_mask.dim() != 2:
+            return super().get_attention_mask(attention_mask)
+        real = attention_mask[:, None, None]
+        return real if _is_traced() else KeyMask(real, lengths_of(attention_mask))
 
     def get_rel_pos(
         self,
@@ -78,7 +94,7 @@ class FastSelfAttention(DisentangledSelfAttention):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: KeyMask | torch.Tensor,
         output_attentions: bool = False,
         query_states: torch.Tensor | None = None,
         relative_pos: RelativePositions | torch.Tensor | None = None,
@@ -88,7 +104,7 @@ class FastSelfAttention(DisentangledSelfAttention):
 
         Args:
             hidden_states: (batch, length, hidden), of which keys and values are made.
-            attention_mask: (batch, 1, 1, length). Zero for padding.
+            attention_mask: What `FastEncoder.get_attention_mask` gives.
             output_attentions: Whether to return the attention too, as transformers computes it.
             query_states: (batch, length, hidden), of which queries are made, if not of `hidden_states`.
             relative_pos: What `FastEncoder.get_rel_pos` gives.
@@ -97,45 +113,79 @@ class FastSelfAttention(DisentangledSelfAttention):
         Returns:
             The context, and the attention or None.
         """
-        if output_attentions or isinstance(relative_pos, torch.Tensor) or attention_mask.shape[-2] > 1 or _is_traced():
+        if output_attentions or isinstance(relative_pos, torch.Tensor) or isinstance(attention_mask, torch.Tensor):
             if isinstance(relative_pos, RelativePositions):
                 relative_pos = None  # it computes its own
-            arguments = (attention_mask, output_attentions, query_states, relative_pos, rel_embeddings)
-            return super().forward(hidden_states, *arguments)
-        batch = len(hidden_states)
+            mask = attention_mask.real if isinstance(attention_mask, KeyMask) else attention_mask
+            return super().forward(hidden_states, mask, output_attentions, query_states, relative_pos, rel_embeddings)
+        queried = hidden_states if query_states is None else query_states
         scale = (self.attention_head_size * (1 + sum(kind in self.pos_att_type for kind in ("c2p", "p2c")))) ** -0.5
+        if self._kernel_runs(hidden_states, attention_mask, relative_pos):
+            return self._by_kernel(hidden_states, attention_mask.lengths, queried, rel_embeddings, scale), None
+        return self._in_blocks(hidden_states, attention_mask.real, queried, relative_pos, rel_embeddings, scale), None
+
+    def _kernel_runs(self, states: torch.Tensor, mask: KeyMask, positions: RelativePositions | None) -> bool:
+        given = mask.lengths is not None and positions is not None
+        return given and fits(states, self.attention_head_size)
+
+    def _by_kernel(
+        self,
+        hidden_states: torch.Tensor,
+        lengths: torch.Tensor,
+        queried: torch.Tensor,
+        embeddings: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """Attend by the kernel of flashdeberta, which looks the buckets up by itself."""
+        states = (self.query_proj(queried), self.key_proj(hidden_states), self.value_proj(hidden_states))
+        heads = (state.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2) for state in states)
+        tables = (None if table is None else table[None] for table in self._position_tables(embeddings))
+        reach = {"buckets": self.position_buckets, "positions": self.max_relative_positions}
+        context = attend_by_kernel(*heads, lengths, *tables, scale=scale, **reach)
+        return context.transpose(1, 2).flatten(2)
+
+    def _in_blocks(
+        self,
+        hidden_states: torch.Tensor,
+        mask: torch.Tensor,
+        queried: torch.Tensor,
+        positions: RelativePositions | None,
+        embeddings: torch.Tensor | None,
+        scale: float,
+    ) -> torch.Tensor:
+        batch = len(hidden_states)
         reverse = hidden_states.flip(1)
-        queries = self._heads(self.query_proj(hidden_states if query_states is None else query_states) * scale)
+        queries = self._heads(self.query_proj(queried) * scale)
         keys, values = self._heads(self.key_proj(reverse)), self._heads(self.value_proj(reverse))
-        pos_keys, pos_queries = self._position_tables(relative_pos, rel_embeddings, scale, batch)
-        index = None if relative_pos is None else relative_pos.index
-        bias = self._key_bias(attention_mask, keys)
+        pos_keys = pos_queries = index = None
+        if positions is not None:
+            tables = self._position_tables(embeddings[positions.used], scale)
+            pos_keys, pos_queries = (None if table is None else table.repeat(batch, 1, 1) for table in tables)
+            index = positions.index
+        bias = self._key_bias(mask, keys)
         n_heads, n_rows = block_shape(queries)
         context = []
         for start in range(0, len(queries), n_heads):
             tensors = (queries, keys, values, bias, pos_keys, pos_queries)
             block = [tensor if tensor is None else tensor[start : start + n_heads] for tensor in tensors]
             context.append(attend(*block, index, n_rows, self.dropout))
-        return torch.cat(context).unflatten(0, (batch, -1)).transpose(1, 2).flatten(2), None
+        return torch.cat(context).unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
         """Turn (batch, length, hidden) into (batch x heads, length, head size)."""
         return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2).flatten(0, 1)
 
     def _position_tables(
-        self, positions: RelativePositions | None, embeddings: torch.Tensor | None, scale: float, batch: int
+        self, embeddings: torch.Tensor, scale: float = 1.0
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Return PK, and PQ / scale, each (batch x heads, buckets in use, head size) or None."""
-        if positions is None:
-            return None, None
-        used = self.pos_dropout(embeddings[positions.used])[None]
+        """Return PK, and PQ times the scale, each (heads, buckets, head size) or None, of (buckets, hidden)."""
+        rows = self.pos_dropout(embeddings)[None]
         pos_keys = pos_queries = None
         if "c2p" in self.pos_att_type:
-            project = self.key_proj if self.share_att_key else self.pos_key_proj
-            pos_keys = self._heads(project(used)).repeat(batch, 1, 1)
+            pos_keys = self._heads((self.key_proj if self.share_att_key else self.pos_key_proj)(rows))
         if "p2c" in self.pos_att_type:
             project = self.query_proj if self.share_att_key else self.pos_query_proj
-            pos_queries = self._heads(project(used) * scale).repeat(batch, 1, 1)
+            pos_queries = self._heads(project(rows) * scale)
         return pos_keys, pos_queries
 
     def _key_bias(self, mask: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     # it imports; from a local folder, transformers 4 takes only what this very file names, so all are named.
     from .chat import render_prompt  # noqa: F401
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
+    from .flash_deberta import lengths_of  # noqa: F401
     from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
     from .modeling_gen_fuser import GenFuser  # noqa: F401
     from .padding import pad_right  # noqa: F401
