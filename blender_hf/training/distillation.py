@@ -16,6 +16,7 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.data.resuming import complete_values, digest_of
 from blender_hf.ranking import probability_of
 
+from .bags import bag_of_run
 from .calibrate import compare_pairs
 
 CHUNK = 256  # pairs between two moments at which the verdicts are saved
@@ -25,6 +26,9 @@ def distilled(
     pairs: Sequence[PreferencePair], teachers: Sequence[str], share: float, saved: Path
 ) -> list[PreferencePair]:
     """Mix the labels of pairs with the mean probability of teachers.
+
+    A teacher that was trained on a bag of the prompts (`bag_share` of its run) has no say on those: what it has seen,
+    it knows by heart. A pair that all teachers have seen keeps its label.
 
     The probability is that of a teacher's logit as it is, of both orders of presentation, without its temperature: what
     is sharper is learned faster, and the student gets a temperature of its own.
@@ -41,15 +45,17 @@ def distilled(
     verdicts = [_verdicts(pairs, teacher, saved) for teacher in teachers]
     mixed = []
     for pair in pairs:
-        taught = fmean(of_teacher[_key(pair)] for of_teacher in verdicts)
-        mixed.append(replace(pair, label=share * taught + (1 - share) * pair.label))
+        key = _key(pair)
+        said = [of_teacher[key] for of_teacher in verdicts if key in of_teacher]
+        mixed.append(replace(pair, label=share * fmean(said) + (1 - share) * pair.label) if said else pair)
     return mixed
 
 
 def _verdicts(pairs: Sequence[PreferencePair], teacher: str, saved: Path) -> Mapping[str, float]:
-    """Return a teacher's probability that a is better, by the key of a pair."""
-    found = _read(saved, teacher)
-    missing = list({key: pair for pair in pairs if (key := _key(pair)) not in found}.items())
+    """Return a teacher's probability that a is better, by the key of a pair, for those that are new to it."""
+    found, bag = _read(saved, teacher), bag_of_run(teacher)
+    new = [pair for pair in pairs if bag is None or pair.prompt not in bag]
+    missing = list({key: pair for pair in new if (key := _key(pair)) not in found}.items())
     if not missing:
         return found
     # Pairs of similar length together, the longest first: if they don't fit into memory, it shows at once.

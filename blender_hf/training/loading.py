@@ -8,6 +8,7 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.errors import InputError
 
+from .bags import Bag
 from .settings import DataSettings
 
 logger = logging.getLogger(__name__)
@@ -40,13 +41,16 @@ def load_training_data(settings: DataSettings) -> LoadedData:
         InputError: If there is no data, or with `strict` at the first record that can't be used.
     """
     loaded = _load(settings.data, settings.split, settings)
+    bag = Bag(settings.bag_share, settings.bag_seed)
     wanted = [
         prompt
         for prompt in loaded.prompts
-        if prompt.source not in settings.leave_out and (not settings.languages or prompt.lang in settings.languages)
+        if prompt.source not in settings.leave_out
+        and (not settings.languages or prompt.lang in settings.languages)
+        and prompt.item.source in bag
     ]
     if not wanted:
-        raise InputError("no record is left to train on; see data, leave_out and languages in the settings")
+        raise InputError("no record is left to train on; see data, leave_out, languages and bag_share in the settings")
     return LoadedData(wanted, loaded.skipped)
 
 

@@ -35,6 +35,15 @@ class DataSettings:
     leave_out: list[str] = field(default_factory=list, metadata={"help": "Sources that are not trained on."})
     languages: list[str] = field(default_factory=list, metadata={"help": "Only these languages; empty takes all."})
     limit: int | None = field(default=None, metadata={"help": "Only so many records of each file."})
+    bag_share: float = field(
+        default=1.0, metadata={"help": "Share of the prompts that are trained on; as a teacher it judges the others."}
+    )
+    bag_seed: int = field(default=0, metadata={"help": "Seed of the choice of these prompts."})
+
+    def __post_init__(self) -> None:
+        """Check what no type says."""
+        if not 0 < self.bag_share <= 1:
+            raise ValueError(f"bag_share={self.bag_share}; it is a share of the prompts, more than 0 and at most 1")
 
 
 @dataclass
@@ -96,6 +105,7 @@ class RankerSettings(PairSettings):
 
     def __post_init__(self) -> None:
         """Check what no type says."""
+        super().__post_init__()
         if not 0 < self.interpolation <= 1:
             raise ValueError(f"interpolation={self.interpolation}; it is a share of the way, more than 0 and at most 1")
         if not 0 <= self.teacher_share <= 1:
