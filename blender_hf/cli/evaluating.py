@@ -12,7 +12,7 @@ from tqdm import tqdm
 from blender_hf.blender import Blender
 from blender_hf.checkpoints import HubOptions
 from blender_hf.data.labelled import LabelledPrompt, check_metric
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_reading import LabelledFile, read_labelled
 from blender_hf.data.records import STDIN
 from blender_hf.errors import InputError
 from blender_hf.evaluation import paper_report, report
@@ -29,6 +29,7 @@ from blender_hf.logs import quieten_libraries
 
 from .options import ranker_arguments
 
+Prompts = list[LabelledPrompt] | LabelledFile
 CACHE = Path(HF_HOME) / "blender-hf" / "scores.sqlite"
 # The columns of the paper, where records have such scores.
 PAPER_METRICS = ("bertscore", "bartscore", "bleurt")
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         )
     folder = _folder(options.output)
     quieten_libraries()
-    prompts = list(read_labelled(options.data, split=options.split, limit=options.limit))
+    prompts = _prompts(options)
     metrics = dict(_metric(spec, options) for spec in options.metric)
     if metrics:
         with _bar(options, len(prompts), "scoring") as bar:
@@ -57,7 +58,16 @@ def run(options: argparse.Namespace) -> None:
         _measure(options, prompts, folder)
 
 
-def _measure(options: argparse.Namespace, prompts: list[LabelledPrompt], folder: Path | None) -> None:
+def _prompts(options: argparse.Namespace) -> Prompts:
+    """Return the prompts: from a file of any size if it can be read twice and a report alone is made of it."""
+    given = {"split": options.split, "limit": options.limit}
+    path = Path(options.data)
+    if options.metric or options.table or not (path.is_file() or path.is_dir()):
+        return list(read_labelled(options.data, **given))
+    return LabelledFile(path, **given)
+
+
+def _measure(options: argparse.Namespace, prompts: Prompts, folder: Path | None) -> None:
     if options.gold:
         check_metric(prompts, options.gold)
     judges = _judges(options, prompts, [options.ranker, *options.baseline])
@@ -115,7 +125,7 @@ def _make_tables(
     _say(f"{len(found.rows)} rows on {found.n_prompts} prompts, {found.n_left_out} lacked a verdict", folder)
 
 
-def _judges(options: argparse.Namespace, prompts: list[LabelledPrompt], names: list[str]) -> dict[str, Judge]:
+def _judges(options: argparse.Namespace, prompts: Prompts, names: list[str]) -> dict[str, Judge]:
     loading = {"hub": _hub(options), "device": options.device, "dtype": options.dtype}
     return {name: load_judge(name, prompts, lambda name: _blender(name, options, None), loading) for name in names}
 

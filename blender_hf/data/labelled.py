@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from blender_hf.aggregation import max_logits
@@ -124,7 +124,7 @@ def gold_scores(prompt: LabelledPrompt, metric: str | None = None) -> tuple[floa
     return tuple(round(score, 9) for score in max_logits(verdicts))
 
 
-def check_metric(prompts: Sequence[LabelledPrompt], metric: str) -> None:
+def check_metric(prompts: Iterable[LabelledPrompt], metric: str) -> None:
     """Refuse a metric that no prompt has scores of.
 
     Raises:

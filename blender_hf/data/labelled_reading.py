@@ -1,6 +1,7 @@
 """Labelled data from a file, a `datasets` data set, or the Hub."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,30 @@ def read_labelled(
             skipped.append(str(error))
         else:
             yield prompt
+
+
+class LabelledFile:
+    """The labelled prompts of a local file or folder, read anew each time: only those in work take memory.
+
+    Args:
+        path: As in `read_labelled`, on this machine.
+        split: Which split of a data set; None takes the only one.
+        limit: Only so many records.
+
+    Raises:
+        InputError: As `read_labelled`, for any record, before the first is used.
+        InputTypeError: Likewise.
+    """
+
+    def __init__(self, path: str | Path, *, split: str | None = None, limit: int | None = None) -> None:
+        self._read = partial(read_labelled, path, split=split, limit=limit)
+        self._n_prompts = sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[LabelledPrompt]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self._n_prompts
 
 
 def _records(data: Any, split: str | None) -> Iterator[tuple[int, str, Any]]:

@@ -1,7 +1,7 @@
 """Rankers under evaluation: each says of a prompt what it thinks of the pairs in question, and of all candidates."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Protocol
@@ -191,7 +191,7 @@ def chance_judge() -> ScoresJudge:
     return ScoresJudge(lambda prompts: [(0.0,) * len(p.item.candidates) for p in prompts], opinionated=False)
 
 
-def oracle_judge(metric: str, prompts: Sequence[LabelledPrompt]) -> ScoresJudge:
+def oracle_judge(metric: str, prompts: Iterable[LabelledPrompt]) -> ScoresJudge:
     """Return a judge that knows the scores of a metric.
 
     Args:

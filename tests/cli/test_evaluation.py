@@ -1,11 +1,15 @@
 """`blender-hf evaluate`: reports of a ranker, and the tables of the paper."""
 
+import io
 import json
+import weakref
 from pathlib import Path
 
 import pytest
 
 from blender_hf.cli.main import main
+from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.data.labelled_formats import from_mapping
 from tests.evaluation.conftest import JUDGED, models  # noqa: F401
 from tests.evaluation.samples import chosen_and_rejected, mixinstruct_records
 
@@ -40,6 +44,35 @@ def test_a_report(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFi
     assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "accuracy.png", "calibration.png"}
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == found
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_keeps_no_more_of_a_file_than_it_works_on(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says what it says of the same records from a pipe, which can be read only once."""
+    data = tmp_path / "preferences.jsonl"
+    data.write_text("".join(json.dumps(record) + "\n" for record in 5 * chosen_and_rejected()), encoding="utf-8")
+    alive: list[object] = []
+    most = 0
+
+    def watched(*given: object, **options: object) -> LabelledPrompt:
+        nonlocal most
+        prompt = from_mapping(*given, **options)
+        alive.append(None)
+        weakref.finalize(prompt, alive.pop)
+        most = max(most, len(alive))
+        return prompt
+
+    monkeypatch.setattr("blender_hf.data.labelled_reading.from_mapping", watched)
+    options = [*arguments, "--pairs-only", "--batch-size", "2"]
+    assert main(["evaluate", str(data), *options]) == 0
+    report = capsys.readouterr().out
+    assert most < 10
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data.read_bytes())))
+    most = 0
+    assert main(["evaluate", "-", *options]) == 0
+    assert most == 40
+    assert capsys.readouterr().out.replace("| stdin |", "| preferences |") == report
 
 
 def test_markdown_and_pairs_alone(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

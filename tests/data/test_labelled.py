@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from blender_hf.data.labelled import LabelledPrompt, gold_scores, win_shares
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_reading import LabelledFile, read_labelled
 from blender_hf.errors import InputError
 from tests.evaluation.samples import chosen_and_rejected, mixinstruct_records
 
@@ -215,3 +215,15 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"bad\.jsonl:1: not labelled data"):
         list(read_labelled(tmp_path / "bad.jsonl"))
+
+
+def test_a_file_that_is_read_anew_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in chosen_and_rejected()), encoding="utf-8")
+    prompts = LabelledFile(path, limit=3)
+    assert len(prompts) == 3
+    assert list(prompts) == list(prompts) == list(read_labelled(path, limit=3))
+    assert next(iter(prompts)) is not next(iter(prompts)), "nothing is kept"
+    path.write_text(path.read_text(encoding="utf-8") + "{}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"some.jsonl:9: not labelled data"):
+        LabelledFile(path)

@@ -1,6 +1,6 @@
 """Rankers by a short name: rules, oracles and the baselines of the paper; any other name is a checkpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class NamedRanker:
     """
 
     needs: str
-    make: Callable[[str, Sequence[LabelledPrompt], dict[str, Any]], Judge]
+    make: Callable[[str, Iterable[LabelledPrompt], dict[str, Any]], Judge]
 
 
 NAMED: dict[str, NamedRanker] = {
@@ -48,7 +48,7 @@ def is_named(spec: str) -> bool:
 
 
 def load_judge(
-    spec: str, prompts: Sequence[LabelledPrompt], load_blender: Callable[[str], Blender], options: dict[str, Any]
+    spec: str, prompts: Iterable[LabelledPrompt], load_blender: Callable[[str], Blender], options: dict[str, Any]
 ) -> Judge:
     """Load a ranker by its name.
 
