@@ -34,6 +34,7 @@ N_FUSED = 3
 GUIDES = {
     "faithful_coherence": ("coherence", 0.0),
     "faithful_agreement": ("agreement", 0.0),
+    "faithful_consensus": ("consensus", 0.0),
     "faithful_most_repeated": ("no repetition", 1.0),
 }
 ROUGE, CHRF_SCORE = RougeScorer(["rougeL"], use_stemmer=False), CHRF()

@@ -19,9 +19,10 @@ class GenFuserConfig(T5Config):
         faithful_least_share: Share, 0 to 1, of the tokens of its shortest candidate that a faithful answer has before
             it may end: a small fuser would end too soon.
         faithful_coherence: What speaks for the order in which the candidates have their passages, added to logits.
-        faithful_agreement: What speaks for passages that other candidates agree with.
+        faithful_agreement: What speaks for passages that other candidates have too.
+        faithful_consensus: What speaks for passages of the candidate that has most in common with the others.
         faithful_most_repeated: Share, 0 to 1, of the distinct tokens of a passage that one of another candidate before
-            it may have; for all three see `PassageOrder`.
+            it may have; for all four see `PassageOrder`.
         **kwargs: Options of `T5Config`.
     """
 
@@ -35,6 +36,7 @@ class GenFuserConfig(T5Config):
         faithful_least_share: float = 0.0,
         faithful_coherence: float = 0.0,
         faithful_agreement: float = 0.0,
+        faithful_consensus: float = 0.0,
         faithful_most_repeated: float = 1.0,
         **kwargs: Any,
     ) -> None:
@@ -45,7 +47,12 @@ class GenFuserConfig(T5Config):
         for name, share in shares:
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}={share}; it is a share from 0 to 1")
-        for name, value in (("faithful_coherence", faithful_coherence), ("faithful_agreement", faithful_agreement)):
+        weights = {
+            "faithful_coherence": faithful_coherence,
+            "faithful_agreement": faithful_agreement,
+            "faithful_consensus": faithful_consensus,
+        }
+        for name, value in weights.items():
             if not math.isfinite(value):
                 raise ValueError(f"{name}={value}; it is a number, 0 for none")
         super().__init__(**kwargs)
@@ -55,6 +62,7 @@ class GenFuserConfig(T5Config):
         self.faithful_least_share = faithful_least_share
         self.faithful_coherence = faithful_coherence
         self.faithful_agreement = faithful_agreement
+        self.faithful_consensus = faithful_consensus
         self.faithful_most_repeated = faithful_most_repeated
 
     @classmethod

@@ -31,7 +31,8 @@ class PassageLogitsProcessor(LogitsProcessor):
         rows_per_input: Rows of the batch for each input: beams or returned sequences.
         least_share: Share, 0 to 1, of the tokens of its shortest candidate that an answer has before it may end.
         coherence: What speaks for the order in which candidates have their passages, see `PassageOrder`.
-        agreement: What speaks for passages that other candidates agree with, see there.
+        agreement: What speaks for passages that other candidates have too, see there.
+        consensus: What speaks for passages of the candidate that has most in common with the others, see there.
         most_repeated: How much of a passage one before it may have, see there.
         most_tokens: Most tokens of an answer, without that of its end; None where there is no limit.
     """
@@ -44,13 +45,14 @@ class PassageLogitsProcessor(LogitsProcessor):
         least_share: float = 0.0,
         coherence: float = 0.0,
         agreement: float = 0.0,
+        consensus: float = 0.0,
         most_repeated: float = 1.0,
         most_tokens: int | None = None,
     ) -> None:
         self.most_tokens = most_tokens
         self.eos_token_id = eos_token_id
         self.rows_per_input = rows_per_input
-        self.orders = [PassageOrder(row, coherence, agreement, most_repeated) for row in passages]
+        self.orders = [PassageOrder(row, coherence, agreement, consensus, most_repeated) for row in passages]
         self.least_tokens = [least_share * shortest_candidate(row) for row in passages]
         # What the last call found for each input and what was written of its answer; the next has one token more.
         self._known: dict[tuple[int, tuple[int, ...]], set[State]] = {}
@@ -155,6 +157,7 @@ class PassageGenerationMixin:
                 self.config.faithful_least_share,
                 self.config.faithful_coherence,
                 self.config.faithful_agreement,
+                self.config.faithful_consensus,
                 self.config.faithful_most_repeated,
                 self._room(kwargs),
             )

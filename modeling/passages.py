@@ -55,22 +55,27 @@ class PassageOrder:
         passages: The passages of the input.
         coherence: What is added to the score of a passage that follows in its candidate the one that was written last,
             and of a candidate's first passage at the beginning, and of the end after a candidate's last passage.
-        agreement: What is added to the score of a passage, times how much more the other candidates agree on it than on
+        agreement: What is added to the score of a passage, times how much more of it the other candidates have than of
             the mean of all tokens; see `agreements`.
+        consensus: What is added to the score of a passage, times how much more its candidate has in common with the
+            others than the mean of all tokens; see `consensus_of`.
         most_repeated: Share, 0 to 1, of the distinct tokens of a passage that one of another candidate before it may
             have: with a larger one it says the same again.
     """
 
     def __init__(
-        self, passages: Sequence[Passage], coherence: float = 0.0, agreement: float = 0.0, most_repeated: float = 1.0
+        self,
+        passages: Sequence[Passage],
+        coherence: float = 0.0,
+        agreement: float = 0.0,
+        consensus: float = 0.0,
+        most_repeated: float = 1.0,
     ) -> None:
         self.passages = passages
         self.coherence = coherence
         self._repeats = _repeats(passages, most_repeated)
-        shares = agreements(passages)
-        lengths = [len(passage.ids) for passage in passages]
-        mean = sum(share * n for share, n in zip(shares, lengths, strict=True)) / max(sum(lengths), 1)
-        self._agreed = [agreement * (share - mean) for share in shares]
+        weighed = ((agreement, agreements(passages)), (consensus, consensus_of(passages)))
+        self._shared = [sum(parts) for parts in zip(*(_above_mean(passages, *part) for part in weighed), strict=True)]
         self._last = {candidate: max(places) for candidate, places in _by_candidate(passages).items()}
 
     def says_something_new(self, index: int, written: Iterable[int]) -> bool:
@@ -84,7 +89,7 @@ class PassageOrder:
             follows = any(place == 0 for _, place in places)
         else:
             follows = any((candidate, place - 1) in self.passages[before].places for candidate, place in places)
-        return self._agreed[index] + self.coherence * follows
+        return self._shared[index] + self.coherence * follows
 
     def of_end(self, before: int) -> float:
         """Return what is added to the score of the end after a passage."""
@@ -94,22 +99,47 @@ class PassageOrder:
 
 
 def agreements(passages: Sequence[Passage]) -> list[float]:
-    """Return for each passage how much its candidate, the best that has it, and the others agree on it, 0 to 1.
+    """Return for each passage the share of its distinct tokens that another candidate has, 0 to 1.
 
-    It is the mean over the other candidates of two shares, half of each: the distinct tokens of the passage that the
-    other has, and what the two candidates have in common (Dice, 2 |A and B| / (|A| + |B|), of distinct tokens).
+    It is the mean over the candidates beside the best that has the passage.
     """
-    tokens = {
-        candidate: set().union(*(passages[index].ids for index in places.values()))
-        for candidate, places in _by_candidate(passages).items()
-    }
+    tokens = _tokens_by_candidate(passages)
     found = []
     for passage in passages:
         own, said = min(candidate for candidate, _ in passage.places), set(passage.ids)
-        others = [other for candidate, other in tokens.items() if candidate != own]
-        shares = [len(said & other) / len(said) / 2 + _dice(tokens[own], other) / 2 for other in others]
+        shares = [len(said & other) / len(said) for candidate, other in tokens.items() if candidate != own]
         found.append(fmean(shares) if shares else 0.0)
     return found
+
+
+def consensus_of(passages: Sequence[Passage]) -> list[float]:
+    """Return for each passage what the candidate that has it has in common with the others, 0 to 1.
+
+    Two have in common the share 2 |A and B| / (|A| + |B|) of their distinct tokens (Dice), and the mean over the others
+    counts. The candidate with most of it is the choice of least risk if all are about as good (Kumar and Byrne 2004,
+    "Minimum Bayes-Risk Decoding for Statistical Machine Translation"). Of several candidates that have the passage the
+    one with most counts.
+    """
+    tokens = _tokens_by_candidate(passages)
+    common = {
+        candidate: fmean([_dice(own, other) for rival, other in tokens.items() if rival != candidate] or [0.0])
+        for candidate, own in tokens.items()
+    }
+    return [max(common[candidate] for candidate, _ in passage.places) for passage in passages]
+
+
+def _tokens_by_candidate(passages: Sequence[Passage]) -> dict[int, set[int]]:
+    return {
+        candidate: set().union(*(passages[index].ids for index in places.values()))
+        for candidate, places in _by_candidate(passages).items()
+    }
+
+
+def _above_mean(passages: Sequence[Passage], weight: float, shares: Sequence[float]) -> list[float]:
+    """Return by how much each passage has more than the mean of all tokens, weighed."""
+    lengths = [len(passage.ids) for passage in passages]
+    mean = sum(share * n for share, n in zip(shares, lengths, strict=True)) / max(sum(lengths), 1)
+    return [weight * (share - mean) for share in shares]
 
 
 def _repeats(passages: Sequence[Passage], most: float) -> list[set[int]]:

@@ -52,7 +52,7 @@ class FusionSettings:
         InputError: If an option is out of range.
     """
 
-    max_new_tokens: int = 448
+    max_new_tokens: int = 768
     num_beams: int = 1
 
     def __post_init__(self) -> None:

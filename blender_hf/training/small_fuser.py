@@ -15,7 +15,8 @@ from blender_hf.modeling import GenFuser, GenFuserConfig
 
 SENTINELS = [f"<extra_id_{k}>" for k in range(100)]
 HEAD_WIDTH = 64
-MAX_SOURCE_LENGTH, MAX_CANDIDATE_LENGTH = 1024, 288
+# Longer than what it is trained on: its positions are relative, and what guides its choice knows no length.
+MAX_SOURCE_LENGTH, MAX_CANDIDATE_LENGTH, MAX_NEW_TOKENS = 2048, 640, 768
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -38,7 +39,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         unk_token="<unk>",
         additional_special_tokens=SENTINELS,
         clean_up_tokenization_spaces=False,
-        model_max_length=1024,
+        model_max_length=MAX_SOURCE_LENGTH,
     )
 
 
@@ -63,14 +64,15 @@ def build_model(tokenizer: PreTrainedTokenizerFast, *, d_model: int, layers: int
             faithful=True,
             faithful_least_share=1.0,
             # Chosen on dev data, see the card of gen-fuser-mini.
-            faithful_coherence=8.0,
-            faithful_agreement=24.0,
+            faithful_coherence=12.0,
+            faithful_agreement=12.0,
+            faithful_consensus=60.0,
             faithful_most_repeated=0.7,
         )
     )
     copying_init(model)
     model.generation_config = GenerationConfig(
-        max_new_tokens=448,
+        max_new_tokens=MAX_NEW_TOKENS,
         num_beams=1,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,

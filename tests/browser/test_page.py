@@ -64,7 +64,7 @@ def test_load_an_example_rank_and_fuse(
     page.locator("#blend").click()
     fused = page.locator("#fused [data-testid=fused]")
     expect(fused).to_be_visible()
-    generation = {"max_new_tokens": 448, "num_beams": 1}
+    generation = {"max_new_tokens": 768, "num_beams": 1}
     assert fused.inner_text() == blender.fuse(item.prompt, ranking.sorted_candidates[:3], generation=generation).text
     assert fused.locator("mark").count() > 0
     expect(page.locator("#fused .bh-verdict")).to_contain_text("%")

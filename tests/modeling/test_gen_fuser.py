@@ -18,7 +18,7 @@ from transformers import (
 
 from blender_hf import GenFuser, GenFuserConfig, GenFuserProcessor
 from blender_hf.modeling.generation_gen_fuser import PassageLogitsProcessor
-from blender_hf.modeling.passages import Passage, agreements, split_passages
+from blender_hf.modeling.passages import Passage, agreements, consensus_of, split_passages
 from blender_hf.modeling.processing_gen_fuser import fair_shares
 from tests.conftest import SMALL, T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
 
@@ -162,18 +162,28 @@ def test_coherence_speaks_for_what_follows_and_for_the_end_of_a_candidate() -> N
 
 def test_agreement_speaks_for_what_others_say_too() -> None:
     passages = placed([(5, 6), (7, 8)], [(5, 6)], [(5, 9)])
-    alike = [2 * 2 / (4 + 2), 2 * 1 / (4 + 2), 2 * 1 / (2 + 2)]  # first and second, first and third, second and third
-    said = [(1 + 0.5) / 2, 0, (0.5 + 0.5) / 2]  # of [5, 6], [7, 8] and [5, 9], in the two other candidates
-    expected = [
-        said[0] / 2 + (alike[0] + alike[1]) / 4,
-        said[1] / 2 + (alike[0] + alike[1]) / 4,
-        said[2] / 2 + (alike[1] + alike[2]) / 4,
-    ]
+    expected = [(1 + 0.5) / 2, 0, (0.5 + 0.5) / 2]  # of [5, 6], [7, 8] and [5, 9], in the two other candidates
     assert agreements(passages) == pytest.approx(expected)
     mean = sum(expected) / 3
     added = PassageLogitsProcessor([passages], eos_token_id=1, agreement=6.0).allowed_tokens([])
     assert added == pytest.approx({5: 6 * (expected[0] - mean), 7: 6 * (expected[1] - mean)})
     assert agreements(placed([(5, 6)])) == [0.0]
+
+
+def test_consensus_speaks_for_the_candidate_that_is_most_like_the_others() -> None:
+    passages = placed([(5, 6), (7, 8, 10)], [(5, 6)], [(5, 9)])
+    alike = [2 * 2 / (5 + 2), 2 * 1 / (5 + 2), 2 * 1 / (2 + 2)]  # first and second, first and third, second and third
+    first, second, third = (alike[0] + alike[1]) / 2, (alike[0] + alike[2]) / 2, (alike[1] + alike[2]) / 2
+    expected = [second, first, third]  # [5, 6] is of the second too, which is the most alike
+    assert second > first
+    assert consensus_of(passages) == pytest.approx(expected)
+    mean = (2 * expected[0] + 3 * expected[1] + 2 * expected[2]) / 7  # a long passage has more tokens
+    added = PassageLogitsProcessor([passages], eos_token_id=1, consensus=6.0).allowed_tokens([])
+    assert added == pytest.approx({5: 6 * (expected[0] - mean), 7: 6 * (expected[1] - mean)})
+    both = PassageLogitsProcessor([passages], eos_token_id=1, consensus=6.0, agreement=3.0).allowed_tokens([])
+    alone = PassageLogitsProcessor([passages], eos_token_id=1, agreement=3.0).allowed_tokens([])
+    assert both == pytest.approx({token: added[token] + alone[token] for token in added})
+    assert consensus_of(placed([(5, 6)])) == [0.0]
 
 
 def test_what_speaks_for_a_passage_counts_where_it_parts_from_another() -> None:
@@ -225,7 +235,7 @@ def test_generation_ends_with_a_whole_passage(options: dict[str, int]) -> None:
     assert set(found) <= set(sentences)
 
 
-@pytest.mark.parametrize("name", ["faithful_coherence", "faithful_agreement"])
+@pytest.mark.parametrize("name", ["faithful_coherence", "faithful_agreement", "faithful_consensus"])
 def test_what_is_added_to_logits_is_a_number(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=nan; it is a number"):
         GenFuserConfig(**{name: float("nan")})
@@ -235,7 +245,7 @@ def test_step_by_step_is_the_same_as_from_the_start() -> None:
     """What a step keeps for the next one must not go to another row, as when beams change places."""
     passages = [placed([(5, 6), (5, 7, 8)], [(9,)]), placed([(5, 7), (6,)])]
     steps = [[[0], [0], [0], [0]], [[0, 5], [0, 9], [0, 5], [0, 6]], [[0, 9, 5], [0, 5, 6], [0, 6, 5], [0, 5, 7]]]
-    options = {"eos_token_id": 1, "rows_per_input": 2, "coherence": 4.0, "agreement": 8.0}
+    options = {"eos_token_id": 1, "rows_per_input": 2, "coherence": 4.0, "agreement": 8.0, "consensus": 2.0}
     kept = PassageLogitsProcessor(passages, **options)
     for rows in steps:
         fresh = PassageLogitsProcessor(passages, **options)
