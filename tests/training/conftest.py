@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import BertModel
+from transformers import BertModel, set_seed
 
 from blender_hf.modeling.passages import split_passages
 from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer
@@ -27,6 +27,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("backbone")
     tokenizer = encoder_tokenizer()
     tokenizer.save_pretrained(folder)
+    set_seed(0)  # how much a small run learns depends on where it starts
     BertModel(backbone_config("bert", len(tokenizer))).save_pretrained(folder)
     return folder
 

@@ -104,7 +104,8 @@ def test_a_bag_leaves_prompts_out_of_training(data: Path) -> None:
 
 @pytest.mark.slow
 def test_a_student_believes_its_teacher_and_not_the_labels(data: Path, ranker_config: Path, tmp_path: Path) -> None:
-    assert train(ranker_config, "damaged_pairs=0") == 0
+    learning = ("damaged_pairs=0", "short_pairs=20", "head_learning_rate=5e-3", "dropout=0.0")
+    assert train(ranker_config, *learning) == 0
     wrong = tmp_path / "wrong.jsonl"
     with wrong.open("w", encoding="utf-8") as out:
         for line in data.read_text(encoding="utf-8").splitlines():
@@ -112,7 +113,7 @@ def test_a_student_believes_its_teacher_and_not_the_labels(data: Path, ranker_co
             record["pairs"] = [{**pair, "label": -pair["label"]} for pair in record["pairs"]]
             out.write(json.dumps(record) + "\n")
     changes = (f"output_dir={tmp_path / 'student'}", f"data=[{wrong}]", f"teachers=[{tmp_path / 'run'}]")
-    assert train(ranker_config, *changes, "teacher_share=0.9", "damaged_pairs=0") == 0
+    assert train(ranker_config, *changes, "teacher_share=0.9", *learning) == 0
     assert accuracy(tmp_path / "student", data) > 0.9
     n_pairs = len(list(training_pairs(read_labelled(wrong))))
     saved = (tmp_path / "student" / "trainer" / "teachers.jsonl").read_text(encoding="utf-8").splitlines()
