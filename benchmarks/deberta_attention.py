@@ -240,7 +240,8 @@ def finish() -> None:
 
 
 def in_ms(seconds: list[float]) -> list[str]:
-    return [f"{1000 * value:.3g}" for value in seconds]
+    # A GPU takes a few milliseconds, of which parts count; a CPU may take thousands.
+    return [f"{1000 * value:.3g}" if value < 0.1 else f"{1000 * value:.0f}" for value in seconds]
 
 
 def ratio(seconds: list[float]) -> str:
