@@ -55,7 +55,8 @@ def main() -> None:
     )
     print(f"\n{note}")
     if options.card:
-        write_figures(options.card, SCRIPT, f"{markdown_table(header, rows)}\n\n{note}")
+        mark = SCRIPT if options.device == "cpu" else f"{SCRIPT} --device {options.device}"
+        write_figures(options.card, mark, f"{markdown_table(header, rows)}\n\n{note}")
 
 
 def shown(table: Iterator[list[str]]) -> Iterator[list[str]]:

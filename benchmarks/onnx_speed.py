@@ -2,6 +2,7 @@
 
     python benchmarks/onnx_speed.py dev.jsonl.gz --ranker pair-ranker-mini
     python benchmarks/onnx_speed.py dev.jsonl.gz --shape base --max-pairs-per-source 5 --turns 1
+    python benchmarks/onnx_speed.py dev.jsonl.gz --device cuda --turns 7
 
 With `--shape` it is a DeBERTa-v3 of that size with random weights, whose judgements mean nothing.
 Exports the ranker into a temporary folder, lets all of them score the same pairs in both orders in turns, and prints a
@@ -30,6 +31,7 @@ from blender_hf.scorer import PairScorer, Presentation
 
 SCRIPT = "benchmarks/onnx_speed.py"
 FILES = {"float32": "model.onnx", "int8": "model_int8.onnx", "float16": "model_fp16.onnx"}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 REFERENCE = "torch float32"
 
 
@@ -43,7 +45,8 @@ def main() -> None:
             options.ranker = save_checkpoint(Path(root), SHAPES[options.shape], texts)
         # Random weights have no judgement that could suffer, and round worse than trained ones.
         accepted = {"int8": 1.0} if options.shape else {}
-        export_onnx(options.ranker, folder, precisions=("int8", "float16"), tolerances=accepted)
+        precisions = tuple(name for name in files_for(options.device) if name != "float32")
+        export_onnx(options.ranker, folder, precisions=precisions, tolerances=accepted)
         scorers = load_all(options, folder)
         sizes = {name: megabytes(scorer, folder, name) for name, scorer in scorers.items()}
         rows = measured(pairs, scorers, options.turns)
@@ -52,8 +55,20 @@ def main() -> None:
     text = report(rows, len(pairs), options)
     print(f"{text}\n")
     if options.card:
-        write_figures(options.card, f"{SCRIPT} --shape {options.shape}" if options.shape else SCRIPT, text)
+        write_figures(options.card, mark_of(options), text)
     print(json.dumps(rows))
+
+
+def mark_of(options: argparse.Namespace) -> str:
+    """Say what stands above the figures in a document, so that runs of different things have their own place there."""
+    shape = ["--shape", options.shape] if options.shape else []
+    device = ["--device", options.device] if options.device != "cpu" else []
+    return " ".join([SCRIPT, *shape, *device])
+
+
+def files_for(device: str) -> dict[str, str]:
+    """Return the files that are for a device: blocks of eight bits are for a CPU alone."""
+    return {name: file for name, file in FILES.items() if device == "cpu" or name != "int8"}
 
 
 def report(rows: dict[str, dict[str, float]], n_pairs: int, options: argparse.Namespace) -> str:
@@ -69,9 +84,10 @@ def report(rows: dict[str, dict[str, float]], n_pairs: int, options: argparse.Na
         what = f"A DeBERTa-v3 of size {options.shape} with random weights"
         del columns["accuracy"]
     cells = [[name, *(format(row[key], form) for key, form in columns.values())] for name, row in rows.items()]
+    here = torch.cuda.get_device_name() if options.device == "cuda" else torch.backends.cpu.get_cpu_capability()
     note = (
         f"{what}, {n_pairs} decided pairs of {options.data.name.split('.')[0]} in both orders, "
-        f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, medians of {options.turns} "
+        f"{torch.get_num_threads()} threads, {here}, medians of {options.turns} "
         f"turns; speed is in units of {REFERENCE}; higher is better."
     )
     return f"{markdown_table(['', *columns], cells)}\n\n{note}"
@@ -85,6 +101,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-pairs-per-source", type=int, default=40, help="drawn at random of larger sources")
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     parser.add_argument("--turns", type=int, default=3, help="how often each scores all pairs")
+    parser.add_argument("--device", choices=sorted(PROVIDERS), default="cpu", help="where all of them run")
     parser.add_argument("--card", type=Path, help="page to write the table into")
     return parser.parse_args()
 
@@ -92,10 +109,14 @@ def arguments() -> argparse.Namespace:
 def load_all(options: argparse.Namespace, folder: str) -> dict[str, PairScorer]:
     """Return a scorer for each way to run the ranker, the reference first."""
     hub = HubOptions()
-    # Without hardware for it, bfloat16 says nothing.
-    dtypes = ("float32", "bfloat16") if has_bfloat16(torch.device("cpu")) else ("float32",)
-    in_torch = {f"torch {dtype}": load_ranker(options.ranker, hub, "cpu", dtype) for dtype in dtypes}
-    in_onnx = {f"onnx {name}": load_onnx_ranker(folder, hub, file_name=file) for name, file in FILES.items()}
+    # Without hardware for it, bfloat16 says nothing; float16 is for a GPU.
+    dtypes = ["float32", *(["bfloat16"] if has_bfloat16(torch.device(options.device)) else [])]
+    dtypes += ["float16"] if options.device == "cuda" else []
+    in_torch = {f"torch {dtype}": load_ranker(options.ranker, hub, options.device, dtype) for dtype in dtypes}
+    in_onnx = {
+        f"onnx {name}": load_onnx_ranker(folder, hub, PROVIDERS[options.device], file)
+        for name, file in files_for(options.device).items()
+    }
     return {name: PairScorer(*loaded) for name, loaded in {**in_torch, **in_onnx}.items()}
 
 

@@ -22,16 +22,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from cards import show_figures
 from ranking_client import Worker, WorkerError
 from ranking_inputs import SHAPES, Shape, make_job, read_records, save_checkpoint, texts_of
 from ranking_products import model_flops
-from ranking_report import Cell, Part, report
+from ranking_report import Cell, Part, part_sections, report
 from ranking_settings import DTYPES, REFERENCE, SETTINGS, Setting
 
 from blender_hf.checkpoints import DEFAULT_RANKER
@@ -98,7 +99,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def mark_of(options: argparse.Namespace) -> str:
     """Say what stands above the figures in a document, so that runs of different things have their own place there."""
     dtypes = [] if list(options.dtypes) == list(DTYPES) else ["--dtypes", *options.dtypes]
-    return " ".join([SCRIPT, "--shapes", *options.shapes, *dtypes])
+    devices = [] if options.devices == ["cpu"] else ["--devices", *options.devices]
+    return " ".join([SCRIPT, "--shapes", *options.shapes, *dtypes, *devices])
 
 
 def peer_versions(python: Path) -> str:
@@ -115,11 +117,17 @@ def machine(options: argparse.Namespace, peer: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load average at the end": os.getloadavg()[0],
         "gpu": torch.cuda.get_device_name() if "cuda" in options.devices else None,
-        "ours": f"torch {torch.__version__}, transformers {transformers.__version__}",
+        "ours": ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", *_extras(options))),
         "peer": peer,
         "options": {name: value for name, value in vars(options).items() if not isinstance(value, Path)},
         "data": options.data.name,
     }
+
+
+def _extras(options: argparse.Namespace) -> list[str]:
+    """Return the optional packages that were measured."""
+    names = {setting.extra for setting in SETTINGS if set(setting.devices) & set(options.devices)} - {""}
+    return sorted(name for name in names if find_spec(name))
 
 
 def _processor() -> str:
@@ -145,9 +153,15 @@ class Bench:
     _checkpoints: dict[str, Path] = field(default_factory=dict)
     _n_workers: int = 0
 
-    @property
-    def _settings(self) -> list[Setting]:
-        return [setting for setting in SETTINGS if setting.dtype in self.options.dtypes]
+    def _settings(self, device: str) -> list[Setting]:
+        """Return what can be measured there."""
+        return [
+            setting
+            for setting in SETTINGS
+            if setting.dtype in self.options.dtypes
+            and device in setting.devices
+            and (not setting.extra or find_spec(setting.extra))
+        ]
 
     def measure(self, end: float) -> list[Part]:
         """Measure every shape on every device; each may take an equal share of the time that is left."""
@@ -156,25 +170,17 @@ class Bench:
         for done, (device, shape) in enumerate(todo):
             share = (end - time.monotonic()) / (len(todo) - done)
             parts.append(self._part(shape, device, time.monotonic() + share))
+            note("\n\n".join(part_sections(parts[-1])))  # so that a run that is killed later has said this
         return parts
 
     def _part(self, shape: Shape, device: str, end: float) -> Part:
-        settings = [
-            setting
-            for setting in self._settings
-            if device in setting.devices and any(setting.applies_to(n) for n in self.options.candidates)
-        ]
+        settings = [s for s in self._settings(device) if any(s.applies_to(n) for n in self.options.candidates)]
         part = Part(shape.name, device, {n: self._job(n) for n in self.options.candidates})
-        with ExitStack() as stack:
-            workers: dict[str, Worker] = {}
-            for setting in settings:
-                note(f"{shape.name}, {device}: loading {setting.name}")
-                try:
-                    workers[setting.name] = stack.enter_context(self._worker(setting, self._checkpoint(shape), device))
-                    workers[setting.name].ask(WARM_UP)
-                except WorkerError as error:
-                    workers.pop(setting.name, None)
-                    part.failures[setting.name] = str(error)
+        note(f"{shape.name}, {device}: loading")
+        with self._workers(settings, self._checkpoint(shape), device) as (workers, failures):
+            part.failures |= failures
+            for worker in workers.values():
+                worker.ask(WARM_UP)
             for repetition in range(self.options.repetitions):
                 for n in self.options.candidates:
                     for setting in settings:
@@ -192,6 +198,8 @@ class Bench:
             return
         note(f"{part.shape}, {part.device}: {n} candidates, {setting.name}, {left:.0f} s left")
         try:
+            if part.device == "cuda" and (n, setting.name) not in part.cells:
+                worker.ask(part.jobs[n])  # a GPU loads, and Triton compiles, what new shapes need: seconds, once
             result = worker.ask(part.jobs[n])
         except WorkerError as error:
             part.failures[setting.name] = str(error)
@@ -207,7 +215,7 @@ class Bench:
             cell.flops = model_flops(config, cell.lengths)
         for setting in SETTINGS:
             cells = [c for c in part.cells.values() if c.setting == setting]
-            if setting.side != "ours" or setting.method != "full" or not cells:
+            if setting.side != "ours" or setting.method != "full" or setting.extra or not cells:
                 continue
             note(f"{part.shape}, {part.device}: bare products and profile, {setting.dtype}")
             largest = max(cells, key=lambda cell: len(cell.lengths))
@@ -227,15 +235,13 @@ class Bench:
         if not prompts:
             return {}
         job = make_job(self.records, prompts, found["candidates"], AGREEMENT_WORDS, self.options.seed)
-        tops: dict[str, list[int]] = {}
-        for setting in self._settings:
-            if setting.side == "ours" and setting.method != "pointwise":
-                note(f"agreement of {found['ranker']}: {setting.name}")
-                try:
-                    with self._worker(setting, self.options.agreement_ranker, self.options.devices[-1]) as worker:
-                        tops[setting.name] = worker.ask(job)["top"]
-                except WorkerError as error:
-                    found.setdefault("failures", {})[setting.name] = str(error)
+        device = self.options.devices[-1]
+        settings = [s for s in self._settings(device) if s.side == "ours" and s.method != "pointwise"]
+        note(f"agreement of {found['ranker']}")
+        with self._workers(settings, found["ranker"], device) as (workers, failures):
+            tops = {name: worker.ask(job)["top"] for name, worker in workers.items()}
+        if failures:
+            found["failures"] = failures
         if REFERENCE in tops:
             found["same"] = {name: sum(map(int.__eq__, top, tops[REFERENCE])) for name, top in tops.items()}
         return found
@@ -250,16 +256,29 @@ class Bench:
         return self._checkpoints[shape.name]
 
     @contextmanager
-    def _worker(self, setting: Setting, ranker: str | Path, device: str) -> Iterator[Worker]:
+    def _workers(
+        self, settings: Sequence[Setting], ranker: str | Path, device: str
+    ) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
+        """Start a process for each setting, all at once; yield what has loaded, and why the others have not."""
+        workers: dict[str, Worker] = {}
+        failures: dict[str, str] = {}
+        with ExitStack() as stack:
+            for setting in settings:
+                workers[setting.name] = self._start(setting, ranker, device)
+                stack.callback(workers[setting.name].close)
+            for name, worker in list(workers.items()):
+                try:
+                    worker.wait()
+                except WorkerError as error:
+                    failures[name] = str(error)
+                    del workers[name]
+            yield workers, failures
+
+    def _start(self, setting: Setting, ranker: str | Path, device: str) -> Worker:
         python = self.options.peer_python if setting.side == "peer" else Path(sys.executable)
         self._n_workers += 1
         log = self.root / f"worker-{self._n_workers}.log"
-        message = setting.message(str(ranker), device, self.options.threads)
-        worker = Worker(python, WORKERS[setting.side], message, log)
-        try:
-            yield worker
-        finally:
-            worker.close()
+        return Worker(python, WORKERS[setting.side], setting.message(str(ranker), device, self.options.threads), log)
 
 
 def note(text: str) -> None:

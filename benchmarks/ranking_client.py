@@ -13,7 +13,7 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A process that measures one setting.
+    """A process that measures one setting. It loads as soon as it is made; `wait` before it is asked.
 
     Args:
         python: The interpreter of its environment.
@@ -36,7 +36,15 @@ class Worker:
         if self._process.stdin is None or self._process.stdout is None:
             raise WorkerError("it was started without pipes")
         self._jobs, self._answers = self._process.stdin, self._process.stdout
-        self.loaded = self.ask(setting)
+        self._send(setting)
+
+    def wait(self) -> None:
+        """Wait until it has loaded.
+
+        Raises:
+            WorkerError: If it could not.
+        """
+        self._receive()
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a job and wait for its answer.
@@ -44,9 +52,15 @@ class Worker:
         Raises:
             WorkerError: If the worker says so or ends.
         """
+        self._send(message)
+        return self._receive()
+
+    def _send(self, message: dict[str, Any]) -> None:
         with suppress(BrokenPipeError):  # it ended, and its log says why
             self._jobs.write(json.dumps(message) + "\n")
             self._jobs.flush()
+
+    def _receive(self) -> dict[str, Any]:
         answer = json.loads(self._answers.readline() or "{}")
         if not answer:
             said = self._log.read_text(encoding="utf-8").strip().splitlines()

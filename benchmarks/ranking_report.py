@@ -140,7 +140,7 @@ def report(parts: Sequence[Part], agreement: dict[str, Any], machine: dict[str, 
     verdicts = [verdict for aim in AIMS for verdict in judge(aim, parts, agreement)]
     verdicts += [verdict for part in parts for verdict in judge_products(part)]
     sections = [_machine(machine), LEGEND]
-    sections += [section for part in parts for section in _part(part)]
+    sections += [section for part in parts for section in part_sections(part)]
     if agreement:
         sections += [f"### Same top-1 on {agreement['ranker']}", _agreement(agreement)]
     judged = {verdict["aim"] for verdict in verdicts}
@@ -257,7 +257,8 @@ def _machine(machine: dict[str, Any]) -> str:
     )
 
 
-def _part(part: Part) -> list[str]:
+def part_sections(part: Part) -> list[str]:
+    """Return what is said of one shape on one device, as Markdown."""
     cells = sorted(part.cells.values(), key=lambda cell: cell.n)
     sections = [f"### {part.title}", markdown_table(HEADER, [_row(part, cell) for cell in cells])]
     sections.append("\n".join([*_spread_lines(part), *_price_lines(part), *_products_lines(part)]))
@@ -271,7 +272,7 @@ def _row(part: Part, cell: Cell) -> list[str]:
     return [
         cell.setting.name,
         str(cell.n),
-        f"{cell.seconds:.2f}",
+        f"{cell.seconds:.{2 if cell.seconds >= 1 else 3}f}",
         f"{len(cell.lengths) / cell.seconds:.2f}",
         f"{sum(cell.lengths) / cell.seconds:.0f}",
         f"{cell.padding:.0%}",

@@ -16,6 +16,7 @@ class Setting:
         options: `batch_size` of the peer, or options of our method.
         sizes: Numbers of candidates for which it is measured; None is all.
         devices: Where it exists.
+        extra: A package that it needs beside ours, and that no other setting may use.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Setting:
     options: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[int, ...] | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
+    extra: str = ""
 
     def applies_to(self, n: int) -> bool:
         """Tell whether it is measured for a number of candidates."""
@@ -42,7 +44,8 @@ class Setting:
     def message(self, ranker: str, device: str, threads: int | None) -> dict[str, Any]:
         """Return what a worker must know."""
         same = {"ranker": ranker, "device": device, "threads": threads, "dtype": self.dtype, "method": self.method}
-        return {**same, **self.options} if self.side == "peer" else {**same, "options": self.options}
+        own = {"options": self.options, "extra": self.extra}
+        return {**same, **(self.options if self.side == "peer" else own)}
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ PEER_DEFAULT = "peer, full, batch 8"
 PEER_HALF = "peer, full, float16, batch 8"
 BEST_OF = (10,)
 KNOCKOUT = {"schedule": "knockout"}
+GPU = ("cuda",)
+KERNEL = "flashdeberta"
 
 SETTINGS = (
     Setting("peer, full, batch 1", "peer", "full", options={"batch_size": 1}),
@@ -82,14 +87,19 @@ SETTINGS = (
     Setting("ours, knockout, bfloat16", "ours", "best", "bfloat16", KNOCKOUT, BEST_OF),
     Setting("ours, knockout, one order, bfloat16", "ours", "best", "bfloat16", {**KNOCKOUT, "orders": "one"}, BEST_OF),
     Setting("ours, adaptive, bfloat16", "ours", "schedule", "bfloat16", {"schedule": "adaptive", "top_k": 1}, BEST_OF),
+    Setting("ours, full, float16", "ours", "full", "float16", devices=GPU),
+    Setting("ours, full, float16, flashdeberta", "ours", "full", "float16", devices=GPU, extra=KERNEL),
+    Setting("ours, knockout, float16", "ours", "best", "float16", KNOCKOUT, BEST_OF, GPU),
+    Setting("ours, knockout, float16, flashdeberta", "ours", "best", "float16", KNOCKOUT, BEST_OF, GPU, KERNEL),
     Setting("peer, bubble, batch 1", "peer", "bubble", options={"batch_size": 1}, sizes=BEST_OF),
     Setting("peer, bubble, batch 8", "peer", "bubble", options={"batch_size": 8}, sizes=BEST_OF),
     Setting(PEER_DEFAULT, "peer", "full", options={"batch_size": 8}),
-    Setting(PEER_HALF, "peer", "full", "float16", {"batch_size": 8}, devices=("cuda",)),
-    Setting("peer, full, float16, batch 1", "peer", "full", "float16", {"batch_size": 1}, devices=("cuda",)),
+    Setting(PEER_HALF, "peer", "full", "float16", {"batch_size": 8}, devices=GPU),
+    Setting("peer, full, float16, batch 1", "peer", "full", "float16", {"batch_size": 1}, devices=GPU),
 )
 
 DTYPES = tuple(dict.fromkeys(setting.dtype for setting in SETTINGS))
+PEER_DEFAULTS = (PEER_DEFAULT, PEER_HALF)
 PEER_FULL = tuple(s.name for s in SETTINGS if s.side == "peer" and s.method == "full")
 PEER_FULL_FLOAT32 = tuple(s.name for s in SETTINGS if s.name in PEER_FULL and s.dtype == "float32")
 PEER_BUBBLE = tuple(s.name for s in SETTINGS if s.method == "bubble")
@@ -100,8 +110,14 @@ POINTWISE = tuple(s.name for s in SETTINGS if s.method == "pointwise")
 AIMS = (
     Aim("full ranking, float32, against the peer's best", PEER_FULL_FLOAT32, (REFERENCE,), 1.3),
     Aim("full ranking, float32, against the peer's default batch of 8", (PEER_DEFAULT,), (REFERENCE,), 4),
-    Aim("full ranking, bfloat16, against the peer's best", PEER_FULL, NARROW, 3, 0.99),
-    Aim("full ranking, bfloat16, against the peer's default batch of 8", (PEER_DEFAULT, PEER_HALF), NARROW, 10, 0.99),
+    Aim("full ranking, half precision, against the peer's best", PEER_FULL, NARROW, 3, 0.99),
+    Aim(
+        "full ranking, half precision, against the peer's default batch of 8",
+        (PEER_DEFAULT, PEER_HALF),
+        NARROW,
+        10,
+        0.99,
+    ),
     Aim("best of 10, against the peer's full ranking at its best", PEER_FULL, BEST, 15, 0.97, BEST_OF),
     Aim("best of 10, against the peer's bubble mode at its best", PEER_BUBBLE, BEST, 3, 0.97, BEST_OF),
 )

@@ -9,6 +9,7 @@ from ranking_protocol import Json, Meter, serve
 from torch import nn
 
 from blender_hf import Blender
+from blender_hf.modeling import flash_deberta
 from blender_hf.scorer import pack_by_tokens
 
 # What operations of PyTorch are for, by how a word of their name ends; the first that fits.
@@ -28,11 +29,13 @@ class OwnEngine:
 
     Args:
         setting: `ranker` (folder or name), `device`, `dtype`, `method` ("full" or "schedule" for `rank`, "best" for
-            `best_of_n`, "pointwise") and `options` of that method.
+            `best_of_n`, "pointwise"), `options` of that method, and `extra`, a package that may be used.
     """
 
     def __init__(self, setting: Json) -> None:
         self.setting = setting
+        if setting["extra"] != "flashdeberta":
+            flash_deberta.DEVICE = "none"  # it may be installed, and would be used
         self.blender = Blender.from_pretrained(
             setting["ranker"], None, device=setting["device"], dtype=setting["dtype"]
         )

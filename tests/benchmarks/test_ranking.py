@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+from blender_hf.modeling import flash_deberta
 from tests.conftest import EXAMPLES, backbone_config
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -94,18 +95,24 @@ def test_what_was_not_measured_is_guessed_from_what_is_like_it(ranking: ModuleTy
 
 
 def test_runs_of_different_precisions_have_places_of_their_own(ranking: ModuleType) -> None:
-    assert ranking.mark_of(ranking.parse(["--shapes", "mini"])) == "benchmarks/ranking.py --shapes mini"
-    only = ranking.parse(["--shapes", "mini", "base", "--dtypes", "float32"])
+    mini = ranking.parse(["--shapes", "mini", "--devices", "cpu"])
+    assert ranking.mark_of(mini) == "benchmarks/ranking.py --shapes mini"
+    only = ranking.parse(["--shapes", "mini", "base", "--dtypes", "float32", "--devices", "cpu"])
     assert ranking.mark_of(only) == "benchmarks/ranking.py --shapes mini base --dtypes float32"
+    gpu = ranking.parse(["--shapes", "mini", "--devices", "cuda"])
+    assert ranking.mark_of(gpu) == "benchmarks/ranking.py --shapes mini --devices cuda"
 
 
 @pytest.mark.parametrize(("method", "sequences"), [("full", 6), ("best", 4), ("schedule", 6), ("pointwise", 3)])
-def test_our_side_runs_in_every_way(ranking: ModuleType, checkpoints: Path, method: str, sequences: int) -> None:
+def test_our_side_runs_in_every_way(
+    ranking: ModuleType, checkpoints: Path, monkeypatch: pytest.MonkeyPatch, method: str, sequences: int
+) -> None:
     from ranking_worker import OwnEngine
 
+    monkeypatch.setattr(flash_deberta, "DEVICE", flash_deberta.DEVICE)  # which a setting without the kernel changes
     options = {"schedule": "knockout"} if method == "best" else {}
     setting = {"ranker": str(checkpoints / "ranker"), "device": "cpu", "dtype": "float32"}
-    engine = OwnEngine({**setting, "method": method, "options": options})
+    engine = OwnEngine({**setting, "method": method, "options": options, "extra": ""})
     job = ranking.make_job(ranking.read_records(EXAMPLES), 2, 3, (5, 10))
     found = engine.describe(job, engine.run(job))
     assert found["top"] is None if method == "pointwise" else len(found["top"]) == 2
