@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
-import torch
 from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 
 from .errors import CheckpointError
 from .inputs import Item
 from .modeling import PairRankerConfig
+from .modeling.padding import pad_right
 from .results import Truncation
 from .reward_inputs import RewardInputs, reading_length
 from .reward_parts import RewardEncoding
@@ -67,14 +67,10 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
 
     def pad(self, rows: Sequence[RewardEncoding]) -> BatchEncoding:
         """Make a batch of tensors `input_ids`, `attention_mask` and, if the model reads them, `token_type_ids`."""
-        longest = max(map(len, rows))
-        columns = {
-            "input_ids": [_filled(row.input_ids, longest, self._pad_token_id or 0) for row in rows],
-            "attention_mask": [_filled((1,) * len(row), longest, 0) for row in rows],
-        }
+        batch = pad_right([row.input_ids for row in rows], self._pad_token_id or 0)
         if self._reads_types and all(row.token_type_ids for row in rows):
-            columns["token_type_ids"] = [_filled(row.token_type_ids, longest, 0) for row in rows]
-        return BatchEncoding({name: torch.tensor(column) for name, column in columns.items()})
+            batch["token_type_ids"] = pad_right([row.token_type_ids for row in rows], 0)["input_ids"]
+        return batch
 
 
 def is_reward_model(config: Any) -> bool:
@@ -96,7 +92,3 @@ def check_head(config: Any, name: str) -> None:
 
 def _cut(rows: Sequence[RewardEncoding]) -> Truncation:
     return Truncation(max(row.truncated_prompt for row in rows), tuple(row.truncated_candidate for row in rows))
-
-
-def _filled(values: Sequence[int], length: int, filler: int) -> list[int]:
-    return [*values, *[filler] * (length - len(values))]

