@@ -75,6 +75,7 @@ PEER_DEFAULT = "peer, full, batch 8"
 PEER_HALF = "peer, full, float16, batch 8"
 BEST_OF = (10,)
 KNOCKOUT = {"schedule": "knockout"}
+ADAPTIVE = {"schedule": "adaptive", "top_k": 1}
 GPU = ("cuda",)
 KERNEL = "flashdeberta"
 
@@ -84,13 +85,15 @@ SETTINGS = (
     Setting("ours, full, bfloat16", "ours", "full", "bfloat16"),
     Setting("ours, pointwise, float32", "ours", "pointwise"),
     Setting("ours, knockout, float32", "ours", "best", "float32", KNOCKOUT, BEST_OF),
+    Setting("ours, adaptive, float32", "ours", "schedule", "float32", ADAPTIVE, BEST_OF),
     Setting("ours, knockout, bfloat16", "ours", "best", "bfloat16", KNOCKOUT, BEST_OF),
     Setting("ours, knockout, one order, bfloat16", "ours", "best", "bfloat16", {**KNOCKOUT, "orders": "one"}, BEST_OF),
-    Setting("ours, adaptive, bfloat16", "ours", "schedule", "bfloat16", {"schedule": "adaptive", "top_k": 1}, BEST_OF),
+    Setting("ours, adaptive, bfloat16", "ours", "schedule", "bfloat16", ADAPTIVE, BEST_OF),
     Setting("ours, full, float16", "ours", "full", "float16", devices=GPU),
     Setting("ours, full, float16, flashdeberta", "ours", "full", "float16", devices=GPU, extra=KERNEL),
     Setting("ours, knockout, float16", "ours", "best", "float16", KNOCKOUT, BEST_OF, GPU),
     Setting("ours, knockout, float16, flashdeberta", "ours", "best", "float16", KNOCKOUT, BEST_OF, GPU, KERNEL),
+    Setting("ours, adaptive, float16, flashdeberta", "ours", "schedule", "float16", ADAPTIVE, BEST_OF, GPU, KERNEL),
     Setting("peer, bubble, batch 1", "peer", "bubble", options={"batch_size": 1}, sizes=BEST_OF),
     Setting("peer, bubble, batch 8", "peer", "bubble", options={"batch_size": 8}, sizes=BEST_OF),
     Setting(PEER_DEFAULT, "peer", "full", options={"batch_size": 8}),
@@ -111,13 +114,7 @@ AIMS = (
     Aim("full ranking, float32, against the peer's best", PEER_FULL_FLOAT32, (REFERENCE,), 1.3),
     Aim("full ranking, float32, against the peer's default batch of 8", (PEER_DEFAULT,), (REFERENCE,), 4),
     Aim("full ranking, half precision, against the peer's best", PEER_FULL, NARROW, 3, 0.99),
-    Aim(
-        "full ranking, half precision, against the peer's default batch of 8",
-        (PEER_DEFAULT, PEER_HALF),
-        NARROW,
-        10,
-        0.99,
-    ),
+    Aim("full ranking, half precision, against the peer's default batch of 8", PEER_DEFAULTS, NARROW, 10, 0.99),
     Aim("best of 10, against the peer's full ranking at its best", PEER_FULL, BEST, 15, 0.97, BEST_OF),
     Aim("best of 10, against the peer's bubble mode at its best", PEER_BUBBLE, BEST, 3, 0.97, BEST_OF),
 )
