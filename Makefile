@@ -7,6 +7,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 # Nothing here needs a model from the Hub, so nothing may ask for one.
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Many images forbid it. Then each of the many processes that the tests start would compile torch and transformers anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 # What goes into each environment. Both stacks of transformers are first class, and both run the whole test suite.
 # The constraints are part of every install: see constraints.txt for why.
@@ -59,8 +61,8 @@ clean: ## remove the environments and everything that was built or cached
 .venv-5/.installed: REQUIREMENTS = $(STACK_5)
 .venv-peer/.installed: REQUIREMENTS = $(PEER)
 
-# The stamp is written last, so an interrupted install is taken up again. Python compiles what it imports; to compile all
-# 20,000 files of an environment takes two minutes.
+# The stamp is written last, so an interrupted install is taken up again. Python compiles what it imports, once; to
+# compile all 20,000 files of an environment takes two minutes.
 %/.installed: pyproject.toml constraints.txt Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $*
