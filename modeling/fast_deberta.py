@@ -79,15 +79,13 @@ class FastEncoder(DebertaV2Encoder):
         if _is_traced() or relative_pos is not None or not self.relative_attention:
             return super().get_rel_pos(hidden_states, query_states, relative_pos)
         length = hidden_states.shape[1]
-        # On the CPU, whose numbers can be looked at without waiting for a GPU.
-        positions = torch.arange(1 - length, length)
+        positions = torch.arange(1 - length, length, device=hidden_states.device)
         if self.position_buckets > 0:
             positions = make_log_bucket_position(positions, self.position_buckets, self.max_relative_positions).long()
         n_rows = self.rel_embeddings.num_embeddings
         rows = (positions + n_rows // 2).clamp(0, n_rows - 1)
         first, last = rows[[0, -1]].tolist()  # the row grows with the position
-        index = (rows - first).to(hidden_states.device, non_blocking=True)
-        return RelativePositions(index.unfold(0, length, 1), slice(first, last + 1))
+        return RelativePositions((rows - first).unfold(0, length, 1), slice(first, last + 1))
 
 
 class FastSelfAttention(DisentangledSelfAttention):
