@@ -112,22 +112,28 @@ def peer_versions(python: Path) -> str:
 
 def machine(options: argparse.Namespace, peer: str) -> dict[str, Any]:
     """Say on what it was measured."""
+    extras = {setting.extra for device in options.devices for setting in settings_of(options, device)} - {""}
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "load average at the end": os.getloadavg()[0],
         "gpu": torch.cuda.get_device_name() if "cuda" in options.devices else None,
-        "ours": ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", *_extras(options))),
+        "ours": ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", *sorted(extras))),
         "peer": peer,
         "options": {name: value for name, value in vars(options).items() if not isinstance(value, Path)},
         "data": options.data.name,
     }
 
 
-def _extras(options: argparse.Namespace) -> list[str]:
-    """Return the optional packages that were measured."""
-    names = {setting.extra for setting in SETTINGS if set(setting.devices) & set(options.devices)} - {""}
-    return sorted(name for name in names if find_spec(name))
+def settings_of(options: argparse.Namespace, device: str) -> list[Setting]:
+    """Return what can be measured on a device."""
+    return [
+        setting
+        for setting in SETTINGS
+        if setting.dtype in options.dtypes
+        and device in setting.devices
+        and (not setting.extra or find_spec(setting.extra))
+    ]
 
 
 def _processor() -> str:
@@ -153,16 +159,6 @@ class Bench:
     _checkpoints: dict[str, Path] = field(default_factory=dict)
     _n_workers: int = 0
 
-    def _settings(self, device: str) -> list[Setting]:
-        """Return what can be measured there."""
-        return [
-            setting
-            for setting in SETTINGS
-            if setting.dtype in self.options.dtypes
-            and device in setting.devices
-            and (not setting.extra or find_spec(setting.extra))
-        ]
-
     def measure(self, end: float) -> list[Part]:
         """Measure every shape on every device; each may take an equal share of the time that is left."""
         parts = []
@@ -174,15 +170,14 @@ class Bench:
         return parts
 
     def _part(self, shape: Shape, device: str, end: float) -> Part:
-        settings = [s for s in self._settings(device) if any(s.applies_to(n) for n in self.options.candidates)]
-        part = Part(shape.name, device, {n: self._job(n) for n in self.options.candidates})
+        candidates = self.options.candidates
+        settings = [s for s in settings_of(self.options, device) if any(s.applies_to(n) for n in candidates)]
+        part = Part(shape.name, device, {n: self._job(n) for n in candidates})
         note(f"{shape.name}, {device}: loading")
         with self._workers(settings, self._checkpoint(shape), device) as (workers, failures):
             part.failures |= failures
-            for worker in workers.values():
-                worker.ask(WARM_UP)
             for repetition in range(self.options.repetitions):
-                for n in self.options.candidates:
+                for n in candidates:
                     for setting in settings:
                         if setting.name in workers and setting.applies_to(n):
                             self._cell(part, setting, n, workers[setting.name], end, repetition)
@@ -236,10 +231,15 @@ class Bench:
             return {}
         job = make_job(self.records, prompts, found["candidates"], AGREEMENT_WORDS, self.options.seed)
         device = self.options.devices[-1]
-        settings = [s for s in self._settings(device) if s.side == "ours" and s.method != "pointwise"]
+        settings = [s for s in settings_of(self.options, device) if s.side == "ours" and s.method != "pointwise"]
         note(f"agreement of {found['ranker']}")
+        tops: dict[str, list[int]] = {}
         with self._workers(settings, found["ranker"], device) as (workers, failures):
-            tops = {name: worker.ask(job)["top"] for name, worker in workers.items()}
+            for name, worker in workers.items():
+                try:
+                    tops[name] = worker.ask(job)["top"]
+                except WorkerError as error:
+                    failures[name] = str(error)
         if failures:
             found["failures"] = failures
         if REFERENCE in tops:
@@ -259,7 +259,7 @@ class Bench:
     def _workers(
         self, settings: Sequence[Setting], ranker: str | Path, device: str
     ) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
-        """Start a process for each setting, all at once; yield what has loaded, and why the others have not."""
+        """Start a process for each setting, all at once; yield what works, and why the others do not."""
         workers: dict[str, Worker] = {}
         failures: dict[str, str] = {}
         with ExitStack() as stack:
@@ -269,6 +269,7 @@ class Bench:
             for name, worker in list(workers.items()):
                 try:
                     worker.wait()
+                    worker.ask(WARM_UP)
                 except WorkerError as error:
                     failures[name] = str(error)
                     del workers[name]

@@ -1,5 +1,6 @@
 """The arithmetic of benchmarks/ranking.py: what it says of measurements, on measurements that are made up."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -117,3 +118,12 @@ def test_our_side_runs_in_every_way(
     found = engine.describe(job, engine.run(job))
     assert found["top"] is None if method == "pointwise" else len(found["top"]) == 2
     assert len(engine.meter.read()["lengths"]) == 2 * sequences
+
+
+def test_a_worker_that_can_t_load_is_said_and_left_out(ranking: ModuleType, tmp_path: Path) -> None:
+    """The official package is not in this environment, so its worker ends at once."""
+    options = ranking.parse(["--peer-python", sys.executable, "--devices", "cpu"])
+    peer = next(setting for setting in ranking.SETTINGS if setting.side == "peer")
+    with ranking.Bench(options, tmp_path, [])._workers([peer], "nowhere", "cpu") as (workers, failures):
+        assert workers == {}
+        assert "llm_blender" in failures[peer.name]
