@@ -17,7 +17,7 @@ def pad_right(rows: Sequence[Sequence[int]], pad_token_id: int) -> BatchEncoding
     Returns:
         The batch; `to(device)` moves it.
     """
-    # By way of numpy: torch takes thirty times as long to read lists of numbers.
+    # By way of numpy: torch is slow to read lists of numbers.
     ids = np.full((len(rows), max(map(len, rows), default=0)), pad_token_id, dtype=np.int64)
     mask = np.zeros_like(ids)
     for index, row in enumerate(rows):

@@ -188,6 +188,7 @@ def test_without_a_token_it_says_where_to_get_one(visit, monkeypatch: pytest.Mon
     expect(page.get_by_test_id("toast-text").first).to_contain_text("need a token")
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_ten_people_at_once_see_each_their_own(visit, blender: Blender) -> None:
     visitors = []

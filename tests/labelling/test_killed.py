@@ -15,6 +15,7 @@ from .conftest import written
 N_KILLS = 20
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_killed_at_random_moments(checkpoints: Path, tmp_path: Path) -> None:
     """Twenty times SIGKILL to a real process on a real file: no row is lost, none is there twice, no byte differs."""

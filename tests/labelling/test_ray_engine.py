@@ -41,6 +41,7 @@ def cluster() -> Iterator[Cluster]:
         cluster.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_actors_and_a_machine_die_and_the_rows_are_the_same(
     cluster: Cluster, values: list[dict[str, Any]], checkpoints: Path, tmp_path: Path
