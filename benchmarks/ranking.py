@@ -207,7 +207,8 @@ class Bench:
         """Measure bare products at shapes that occurred, and profile: for each precision of our full rankings."""
         config = shape.config(1)
         for cell in part.cells.values():
-            cell.flops = model_flops(config, cell.lengths)
+            n_read = 1 if cell.setting.method == "pointwise" else 3  # the prompt and two candidates
+            cell.flops = model_flops(config, cell.lengths, n_read)
         for setting in SETTINGS:
             cells = [c for c in part.cells.values() if c.setting == setting]
             if setting.side != "ours" or setting.method != "full" or setting.extra or not cells:

@@ -12,20 +12,30 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_p
 SECONDS_EACH = 0.3
 
 
-def model_flops(config: Any, lengths: Iterable[int]) -> float:
+def model_flops(config: Any, lengths: Iterable[int], n_read: int) -> float:
     """Return the operations that sequences of these lengths need: products only, and none for padding.
 
     The linear layers, queries with keys, weights with values and, in DeBERTa, both position terms: each query with the
-    projected key of every bucket of relative positions that the length reaches, and each key with the query of it.
+    projected key of every bucket of relative positions that the length reaches, and each key with the query of it. Of
+    the last layer, all keys and values, and the rest for the states that are read.
+
+    Args:
+        config: Configuration of the encoder.
+        lengths: Of the sequences.
+        n_read: How many states of a sequence the head reads.
     """
-    return float(sum(_sequence_flops(*_dimensions(config), length) for length in lengths))
+    return float(sum(_sequence_flops(*_dimensions(config), length, n_read) for length in lengths))
 
 
 @cache
-def _sequence_flops(layers: int, hidden: int, inner: int, terms: int, buckets: int, length: int) -> int:
-    linear = 4 * hidden * hidden + 2 * hidden * inner
-    attention = 2 * length + terms * reached_buckets(length, buckets)
-    return 2 * layers * length * (linear + hidden * attention)
+def _sequence_flops(layers: int, hidden: int, inner: int, terms: int, buckets: int, length: int, n_read: int) -> int:
+    reached = reached_buckets(length, buckets)
+
+    def layer(queries: int) -> int:
+        linear = 2 * length * hidden * hidden + queries * (2 * hidden * hidden + 2 * hidden * inner)
+        return linear + queries * hidden * (2 * length + terms * reached)
+
+    return 2 * ((layers - 1) * layer(length) + layer(n_read))
 
 
 def _dimensions(config: Any) -> tuple[int, int, int, int, int]:

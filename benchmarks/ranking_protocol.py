@@ -33,6 +33,8 @@ class Engine(Protocol):
 class Meter:
     """Counts what an encoder reads, by hooks: real tokens where it is called, computed places at its first layer.
 
+    A batch that comes as one row counts as the batch of sequences of equal length that has as many tokens.
+
     Args:
         model: The module that is called with an `attention_mask` by its name.
         layer: The first layer of the encoder.
@@ -46,20 +48,21 @@ class Meter:
     def clear(self) -> None:
         """Begin to count anew."""
         self._lengths: list[torch.Tensor] = []
-        self._shapes: list[tuple[int, int]] = []
+        self._places: list[int] = []
 
     def read(self) -> Json:
-        """Return the real tokens of each sequence, and the (sequences, length) of each batch that was computed."""
+        """Return the real tokens of each sequence, and the (sequences, length) and places of each computed batch."""
         lengths = [length for batch in self._lengths for length in batch.tolist()]
-        return {"lengths": lengths, "shapes": self._shapes}
+        sizes = [len(batch) for batch in self._lengths]
+        shapes = [(size, round(places / size)) for size, places in zip(sizes, self._places, strict=True)]
+        return {"lengths": lengths, "shapes": shapes, "places": sum(self._places)}
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._lengths.append(kwargs["attention_mask"].sum(dim=-1))  # read later: a GPU must not be waited for here
 
     def _computed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
-        rows = hidden.shape[0] if hidden.dim() == 3 else 1
-        self._shapes.append((rows, hidden.shape[:-1].numel() // rows))
+        self._places.append(hidden.shape[:-1].numel())
 
 
 def serve(load: Callable[[Json], Engine], extra: Mapping[str, Callable[[Engine, Json], Json]] | None = None) -> None:

@@ -27,7 +27,7 @@ LEGEND = """\
 - pairs/s: sequences that the model read, a second: a pair in one order of presentation; of the pointwise scorer, a
   candidate.
 - padding: share of the computed places that hold no token.
-- of products: operations a second that the real tokens need, as a share of what bare matrix products of the same shapes
+- of products: operations a second that the result needs, as a share of what bare matrix products of the same shapes
   and precision reach.
 - peak MiB: most memory of the process until then (resident; on a GPU, allocated there).
 - logit difference: the largest, of the mean of both orders, from our full ranking in float32. Those of the peer at a
@@ -42,7 +42,7 @@ class Cell:
     Args:
         n: Number of candidates.
         setting: The setting.
-        flops: Operations that its real tokens need.
+        flops: Operations that its result needs.
     """
 
     n: int
@@ -51,6 +51,7 @@ class Cell:
     times: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     shapes: list[list[int]] = field(default_factory=list)
+    places: int = 0
     top: list[int] | None = None
     logits: list[list[list[float]]] | None = None
     peak_mib: float = 0.0
@@ -58,7 +59,7 @@ class Cell:
     def add(self, result: dict[str, Any]) -> None:
         """Add a measurement; but for time and memory, all are the same."""
         self.times.append(result["seconds"])
-        for name in ("lengths", "shapes", "top", "logits", "peak_mib"):
+        for name in ("lengths", "shapes", "places", "top", "logits", "peak_mib"):
             # The peak of later repetitions is that of other numbers of candidates.
             if name != "peak_mib" or len(self.times) == 1:
                 setattr(self, name, result[name])
@@ -71,7 +72,7 @@ class Cell:
     @property
     def padding(self) -> float:
         """The share of computed places that hold no token."""
-        return 1 - sum(self.lengths) / sum(rows * length for rows, length in self.shapes)
+        return 1 - sum(self.lengths) / self.places
 
 
 @dataclass

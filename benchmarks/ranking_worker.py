@@ -10,6 +10,7 @@ from torch import nn
 
 from blender_hf import Blender
 from blender_hf.modeling import flash_deberta
+from blender_hf.modeling.deberta_states import reads_places, states_at
 from blender_hf.scorer import pack_by_tokens
 
 # What operations of PyTorch are for, by how a word of their name ends; the first that fits.
@@ -22,6 +23,29 @@ GROUPS = {
     "copies and conversions": ("copy", "clone", "contiguous", "cat", "pad", "flip"),
     "sums and scalings": ("add", "sub", "mul", "div", "fill", "where"),
 }
+
+
+class PointwiseScorer(nn.Module):
+    """Scores a sequence from its first token, as a reward model does, and no less frugally than a ranker reads pairs.
+
+    Args:
+        backbone: The encoder.
+        hidden_size: Of its states.
+    """
+
+    def __init__(self, backbone: nn.Module, hidden_size: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        torch.manual_seed(0)
+        self.head = nn.Linear(hidden_size, 1)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Map two (batch, length) tensors to (batch,) scores."""
+        if reads_places(self.backbone):
+            first = states_at(self.backbone, torch.zeros_like(input_ids[:, :1]), input_ids, attention_mask)[:, 0]
+        else:
+            first = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+        return self.head(first).float().squeeze(-1)
 
 
 class OwnEngine:
@@ -41,11 +65,9 @@ class OwnEngine:
         )
         model = self.blender.scorer.model
         layers = next(module for module in model.backbone.modules() if isinstance(module, nn.ModuleList))
-        pointwise = setting["method"] == "pointwise"
-        self.meter = Meter(model.backbone if pointwise else model, layers[0])
-        if pointwise:
-            torch.manual_seed(0)
-            self.head = nn.Linear(model.config.backbone_config.hidden_size, 1).to(model.device, model.dtype)
+        self.pointwise = PointwiseScorer(model.backbone, model.config.backbone_config.hidden_size)
+        self.pointwise.head.to(model.device, model.dtype)
+        self.meter = Meter(self.pointwise if setting["method"] == "pointwise" else model, layers[0])
 
     def run(self, job: Json) -> Any:
         """Rank the candidates, choose the best, or score each candidate alone."""
@@ -67,7 +89,7 @@ class OwnEngine:
 
     @torch.inference_mode()
     def _pointwise(self, job: Json) -> list[float]:
-        """Score each candidate alone, from the first token of [CLS]prompt[SEP]candidate[SEP], as a reward model does.
+        """Score each candidate alone, as [CLS]prompt[SEP]candidate[SEP].
 
         Tokenised and packed as the pairs are, so that only the reading of pairs makes the difference.
         """
@@ -87,8 +109,7 @@ class OwnEngine:
         scores = [0.0] * len(sequences)
         for batch in pack_by_tokens([len(ids) for ids in sequences], scorer.max_batch_tokens, scorer.max_padding):
             inputs = encode.pad([sequences[i] for i in batch]).to(scorer.model.device)
-            hidden = scorer.model.backbone(**inputs).last_hidden_state[:, 0]
-            for index, score in zip(batch, self.head(hidden).float().squeeze(-1).tolist(), strict=True):
+            for index, score in zip(batch, self.pointwise(**inputs).tolist(), strict=True):
                 scores[index] = score
         return scores
 

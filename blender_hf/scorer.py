@@ -51,7 +51,8 @@ class BatchScorer(ABC, Generic[Row]):
     def __init__(self, model: Any, *, max_batch_tokens: int | None = None, compile: bool = False) -> None:
         self.model = model
         self.max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS.get(model.device.type, 16384)
-        self.max_padding = MAX_PADDING.get(model.device.type, 2048)
+        free = getattr(model, "skips_padding", False) and not compile
+        self.max_padding = self.max_batch_tokens if free else MAX_PADDING.get(model.device.type, 2048)
         self._call = torch.compile(model, dynamic=True) if compile else model
 
     @abstractmethod

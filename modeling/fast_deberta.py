@@ -10,6 +10,7 @@ a dozen matrices of scores to memory. Here:
 - Scores are made in blocks of heads and query rows that stay in the cache.
 - Only keys are masked, in the small table of the position terms. What padding itself attends to is left open
   (transformers: the mean of all values), since no real token reads it.
+- Padding need not be there at all: see `Packed`.
 
 While a model is traced or exported, and where attentions are asked for, transformers' own attention runs; on a GPU in
 half precision the kernel of flashdeberta, if it is installed.
@@ -38,13 +39,17 @@ class RelativePositions(NamedTuple):
     """The buckets of a length, the same for all layers, heads and sequences.
 
     Args:
-        index: (length, length), a view of 2 length - 1 numbers. At (i, a) the bucket of query i and key length - 1 - a,
-            counted from the first in use.
+        index: (1, length, length), a view of 2 length - 1 numbers. At (i, a) the bucket of query i and key
+            length - 1 - a, counted from the first in use. Or (batch, queries, length), some of its rows.
         used: Which rows of the embeddings are in use.
     """
 
     index: torch.Tensor
     used: slice
+
+    def of(self, places: torch.Tensor) -> "RelativePositions":
+        """Return the positions for the queries at some places of each sequence alone, (batch, queries)."""
+        return self._replace(index=self.index[0, places])
 
 
 class KeyMask(NamedTuple):
@@ -53,10 +58,42 @@ class KeyMask(NamedTuple):
     Args:
         real: (batch, 1, 1, length). Zero for padding.
         lengths: (batch,), the number of tokens of each row, where the kernel of flashdeberta can run.
+        places: (batch, n, 1), for a layer of which only these states are asked; it gets them as `query_states`.
     """
 
     real: torch.Tensor
     lengths: torch.Tensor | None
+    places: torch.Tensor | None = None
+
+
+class Group(NamedTuple):
+    """Sequences of one length that stand side by side.
+
+    Args:
+        count: How many.
+        length: Of each.
+        n_queries: Of each: its length, or fewer.
+        positions: Its buckets, or None without relative attention.
+    """
+
+    count: int
+    length: int
+    n_queries: int
+    positions: RelativePositions | None
+
+
+class Packed(NamedTuple):
+    """A batch without its padding: the tokens of all sequences in one row, the same for all layers.
+
+    Args:
+        groups: What the row consists of.
+        reverse: (tokens,). Where to find the tokens of each sequence, the last one first.
+        used: Which rows of the embeddings of positions are in use by any group, or None.
+    """
+
+    groups: tuple[Group, ...]
+    reverse: torch.Tensor
+    used: slice | None
 
 
 class FastEncoder(DebertaV2Encoder):
@@ -78,14 +115,17 @@ class FastEncoder(DebertaV2Encoder):
         """Return the buckets of the length, or what transformers does where its attention will run."""
         if _is_traced() or relative_pos is not None or not self.relative_attention:
             return super().get_rel_pos(hidden_states, query_states, relative_pos)
-        length = hidden_states.shape[1]
-        positions = torch.arange(1 - length, length, device=hidden_states.device)
+        return self.positions_of(hidden_states.shape[1], hidden_states.device)
+
+    def positions_of(self, length: int, device: torch.device) -> RelativePositions:
+        """Return the buckets of a length."""
+        positions = torch.arange(1 - length, length, device=device)
         if self.position_buckets > 0:
             positions = make_log_bucket_position(positions, self.position_buckets, self.max_relative_positions).long()
         n_rows = self.rel_embeddings.num_embeddings
         rows = (positions + n_rows // 2).clamp(0, n_rows - 1)
         first, last = rows[[0, -1]].tolist()  # the row grows with the position
-        return RelativePositions((rows - first).unfold(0, length, 1), slice(first, last + 1))
+        return RelativePositions((rows - first).unfold(0, length, 1)[None], slice(first, last + 1))
 
 
 class FastSelfAttention(DisentangledSelfAttention):
@@ -94,20 +134,20 @@ class FastSelfAttention(DisentangledSelfAttention):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        attention_mask: KeyMask | torch.Tensor,
+        attention_mask: KeyMask | Packed | torch.Tensor,
         output_attentions: bool = False,
         query_states: torch.Tensor | None = None,
         relative_pos: RelativePositions | torch.Tensor | None = None,
         rel_embeddings: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Map (batch, length, hidden) to the same shape.
+        """Map (batch, length, hidden) to the shape of the queries.
 
         Args:
             hidden_states: (batch, length, hidden), of which keys and values are made.
-            attention_mask: What `FastEncoder.get_attention_mask` gives.
+            attention_mask: What `FastEncoder.get_attention_mask` gives; or what says how a single row is packed.
             output_attentions: Whether to return the attention too, as transformers computes it.
-            query_states: (batch, length, hidden), of which queries are made, if not of `hidden_states`.
-            relative_pos: What `FastEncoder.get_rel_pos` gives.
+            query_states: (batch, queries, hidden), of which queries are made, if not of `hidden_states`.
+            relative_pos: What `FastEncoder.get_rel_pos` gives. A packed row has its own.
             rel_embeddings: (buckets, hidden).
 
         Returns:
@@ -120,6 +160,14 @@ class FastSelfAttention(DisentangledSelfAttention):
             return super().forward(hidden_states, mask, output_attentions, query_states, relative_pos, rel_embeddings)
         queried = hidden_states if query_states is None else query_states
         scale = (self.attention_head_size * (1 + sum(kind in self.pos_att_type for kind in ("c2p", "p2c")))) ** -0.5
+        if isinstance(attention_mask, Packed):
+            return self._in_groups(hidden_states, attention_mask, queried, rel_embeddings, scale), None
+        if attention_mask.places is not None:
+            # All at once is what an accelerator does best; what is left out are the layers behind.
+            context, _ = self.forward(
+                hidden_states, attention_mask._replace(places=None), False, None, relative_pos, rel_embeddings
+            )
+            return context.gather(1, attention_mask.places.expand(-1, -1, context.shape[-1])), None
         if self._kernel_runs(hidden_states, attention_mask, relative_pos):
             return self._by_kernel(hidden_states, attention_mask.lengths, queried, rel_embeddings, scale), None
         return self._in_blocks(hidden_states, attention_mask.real, queried, relative_pos, rel_embeddings, scale), None
@@ -153,22 +201,74 @@ class FastSelfAttention(DisentangledSelfAttention):
         embeddings: torch.Tensor | None,
         scale: float,
     ) -> torch.Tensor:
-        batch = len(hidden_states)
         reverse = hidden_states.flip(1)
-        queries = self._heads(self.query_proj(queried) * scale)
-        keys, values = self._heads(self.key_proj(reverse)), self._heads(self.value_proj(reverse))
-        pos_keys = pos_queries = index = None
-        if positions is not None:
-            tables = self._position_tables(embeddings[positions.used], scale)
-            pos_keys, pos_queries = (None if table is None else table.repeat(batch, 1, 1) for table in tables)
-            index = positions.index
-        bias = self._key_bias(mask, keys)
-        n_heads, n_rows = block_shape(queries)
+        rows = self.query_proj(queried) * scale, self.key_proj(reverse), self.value_proj(reverse)
+        if positions is None:
+            return self._attend(*rows, mask, None, (None, None))
+        return self._attend(*rows, mask, positions.index, self._position_tables(embeddings[positions.used], scale))
+
+    def _in_groups(
+        self,
+        hidden_states: torch.Tensor,
+        packed: Packed,
+        queried: torch.Tensor,
+        embeddings: torch.Tensor | None,
+        scale: float,
+    ) -> torch.Tensor:
+        """Attend in a packed row: what looks at single tokens does so at all of them, the rest at a group at a time."""
+        reverse = hidden_states[:, packed.reverse]
+        tables = (None, None) if packed.used is None else self._position_tables(embeddings[packed.used], scale)
+        queries = (self.query_proj(queried) * scale)[0].split(
+            [group.count * group.n_queries for group in packed.groups]
+        )
+        sizes = [group.count * group.length for group in packed.groups]
+        keys, values = self.key_proj(reverse)[0].split(sizes), self.value_proj(reverse)[0].split(sizes)
+        context = []
+        for group, *rows in zip(packed.groups, queries, keys, values, strict=True):
+            index, own = None, tables
+            if group.positions is not None:
+                index, used = group.positions.index, group.positions.used
+                part = slice(used.start - packed.used.start, used.stop - packed.used.start)
+                own = tuple(None if table is None else table[:, part] for table in tables)
+            states = (row.unflatten(0, (group.count, -1)) for row in rows)
+            context.append(self._attend(*states, None, index, own).flatten(0, 1))
+        return torch.cat(context)[None]
+
+    def _attend(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+        index: torch.Tensor | None,
+        tables: tuple[torch.Tensor | None, torch.Tensor | None],
+    ) -> torch.Tensor:
+        """Return the context, (batch, queries, hidden), in blocks.
+
+        Args:
+            queries: (batch, queries, hidden), divided by the scale.
+            keys: (batch, length, hidden), last key first.
+            values: (batch, length, hidden), last value first.
+            mask: (batch, 1, 1, length), zero for padding, or None if there is none.
+            index: As that of `RelativePositions`, or None.
+            tables: What `_position_tables` gives for the buckets in use.
+        """
+        batch = len(queries)
+        queries, keys, values = self._heads(queries), self._heads(keys), self._heads(values)
+        bias = None if mask is None else self._key_bias(mask, keys)
+        if batch > 1:
+            tables = tuple(None if table is None else table.repeat(batch, 1, 1) for table in tables)
+        if index is not None:
+            repeated = index if len(index) == 1 else index.repeat_interleave(self.num_attention_heads, dim=0)
+            index = repeated.expand(len(queries), -1, -1)
+        n_heads, n_rows = block_shape(
+            queries, keys.shape[1], max(0 if table is None else table.shape[1] for table in tables)
+        )
         context = []
         for start in range(0, len(queries), n_heads):
-            tensors = (queries, keys, values, bias, pos_keys, pos_queries)
+            tensors = (queries, keys, values, bias, *tables, index)
             block = [tensor if tensor is None else tensor[start : start + n_heads] for tensor in tensors]
-            context.append(attend(*block, index, n_rows, self.dropout))
+            context.append(attend(*block, n_rows, self.dropout))
         return torch.cat(context).unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
@@ -201,7 +301,7 @@ def attend(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    bias: torch.Tensor,
+    bias: torch.Tensor | None,
     pos_keys: torch.Tensor | None,
     pos_queries: torch.Tensor | None,
     index: torch.Tensor | None,
@@ -211,43 +311,54 @@ def attend(
     """Attend with a few heads, some query rows at a time.
 
     Args:
-        queries: (heads, length, head size), divided by the scale.
+        queries: (heads, queries, head size), divided by the scale.
         keys: (heads, length, head size), last key first.
         values: (heads, length, head size), last value first.
-        bias: (heads, length, 1), added to the scores of each key.
+        bias: (heads, length, 1), added to the scores of each key, or None.
         pos_keys: (heads, buckets, head size), which queries look at, or None.
         pos_queries: (heads, buckets, head size), divided by the scale, which keys are looked at by, or None.
-        index: (length, length), the bucket for each query and key.
+        index: (heads, queries, length), the bucket for each query and key.
         n_rows: How many query rows at a time.
         dropout: For the probabilities.
 
     Returns:
-        (heads, length, head size).
+        (heads, queries, head size).
     """
-    keys_by_bucket = None if pos_queries is None else torch.baddbmm(bias, keys, pos_queries.transpose(1, 2))
+    keys_by_bucket = None if pos_queries is None else _product(keys, pos_queries, bias)
     context = []
     for start in range(0, queries.shape[1], n_rows):
         rows = slice(start, start + n_rows)
-        scores = bias.transpose(1, 2)  # (heads, 1, length)
+        scores = None if bias is None else bias.transpose(1, 2)  # (heads, 1, length)
         if keys_by_bucket is not None:
-            of_keys = index[:, rows].expand(len(keys), -1, -1)  # (heads, length, rows)
+            of_keys = index[:, rows].transpose(1, 2)  # (heads, length, rows)
             scores = keys_by_bucket.gather(2, of_keys).transpose(1, 2)
-        scores = torch.baddbmm(scores, queries[:, rows], keys.transpose(1, 2))  # (heads, rows, length)
+        scores = _product(queries[:, rows], keys, scores)  # (heads, rows, length)
         if pos_keys is not None:
-            of_queries = index[rows].expand(len(keys), -1, -1)  # (heads, rows, length)
-            scores += torch.bmm(queries[:, rows], pos_keys.transpose(1, 2)).gather(2, of_queries)
+            scores += _product(queries[:, rows], pos_keys).gather(2, index[:, rows])
         context.append(torch.bmm(dropout(functional.softmax(scores, dim=-1)), values))
     return torch.cat(context, dim=1)
 
 
-def block_shape(queries: torch.Tensor) -> tuple[int, int]:
-    """Say how many heads and how many query rows of (heads, length, head size) fit a block of scores."""
+def _product(left: torch.Tensor, right: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
+    """Multiply each row of (heads, m, size) with each of (heads, n, size), and add to it what is given."""
+    right = right.transpose(1, 2)
+    return torch.bmm(left, right) if added is None else torch.baddbmm(added, left, right)
+
+
+def block_shape(queries: torch.Tensor, length: int, buckets: int) -> tuple[int, int]:
+    """Say how many heads and how many query rows make a block of scores.
+
+    Args:
+        queries: (heads, queries, head size).
+        length: How many keys there are.
+        buckets: How many scores each key has with positions.
+    """
     cached = queries.device.type == "cpu" and not queries.requires_grad
     n_scores = (CACHED_BYTES * torch.get_num_threads() if cached else LARGE_BYTES) // queries.element_size()
-    length = queries.shape[1]
     # Fewer than 16 rows make a product of matrices slow.
-    n_rows = min(length, max(16, n_scores // length))
-    return max(1, n_scores // (n_rows * length)), n_rows
+    n_rows = min(queries.shape[1], max(16, n_scores // length))
+    # With few queries it is the scores of the keys that fill the cache.
+    return max(1, n_scores // (max(n_rows, min(length, buckets)) * length)), n_rows
 
 
 def use_fast_attention(model: nn.Module) -> None:

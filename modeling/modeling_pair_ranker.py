@@ -14,6 +14,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_pair_ranker import PairRankerConfig
+from .deberta_states import can_read_places, reads_places, states_at
 from .distinct_tokens import lead_in_distinct_tokens
 from .fast_deberta import use_fast_attention
 from .loading import StrictLoadingMixin
@@ -139,6 +140,11 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         ranker.backbone.load_state_dict(weights)
         return ranker.train()
 
+    @property
+    def skips_padding(self) -> bool:
+        """Whether padding costs nothing, so that sequences of any length go well together."""
+        return self.device.type == "cpu" and self.config.pooling == "marker" and can_read_places(self.backbone)
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the encoder's embeddings of tokens."""
         return self.backbone.get_input_embeddings()
@@ -169,8 +175,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
             Logits, and with labels the multi-task binary cross-entropy of the paper (section 3.3), the mean over the
             batch and the tasks of -[y log sigmoid(l) + (1 - y) log sigmoid(-l)].
         """
-        hidden = self._hidden(input_ids, attention_mask, token_type_ids)  # (batch, length, hidden)
-        source, first, second = self._parts(hidden, input_ids, attention_mask)  # (batch, hidden) each
+        source, first, second = self._parts(input_ids, attention_mask, token_type_ids)  # (batch, hidden) each
         task_logits = self.head(source, first) - self.head(source, second)  # (batch, n_tasks)
         if self.config.distinct_token_weight:
             lead = lead_in_distinct_tokens(input_ids, _real(input_ids, attention_mask), self.config.markers)  # (batch,)
@@ -192,19 +197,21 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         return self.backbone(**given, return_dict=True).last_hidden_state
 
     def _parts(
-        self, hidden: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
     ) -> list[torch.Tensor]:
         """Return what represents the prompt and the two candidates, without a branch on the data."""
-        starts = [(input_ids == marker).int().argmax(dim=1) for marker in self.config.markers]  # (batch,) each
-        if self.config.pooling == "marker":
-            indices = [start[:, None, None].expand(-1, 1, hidden.shape[-1]) for start in starts]
-            return [hidden.gather(1, index).squeeze(1) for index in indices]
         real = _real(input_ids, attention_mask)
+        starts = torch.stack([(input_ids == marker).int().argmax(dim=1) for marker in self.config.markers], dim=1)
+        if self.config.pooling == "marker" and reads_places(self.backbone):
+            return list(states_at(self.backbone, starts, input_ids, real.long(), token_type_ids).unbind(1))
+        hidden = self._hidden(input_ids, attention_mask, token_type_ids)  # (batch, length, hidden)
+        if self.config.pooling == "marker":
+            return list(hidden.gather(1, starts[:, :, None].expand(-1, -1, hidden.shape[-1])).unbind(1))
         if self.config.symmetric:
             spans = spans_of(input_ids, real, self.config.markers)
         else:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]  # (1, length)
-            begun = [(places >= start[:, None]) & real for start in starts]  # (batch, length) each
+            begun = [(places >= start[:, None]) & real for start in starts.unbind(1)]  # (batch, length) each
             spans = [begun[0] & ~begun[1], begun[1] & ~begun[2], begun[2]]
         return [_mean_over(hidden, span.to(hidden.dtype)) for span in spans]
 

@@ -25,7 +25,13 @@ def part_of(ranking: ModuleType, seconds: dict[str, Sequence[float]], top: Seque
     for setting in ranking.SETTINGS:
         for taken in seconds.get(setting.name, ()):
             logits = [[[0.0, 1.0], [-1.0, 0.0]]] * 2 if setting.method == "full" else None
-            result = {"seconds": taken, "lengths": [30] * 4, "shapes": [(2, 40), (2, 40)], "logits": logits}
+            result = {
+                "seconds": taken,
+                "lengths": [30] * 4,
+                "shapes": [(2, 40), (2, 40)],
+                "places": 160,
+                "logits": logits,
+            }
             cell = part.cells.setdefault((2, setting.name), ranking.Cell(2, setting))
             cell.add({**result, "top": list(top) if "bfloat16" in setting.name else [0, 1], "peak_mib": 1.0})
     return part
@@ -83,9 +89,12 @@ def test_operations_are_counted_by_hand(ranking: ModuleType) -> None:
     bert, deberta = backbone_config("bert", 10), backbone_config("deberta-v2", 10)
     # Two layers of 32, inner 64, for 3 tokens: four square products, two of the inner layer, two of attention.
     linear, attention = 4 * 32 * 32 + 2 * 32 * 64, 2 * 3 * 32
-    assert ranking.model_flops(bert, [3]) == 2 * 2 * 3 * (linear + attention)
+    assert ranking.model_flops(bert, [3], n_read=3) == 2 * 2 * 3 * (linear + attention)
+    # Of the last layer, keys and values of all tokens, and the rest of one.
+    last = 3 * 2 * 32 * 32 + (linear - 2 * 32 * 32) + attention
+    assert ranking.model_flops(bert, [3], n_read=1) == 2 * (3 * (linear + attention) + last)
     # Both position terms, each of the 5 relative positions of 3 tokens.
-    assert ranking.model_flops(deberta, [3, 3]) == 2 * 2 * 2 * 3 * (linear + attention + 2 * 5 * 32)
+    assert ranking.model_flops(deberta, [3, 3], n_read=3) == 2 * 2 * 2 * 3 * (linear + attention + 2 * 5 * 32)
 
 
 def test_what_was_not_measured_is_guessed_from_what_is_like_it(ranking: ModuleType) -> None:

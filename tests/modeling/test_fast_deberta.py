@@ -122,6 +122,7 @@ def test_the_buckets_are_those_of_transformers(length: int) -> None:
     encoder = build_pair(**options)[1].encoder
     state = torch.empty(1, length, 1)
     index, used = encoder.get_rel_pos(state)
+    index = index[0]
     expected = (build_relative_position(state, state, 256, 512)[0] + 256).clamp(0, 511)
     assert torch.equal(index.flip(1) + used.start, expected)
     assert used.stop == expected.max() + 1
