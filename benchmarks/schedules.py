@@ -29,7 +29,7 @@ from blender_hf import Blender
 from blender_hf.aggregation import complete, max_logits
 from blender_hf.data.preferences import read_json_lines
 from blender_hf.inputs import Item, make_item
-from blender_hf.ranking import Contest
+from blender_hf.ranking import Contest, leads
 from blender_hf.schedules import Schedule
 from blender_hf.scorer import Presentation
 
@@ -115,7 +115,8 @@ def judge(item: Item, blender: Blender) -> Judged:
     logits = blender.scorer.score([Presentation(item.source, texts[i], texts[j]) for i, j in pairs])
     first = dict(zip(pairs, logits, strict=True))
     both = {(i, j): (first[i, j] - first[j, i]) / 2 for i, j in combinations(range(len(texts)), 2)}
-    return Judged(as_matrix(both, len(texts)), as_matrix({pair: first[pair] for pair in both}, len(texts)))
+    one = {pair: first[pair] if leads(pair) else -first[pair[::-1]] for pair in both}
+    return Judged(as_matrix(both, len(texts)), as_matrix(one, len(texts)))
 
 
 def as_matrix(logits: dict[tuple[int, int], float], n: int) -> Matrix:

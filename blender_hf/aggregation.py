@@ -62,7 +62,10 @@ def bradley_terry(comparisons: Matrix) -> Scores:
     logits = np.nan_to_num(np.array(complete(comparisons), dtype=float))
     if len(logits) < 2:
         return (0.0,) * len(logits)
-    scores = _most_likely(1 / (1 + np.exp(-logits)), logits.mean(axis=1))
+    # In an order of their own: where the likelihood is flat, its last digits depend on the order of the sums.
+    order = sorted(range(len(logits)), key=lambda index: sorted(logits[index]))
+    scores = np.empty(len(logits))
+    scores[order] = _most_likely(logits[np.ix_(order, order)])
     # Adding 0.0 turns -0.0 into 0.0.
     return tuple(round(float(score), BRADLEY_TERRY_DIGITS) + 0.0 for score in scores - scores.mean())
 
@@ -81,7 +84,7 @@ def get_aggregation(name: str) -> Callable[[Matrix], Scores]:
     Raises:
         InputError: If there is none of that name.
     """
-    if name not in AGGREGATIONS:
+    if not isinstance(name, str) or name not in AGGREGATIONS:
         raise InputError(f"there is no aggregation {name!r}; use one of {', '.join(AGGREGATIONS)}")
     return AGGREGATIONS[name]
 
@@ -130,16 +133,14 @@ def ranks_of(scores: Sequence[float]) -> tuple[int, ...]:
 
 def count_cycles(comparisons: Matrix) -> int:
     """Count the triples that beat each other in a circle; 0 if the comparisons are transitive."""
-    beats = [[logit > 0 for logit in row] for row in comparisons]
-    return sum(
-        (beats[i][j] and beats[j][k] and beats[k][i]) or (beats[j][i] and beats[k][j] and beats[i][k])
-        for i, j, k in combinations(range(len(beats)), 3)
-    )
+    beats = (np.array(comparisons, dtype=float).reshape((len(comparisons),) * 2) > 0).astype(np.int64)
+    # The walks of three steps that end where they began: each circle is one from each of its candidates.
+    return int(np.trace(beats @ beats @ beats)) // 3
 
 
 def _others(comparisons: Matrix) -> list[list[float]]:
     """Return each candidate's logits against the others."""
-    return [[logit for j, logit in enumerate(row) if j != i] for i, row in enumerate(complete(comparisons))]
+    return [[float(logit) for j, logit in enumerate(row) if j != i] for i, row in enumerate(complete(comparisons))]
 
 
 def _nearest_scores(comparisons: Matrix) -> list[float]:
@@ -152,7 +153,8 @@ def _nearest_scores(comparisons: Matrix) -> list[float]:
     return [round(float(score), 9) for score in scores]  # beyond that is the noise of the solver
 
 
-def _most_likely(probabilities: np.ndarray, start: np.ndarray) -> np.ndarray:
+def _most_likely(logits: np.ndarray) -> np.ndarray:
+    """Maximise the likelihood, which has one summit, by Newton's method with a trust region."""
     try:
         from scipy.optimize import minimize
         from scipy.special import expit
@@ -160,13 +162,18 @@ def _most_likely(probabilities: np.ndarray, start: np.ndarray) -> np.ndarray:
         raise BlenderError(
             "aggregation='bradley_terry' needs SciPy: pip install 'blender-hf[evaluate]'; or use 'max_logits'"
         ) from error
-    n = len(start)
-    others = 1 - np.eye(n)
+    others = 1 - np.eye(len(logits))
+    probabilities = expit(logits)
 
-    def loss(scores: np.ndarray) -> tuple[float, np.ndarray]:
-        gaps = scores[:, None] - scores[None, :]
-        likelihood = (others * probabilities * np.logaddexp(0, -gaps)).sum()
-        gradient = (others * (expit(gaps) - probabilities)).sum(axis=1)
-        return likelihood, gradient
+    def loss(scores: np.ndarray) -> float:
+        return float((others * probabilities * np.logaddexp(0, scores[None, :] - scores[:, None])).sum())
 
-    return minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
+    def gradient(scores: np.ndarray) -> np.ndarray:
+        return (others * (expit(scores[:, None] - scores[None, :]) - probabilities)).sum(axis=1)
+
+    def hessian(scores: np.ndarray) -> np.ndarray:
+        slopes = expit(scores[:, None] - scores[None, :]) * expit(scores[None, :] - scores[:, None]) * others
+        return np.diag(slopes.sum(axis=1)) - slopes
+
+    start = np.zeros(len(logits))
+    return minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-10}).x

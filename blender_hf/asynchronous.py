@@ -85,7 +85,7 @@ class AsyncMethods:
         items, single = make_items(prompts, candidates, instructions)
         get_scale(scale)
         references = references_of(items, single, reference, rule)
-        meetings = [duels(item, text) for item, text in zip(items, references, strict=True)]
+        meetings = [duels(item, one) for item, one in zip(items, references, strict=True)]
         found = iter(await self._compared([meeting for group in meetings for meeting in group]))
         rewards = [duel_rewards([next(found) for _ in group], scale, self._ranker.temperature) for group in meetings]
         return unwrapped(rewards, single)
@@ -110,7 +110,7 @@ class AsyncMethods:
     ) -> Any:
         """Compare two candidates of each prompt, as `compare` does."""
         check_tie_threshold(tie_threshold)
-        items, single = make_items(prompts, pairs_of(prompts, candidates_a, candidates_b), instructions)
+        items, single = make_items(*pairs_of(prompts, candidates_a, candidates_b), instructions)
         return unwrapped(await self._compared(items, tie_threshold), single)
 
     async def afuse(

@@ -19,7 +19,7 @@ from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .fusion import ItemFuser, as_fuser
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from .inputs import Item, make_items
+from .inputs import Item, as_items, make_items
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
 from .pointwise import PointwiseRanker
 from .ranker_loading import load_any_ranker
@@ -31,6 +31,8 @@ from .windows import windowed
 
 # How many prompts are worked on together: enough to fill batches, few enough that results arrive as they are made.
 DEFAULT_WINDOW = 16
+# Where a prompt has few comparisons at a time: one, or those of a round of a tournament.
+WIDE_WINDOW = 256
 
 
 class Blender(AsyncMethods):
@@ -238,7 +240,7 @@ class Blender(AsyncMethods):
         Args:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, or a list of them for each prompt.
-            reference: The text that they are compared with, or a list of one for each prompt.
+            reference: What they are compared with, a text or `{"text", "model"}`, or a list of one for each prompt.
             rule: Instead, which of the candidates it is: "first", "last", "longest" or "shortest".
             instructions: What is to be done with the prompt, if that is stated apart.
             scale: "logit" (0 is as good as the reference), "probability" that it is better than the reference (0 to 1,
@@ -255,7 +257,7 @@ class Blender(AsyncMethods):
         items, single = make_items(prompts, candidates, instructions)
         get_scale(scale)
         references = references_of(items, single, reference, rule)
-        meetings = [duels(item, text) for item, text in zip(items, references, strict=True)]
+        meetings = [duels(item, one) for item, one in zip(items, references, strict=True)]
         found = self._iter_compare([meeting for group in meetings for meeting in group])
         temperature = self._ranker.temperature
         rewards = (duel_rewards([next(found) for _ in group], scale, temperature) for group in meetings)
@@ -310,7 +312,7 @@ class Blender(AsyncMethods):
             ModelOutputError: If the ranker gives NaN.
         """
         check_tie_threshold(tie_threshold)
-        items, single = make_items(prompts, pairs_of(prompts, candidates_a, candidates_b), instructions)
+        items, single = make_items(*pairs_of(prompts, candidates_a, candidates_b), instructions)
         return unwrapped(self._iter_compare(items, tie_threshold), single)
 
     def fuse(
@@ -385,7 +387,7 @@ class Blender(AsyncMethods):
 
     def iter_rank(
         self,
-        items: Iterable[Item],
+        items: Iterable[Item | Mapping[str, Any]],
         *,
         schedule: str | Schedule = "full",
         aggregation: str = "max_logits",
@@ -394,7 +396,8 @@ class Blender(AsyncMethods):
         """Rank items from any iterable, lazily and in order, with constant memory.
 
         Args:
-            items: The items; they may come from a generator of any length, and are read one window ahead.
+            items: What `make_item` gives, or mappings `{"prompt", "candidates", "instruction"?}`; they may come from a
+                generator of any length, and are read one window ahead.
             schedule: Which pairs are compared.
             aggregation: How comparisons become scores.
             window: How many items are worked on together.
@@ -408,22 +411,22 @@ class Blender(AsyncMethods):
         def rank(batch: Sequence[Item], prepared: Any) -> list[Ranking]:
             return self._ranker.rank(batch, chosen, aggregation, prepared)
 
-        return windowed(items, self._ranker.prepare, rank, window)
+        return windowed(as_items(items), self._ranker.prepare, rank, window)
 
     def iter_fuse(
         self,
-        items: Iterable[Item],
+        items: Iterable[Item | Mapping[str, Any]],
         *,
         generation: Mapping[str, Any] | None = None,
         window: int = DEFAULT_WINDOW,
     ) -> Iterator[Fusion]:
         """Fuse the candidates of items, the best first, lazily and in order."""
         fuser = self._require_fuser()
-        return windowed(items, lambda batch: None, lambda batch, _: fuser.fuse(batch, generation), window)
+        return windowed(as_items(items), lambda batch: None, lambda batch, _: fuser.fuse(batch, generation), window)
 
     def iter_blend(
         self,
-        items: Iterable[Item],
+        items: Iterable[Item | Mapping[str, Any]],
         *,
         top_k: int = 3,
         fallback: bool = True,
@@ -444,17 +447,17 @@ class Blender(AsyncMethods):
             rankings = self._ranker.rank(batch, chosen, aggregation, prepared)
             return blend_items(batch, rankings, self._ranker, fuser, top_k, fallback, generation)
 
-        return windowed(items, self._ranker.prepare, blend, window)
+        return windowed(as_items(items), self._ranker.prepare, blend, window)
 
     def _iter_compare(self, items: Iterable[Item], tie_threshold: float = 0.0) -> Iterator[Comparison]:
         def compare(batch: Sequence[Item], prepared: Any) -> list[Comparison]:
             return self._ranker.compare(batch, tie_threshold, prepared)
 
-        return windowed(items, self._ranker.prepare, compare, DEFAULT_WINDOW)
+        return windowed(items, self._ranker.prepare, compare, WIDE_WINDOW)
 
     def _extreme(self, seek: str, prompts: Any, candidates: Any, instructions: Any, schedule: Schedule) -> Any:
         items, single = make_items(prompts, candidates, instructions)
-        rankings = self.iter_rank(items, schedule=replace(schedule, seek=seek))
+        rankings = self.iter_rank(items, schedule=replace(schedule, seek=seek), window=WIDE_WINDOW)
         return unwrapped((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
 
     def _require_fuser(self) -> ItemFuser:

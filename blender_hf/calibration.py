@@ -23,7 +23,7 @@ def fit_temperature(logits: Sequence[float], labels: Sequence[float]) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    if not logits or len(logits) != len(labels):
+    if len(logits) == 0 or len(logits) != len(labels):
         raise ValueError(f"{len(logits)} logits and {len(labels)} labels: give one of each for every pair")
     given, judged = np.asarray(logits), np.asarray(labels)
 

@@ -4,32 +4,37 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from .errors import InputError
-from .inputs import Item, is_single_prompt
+from .inputs import Candidate, Item, as_candidate, as_columns, is_single_prompt
 from .rewards import get_rule
 
 Result = TypeVar("Result")
 
 
-def pairs_of(prompts: Any, candidates_a: Any, candidates_b: Any) -> Any:
-    """Put two columns of candidates into one column of pairs, for `make_items` to check."""
+def pairs_of(prompts: Any, candidates_a: Any, candidates_b: Any) -> tuple[Any, Any]:
+    """Put two columns of candidates into one column of pairs, for `make_items` to check.
+
+    Returns:
+        The prompts and the pairs.
+
+    Raises:
+        InputTypeError: If a column is no list or the like.
+        InputError: If the columns differ in length.
+    """
     if is_single_prompt(prompts):
-        return [candidates_a, candidates_b]
-    for name, column in (("candidates_a", candidates_a), ("candidates_b", candidates_b)):
-        if isinstance(column, str) or len(column) != len(prompts):
-            raise InputError(f"{name} must be a list with one candidate for each of the {len(prompts)} prompts")
-    return [list(pair) for pair in zip(candidates_a, candidates_b, strict=True)]
+        return prompts, [candidates_a, candidates_b]
+    rows = as_columns({"prompts": prompts, "candidates_a": candidates_a, "candidates_b": candidates_b})
+    pairs = zip(rows["candidates_a"], rows["candidates_b"], strict=True)
+    return rows["prompts"], [list(pair) for pair in pairs]
 
 
-def references_of(items: Sequence[Item], single: bool, reference: Any, rule: str | None) -> list[str]:
-    """Return the text that the candidates of each item are compared with."""
+def references_of(items: Sequence[Item], single: bool, reference: Any, rule: str | None) -> list[Candidate]:
+    """Return what the candidates of each item are compared with."""
     if (reference is None) == (rule is None):
-        raise InputError("give either reference=, a text to compare with, or rule=, which candidate it is")
+        raise InputError("give either reference=, what to compare with, or rule=, which candidate it is")
     if rule is not None:
-        return [get_rule(rule)(item.texts) for item in items]
-    texts = [reference] if single else reference
-    if isinstance(texts, str) or len(texts) != len(items) or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"reference must be one text for each of the {len(items)} prompts")
-    return list(texts)
+        return [Candidate(get_rule(rule)(item.texts)) for item in items]
+    rows = as_columns({"prompts": items, "reference": [reference] if single else reference})["reference"]
+    return [as_candidate(value, f"{item.where}, reference") for item, value in zip(items, rows, strict=True)]
 
 
 def unwrapped(results: Iterable[Result], single: bool) -> Result | list[Result]:
@@ -43,5 +48,5 @@ def check_tie_threshold(tie_threshold: float) -> None:
     Raises:
         InputError: If it is out of range.
     """
-    if not 0 <= tie_threshold <= 0.5:
-        raise InputError(f"tie_threshold={tie_threshold}; it is a distance from probability 0.5, from 0 to 0.5")
+    if isinstance(tie_threshold, str) or not 0 <= tie_threshold <= 0.5:
+        raise InputError(f"tie_threshold={tie_threshold!r}; it is a distance from probability 0.5, from 0 to 0.5")

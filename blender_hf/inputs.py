@@ -1,6 +1,6 @@
 """What users pass in, checked once at the border: prompts, candidates, instructions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,14 +69,31 @@ def make_item(
     """
     if instruction is not None and not isinstance(instruction, str):
         raise InputTypeError(f"{where}: the instruction must be a text, not {type(instruction).__name__}")
-    if isinstance(candidates, str | Mapping) or not isinstance(candidates, Iterable):
+    if not _is_column(candidates):
         raise InputTypeError(
             f"{where}: candidates must be a list of texts for this prompt, not {type(candidates).__name__}"
         )
-    checked = tuple(_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates))
+    checked = tuple(as_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates))
     if not checked:
         raise InputError(f"{where}: there are no candidates; give at least one answer to rank")
-    return Item(_render(prompt, where), checked, instruction, where, _turns(prompt))
+    item = Item(_render(prompt, where), checked, instruction, where, _turns(prompt))
+    check_characters((item.source, *item.texts), where)
+    return item
+
+
+def check_characters(texts: Iterable[str], where: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can spell, but no file of text can hold and no tokenizer reads.
+
+    Raises:
+        InputError: If there is one.
+    """
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}: {error.object[error.start]!r} is half of a character, which can't be read or written; take it "
+            "out, for example by text.encode(errors='replace').decode()"
+        ) from None
 
 
 def item_from_mapping(record: Any, *, where: str) -> Item:
@@ -91,7 +108,7 @@ def item_from_mapping(record: Any, *, where: str) -> Item:
 
     Raises:
         InputTypeError: If it is no mapping, or a value has the wrong type.
-        InputError: If a key is missing or unknown.
+        InputError: If a key is missing.
     """
     if not isinstance(record, Mapping):
         raise InputTypeError(
@@ -101,6 +118,16 @@ def item_from_mapping(record: Any, *, where: str) -> Item:
         if key not in record:
             raise InputError(f'{where}: the key "{key}" is missing; it has {sorted(map(str, record))}')
     return make_item(record["prompt"], record["candidates"], record.get("instruction"), where=where)
+
+
+def as_items(items: Iterable[Any]) -> Iterator[Item]:
+    """Yield items, lazily; mappings `{"prompt", "candidates", "instruction"?}` are made into them.
+
+    Raises:
+        InputTypeError: If there is something else among them.
+    """
+    for index, item in enumerate(items):
+        yield item if isinstance(item, Item) else item_from_mapping(item, where=f"item {index}")
 
 
 def make_items(prompts: Any, candidates: Any, instructions: Any = None) -> tuple[list[Item], bool]:
@@ -122,10 +149,7 @@ def make_items(prompts: Any, candidates: Any, instructions: Any = None) -> tuple
         return [make_item(prompts, candidates, instructions, where="the prompt")], True
     columns = {"prompts": prompts, "candidates": candidates}
     columns |= {"instructions": instructions} if instructions is not None else {}
-    rows = {name: _as_list(column, name) for name, column in columns.items()}
-    lengths = {name: len(column) for name, column in rows.items()}
-    if len(set(lengths.values())) > 1:
-        raise InputError(f"give one entry a prompt in every list; the lengths are {lengths}")
+    rows = as_columns(columns)
     rows.setdefault("instructions", [None] * len(rows["prompts"]))
     triples = zip(rows["prompts"], rows["candidates"], rows["instructions"], strict=True)
     return [make_item(*triple, where=f"item {index}") for index, triple in enumerate(triples)], False
@@ -138,13 +162,35 @@ def is_single_prompt(prompts: Any) -> bool:
     return isinstance(prompts, Sequence) and len(prompts) > 0 and isinstance(prompts[0], Mapping)
 
 
-def _as_list(column: Any, name: str) -> list[Any]:
-    if isinstance(column, str | Mapping) or not isinstance(column, Iterable):
-        raise InputTypeError(f"{name} must be a list with one entry a prompt, not {type(column).__name__}")
-    return list(column)
+def as_columns(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return columns, by their names, as lists of the same length.
+
+    Raises:
+        InputTypeError: If one is no list or the like.
+        InputError: If they differ in length.
+    """
+    for name, column in columns.items():
+        if not _is_column(column):
+            found = "None" if column is None else type(column).__name__
+            raise InputTypeError(f"{name} must be a list with one entry a prompt, not {found}")
+    rows = {name: list(column) for name, column in columns.items()}
+    lengths = {name: len(column) for name, column in rows.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"give one entry a prompt in every list; the lengths are {lengths}")
+    return rows
 
 
-def _candidate(value: Any, where: str) -> Candidate:
+def _is_column(value: Any) -> bool:
+    """Tell a list, or what can be read as one, from a text, a mapping, and a set, which has no order."""
+    return isinstance(value, Iterable) and not isinstance(value, str | Mapping | Set)
+
+
+def as_candidate(value: Any, where: str) -> Candidate:
+    """Check one candidate: a text, or a mapping `{"text", "model"}`.
+
+    Raises:
+        InputTypeError: If it is neither; the message begins with `where`.
+    """
     if isinstance(value, Candidate):
         return value
     if isinstance(value, str):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from .aggregation import count_cycles, get_aggregation, order_of, ranks_of
+from .aggregation import get_aggregation, order_of, ranks_of
 from .concurrency import lock_of
 from .errors import InputError, ModelOutputError
 from .inputs import Item
@@ -122,7 +122,7 @@ def _ranking(item: Item, own: tuple[float, ...], truncated: Truncation, aggregat
         comparisons=comparisons,
         n_comparisons=0,
         flip_rate=None,
-        n_cycles=count_cycles(comparisons),
+        n_cycles=0,
         truncated=truncated,
         schedule=POINTWISE,
     )

@@ -139,7 +139,7 @@ class Contest:
             self._flips += sum(ab * ba > 0 for ab, ba in orders)
             found = [mean_logit(ab, ba) for ab, ba in orders]
         else:
-            found = list(logits)
+            found = [logit if leads(pair) else -logit for pair, logit in zip(self._asked, logits, strict=True)]
         self._logits |= zip(self._asked, found, strict=True)
         try:
             self._asked = self._rounds.send([self._sign * logit for logit in found])
@@ -167,7 +167,9 @@ class Contest:
         )
 
     def _named(self, pair: Pair) -> tuple[str, str]:
-        return self.texts[pair[0]], self.texts[pair[1]]
+        """Return the texts of a pair, first the one that is read first if only one order is."""
+        i, j = pair if leads(pair) or self.schedule.orders == "both" else pair[::-1]
+        return self.texts[i], self.texts[j]
 
     def _matrix(self) -> list[list[float]]:
         """Return the logits between the different texts."""
@@ -187,9 +189,18 @@ class Contest:
         return tuple(tuple(entry(a, b) for b in range(len(own))) for a in range(len(own)))
 
 
+def leads(pair: Pair) -> bool:
+    """Tell whether the first of a pair is read first where only one order is.
+
+    As a chessboard is coloured, so that everybody is read first in half of all pairs, and no candidate has the model's
+    taste for a place in all its comparisons.
+    """
+    i, j = pair
+    return (i < j) == ((i + j) % 2 == 1)
+
+
 def _lot(text: str, seed: int) -> bytes:
-    # "surrogatepass": half of a surrogate pair is no UTF-8, but may well stand in a text from JSON.
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, salt=seed.to_bytes(8, "big")).digest()
+    return blake2b(text.encode(), digest_size=16, salt=int(seed).to_bytes(8, "big")).digest()
 
 
 def _presented(source: str, a: str, b: str, orders: str) -> list[Presentation]:

@@ -43,8 +43,8 @@ class Ranking(_Result):
         ranks: For each candidate its rank, 1 is the best. Equal scores share a rank, and the next is skipped (1, 1, 3).
         scores: For each candidate its score, higher is better. For "max_logits", the mean logit against the others.
         comparisons: (candidates, candidates). Entry [i][j] is the logit of i against j, positive if i is better, the
-            mean of both orders of presentation: its sigmoid is the probability that i is better. NaN where not
-            compared; [i][j] = -[j][i]. Identical texts tie with 0 without a comparison.
+            mean of both orders of presentation: its sigmoid, over the checkpoint's temperature, is the probability that
+            i is better. NaN where not compared; [i][j] = -[j][i]. Identical texts tie with 0 without a comparison.
         n_comparisons: How many pairs the model compared; `n_possible` is how many there are.
         flip_rate: Share, 0 to 1, of the compared pairs in which another candidate wins when the order of presentation
             is swapped; None if nothing was compared, or in one order only.
@@ -64,6 +64,11 @@ class Ranking(_Result):
     n_cycles: int
     truncated: Truncation
     schedule: str
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Tuples that hold the same NaN are equal, and those that hold another are not: a copy shall be equal.
+        rows = (tuple(math.nan if math.isnan(logit) else logit for logit in row) for row in state["comparisons"])
+        vars(self).update(state, comparisons=tuple(rows))
 
     @property
     def n_possible(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .errors import InputError
-from .inputs import Candidate, Item
+from .inputs import Candidate, Item, check_characters
 from .ranking import probability_of
 from .results import Comparison, Ranking
 
@@ -31,7 +31,7 @@ def get_scale(name: str) -> Callable[[float, float], float]:
     Raises:
         InputError: If there is none of that name.
     """
-    if name not in SCALES:
+    if not isinstance(name, str) or name not in SCALES:
         raise InputError(f"there is no scale {name!r}; use one of {', '.join(SCALES)}")
     return SCALES[name]
 
@@ -42,14 +42,15 @@ def get_rule(name: str) -> Callable[[Sequence[str]], str]:
     Raises:
         InputError: If there is none of that name.
     """
-    if name not in RULES:
+    if not isinstance(name, str) or name not in RULES:
         raise InputError(f"there is no rule {name!r} for the reference; use one of {', '.join(RULES)}")
     return RULES[name]
 
 
-def duels(item: Item, reference: str) -> list[Item]:
+def duels(item: Item, reference: Candidate) -> list[Item]:
     """Return an item for each candidate, in which it (a) meets the reference (b)."""
-    pairs = [(candidate, Candidate(reference)) for candidate in item.candidates]
+    check_characters([reference.text], f"{item.where}, reference")
+    pairs = [(candidate, reference) for candidate in item.candidates]
     return [replace(item, candidates=pair) for pair in pairs]
 
 

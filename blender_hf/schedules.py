@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from numbers import Integral, Real
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, InputTypeError
 
 Pair = tuple[int, int]
 Rounds = Generator[list[Pair], Sequence[float], None]
@@ -31,6 +32,8 @@ class Schedule:
     Args:
         name: One of `SCHEDULES`.
         top_k: How many of the best matter; None is the schedule's own: all for "full" and "adaptive", else the best.
+            "adaptive" makes sure which is the best and which are the K best; "knockout" and "bubble" play for each
+            place.
         orders: "both" presents each pair in both orders and takes the mean; "one" in one, drawn by lot from the texts,
             which is half the work, and leaves the model's taste for a place in the logits.
         confidence: For "adaptive", the probability, above 0 and below 1, at which no more is asked.
@@ -54,14 +57,14 @@ class Schedule:
             ("orders", self.orders, ("both", "one")),
             ("seek", self.seek, ("best", "worst")),
         ):
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise InputError(f"{option}={value!r} does not exist; use one of {', '.join(known)}")
-        if not 0 <= self.seed < 2**64:
-            raise InputError(f"seed={self.seed}; use a whole number of 0 or more")
-        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
+        if not _is_whole(self.seed) or not 0 <= self.seed < 2**64:
+            raise InputError(f"seed={self.seed!r}; use a whole number of 0 or more")
+        if self.top_k is not None and (not _is_whole(self.top_k) or self.top_k < 1):
             raise InputError(f"top_k={self.top_k!r}; ask for 1 or more of the best candidates, or None")
-        if not 0 < self.confidence < 1:
-            raise InputError(f"confidence={self.confidence}; it is a probability above 0 and below 1")
+        if not isinstance(self.confidence, Real) or not 0 < self.confidence < 1:
+            raise InputError(f"confidence={self.confidence!r}; it is a probability above 0 and below 1")
 
     def rounds(self, n: int) -> Rounds:
         """Start the schedule for n candidates."""
@@ -73,9 +76,13 @@ def as_schedule(schedule: str | Schedule, top_k: int | None = None, orders: str 
 
     Raises:
         InputError: If there is no such schedule, or an option of it is out of range.
+        InputTypeError: If it is neither a name nor a schedule.
     """
     if isinstance(schedule, str):
         return Schedule(schedule, top_k, orders)
+    if not isinstance(schedule, Schedule):
+        names = ", ".join(SCHEDULES)
+        raise InputTypeError(f"schedule={schedule!r} is neither a `Schedule` nor the name of one: {names}")
     asked = {"top_k": top_k, "orders": None if orders == "both" else orders}
     return replace(schedule, **{name: value for name, value in asked.items() if value is not None})
 
@@ -114,9 +121,9 @@ def adaptive(n: int, schedule: Schedule) -> Rounds:
     """Begin with a tournament, then ask only while the answer is in doubt, and what tells most.
 
     A logit is taken as the difference of two scores and a noise that is particular to the pair, both normal. That gives
-    the probability of every error in the order that all comparisons would give. With `top_k` it ends when the top K are
-    right with the stated confidence (by the union bound), else when the expected share of wrongly ordered pairs is
-    below 1 - confidence, or after n log2 n comparisons.
+    the probability of every error in the order that all comparisons would give. With `top_k` it ends when both the best
+    one and the set of the top K are right with the stated confidence (by the union bound), else when the expected share
+    of wrongly ordered pairs is below 1 - confidence, or after n log2 n comparisons.
     """
     if n < 2:
         return
@@ -137,6 +144,11 @@ SCHEDULES: dict[str, Callable[[int, Schedule], Rounds]] = {
     "knockout": knockout,
     "adaptive": adaptive,
 }
+
+
+def _is_whole(value: object) -> bool:
+    """Tell a whole number, numpy's among them, from all else and from a truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 class _Known:
@@ -211,11 +223,15 @@ def _laplacian(weights: np.ndarray) -> np.ndarray:
 def _doubts(means: np.ndarray, deviations: np.ndarray, top_k: int | None) -> np.ndarray:
     """Return for each two candidates the probability that they stand in the wrong order, 0 where it does not matter."""
     n = len(means)
-    order = sorted(range(n), key=lambda i: -means[i])
+    place = np.empty(n, dtype=int)
+    place[np.argsort(-means, kind="stable")] = np.arange(n)
+    upper, lower = place[:, None], place[None, :]
+    matters = upper < lower
+    if top_k is not None:
+        matters &= (upper == 0) | ((upper < top_k) & (lower >= top_k))
     doubts = np.zeros((n, n))
-    for place, upper in enumerate(order if top_k is None else order[:top_k]):
-        for lower in order[place + 1 if top_k is None else top_k :]:
-            doubts[upper, lower] = _wrong(means[upper] - means[lower], deviations[upper, lower])
+    leads = (means[:, None] - means[None, :])[matters]
+    doubts[matters] = [_wrong(*of) for of in zip(leads.tolist(), deviations[matters].tolist(), strict=True)]
     return doubts
 
 
@@ -227,15 +243,14 @@ def _wrong(lead: float, deviation: float) -> float:
 def _most_telling(doubts: np.ndarray, known: dict[Pair, float]) -> list[Pair]:
     """Choose pairs that were not compared and about which most doubt hangs: as many as half the candidates."""
     own = doubts.sum(axis=0) + doubts.sum(axis=1)
-    weights = {
-        (i, j): own[i] + own[j] + doubts[i, j] + doubts[j, i]
-        for i, j in combinations(range(len(own)), 2)
-        if (i, j) not in known and (j, i) not in known
-    }
-    least = max(weights.values()) / 2
+    weights = np.triu(own[:, None] + own[None, :] + doubts + doubts.T, k=1)
+    for i, j in known:
+        weights[min(i, j), max(i, j)] = 0.0
+    least = weights.max() / 2
+    first = np.argsort(-weights, axis=None, kind="stable")[: (len(own) + 1) // 2]
     chosen: list[Pair] = []
-    for pair in sorted(weights, key=lambda pair: -weights[pair])[: (len(own) + 1) // 2]:
-        often = max(sum(i in other for other in chosen) for i in pair)
-        if weights[pair] >= least and often < MOST_MEETINGS:
-            chosen.append(pair)
+    for i, j in zip(*(axis.tolist() for axis in np.unravel_index(first, weights.shape)), strict=True):
+        often = max(sum(k in other for other in chosen) for k in (i, j))
+        if weights[i, j] >= least and often < MOST_MEETINGS:
+            chosen.append((i, j))
     return chosen

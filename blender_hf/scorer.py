@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -143,6 +144,8 @@ class PairScorer(BatchScorer[TokenIds]):
     ) -> list[float]:
         """Score presentations; exact repeats are scored once, and by a symmetric ranker both orders of a pair too.
 
+        Candidates that are the same tokens, as they are or as they are cut, have the logit 0.
+
         Args:
             presentations: The pairs, each in one order.
             texts: Their texts as `tokenise` gave them; None tokenises them here.
@@ -156,23 +159,25 @@ class PairScorer(BatchScorer[TokenIds]):
         """
         if texts is None:
             texts = self.tokenise(text for p in presentations for text in (p.source, p.first, p.second))
-        forms = [self._canonical(presentation) for presentation in presentations]
-        inputs = {p: tuple(self.encode(p, texts).input_ids) for p, _ in dict.fromkeys(forms)}
-        # By what is read, so that texts that are cut to the same tokens tie exactly. In an order of their own, so that
-        # the same pairs make the same batches however they are given: then swapping or permuting candidates gives the
-        # same bits.
-        unique = sorted(set(inputs.values()))
+        read = cache(lambda presentation: tuple(self.encode(presentation, texts).input_ids))
+        forms = {presentation: self._form(presentation, read) for presentation in dict.fromkeys(presentations)}
+        # In an order of their own, so that the same pairs make the same batches however they are given: then swapping
+        # or permuting candidates gives the same bits.
+        unique = sorted({ids for ids, sign in forms.values() if sign})
         logits = dict(zip(unique, self.logits(unique, on_batch), strict=True))
-        return [sign * logits[inputs[presentation]] for presentation, sign in forms]
+        return [forms[p][1] * logits[forms[p][0]] if forms[p][1] else 0.0 for p in presentations]
 
-    def _canonical(self, presentation: Presentation) -> tuple[Presentation, int]:
-        """Return what is scored for a presentation, and the sign of its logit.
+    def _form(self, presentation: Presentation, read: Callable[[Presentation], TokenIds]) -> tuple[TokenIds, int]:
+        """Return what is read for a presentation, and the sign of its logit.
 
+        The sign is 0 where both candidates are the same tokens, whatever their texts: they tie, and no model is asked.
         To a symmetric ranker the two orders of a pair are one and the same.
         """
-        if self.model.config.symmetric and presentation.first > presentation.second:
-            return Presentation(presentation.source, presentation.second, presentation.first), -1
-        return presentation, 1
+        ids = read(presentation)
+        swapped = read(Presentation(presentation.source, presentation.second, presentation.first))
+        if ids == swapped:
+            return ids, 0
+        return (swapped, -1) if self.model.config.symmetric and swapped < ids else (ids, 1)
 
     def pad(self, rows: Sequence[TokenIds]) -> BatchEncoding:
         """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length)."""

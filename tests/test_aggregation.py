@@ -3,6 +3,7 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
 from blender_hf import InputError
@@ -110,3 +111,26 @@ def test_permuting_the_candidates_permutes_the_scores_to_the_last_bit(name: str)
 def test_an_unknown_aggregation_is_refused() -> None:
     with pytest.raises(InputError, match="'max_logit'; use one of max_logits, max_wins"):
         get_aggregation("max_logit")
+
+
+@pytest.mark.parametrize("scale", [5, 10, 50])
+def test_bradley_terry_of_strong_contradictions_is_the_likeliest(scale: float) -> None:
+    """At the summit, as many wins are expected as there were, and the order of the candidates moves no digit."""
+    rng = np.random.default_rng(0)
+    for n in (3, 5, 7):
+        logits = np.triu(rng.normal(size=(n, n)) * scale, k=1)
+        logits -= logits.T
+        scores = np.array(bradley_terry(logits.tolist()))
+        gaps = (np.subtract.outer(scores, scores), logits)
+        expected, wins = (np.where(np.eye(n), 0, 1 / (1 + np.exp(-gap))) for gap in gaps)
+        assert expected.sum(axis=1) == pytest.approx(wins.sum(axis=1), abs=1e-5)
+        places = rng.permutation(n)
+        assert bradley_terry(logits[np.ix_(places, places)].tolist()) == tuple(scores[places])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_logits_may_be_huge_and_arrays(name: str) -> None:
+    scores = get_aggregation(name)(np.array([[math.nan, 1000.0], [-1000.0, math.nan]]))
+    assert scores[0] == -scores[1] or name == "max_wins"
+    assert scores[0] > scores[1]

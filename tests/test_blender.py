@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -167,10 +168,38 @@ def test_a_tie_threshold_out_of_range_is_refused(blender: Blender, threshold: fl
 def test_many_comparisons_and_lists_that_do_not_fit(blender: Blender) -> None:
     results = blender.compare(["p", "q"], ["a", "b"], ["b", "b"])
     assert [r.preferred == "tie" for r in results] == [False, True]
-    with pytest.raises(InputError, match=r"candidates_b.*2 prompts"):
+    with pytest.raises(InputError, match=r"lengths are .*'prompts': 2, .*'candidates_b': 1"):
         blender.compare(["p", "q"], ["a", "b"], ["b"])
-    with pytest.raises(InputError, match="candidates_a"):
-        blender.compare(["p", "q"], "ab", ["a", "b"])
+
+
+@pytest.mark.parametrize("column", ["ab", {"text": "a", "model": "m"}, {"a", "b"}, None, 5], ids=str)
+def test_a_column_that_is_no_list_is_never_taken_apart(blender: Blender, column: object) -> None:
+    """Letters of a text, keys of a mapping and a set in whatever order were once candidates."""
+    prompts, answers = ["p", "q"], ["a", "b"]
+    with pytest.raises(InputTypeError, match="candidates_a must be a list"):
+        blender.compare(prompts, column, answers)
+    with pytest.raises(InputTypeError, match="candidates_b must be a list"):
+        blender.compare(prompts, answers, column)
+    with pytest.raises(InputTypeError, match="candidates must be a list"):
+        blender.rank("p", column)
+    if column is not None:
+        with pytest.raises(InputTypeError, match="reference must be a list"):
+            blender.reward(prompts, [["a"], ["b"]], reference=column)
+
+
+def test_columns_may_be_generators(blender: Blender) -> None:
+    prompts, first, second = ["p", "q"], ["a", "b"], ["b", "a b"]
+    lazily = blender.compare(*(iter(column) for column in (prompts, first, second)))
+    assert lazily == blender.compare(prompts, first, second)
+    rewards = blender.reward(prompts, [first, second], reference=iter(["c", {"text": "d", "model": "m"}]))
+    assert rewards == blender.reward(prompts, [first, second], reference=["c", "d"])
+
+
+@pytest.mark.parametrize(("prompt", "candidates"), [("half \ud83d", ["a", "b"]), ("p", ["a", "b\ud83d"])])
+def test_half_of_a_character_is_refused_with_its_item(blender: Blender, prompt: str, candidates: list[str]) -> None:
+    """JSON can spell it, and a tokenizer can't read it."""
+    with pytest.raises(InputError, match=r"item 1: '\\ud83d' is half of a character"):
+        blender.rank(["fine", prompt], [["a", "b"], candidates])
 
 
 def test_answers_do_not_change_from_call_to_call(blender: Blender) -> None:
@@ -336,3 +365,17 @@ def test_an_unfaithful_fuser_writes_freely(ranker: Any) -> None:
 def test_candidates_of_wrong_type_are_named(blender: Blender) -> None:
     with pytest.raises(InputTypeError, match=r"item 1, candidate 1: .*None"):
         blender.rank(["p", "q"], [["a", "b"], ["a", None]])
+
+
+def test_a_ranking_that_was_pickled_is_equal(blender: Blender) -> None:
+    """Its NaN are other ones, which Python calls unequal."""
+    ranking = blender.rank(PROMPT, ANSWERS, schedule="knockout")
+    assert pickle.loads(pickle.dumps(ranking)) == ranking
+
+
+def test_streams_take_mappings_as_the_pipeline_does(blender: Blender) -> None:
+    records = [{"prompt": PROMPT, "candidates": ANSWERS}, {"prompt": "q", "candidates": [{"text": "a", "model": "m"}]}]
+    rankings = list(blender.iter_rank(iter(records)))
+    assert rankings == blender.rank([PROMPT, "q"], [record["candidates"] for record in records])
+    with pytest.raises(InputTypeError, match=r"item 1: expected a mapping .*, not str"):
+        list(blender.iter_rank([records[0], "a prompt"]))

@@ -74,5 +74,5 @@ def test_bad_options_are_errors(blender: Blender) -> None:
         blender.reward("p", ["a"], rule="best")
     with pytest.raises(InputError, match="no scale 'percent'; use one of logit, probability, llm-blender"):
         blender.group_reward("p", ["a"], scale="percent")
-    with pytest.raises(InputError, match="one text for each of the 2 prompts"):
-        blender.reward(["p", "q"], [["a"], ["b"]], reference="ab")
+    with pytest.raises(InputError, match=r"lengths are .*'reference': 1"):
+        blender.reward(["p", "q"], [["a"], ["b"]], reference=["ab"])

@@ -2,14 +2,20 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blender_hf import Blender, InputError
+from blender_hf import Blender, InputError, InputTypeError
+from blender_hf.aggregation import max_logits, order_of
+from blender_hf.inputs import make_item
+from blender_hf.ranking import Contest
+from blender_hf.results import Truncation
 from blender_hf.schedules import SCHEDULES, Pair, Schedule
 from tests.conftest import example_texts
 
@@ -113,6 +119,30 @@ def test_adaptive_asks_more_the_surer_it_is_to_be() -> None:
     assert counts[0] < counts[-1] <= math.comb(n, 2)
 
 
+def test_adaptive_is_as_sure_of_the_best_when_more_places_are_asked_for() -> None:
+    """It once asked only who belongs to the best K, and left it to chance which of them is the best."""
+    rng = random.Random(0)
+    right = {1: 0, 3: 0}
+    for _ in range(150):
+        strengths = [rng.gauss(0, 2) for _ in range(8)]
+        noise = {pair: rng.gauss(0, 0.7) for pair in combinations(range(8), 2)}
+
+        def logit(i: int, j: int, strengths: list[float] = strengths, noise: dict[Pair, float] = noise) -> float:
+            return strengths[i] - strengths[j] + (noise[i, j] if i < j else -noise[j, i])
+
+        def best(made: dict[Pair, float], logit: Callable[[int, int], float] = logit) -> int:
+            matrix = [[math.nan] * 8 for _ in range(8)]
+            for i, j in made:
+                matrix[i][j], matrix[j][i] = logit(i, j), logit(j, i)
+            return order_of(max_logits(matrix))[0]
+
+        expected = best(dict.fromkeys(combinations(range(8), 2), 0.0))
+        for top_k in right:
+            right[top_k] += best(play(Schedule("adaptive", top_k=top_k), 8, logit)[0]) == expected
+    assert right[1] >= 0.95 * 150
+    assert right[3] >= 0.95 * 150
+
+
 def test_contradictions_cost_comparisons() -> None:
     def comparisons(noise: float) -> int:
         total = 0
@@ -143,6 +173,10 @@ def test_few_candidates(name: str, n: int) -> None:
         ({"top_k": 0}, "top_k=0; ask for 1 or more"),
         ({"confidence": 1.0}, "confidence=1.0; it is a probability"),
         ({"seed": -1}, "seed=-1; use a whole number"),
+        ({"seed": 1.5}, "seed=1.5; use a whole number"),
+        ({"top_k": True}, "top_k=True; ask for 1 or more"),
+        ({"confidence": "0.9"}, "confidence='0.9'; it is a probability"),
+        ({"name": ["full"]}, "does not exist; use one of full"),
     ],
 )
 def test_options_are_closed(options: dict[str, object], message: str) -> None:
@@ -210,3 +244,29 @@ def test_one_order_is_half_the_work_and_has_no_flip_rate(blender: Blender) -> No
         for name, sign in (("logit_ab", 1), ("logit_ba", -1))
     }
     assert any(one.comparisons[0][1] == pytest.approx(logit, abs=1e-5) for logit in presented)
+
+
+def test_in_one_order_everybody_is_read_first_as_often_as_second() -> None:
+    """Else a taste for a place would lift one candidate in all its comparisons."""
+    for n in (4, 5, 9):
+        contest = Contest(make_item("p", list(TEXTS[:n])), Schedule(orders="one"))
+        first = Counter(presentation.first for presentation in contest.presentations())
+        assert sum(first.values()) == math.comb(n, 2)
+        assert all(abs(first[text] - (n - 1) / 2) <= 0.5 for text in TEXTS[:n])
+
+
+def test_a_taste_for_a_place_names_no_winner() -> None:
+    """Scored by a model that likes what it reads first, and nothing else."""
+    contest = Contest(make_item("p", list(TEXTS[:5])), Schedule(orders="one"))
+    contest.receive([1.0] * 10)
+    assert set(contest.ranking("max_logits", Truncation(0, (0,) * 5)).ranks) == {1}
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    schedule = Schedule("adaptive", top_k=np.int64(2), seed=np.int64(3), confidence=np.float32(0.5))
+    assert list(Contest(make_item("p", list(TEXTS[:3])), schedule).presentations())
+
+
+def test_a_schedule_that_is_none_is_refused(blender: Blender) -> None:
+    with pytest.raises(InputTypeError, match="schedule=None is neither"):
+        blender.rank("p", ["a", "b"], schedule=None)

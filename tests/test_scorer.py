@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blender_hf import ModelOutputError
+from blender_hf import Blender, ModelOutputError
 from blender_hf.scorer import PairScorer, Presentation, pack_by_tokens
 from tests.conftest import build_ranker, example_texts
 
@@ -16,6 +16,8 @@ PRESENTATION = st.builds(Presentation, TEXT, TEXT, TEXT)
 
 
 def alone(presentation: Presentation) -> float:
+    if presentation.first == presentation.second:
+        return 0.0  # a tie, whatever the model likes about a place
     texts = ([presentation.source], [presentation.first], [presentation.second])
     with torch.no_grad():
         return MODEL(**PROCESSOR(*texts)).logits.item()
@@ -36,15 +38,27 @@ def test_exact_repeats_are_scored_once() -> None:
     assert scored[0] == scored[2]
 
 
-def test_texts_that_are_cut_to_the_same_tokens_are_scored_once_and_tie() -> None:
-    """Rounding in two batches would make one of them the better one."""
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_candidates_that_are_the_same_tokens_tie_and_cost_nothing(symmetric: bool) -> None:
+    """Once rounding, or the model's taste for a place, made one of them the better one."""
+    model, processor = build_ranker(symmetric=symmetric, pooling="mean")
     seen: list[int] = []
-    alike = [f"{TEXTS[0]} {TEXTS[1]} {end}" for end in ("one", "two")]
-    one, other = Presentation("p", *alike), Presentation("p", *reversed(alike))
-    filler = [Presentation("p", "a", text) for text in TEXTS]
-    scored = PairScorer(MODEL, PROCESSOR, max_batch_tokens=200).score([one, *filler, other], on_batch=seen.append)
-    assert sum(seen) == 1 + len(filler)
-    assert scored[0] == scored[-1]
+    cut_alike = [f"{TEXTS[0]} {TEXTS[1]} {end}" for end in ("one", "two")]
+    alike = [cut_alike, ["Yes", "Ｙes"], ["fin", "ﬁn"]]  # normalised by the tokenizer
+    pairs = [Presentation("p", *texts) for pair in alike for texts in (pair, pair[::-1])]
+    different = Presentation("p", "a", TEXTS[0])
+    scored = PairScorer(model, processor).score([*pairs, different], on_batch=seen.append)
+    assert scored[:-1] == [0.0] * len(pairs)
+    assert scored[-1] != 0.0
+    assert seen == [1]
+
+
+@pytest.mark.parametrize(("symmetric", "orders"), [(False, "both"), (True, "both"), (True, "one")])
+def test_candidates_that_are_the_same_tokens_share_a_rank(symmetric: bool, orders: str) -> None:
+    blender = Blender(*build_ranker(symmetric=symmetric, pooling="mean"))
+    ranking = blender.rank("Is it true?", ["Yes, it is.", "No.", "Ｙes, it is.", "Yes, it iｓ."], orders=orders)
+    assert ranking.scores[0] == ranking.scores[2] == ranking.scores[3] != ranking.scores[1]
+    assert ranking.ranks[0] == ranking.ranks[2] == ranking.ranks[3]
 
 
 def test_a_batch_that_is_too_large_for_the_device_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
