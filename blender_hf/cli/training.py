@@ -49,8 +49,19 @@ def run(options: argparse.Namespace) -> None:
     if not given.get("output_dir"):
         raise InputError(f"{options.config}: the setting output_dir is missing: the folder of the run")
     training = Run(Path(given["output_dir"]), given)
-    training.begin(settings, resume=options.resume)
-    kind.train(settings, arguments, training)
+    writes = (
+        arguments.process_index == 0
+    )  # of several processes, as `accelerate launch` starts them, one keeps the folder
+    if writes:
+        training.begin(settings, resume=options.resume)
+    try:
+        kind.train(settings, arguments, training)
+    except BaseException:
+        if writes:
+            training.abandon()
+        raise
+    if not writes:
+        return
     if options.json:
         sys.stdout.write(training.metrics_text())
     sys.stderr.write(f"blender-hf: wrote {training.folder}\n")

@@ -27,17 +27,23 @@ def completions(prompt: Any, chosen: Any, rejected: Any) -> Completions:
 
     Args:
         prompt: A text, chat messages, or None where the prompt is the common beginning of chosen and rejected.
-        chosen: A text, a list of texts (RewardBench 2), or chat messages: the answer, or the whole conversation.
+        chosen: A text, a list of texts (RewardBench 2), or chat messages: the answer, or the whole conversation; one
+            message may stand alone.
         rejected: The same.
 
     Returns:
         The prompt and the texts.
 
     Raises:
-        ValueError: If nothing was chosen or nothing rejected.
+        ValueError: If nothing was chosen or nothing rejected, or one is a conversation and the other is not.
     """
+    prompt, chosen, rejected = (
+        [value] if isinstance(value, Mapping) else value for value in (prompt, chosen, rejected)
+    )
     if not chosen or not rejected:
         raise ValueError("chosen or rejected is empty")
+    if _is_conversation(chosen) != _is_conversation(rejected):
+        raise ValueError("one of chosen and rejected is chat messages and the other is not")
     if _is_conversation(chosen):
         return _of_conversations(prompt, chosen, rejected)
     if prompt is None:
@@ -53,12 +59,28 @@ def _of_conversations(prompt: Any, chosen: Any, rejected: Any) -> Completions:
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
-    # Some data sets have a prompt beside whole conversations, so what they share is trusted first.
     return Completions(
-        prompt if shared == 0 and prompt is not None else list(chosen[:shared]),
-        (_answer(chosen[shared:]),),
-        (_answer(rejected[shared:]),),
+        _prompt_with(prompt, list(chosen[:shared])), (_answer(chosen[shared:]),), (_answer(rejected[shared:]),)
     )
+
+
+def _prompt_with(prompt: Any, shared: list[Mapping[str, Any]]) -> Any:
+    """Return a stated prompt together with the turns that both conversations begin with.
+
+    Some data sets have a prompt beside whole conversations, which hold it; in others the conversations go on from it.
+    """
+    if not prompt or not shared:
+        return prompt or shared
+    stated = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if list(map(_turn, shared[: len(stated)])) == list(map(_turn, stated)):
+        return shared
+    before, after = stated[-1].get("role"), shared[0].get("role")
+    goes_on = after == "assistant" or (after == "user" and before != "user")
+    return [*stated, *shared] if goes_on else shared
+
+
+def _turn(message: Mapping[str, Any]) -> tuple[Any, Any]:
+    return message.get("role"), message.get("content")
 
 
 def _answer(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -48,10 +48,11 @@ class LabelledPrompt:
         id: The record's own id, or its number.
         item: The prompt and the candidates.
         pairs: The judged pairs.
-        scores: By the name of a metric one score a candidate, higher is better; None where it is not given.
+        scores: By the name of a metric one finite score a candidate, higher is better; None where it is not given.
         source: Name of the collection.
         lang: Code of the language, or "unknown".
         reference: A good answer, if there is one.
+        license: What the record says of its licence, if it says anything.
     """
 
     id: str | int
@@ -61,6 +62,7 @@ class LabelledPrompt:
     source: str = UNKNOWN
     lang: str = UNKNOWN
     reference: str | None = None
+    license: str | None = None
 
     @property
     def models(self) -> tuple[str | None, ...]:
@@ -68,9 +70,10 @@ class LabelledPrompt:
         return tuple(candidate.model for candidate in self.item.candidates)
 
     def complete_scores(self, metric: str) -> tuple[float, ...] | None:
-        """Return the scores of a metric, or None where a candidate has none."""
+        """Return the scores of a metric, or None where a candidate has none; NaN and infinity are none."""
         found = self.scores.get(metric, (None,))
-        return None if any(score is None for score in found) else tuple(map(float, found))  # type: ignore[arg-type]
+        known = tuple(float(score) for score in found if score is not None and math.isfinite(score))
+        return known if len(known) == len(found) else None
 
 
 def win_shares(prompt: LabelledPrompt) -> tuple[float | None, ...]:

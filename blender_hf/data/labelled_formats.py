@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -9,10 +10,11 @@ from typing import Any
 
 from blender_hf.data.preferences import soft_label
 from blender_hf.errors import BlenderError, InputError
-from blender_hf.inputs import Item, make_item
+from blender_hf.inputs import Item, check_characters, make_item
 
 from .implicit_prompts import Completions, completions
 from .labelled import UNKNOWN, JudgedPair, LabelledPrompt
+from .records import id_of
 
 # The verdicts of MixInstruct: the label, and for a tie whether both are good.
 VERDICTS: dict[str, tuple[float, bool | None]] = {
@@ -70,21 +72,26 @@ def from_mapping(record: Any, *, where: str, default_id: str | int, default_sour
     try:
         item = found.item(record, where)
         pairs = tuple(_checked(pair, item) for pair in found.pairs(record, item))
-        scores = {name: _numbers(values) for name, values in found.scores(record, item).items()}
+        scores = {name: _numbers(name, values) for name, values in found.scores(record, item).items()}
+        reference, license = _text(record, found.reference), _text(record, "license")
+        source = str(found.source(record) or default_source)
     except BlenderError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{where}: can't be read as {found.name}: {type(error).__name__} {error}") from None
-    own_id = record.get("id")
-    return LabelledPrompt(
-        id=own_id if isinstance(own_id, str | int) else default_id,
+    prompt = LabelledPrompt(
+        id=id_of(record, default_id),
         item=item,
         pairs=pairs,
         scores={name: values for name, values in scores.items() if any(value is not None for value in values)},
-        source=str(found.source(record) or default_source),
+        source=source,
         lang=str(record.get("lang") or record.get("language") or UNKNOWN),
-        reference=record.get(found.reference) or None,
+        reference=reference,
+        license=license,
     )
+    names = (str(prompt.id), *(model or "" for model in prompt.models), *prompt.scores)
+    check_characters((*names, source, prompt.lang, reference or "", license or ""), where)
+    return prompt
 
 
 def decode_comparisons(value: Any) -> dict[str, str]:
@@ -93,8 +100,22 @@ def decode_comparisons(value: Any) -> dict[str, str]:
         try:
             value = json.loads(value)
         except json.JSONDecodeError:
-            value = ast.literal_eval(value)
+            value = _python_literal(value)
     return dict(value or {})
+
+
+def _python_literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, RecursionError, MemoryError):  # the last two are its errors for what is nested too deeply
+        raise ValueError("a text that is neither JSON nor Python") from None
+
+
+def _text(record: Mapping[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} must be a text, not {type(value).__name__}")
+    return value or None
 
 
 def _item(prompt: str) -> Callable[[Mapping[str, Any], str], Item]:
@@ -179,6 +200,8 @@ def _preference_scores(record: Mapping[str, Any], item: Item) -> dict[str, list[
 
 def _checked(pair: JudgedPair, item: Item) -> JudgedPair:
     n = len(item.candidates)
+    if any(not isinstance(index, int) or isinstance(index, bool) for index in (pair.a, pair.b)):
+        raise InputError(f"{item.where}: a and b of a pair must be whole numbers, not {pair.a!r} and {pair.b!r}")
     if not (0 <= pair.a < n and 0 <= pair.b < n and pair.a != pair.b):
         raise InputError(f"{item.where}: a pair of the candidates {pair.a} and {pair.b}; there are {n}, from 0")
     if not 0 <= pair.label <= 1:
@@ -188,8 +211,12 @@ def _checked(pair: JudgedPair, item: Item) -> JudgedPair:
     return pair
 
 
-def _numbers(values: Sequence[Any]) -> tuple[float | None, ...]:
-    return tuple(None if value is None else float(value) for value in values)
+def _numbers(name: str, values: Sequence[Any]) -> tuple[float | None, ...]:
+    found = tuple(None if value is None else float(value) for value in values)
+    if wrong := [value for value in found if value is not None and not math.isfinite(value)]:
+        # It compares as neither more nor less than any other, so it would become a label that nobody gave.
+        raise ValueError(f"the score {wrong[0]} of {name} is no number; leave out a score that is not known")
+    return found
 
 
 # The first format whose keys a record has is taken.

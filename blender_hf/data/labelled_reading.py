@@ -29,7 +29,7 @@ def read_labelled(
     Args:
         data: A JSONL file, compressed if its name ends in `.gz`, or "-" for the standard input; a Parquet, CSV, JSON or
             Arrow file; a folder of `datasets.save_to_disk`; the id of a data set on the Hub; or any iterable of
-            records, such as a `datasets.Dataset`.
+            records, such as a `datasets.Dataset`, or a `datasets.DatasetDict` of them.
         split: Which split of a data set; None takes the only one.
         limit: Only so many records.
         skipped: Where the reasons go why records can't be used, which are then passed over; None makes them errors.
@@ -79,6 +79,7 @@ class LabelledFile:
 
 def _records(data: Any, split: str | None) -> Iterator[tuple[int, str, Any]]:
     if not isinstance(data, str | Path):
+        data = _one_split(data, split, "the data set")
         yield from ((number, f"record {number}", value) for number, value in enumerate(data))
         return
     path = Path(data)

@@ -4,6 +4,7 @@ Evidence is anything that is positive where it favours a and negative where it f
 one half, a difference of lengths. A label is the probability, 0 to 1, that a is the better one; 0.5 is a tie.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from statistics import fmean
@@ -55,7 +56,7 @@ def credits(
         One number, or None, for each pair.
 
     Raises:
-        InputError: If there is no such rule, or not a label for each pair.
+        InputError: If there is no such rule, not a label for each pair, or a number is NaN.
 
     >>> credits([2.0, -1.0, 0.1], [1.0, 1.0, 0.5])
     [1.0, 0.0, None]
@@ -68,6 +69,12 @@ def credits(
         raise InputError(
             f"evidence for {len(evidence)} pairs and {len(labels)} labels: give one of each for every pair"
         )
+    for pair, numbers in enumerate(zip(evidence, labels, strict=True)):
+        if any(map(math.isnan, numbers)):
+            raise InputError(
+                f"pair {pair} has the evidence {numbers[0]} and the label {numbers[1]}: NaN agrees with nobody; find "
+                "out what made it, or leave the pair out"
+            )
     rule = TIE_RULES[ties]
     return [rule(found, label, tie_threshold) for found, label in zip(evidence, labels, strict=True)]
 

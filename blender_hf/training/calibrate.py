@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from blender_hf.blender import Blender
-from blender_hf.calibration import fit_temperature
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.results import Comparison
 
 from .pair_data import balance_sources, training_pairs
+from .ranker_metrics import fitted_temperature
 
 
 def compare_pairs(blender: Blender, pairs: Iterable[PreferencePair]) -> list[Comparison]:
@@ -58,7 +58,7 @@ def calibrate(
         blender.scorer.model.config.distinct_token_weight = distinct_token_weight
     pairs = balance_sources(training_pairs(read_labelled(data)), most=most, seed=seed)
     results = compare_pairs(blender, pairs)
-    settings["logit_temperature"] = round(fit_temperature([r.logit for r in results], [p.label for p in pairs]), 4)
+    settings["logit_temperature"] = round(fitted_temperature([r.logit for r in results], [p.label for p in pairs]), 4)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return settings["logit_temperature"]
 

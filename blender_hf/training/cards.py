@@ -7,6 +7,7 @@ from typing import Any
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.export.cards import card_text
 
+from .provenance import licence_text, measured_on
 from .ranker_metrics import KINDS
 from .runs import SETTINGS_FILE, Run
 
@@ -20,20 +21,21 @@ def ranker_card(run: Run, settings: Any, pairs: Sequence[PreferencePair], metric
         run: The run.
         settings: Its settings.
         pairs: What it was trained on.
-        metrics: What was measured; empty if nothing was.
+        metrics: What was written to `metrics.json`: what was measured, if anything was, and `provenance.data_facts`.
 
     Returns:
         The text of README.md.
     """
     about = "A ranker of answers: it says which of two answers to a prompt is better."
-    return _card("ranker", run, settings, about, _ranker_figures(metrics), _pairs_text(pairs))
+    trained = f"{_pairs_text(pairs)}\n\n{licence_text(metrics)}"
+    return _card("ranker", run, settings, about, _ranker_figures(metrics), trained)
 
 
 def fuser_card(run: Run, settings: Any, n_examples: Mapping[str, int], metrics: Mapping[str, Any]) -> str:
     """Return the card of a fuser; the arguments are like those of `ranker_card`."""
     about = "A fuser: it reads a prompt and its best candidate answers and writes one answer from them."
     trained = _table(["task", "examples"], [[task, str(n)] for task, n in n_examples.items()])
-    return _card("fuser", run, settings, about, _loss_figures(metrics), trained)
+    return _card("fuser", run, settings, about, _loss_figures(metrics), f"{trained}\n\n{licence_text(metrics)}")
 
 
 def _card(kind: str, run: Run, settings: Any, about: str, figures: str, trained: str) -> str:
@@ -62,7 +64,7 @@ def _ranker_figures(metrics: Mapping[str, Any]) -> str:
     ]
     found = metrics["eval"]
     note = (
-        "Decided pairs that it was not trained on; chance is 0.5, higher is better but for flips, the share of pairs "
+        f"Decided pairs of {measured_on(metrics)}; chance is 0.5, higher is better but for flips, the share of pairs "
         "whose winner changes with the order of presentation. Expected calibration error: "
         f"{found['eval_ece']:.3f} under the temperature of {found['eval_temperature']:.2f}, fitted on these pairs."
     )
@@ -72,7 +74,7 @@ def _ranker_figures(metrics: Mapping[str, Any]) -> str:
 def _loss_figures(metrics: Mapping[str, Any]) -> str:
     if "eval_loss" not in metrics:
         return "It was not measured: the settings of its run name no data to measure on."
-    return f"Loss on examples that it was not trained on: {metrics['eval_loss']:.3f} a token."
+    return f"Loss on examples of {measured_on(metrics)}: {metrics['eval_loss']:.3f} a token."
 
 
 def _pairs_text(pairs: Sequence[PreferencePair]) -> str:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import Seq2SeqTrainer, TrainerCallback
 
@@ -90,6 +92,9 @@ class FusionCollator:
 class GenFuserTrainer(Seq2SeqTrainer):
     """A `transformers.Seq2SeqTrainer` that groups examples of similar length; label smoothing is its argument.
 
+    The loss is the mean over the tokens of all batches that are accumulated for a step, so 8 examples at once and 4
+    times 2 give the same gradient.
+
     Args:
         **kwargs: The arguments of `transformers.Seq2SeqTrainer`; the data sets are `FusionDataset`s.
     """
@@ -98,10 +103,37 @@ class GenFuserTrainer(Seq2SeqTrainer):
         if kwargs.get("args") is not None:
             kwargs["args"].remove_unused_columns = False  # the collator makes what the model takes
         super().__init__(**kwargs)
+        if self.compute_loss_func is None:
+            # T5 of transformers 5 takes the number of tokens of a step and passes it over, and of 4 knows none.
+            self.compute_loss_func = partial(token_loss, label_smoothing=self.args.label_smoothing_factor)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochLengthSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         return EpochLengthSampler(self.args.train_batch_size, dataset.lengths(), self.args.seed)
+
+
+def token_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None, *, label_smoothing: float
+) -> torch.Tensor:
+    """Return the cross-entropy of a batch, as its share of the mean over all tokens of a step.
+
+    Args:
+        outputs: What the model returned; `logits`, (batch, length, vocabulary).
+        labels: (batch, length); -100 is not looked at.
+        num_items_in_batch: How many tokens all batches of the step have together; None takes those of this batch.
+        label_smoothing: Share of the target that is spread over the vocabulary, 0 to 1.
+    """
+    summed = cross_entropy(
+        outputs["logits"].flatten(0, 1).float(),
+        labels.flatten(),
+        ignore_index=IGNORED,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+    if num_items_in_batch is None:
+        return summed / labels.ne(IGNORED).sum()
+    # With several GPUs of one process, each has a part of the number.
+    return summed / torch.as_tensor(num_items_in_batch, device=summed.device).sum()
 
 
 class StopAfter(TrainerCallback):

@@ -67,7 +67,11 @@ def selection_examples(prompts: Iterable[LabelledPrompt], most: int, seed: int) 
 
 
 def reference_examples(
-    prompts: Iterable[LabelledPrompt], most: int, orders: Iterable[Sequence[int]] | None = None
+    prompts: Iterable[LabelledPrompt],
+    most: int,
+    orders: Iterable[Sequence[int]] | None = None,
+    *,
+    metric: str | None = None,
 ) -> Iterator[FusionExample]:
     """Yield the task of the paper (section 3.4): from the best candidates write the reference.
 
@@ -78,12 +82,15 @@ def reference_examples(
         prompts: The labelled prompts.
         most: How many candidates are read, the best first.
         orders: For each prompt its candidates' indices, the best first; None takes their scores or verdicts.
+        metric: Whose scores are taken where there are no orders; None as in `labelled.gold_scores`.
 
     Returns:
         An iterator of examples.
     """
     ranked = (
-        ((prompt, _gold_order(prompt)) for prompt in prompts) if orders is None else zip(prompts, orders, strict=True)
+        ((prompt, _gold_order(prompt, metric)) for prompt in prompts)
+        if orders is None
+        else zip(prompts, orders, strict=True)
     )
     for prompt, order in ranked:
         if not prompt.reference:
@@ -94,8 +101,8 @@ def reference_examples(
             yield FusionExample(prompt.item.source, tuple(best), prompt.reference)
 
 
-def _gold_order(prompt: LabelledPrompt) -> list[int]:
-    scores = gold_scores(prompt)
+def _gold_order(prompt: LabelledPrompt, metric: str | None) -> list[int]:
+    scores = gold_scores(prompt, metric)
     return [] if scores is None else sorted(range(len(scores)), key=lambda index: -scores[index])
 
 

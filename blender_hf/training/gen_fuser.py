@@ -10,14 +10,15 @@ from transformers import Seq2SeqTrainingArguments, set_seed
 
 from blender_hf.blender import Blender
 from blender_hf.checkpoints import locate
-from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.data.labelled import LabelledPrompt, check_metric
 from blender_hf.errors import InputError
 from blender_hf.modeling import GenFuser, GenFuserProcessor
 
 from .cards import fuser_card
 from .fuser_trainer import FusionCollator, FusionDataset, GenFuserTrainer, StopAfter
 from .fusion_data import FusionExample, merging_examples, reference_examples, selection_examples
-from .loading import load_eval_data, load_training_data
+from .loading import check_evaluation, load_eval_data, load_training_data, started
+from .provenance import data_facts
 from .runs import Run
 from .saving import save_checkpoint
 from .settings import FuserSettings
@@ -27,7 +28,9 @@ Prompts = Sequence[LabelledPrompt]
 LENGTHS = ("max_source_length", "max_candidate_length")
 # What a fuser can learn: the task of the paper, and two that need no reference.
 TASKS: dict[str, Callable[[Prompts, FuserSettings], Iterator[FusionExample]]] = {
-    "reference": lambda prompts, settings: reference_examples(prompts, settings.top_k, _orders(prompts, settings)),
+    "reference": lambda prompts, settings: reference_examples(
+        prompts, settings.top_k, _orders(prompts, settings), metric=settings.metric
+    ),
     "selection": lambda prompts, settings: selection_examples(prompts, settings.top_k, settings.sampling_seed),
     "merging": lambda prompts, settings: merging_examples(prompts, settings.top_k, settings.sampling_seed),
 }
@@ -49,17 +52,22 @@ def train_fuser(settings: FuserSettings, arguments: Seq2SeqTrainingArguments, ru
     """
     if unknown := set(settings.tasks) - set(TASKS):
         raise InputError(f"there is no task {', '.join(sorted(unknown))}; use {', '.join(TASKS)}")
-    prompts = load_training_data(settings).prompts
-    set_seed(arguments.seed)
-    model, processor = starting_point(settings, prompts)
+    data, eval_data = load_training_data(settings), load_eval_data(settings)
+    prompts = data.prompts
+    if settings.metric is not None:
+        check_metric(prompts, settings.metric)
     examples = {task: _examples(task, prompts, settings) for task in settings.tasks}
-    eval_prompts = load_eval_data(settings).prompts
-    held_out = [example for task in settings.tasks for example in _examples(task, eval_prompts, settings)]
-    dataset = _dataset([example for found in examples.values() for example in found], model, processor, settings)
+    made = [example for found in examples.values() for example in found]
+    if not made:
+        raise InputError(_nothing_to_learn(prompts, settings))
+    held_out = [example for task in settings.tasks for example in _examples(task, eval_data.prompts, settings)]
+    check_evaluation(arguments, held_out)
+    set_seed(arguments.seed)
+    model, processor = started(lambda: starting_point(settings, prompts), settings.model)
+    dataset = _dataset(made, model, processor, settings)
     if not len(dataset):
         raise InputError(
-            f"there is nothing to train on: {dataset.n_left_out} examples are longer than max_train_tokens, and the "
-            "data has no others for these tasks (reference needs references, the others judged pairs)"
+            f"there is nothing to train on: all {len(made)} examples are longer than max_train_tokens; raise it"
         )
     arguments.output_dir = str(run.checkpoints)
     trainer = GenFuserTrainer(
@@ -75,9 +83,22 @@ def train_fuser(settings: FuserSettings, arguments: Seq2SeqTrainingArguments, ru
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, run.folder)
         counts = {task: len(found) for task, found in examples.items()}
-        run.write_metrics({"training examples": counts, "too long": dataset.n_left_out, **metrics})
+        used, measured = ([example.prompt for example in found] for found in (made, held_out))
+        skipped = {"data": data.skipped, "eval_data": eval_data.skipped}
+        metrics = {"too long": dataset.n_left_out, **data_facts(prompts, used, measured, skipped), **metrics}
+        run.write_metrics({"training examples": counts, **metrics})
         run.write_card(fuser_card(run, settings, counts, metrics))
     return model
+
+
+def _nothing_to_learn(prompts: Prompts, settings: FuserSettings) -> str:
+    if "reference" not in settings.tasks or not any(prompt.reference for prompt in prompts):
+        return "there is nothing to train on: the task reference needs references, and the others judged pairs"
+    known = sorted({name for prompt in prompts for name in prompt.scores})
+    return (
+        "there is nothing to train on: there are references, but it is not known which candidates are the best; name "
+        f"a ranker, or as metric scores of the data: {', '.join(known) or 'it has none'}"
+    )
 
 
 def starting_point(settings: FuserSettings, prompts: Prompts) -> tuple[GenFuser, GenFuserProcessor]:

@@ -34,6 +34,9 @@ def set_dropouts(backbone: torch.nn.Module, dropouts: Mapping[str, float]) -> No
         found = attention if path.endswith(("self.dropout", "attn.dropout")) else hidden
         if isinstance(module, torch.nn.Dropout) and found:
             module.p = found[0]
+        # What BERT of transformers 4 hands to the fused attention.
+        if attention and hasattr(module, "dropout_prob"):
+            module.dropout_prob = attention[0]
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:

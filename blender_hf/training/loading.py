@@ -1,18 +1,22 @@
 """Reads training data once for all models: labelled prompts of any format, with what was skipped and why."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+from blender_hf.checkpoints import first_line
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
-from blender_hf.errors import InputError
+from blender_hf.errors import BlenderError, CheckpointError, InputError
 
 from .bags import Bag
 from .settings import DataSettings
 
 logger = logging.getLogger(__name__)
 MOST_REASONS = 5
+
+Loaded = TypeVar("Loaded")
 
 
 @dataclass
@@ -57,6 +61,50 @@ def load_training_data(settings: DataSettings) -> LoadedData:
 def load_eval_data(settings: DataSettings) -> LoadedData:
     """Read what a model is measured on; nothing if the settings name nothing."""
     return _load(settings.eval_data, settings.eval_split, settings)
+
+
+def check_evaluation(arguments: Any, measured: Sequence[Any]) -> None:
+    """Refuse to begin a training that is to be measured on the way, on nothing.
+
+    Args:
+        arguments: The trainer's.
+        measured: What there is to measure on.
+
+    Raises:
+        InputError: If there is nothing.
+    """
+    strategy = getattr(arguments.eval_strategy, "value", arguments.eval_strategy)
+    if strategy != "no" and not measured:
+        raise InputError(
+            f"eval_strategy is {strategy}, and there is nothing to measure on: name data in eval_data that this model "
+            "can be measured on, or leave out eval_strategy"
+        )
+
+
+def started(load: Callable[[], Loaded], name: str | None) -> Loaded:
+    """Call what loads or makes the model that a training starts from, and turn errors of libraries into one line.
+
+    Args:
+        load: The call.
+        name: The setting `model`, for the message.
+
+    Returns:
+        What the call returns.
+
+    Raises:
+        InputError: If a setting does not go with the model.
+        CheckpointError: If the model can't be found or read.
+    """
+    try:
+        return load()
+    except BlenderError:
+        raise
+    except ValueError as error:
+        raise InputError(f"can't train from {name or 'nothing'} with these settings: {first_line(error)}") from error
+    except OSError as error:
+        raise CheckpointError(
+            f"can't load the model {name!r}: {first_line(error)} (give a folder, or a Hub id that can be reached)"
+        ) from error
 
 
 def _load(sources: Sequence[str], split: str | None, settings: DataSettings) -> LoadedData:

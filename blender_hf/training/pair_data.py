@@ -43,7 +43,10 @@ def _label(a: float, b: float) -> float:
 
 
 def _all_pairs(pairs: list[PreferencePair], most: int | None, rng: random.Random) -> list[PreferencePair]:
-    return pairs if most is None else pairs[:most]
+    if most is None or most >= len(pairs):
+        return pairs
+    # By lot, in their order: the first few would all be pairs of the first candidate.
+    return [pairs[place] for place in sorted(rng.sample(range(len(pairs)), most))]
 
 
 def _random(pairs: list[PreferencePair], most: int | None, rng: random.Random) -> list[PreferencePair]:

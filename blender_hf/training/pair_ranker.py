@@ -1,5 +1,6 @@
 """Training of a `PairRanker` from any encoder, or on from a ranker."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from transformers import AutoConfig, PretrainedConfig, TrainerCallback, set_seed
 
 from blender_hf.checkpoints import locate
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError
 from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
@@ -19,15 +21,17 @@ from .damaged_data import DAMAGES, damaged_pairs
 from .damaged_data import SOURCE as DAMAGED
 from .distillation import distilled
 from .generalisation import dropouts_of, interpolate, set_dropouts, weights_of
-from .loading import load_eval_data, load_training_data
+from .loading import LoadedData, check_evaluation, load_eval_data, load_training_data, started
 from .lora import merged, with_lora
 from .pair_data import balance_lengths, balance_sources, training_pairs
+from .provenance import data_facts
 from .ranker_metrics import source_table
 from .ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
 from .runs import Run
 from .saving import save_checkpoint
 from .settings import PairSettings, RankerSettings
 
+logger = logging.getLogger(__name__)
 MARKER_WORDS = ("question", "first answer", "second reply")
 LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
 # What else of `PairRankerConfig` the settings may change, in a new ranker and in one that a run goes on from.
@@ -59,11 +63,13 @@ def train_ranker(
     """
     if not settings.model:
         raise InputError("the setting model is missing: name an encoder, or a ranker to go on from")
-    pairs, eval_pairs = training_data(settings), evaluation_data(settings)
+    data, eval_data = load_training_data(settings), load_eval_data(settings)
+    pairs, eval_pairs = training_data(settings, data.prompts), evaluation_data(settings, eval_data.prompts)
+    check_evaluation(arguments, eval_pairs)
     with arguments.main_process_first(desc="verdicts of the teachers"):
         pairs = _taught(pairs, settings, run)
     set_seed(arguments.seed)
-    model, processor = starting_point(settings)
+    model, processor = started(lambda: starting_point(settings), settings.model)
     start = weights_of(model) if settings.interpolation < 1 else {}
     trained = with_lora(model, settings)
     short = sorted(pairs, key=PreferencePair.n_characters)[: settings.short_pairs]
@@ -79,22 +85,29 @@ def train_ranker(
             processing_class=processor,
             callbacks=list(callbacks),
         )
+        say_what_is_cut(trainer.train_dataset.n_truncated, len(chosen))
         trainer.train(resume_from_checkpoint=run.last_checkpoint(phase))
     model = merged(trained)
     interpolate(model, start, settings.interpolation)
     metrics = _measured(trainer, eval_pairs, model)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, run.folder)
-        run.write_metrics({"training pairs": len(pairs), **metrics})
+        metrics |= pair_facts(data, eval_data, pairs, eval_pairs)
+        run.write_metrics(
+            {"training pairs": len(pairs), "truncated pairs": trainer.train_dataset.n_truncated, **metrics}
+        )
         run.write_card(ranker_card(run, settings, pairs, metrics))
     return model
 
 
-def training_data(settings: PairSettings) -> list[PreferencePair]:
-    """Return the pairs that a ranker is trained on."""
-    loaded = load_training_data(settings)
+def training_data(settings: PairSettings, prompts: Sequence[LabelledPrompt]) -> list[PreferencePair]:
+    """Return the pairs that a ranker is trained on.
+
+    Raises:
+        InputError: If there are none, or a setting can't be used.
+    """
     found = training_pairs(
-        loaded.prompts,
+        prompts,
         metrics=settings.metrics,
         sampling=settings.sampling,
         pairs_per_prompt=settings.pairs_per_prompt,
@@ -108,7 +121,7 @@ def training_data(settings: PairSettings) -> list[PreferencePair]:
     if not pairs:
         raise InputError("the data has no pairs to train on: no judged pairs, or none with the scores named by metrics")
     kinds = settings.damage_kinds or tuple(DAMAGES)
-    return [*pairs, *damaged_pairs(loaded.prompts, settings.damaged_pairs, settings.sampling_seed, kinds)]
+    return [*pairs, *damaged_pairs(prompts, settings.damaged_pairs, settings.sampling_seed, kinds)]
 
 
 def _taught(pairs: list[PreferencePair], settings: RankerSettings, run: Run) -> list[PreferencePair]:
@@ -121,10 +134,24 @@ def _taught(pairs: list[PreferencePair], settings: RankerSettings, run: Run) -> 
     return [*mixed, *(pair for pair in pairs if pair.source == DAMAGED)]
 
 
-def evaluation_data(settings: PairSettings) -> list[PreferencePair]:
+def evaluation_data(settings: PairSettings, prompts: Sequence[LabelledPrompt]) -> list[PreferencePair]:
     """Return the pairs that a ranker is measured on."""
-    pairs = training_pairs(load_eval_data(settings).prompts, metrics=settings.metrics)
+    pairs = training_pairs(prompts, metrics=settings.metrics)
     return balance_sources(pairs, most=settings.max_eval_pairs_per_source)
+
+
+def pair_facts(
+    data: LoadedData, eval_data: LoadedData, pairs: Sequence[PreferencePair], eval_pairs: Sequence[PreferencePair]
+) -> dict[str, Any]:
+    """Return `provenance.data_facts` of a run on pairs."""
+    used, measured = ([pair.prompt for pair in found] for found in (pairs, eval_pairs))
+    return data_facts(data.prompts, used, measured, {"data": data.skipped, "eval_data": eval_data.skipped})
+
+
+def say_what_is_cut(n_truncated: int, n_pairs: int) -> None:
+    """Log how many pairs are longer than what is read."""
+    if n_truncated:
+        logger.warning("%d of %d pairs are cut: they are longer than what the model reads", n_truncated, n_pairs)
 
 
 def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
@@ -150,9 +177,20 @@ def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> t
     lengths = _given(settings, LENGTHS)
     changes = _given(settings, FORM)
     model = PairRanker.from_pretrained(where, dtype=torch.float32, **lengths, **changes, **hub)
+    _check_tasks(model.config.n_tasks, settings)
     model.config.logit_temperature = 1.0  # that of the old weights
     set_dropouts(model.backbone, dropouts_of(settings, model.backbone.config))
     return model.train(), PairRankerProcessor.from_pretrained(where, **lengths, **hub)
+
+
+def _check_tasks(n_tasks: int, settings: RankerSettings) -> None:
+    asked = max(1, len(settings.metrics))
+    if n_tasks != asked:
+        labels = f"metrics names {len(settings.metrics)}" if settings.metrics else "without metrics there is one"
+        raise InputError(
+            f"{settings.model} has n_tasks={n_tasks}, a logit for each of so many labels, and {labels}: name {n_tasks} "
+            "metrics, or train from an encoder, which gets a new head"
+        )
 
 
 def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:

@@ -1,13 +1,15 @@
 """What a ranker is measured by while it is trained: numbers in, numbers out."""
 
+import logging
 from collections.abc import Sequence
 from statistics import fmean
 
-from blender_hf.calibration import expected_calibration_error, fit_temperature
+from blender_hf.calibration import TEMPERATURES, expected_calibration_error, fit_temperature
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
 from blender_hf.ranking import mean_logit, probability_of
 
+logger = logging.getLogger(__name__)
 # For each source a figure of each kind, and the mean over the sources.
 KINDS = ("both orders", "one order", "longer is better", "flips")
 MEAN = "mean over sources"
@@ -53,7 +55,7 @@ def pair_metrics(
     table = source_table(pairs, logits_ab, logits_ba)
     logits = [mean_logit(ab, ba) for ab, ba in zip(logits_ab, logits_ba, strict=True)]
     labels = [pair.label for pair in pairs]
-    temperature = fit_temperature(logits, labels)
+    temperature = fitted_temperature(logits, labels)
     probabilities = [probability_of(logit, temperature) for logit in logits]
     names = dict(zip(KINDS, ("accuracy", "accuracy_one_order", "accuracy_longer", "flip_rate"), strict=True))
     means = {names[kind]: value for kind, value in table.pop(MEAN, {}).items() if kind in names}
@@ -63,6 +65,19 @@ def pair_metrics(
         "temperature": temperature,
         **{f"accuracy_{source}": row["both orders"] for source, row in table.items()},
     }
+
+
+def fitted_temperature(logits: Sequence[float], labels: Sequence[float]) -> float:
+    """Return `calibration.fit_temperature`, and say so if it is at a bound, where it is not a fit."""
+    found = fit_temperature(logits, labels)
+    least, most = TEMPERATURES
+    if not 1.01 * least < found < most / 1.01:
+        logger.warning(
+            "the fitted temperature is %.4g, the end of its range: %s; probabilities of this ranker mean little",
+            found,
+            "its logits say nothing of these pairs" if found > 1 else "all pairs are right, or too few to fit it on",
+        )
+    return found
 
 
 def _figures(rows: Sequence[tuple[PreferencePair, float, float]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """A `transformers.Trainer` for rankers: pairs in both orders of presentation, grouped by length."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,13 +8,20 @@ import torch
 import transformers
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers.trainer_utils import PredictionOutput
 
+from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, InputTypeError
 from blender_hf.modeling import PairRankerProcessor
 
+from .pair_data import training_pairs
 from .ranker_metrics import pair_metrics
 from .sampling import EpochLengthSampler
+
+Place = tuple[int, bool]  # a row, and whether its better candidate is presented first
+# What a trainer takes as pairs: tokenised, as they are, or records in any of the package's formats.
+Pairs = Iterable[PreferencePair] | Iterable[Mapping[str, Any]]
 
 
 @dataclass
@@ -31,14 +38,16 @@ class PairRankerTrainingArguments(TrainingArguments):
 class PairDataset(Dataset):
     """Pairs as token ids, in both orders of presentation; each text is tokenised once.
 
+    Index `n` gives pair n with a first; index `(n, True)` with the better candidate first, `(n, False)` with it second.
+
     Args:
         pairs: The pairs.
         processor: The ranker's processor.
     """
 
-    def __init__(self, pairs: Sequence[PreferencePair], processor: PairRankerProcessor) -> None:
+    def __init__(self, pairs: Iterable[PreferencePair], processor: PairRankerProcessor) -> None:
         self.pairs = list(pairs)
-        texts = list(dict.fromkeys(t for pair in pairs for t in (pair.prompt, pair.candidate_a, pair.candidate_b)))
+        texts = list(dict.fromkeys(t for pair in self.pairs for t in (pair.prompt, pair.candidate_a, pair.candidate_b)))
         ids = dict(zip(texts, processor.encode_texts(texts), strict=True))
         self.n_truncated = 0
         self.examples = [self._encode(pair, ids, processor) for pair in self.pairs]
@@ -60,8 +69,32 @@ class PairDataset(Dataset):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.examples[index]
+    def __getitem__(self, index: int | Place) -> dict[str, Any]:
+        if isinstance(index, int):
+            return self.presented(index, swapped=False)
+        row, better_first = index
+        labels = self.examples[row]["labels"]
+        a_is_better = sum(labels) >= len(labels) / 2
+        return self.presented(row, swapped=a_is_better != better_first)
+
+    def presented(self, row: int, *, swapped: bool) -> dict[str, Any]:
+        """Return `input_ids` and `labels` of a pair, with a first or, `swapped`, with b."""
+        example = self.examples[row]
+        if not swapped:
+            return {"input_ids": example["input_ids"], "labels": example["labels"]}
+        return {"input_ids": example["swapped_ids"], "labels": [1 - label for label in example["labels"]]}
+
+
+class PlaceSampler(EpochLengthSampler):
+    """An `EpochLengthSampler` that says for each row whether the better candidate is presented first.
+
+    It is in every other row, by the place in the epoch and not in the batch: by chance alone a small batch favours one
+    place or the other, and most of its gradient goes into that; and a batch of one would always favour the same.
+    """
+
+    def __iter__(self) -> Iterator[Place]:  # type: ignore[override]
+        # The other way in the next epoch, or rows that sorting puts in the same place would be presented in one way.
+        return ((row, (place + self.seed + self.epoch) % 2 == 0) for place, row in enumerate(super().__iter__()))
 
 
 class BothOrders(Dataset):
@@ -74,17 +107,11 @@ class BothOrders(Dataset):
         return 2 * len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self.dataset[index // 2]
-        if index % 2 == 0:
-            return {"input_ids": example["input_ids"], "labels": example["labels"]}
-        return {"input_ids": example["swapped_ids"], "labels": [1 - label for label in example["labels"]]}
+        return self.dataset.presented(index // 2, swapped=index % 2 == 1)
 
 
 class PairCollator:
-    """Makes batches of pairs.
-
-    In training the better candidate stands first in every other pair: by chance alone a small batch favours one place
-    or the other, and most of its gradient goes into that. What has one order only is left in it.
+    """Makes batches of presented pairs.
 
     Args:
         processor: The ranker's processor.
@@ -95,43 +122,37 @@ class PairCollator:
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Return `input_ids` and `attention_mask`, both (batch, length), and `labels`, (batch, n_tasks)."""
-        presented = [_presented(example, first=place % 2 == 0) for place, example in enumerate(examples)]
-        batch = self.processor.pad([ids for ids, _ in presented])
-        return {**batch, "labels": torch.tensor([labels for _, labels in presented])}
-
-
-def _presented(example: dict[str, Any], *, first: bool) -> tuple[list[int], list[float]]:
-    labels = example["labels"]
-    a_is_better = sum(labels) >= len(labels) / 2
-    if "swapped_ids" not in example or a_is_better == first:
-        return example["input_ids"], labels
-    return example["swapped_ids"], [1 - label for label in labels]
+        batch = self.processor.pad([example["input_ids"] for example in examples])
+        return {**batch, "labels": torch.tensor([example["labels"] for example in examples])}
 
 
 class PairRankerTrainer(Trainer):
     """Trains a `PairRanker` on preference pairs with the multi-task binary cross-entropy of the paper (section 3.3).
 
-    `evaluate` presents each pair in both orders and reports what `ranker_metrics.pair_metrics` says; the logits of
-    both, two lists, are then in `last_logits`.
+    In training the better candidate is presented first in every other pair. `evaluate` and `predict` present each pair
+    in both orders, a first and then b first, and report what `ranker_metrics.pair_metrics` says; the logits of both,
+    two lists, are then in `last_logits`.
 
     Args:
         model: The ranker.
         args: How it is trained.
-        train_dataset: Pairs to learn from: a `PairDataset`, or a sequence of `PreferencePair`.
-        eval_dataset: Pairs to evaluate on, in the same forms.
+        train_dataset: Pairs to learn from: a `PairDataset`, or any iterable of `PreferencePair`, or of records in one
+            of the formats of labelled data, such as a `datasets.Dataset` with `prompt`, `chosen` and `rejected`.
+        eval_dataset: Pairs to evaluate on, in the same forms, or a mapping of several by their names.
         processing_class: The ranker's processor.
         **kwargs: Other arguments of `transformers.Trainer`.
 
     Raises:
-        InputError: If the processor is missing.
+        InputError: If the processor is missing, or a record can't be used.
+        InputTypeError: If the pairs are of another type.
     """
 
     def __init__(
         self,
         model: Any = None,
         args: PairRankerTrainingArguments | None = None,
-        train_dataset: PairDataset | Sequence[PreferencePair] | None = None,
-        eval_dataset: PairDataset | Sequence[PreferencePair] | None = None,
+        train_dataset: PairDataset | Pairs | None = None,
+        eval_dataset: PairDataset | Pairs | Mapping[str, PairDataset | Pairs] | None = None,
         processing_class: PairRankerProcessor | None = None,
         **kwargs: Any,
     ) -> None:
@@ -146,7 +167,7 @@ class PairRankerTrainer(Trainer):
             model=model,
             args=args,
             train_dataset=self._as_pairs(train_dataset),
-            eval_dataset=self._as_pairs(eval_dataset),
+            eval_dataset=self._all_as_pairs(eval_dataset),
             data_collator=kwargs.pop("data_collator", None) or PairCollator(processing_class),
             **kwargs,
         )
@@ -154,16 +175,43 @@ class PairRankerTrainer(Trainer):
 
     def evaluate(
         self,
-        eval_dataset: PairDataset | Sequence[PreferencePair] | None = None,
+        eval_dataset: PairDataset | Pairs | Mapping[str, PairDataset | Pairs] | str | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Evaluate in both orders of presentation, as `transformers.Trainer.evaluate` does in one."""
-        dataset = self._as_pairs(self.eval_dataset if eval_dataset is None else eval_dataset)
-        if dataset is None:
+        """Evaluate in both orders of presentation, as `transformers.Trainer.evaluate` does in one.
+
+        A name is one of the mapping that the trainer was given as `eval_dataset`.
+
+        Raises:
+            InputError: If there is nothing to evaluate on.
+        """
+        found = self._all_as_pairs(self.eval_dataset if eval_dataset is None else eval_dataset)
+        if isinstance(found, Mapping):
+            parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in found.items()]
+            return {key: value for part in parts for key, value in part.items()}
+        if found is None or not len(found):
             raise InputError("there is nothing to evaluate on: give an eval_dataset")
-        self.compute_metrics = lambda prediction: self._metrics(dataset, prediction)
-        return super().evaluate(BothOrders(dataset), ignore_keys, metric_key_prefix)
+        self.compute_metrics = lambda prediction: self._metrics(found, prediction)
+        return super().evaluate(BothOrders(found), ignore_keys, metric_key_prefix)
+
+    def predict(
+        self,
+        test_dataset: PairDataset | Pairs,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "test",
+    ) -> PredictionOutput:
+        """Return the logits of both orders of presentation, (2 * pairs,), and what `evaluate` says of them.
+
+        Raises:
+            InputError: If there are no pairs.
+        """
+        found = self._as_pairs(test_dataset)
+        if found is None or not len(found):
+            raise InputError("there is nothing to predict: give pairs as test_dataset")
+        self.compute_metrics = lambda prediction: self._metrics(found, prediction)
+        output = super().predict(BothOrders(found), ignore_keys, metric_key_prefix)
+        return output._replace(predictions=_logits(output.predictions))
 
     def _metrics(self, dataset: PairDataset, prediction: EvalPrediction) -> dict[str, float]:
         self.last_logits = _both_orders(prediction)
@@ -177,12 +225,32 @@ class PairRankerTrainer(Trainer):
             _split_off_head(optimizer, self.model, rate)
         return optimizer
 
-    def _as_pairs(self, data: PairDataset | Sequence[PreferencePair] | None) -> PairDataset | None:
-        return data if data is None or isinstance(data, PairDataset) else PairDataset(data, self.processor)
+    def _all_as_pairs(self, data: Any) -> PairDataset | dict[str, PairDataset] | None:
+        """Return pairs, or several by their names; a name stands for those that were given first."""
+        if isinstance(data, str):
+            return self.eval_dataset[data]
+        if isinstance(data, Mapping):
+            return {name: self._as_pairs(part) for name, part in data.items()}
+        return self._as_pairs(data)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochLengthSampler:
+    def _as_pairs(self, data: Any) -> PairDataset | None:
+        return data if data is None or isinstance(data, PairDataset) else PairDataset(_pairs(data), self.processor)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> PlaceSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        return EpochLengthSampler(self.args.train_batch_size, dataset.lengths(), self.args.seed)
+        return PlaceSampler(self.args.train_batch_size, dataset.lengths(), self.args.seed)
+
+
+def _pairs(data: Any) -> list[PreferencePair]:
+    if isinstance(data, str | Mapping) or not isinstance(data, Iterable):
+        raise InputTypeError(
+            f"pairs must be a list of PreferencePair or of records, not {type(data).__name__}; a file is read with "
+            "training_pairs(read_labelled(path))"
+        )
+    rows = list(data)
+    if all(isinstance(row, PreferencePair) for row in rows):
+        return rows
+    return list(training_pairs(read_labelled(rows)))
 
 
 def _checkpoint_in_the_new_way(args: TrainingArguments) -> None:
@@ -191,8 +259,12 @@ def _checkpoint_in_the_new_way(args: TrainingArguments) -> None:
         args.gradient_checkpointing_kwargs = {"use_reentrant": False, **(args.gradient_checkpointing_kwargs or {})}
 
 
+def _logits(predictions: Any) -> Any:
+    return predictions[0] if isinstance(predictions, tuple) else predictions
+
+
 def _both_orders(prediction: EvalPrediction) -> tuple[list[float], list[float]]:
-    found = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    found = _logits(prediction.predictions)
     return found[0::2].tolist(), found[1::2].tolist()
 
 

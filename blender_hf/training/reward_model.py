@@ -17,7 +17,8 @@ from blender_hf.reward_inputs import RewardInputs, reading_length
 from blender_hf.reward_models import RewardModelScorer
 
 from .cards import ranker_card
-from .pair_ranker import evaluation_data, training_data
+from .loading import check_evaluation, load_eval_data, load_training_data, started
+from .pair_ranker import evaluation_data, pair_facts, training_data
 from .ranker_metrics import pair_metrics, source_table
 from .runs import Run
 from .sampling import EpochLengthSampler
@@ -57,9 +58,35 @@ def train_reward_model(settings: RewardModelSettings, arguments: Any, run: Run) 
         raise InputError("the setting model is missing: name an encoder, or a reward model to go on from")
     if settings.metrics:
         raise InputError("metrics are for a pair ranker, which learns several at once; a reward model learns one")
-    pairs = [pair for pair in training_data(settings) if pair.label != 0.5]
-    eval_pairs = evaluation_data(settings)
+    data, eval_data = load_training_data(settings), load_eval_data(settings)
+    pairs = _decided(training_data(settings, data.prompts))
+    eval_pairs = evaluation_data(settings, eval_data.prompts)
+    if not pairs:
+        raise InputError("the data has no pairs to train on: all are ties, from which a reward model learns nothing")
+    check_evaluation(arguments, _decided(eval_pairs))
     set_seed(arguments.seed)
+    model, tokenizer = started(lambda: _starting_point(settings), settings.model)
+    arguments.output_dir, arguments.max_length = str(run.checkpoints), None  # what is too long is cut by us, fairly
+    arguments.remove_unused_columns = False
+    trainer = _trainer_class()(
+        model=model,
+        args=arguments,
+        train_dataset=_dataset(pairs, tokenizer, model),
+        eval_dataset=_dataset(_decided(eval_pairs), tokenizer, model) if _decided(eval_pairs) else None,
+        processing_class=tokenizer,
+        data_collator=_collator(model.config.pad_token_id),
+    )
+    trainer.train(resume_from_checkpoint=run.last_checkpoint())
+    metrics = _measured(model, tokenizer, eval_pairs)
+    if trainer.is_world_process_zero():
+        trainer.save_model(str(run.folder))
+        metrics |= pair_facts(data, eval_data, pairs, eval_pairs)
+        run.write_metrics({"training pairs": len(pairs), **metrics})
+        run.write_card(ranker_card(run, settings, pairs, metrics))
+    return model
+
+
+def _starting_point(settings: RewardModelSettings) -> tuple[Any, Any]:
     tokenizer = load_tokenizer(settings.model, revision=settings.revision)
     if settings.max_input_length is not None:
         tokenizer.model_max_length = settings.max_input_length
@@ -68,22 +95,11 @@ def train_reward_model(settings: RewardModelSettings, arguments: Any, run: Run) 
     )
     model.config.pad_token_id = tokenizer.pad_token_id
     _let_alone_caches(model)
-    arguments.output_dir, arguments.max_length = str(run.checkpoints), None  # what is too long is cut by us, fairly
-    arguments.remove_unused_columns = False
-    trainer = _trainer_class()(
-        model=model,
-        args=arguments,
-        train_dataset=_dataset(pairs, tokenizer, model),
-        processing_class=tokenizer,
-        data_collator=_collator(model.config.pad_token_id),
-    )
-    trainer.train(resume_from_checkpoint=run.last_checkpoint())
-    metrics = _measured(model, tokenizer, eval_pairs)
-    if trainer.is_world_process_zero():
-        trainer.save_model(str(run.folder))
-        run.write_metrics({"training pairs": len(pairs), **metrics})
-        run.write_card(ranker_card(run, settings, pairs, metrics))
-    return model
+    return model, tokenizer
+
+
+def _decided(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
+    return [pair for pair in pairs if pair.label != 0.5]
 
 
 def _let_alone_caches(model: torch.nn.Module) -> None:

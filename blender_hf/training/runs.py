@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -10,15 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import get_last_checkpoint
-
 import blender_hf
 from blender_hf.errors import InputError
+from blender_hf.labelling.durable import replacing
 
 SETTINGS_FILE, RUN_FILE, METRICS_FILE, CARD_FILE = "settings.yaml", "run.json", "metrics.json", "README.md"
 CHECKPOINTS = "trainer"
 PACKAGES = ("blender-hf", "torch", "transformers", "accelerate", "datasets", "peft", "trl")
 BLOCK = 1 << 20
+# What the trainer writes last into a checkpoint.
+TRAINER_STATE = "trainer_state.json"
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,20 @@ class Run:
         _write_json(self.folder / RUN_FILE, described)
 
     def last_checkpoint(self, phase: str = "") -> str | None:
-        """Return where an interrupted phase can be taken up again, or None if it has not come so far."""
-        folder = self.checkpoints / phase
-        return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        """Return where an interrupted phase can be taken up again, or None if it has not come so far.
+
+        It is the newest checkpoint that is whole: one that a kill left half written is passed over, and written anew.
+        """
+        whole = [folder for folder in (self.checkpoints / phase).glob("checkpoint-*") if _is_whole(folder)]
+        return str(max(whole, key=_step_of)) if whole else None
+
+    def abandon(self) -> None:
+        """Take back what `begin` wrote, if nothing came of the run, so that the folder can be used again."""
+        made = [self.folder / METRICS_FILE, *self.checkpoints.rglob("*")]
+        if any(path.is_file() for path in made):
+            return
+        for name in (RUN_FILE, SETTINGS_FILE):
+            (self.folder / name).unlink(missing_ok=True)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write what was measured."""
@@ -143,11 +156,35 @@ def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path)
         )
 
 
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        state = json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return _step_of(checkpoint) >= 0 and isinstance(state, dict)
+
+
+def _step_of(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
 def _write_yaml(path: Path, value: Mapping[str, Any]) -> None:
     import yaml
 
-    path.write_text(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with replacing(path) as file:
+        file.write(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True).encode())
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with replacing(path) as file:
+        file.write((json.dumps(_numbers(value), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _numbers(value: Any) -> Any:
+    """Return a value with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,6 +14,10 @@ from transformers import HfArgumentParser, TrainingArguments
 from blender_hf.checkpoints import has_bfloat16
 from blender_hf.errors import InputError
 
+from .small_fuser import HEAD_WIDTH, LEAST_WIDTH
+
+Limits = dict[str, tuple[float, float]]
+INFINITE = float("inf")
 # A name of transformers 4, and that of 5, where a number of steps below 1 is a share of them.
 RENAMED = {"warmup_ratio": "warmup_steps"}
 
@@ -42,6 +46,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         """Check what no type says."""
+        _check_limits(self, {"limit": (1, INFINITE)})
         if not 0 < self.bag_share <= 1:
             raise ValueError(f"bag_share={self.bag_share}; it is a share of the prompts, more than 0 and at most 1")
 
@@ -69,6 +74,13 @@ class PairSettings(DataSettings):
     )
     sampling_seed: int = field(default=0, metadata={"help": "Seed of the choice of pairs."})
     max_eval_pairs_per_source: int | None = field(default=None, metadata={"help": "Most pairs of a source to measure."})
+
+    def __post_init__(self) -> None:
+        """Check what no type says."""
+        super().__post_init__()
+        most = ("pairs_per_prompt", "max_pairs_per_source", "max_eval_pairs_per_source")
+        _check_limits(self, dict.fromkeys(most, (1, INFINITE)))
+        _check_limits(self, dict.fromkeys(("min_pairs_per_source", "damaged_pairs"), (0, INFINITE)))
 
 
 @dataclass
@@ -106,6 +118,13 @@ class RankerSettings(PairSettings):
     def __post_init__(self) -> None:
         """Check what no type says."""
         super().__post_init__()
+        lengths = ("max_pair_length", "max_source_length", "max_candidate_length")
+        # A pair has three markers and what frames it, and three texts.
+        _check_limits(self, {"max_pair_length": (16, INFINITE), **dict.fromkeys(lengths[1:], (1, INFINITE))})
+        _check_limits(self, dict.fromkeys(("lora_rank", "short_pairs"), (0, INFINITE)))
+        _check_limits(self, dict.fromkeys(("dropout", "attention_dropout"), (0, 0.99)))
+        if self.source_truncation_side not in (None, "left", "right"):
+            raise ValueError(f"source_truncation_side={self.source_truncation_side!r}; use left or right")
         if not 0 < self.interpolation <= 1:
             raise ValueError(f"interpolation={self.interpolation}; it is a share of the way, more than 0 and at most 1")
         if not 0 <= self.teacher_share <= 1:
@@ -124,6 +143,11 @@ class RewardModelSettings(PairSettings):
         default=None, metadata={"help": "Most tokens of a prompt with an answer; the tokenizer keeps it."}
     )
 
+    def __post_init__(self) -> None:
+        """Check what no type says."""
+        super().__post_init__()
+        _check_limits(self, {"max_input_length": (8, INFINITE)})
+
 
 @dataclass
 class FuserSettings(DataSettings):
@@ -141,6 +165,9 @@ class FuserSettings(DataSettings):
     ranker: str | None = field(
         default=None, metadata={"help": "Whose top K it reads for the task reference; none takes scores or verdicts."}
     )
+    metric: str | None = field(
+        default=None, metadata={"help": "Whose scores say which are the top K; none takes `score`, else the verdicts."}
+    )
     max_examples: int | None = field(default=None, metadata={"help": "Most examples of a task."})
     max_train_tokens: int | None = field(default=None, metadata={"help": "Longer examples are left out of training."})
     max_source_length: int | None = field(default=None, metadata={"help": "Most tokens of the input."})
@@ -150,6 +177,17 @@ class FuserSettings(DataSettings):
     d_model: int = field(default=256, metadata={"help": "Width of a new model."})
     layers: int = field(default=3, metadata={"help": "Layers of the encoder and of the decoder of a new model."})
     max_minutes: float | None = field(default=None, metadata={"help": "Training ends after so many minutes."})
+
+    def __post_init__(self) -> None:
+        """Check what no type says."""
+        super().__post_init__()
+        sizes = ("top_k", "max_examples", "max_train_tokens", "max_source_length", "max_candidate_length", "layers")
+        _check_limits(self, dict.fromkeys(sizes, (1, INFINITE)))
+        _check_limits(self, {"max_minutes": (0, INFINITE), "vocab_size": (1, INFINITE)})
+        if self.d_model < LEAST_WIDTH or self.d_model % HEAD_WIDTH:
+            raise ValueError(f"d_model={self.d_model}; it must be a multiple of {HEAD_WIDTH}, at least {LEAST_WIDTH}")
+        if self.metric is not None and self.ranker is not None:
+            raise ValueError("metric and ranker both say which candidates are the best; use one of the two")
 
 
 def read_settings(
@@ -172,6 +210,7 @@ def read_settings(
     known = {f.name for kind in kinds for f in fields(kind) if f.init}
     given = {key if key in known else RENAMED.get(key, key): value for key, value in given.items()}
     _check_keys(given, known, kinds, path)
+    given = {key: _as_text(key, value) for key, value in given.items()}
     argv = [
         part
         for key, value in {**_own_defaults(), **given}.items()
@@ -191,6 +230,21 @@ def read_settings(
         raise InputError(f"{path}: {error}") from None
 
 
+def _check_limits(settings: Any, limits: Limits) -> None:
+    for name, (least, most) in limits.items():
+        value = getattr(settings, name)
+        if value is not None and not least <= value <= most:
+            bounds = f"at least {least:g}" if most == INFINITE else f"from {least:g} to {most:g}"
+            raise ValueError(f"{name}={value}; it must be {bounds}")
+
+
+def _as_text(key: str, value: Any) -> Any:
+    """Return the name of a strategy, or of Norwegian: to YAML a bare `no` is a truth value."""
+    if key == "languages" and isinstance(value, list):
+        return ["no" if item is False else item for item in value]
+    return "no" if value is False and key.endswith("_strategy") else value
+
+
 def _own_defaults() -> dict[str, Any]:
     """Return what the trainer's arguments are here where nothing is said."""
     # Without a GPU transformers 4 takes bf16 for a wish for one, and reports to every service that is installed.
@@ -204,27 +258,48 @@ def _device() -> torch.device:
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
-    import yaml
-
     try:
         text = Path(path).read_text(encoding="utf-8")
-        value = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    value = _decoded(text, str(path))
     if not isinstance(value, Mapping):
         raise InputError(f'{path}: expected settings, one "key: value" a line')
     return {str(key): item for key, item in value.items()}
 
 
-def _override(text: str) -> tuple[str, Any]:
+def _decoded(text: str, where: str) -> Any:
     import yaml
 
+    try:
+        found = yaml.safe_load(text)
+        _check_each_key_once(yaml.compose(text, Loader=yaml.SafeLoader), where)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+    return found
+
+
+def _check_each_key_once(node: Any, where: str) -> None:
+    """Refuse a key that is given twice: YAML would take the last, and say nothing."""
+    if getattr(node, "id", None) != "mapping":
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            raise InputError(f"{where}: the setting {key.value!r} is given twice; keep one")
+        seen.add(key.value)
+        _check_each_key_once(value, where)
+
+
+def _override(text: str) -> tuple[str, Any]:
     key, found, value = text.partition("=")
     if not found:
         raise InputError(f"{text!r} is no setting; give KEY=VALUE")
-    return key.strip(), yaml.safe_load(value)
+    return key.strip(), _decoded(value, repr(text))
 
 
 def _check_keys(given: Mapping[str, Any], known: set[str], kinds: Sequence[type], path: str | Path) -> None:

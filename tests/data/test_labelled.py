@@ -227,3 +227,55 @@ def test_a_file_that_is_read_anew_each_time(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8") + "{}\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"some.jsonl:9: not labelled data"):
         LabelledFile(path)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), "-inf"])
+def test_a_score_that_is_no_number_makes_a_bad_record(score: Any) -> None:
+    """It compares as less than any other, so it was a confident label."""
+    bad = {"prompt": "p", "candidates": [{"text": "a", "scores": {"bleurt": score}}, {"text": "b"}]}
+    with pytest.raises(InputError, match=r"record 0: .*the score -?(nan|inf) of bleurt is no number"):
+        read(bad)
+    skipped: list[str] = []
+    good = {"prompt": "q", "candidates": [{"text": "a", "score": 1}, {"text": "b", "score": 2}]}
+    assert [prompt.item.prompt for prompt in read_labelled([bad, good], skipped=skipped)] == ["q"]
+    assert len(skipped) == 1
+    made = LabelledPrompt(0, read(good)[0].item, scores={"score": (1.0, float("nan"))})
+    assert gold_scores(made) is None
+
+
+DEEP = "[" * 100_000
+SCORED = {"instruction": "i", "input": "x", "candidates": [{"model": "A", "text": "a"}, {"model": "B", "text": "b"}]}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({**SCORED, "cmp_results": "{oops"}, "neither JSON nor Python"),
+        ({**SCORED, "cmp_results": DEEP}, "can't be read as MixInstruct"),
+        ({**SCORED, "output": 5}, "output must be a text, not int"),
+        ({**SCORED, "output": ["a"]}, "output must be a text, not list"),
+        ({**SCORED, "output": "half \ud800"}, "half of a character"),
+        ({**SCORED, "source": "half \ud800"}, "half of a character"),
+        (
+            {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0.0, "b": 1.0, "label": 1}]},
+            "must be whole numbers, not 0.0 and 1.0",
+        ),
+    ],
+    ids=["comparisons", "nested", "number", "list", "surrogate", "source", "index"],
+)
+def test_any_bad_record_can_be_skipped(record: dict[str, Any], message: str) -> None:
+    skipped: list[str] = []
+    assert len(list(read_labelled([record, SCORED], skipped=skipped))) == 1
+    assert message in skipped[0]
+
+
+def test_a_licence_is_kept() -> None:
+    assert [prompt.license for prompt in read({**SCORED, "license": "mit"}, SCORED)] == ["mit", None]
+
+
+def test_a_split_of_a_dictionary_of_data_sets() -> None:
+    splits = {name: datasets.Dataset.from_list([{"prompt": name, "candidates": ["a"]}]) for name in ("train", "test")}
+    data = datasets.DatasetDict(splits)
+    assert [prompt.item.prompt for prompt in read_labelled(data, split="test")] == ["test"]
+    with pytest.raises(InputError, match="the data set has the splits train, test, not None"):
+        list(read_labelled(data))

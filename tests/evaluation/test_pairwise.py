@@ -56,3 +56,9 @@ def test_flips() -> None:
 
 def test_groups_are_sorted_by_name() -> None:
     assert list(by_source(["b", "a", "b"], "xyz").items()) == [("a", ["y"]), ("b", ["x", "z"])]
+
+
+@pytest.mark.parametrize(("evidence", "label"), [(float("nan"), 1.0), (1.0, float("nan"))])
+def test_nan_agrees_with_nobody(evidence: float, label: float) -> None:
+    with pytest.raises(InputError, match=r"pair 1 has the evidence .*NaN agrees with nobody"):
+        accuracy([1.0, evidence], [1.0, label])

@@ -80,6 +80,11 @@ def test_the_samplings_of_the_paper() -> None:
     best_worst, second = sample("top_bottom", 2)
     assert {best_worst.candidate_a, best_worst.candidate_b} == {"4", "a hen"}
     assert {second.candidate_a, second.candidate_b} == {"four", "5"}
+    assert sample("all_pair", 3) == sample("all_pair", 3)
+    spread = [prompts_of({**SCORED, "input": str(n)})[0] for n in range(8)]
+    drawn = list(training_pairs(spread, metrics=["bleurt"], sampling="all_pair", pairs_per_prompt=2))
+    assert len(drawn) == 16
+    assert {pair.candidate_a for pair in drawn} == {"4", "four", "5"}, "not the first candidate's pairs alone"
     with pytest.raises(InputError, match="no sampling 'bottom'"):
         sample("bottom", 1)
 
@@ -140,6 +145,9 @@ def test_the_reference_is_never_among_what_the_fuser_reads() -> None:
         prompts_of({**SCORED, "candidates": [{**c, "score": -n} for n, c in enumerate(SCORED["candidates"])]}), 2
     )
     assert scored == type(scored)("Add.\n2 + 2", ("4", "four"), "4, of course")
+    assert list(reference_examples(prompts_of(SCORED), 2)) == [], "nothing says which are the best"
+    [by_metric] = reference_examples(prompts_of(SCORED), 2, metric="rougeL")
+    assert by_metric.candidates == ("5", "4")
     [ranked] = reference_examples(prompts_of(SCORED), 2, [[3, 2, 1, 0]])
     assert ranked.candidates == ("a hen", "5")
 

@@ -45,11 +45,43 @@ def test_keys_are_fields_and_the_command_line_wins(tmp_path: Path) -> None:
         ("model: m", ["seed"], "give KEY=VALUE"),
         ("- a list", [], 'one "key: value" a line'),
         ("model: [unclosed", [], "not valid YAML"),
+        ("model: m", ["data=[a"], "'data=.a' is not valid YAML"),
+        ("model: m\nseed: 1\nseed: 2", [], "the setting 'seed' is given twice"),
+        ("model: m\nlr_scheduler_kwargs:\n  a: 1\n  a: 2", [], "the setting 'a' is given twice"),
+        ("model: m", ["limit=-1"], "limit=-1; it must be at least 1"),
+        ("model: m", ["pairs_per_prompt=-1"], "pairs_per_prompt=-1; it must be at least 1"),
+        ("model: m", ["lora_rank=-4"], "lora_rank=-4; it must be at least 0"),
+        ("model: m", ["dropout=7"], "dropout=7.0; it must be from 0 to 0.99"),
+        ("model: m", ["max_pair_length=5"], "max_pair_length=5; it must be at least 16"),
+        ("model: m", ["source_truncation_side=up"], "source_truncation_side='up'; use left or right"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_settings(written(tmp_path, text), CLASSES, overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("top_k=0", "top_k=0; it must be at least 1"),
+        ("d_model=100", "d_model=100; it must be a multiple of 64, at least 192"),
+        ("d_model=64", "d_model=64; it must be a multiple of 64, at least 192"),
+        ("metric=bleurt", "metric and ranker both say"),
+    ],
+)
+def test_what_is_wrong_for_a_fuser_is_named(tmp_path: Path, override: str, message: str) -> None:
+    kind = KINDS["fuser"]
+    with pytest.raises(InputError, match=message):
+        read_settings(written(tmp_path, "ranker: r"), (kind.settings, kind.arguments()), [override])
+
+
+def test_a_bare_no_is_a_name(tmp_path: Path) -> None:
+    text = "model: m\nsave_strategy: no\nlanguages: [no, en]"
+    (settings, arguments), given = read_settings(written(tmp_path, text), CLASSES)
+    assert settings.languages == ["no", "en"]
+    assert arguments.save_strategy == "no"
+    assert given["save_strategy"] == "no"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from blender_hf import Blender, GenFuser, GenFuserProcessor, PairRanker
+from blender_hf import Blender, GenFuser, GenFuserProcessor, InputError, PairRanker
 from blender_hf.blender import make_items
 from blender_hf.cli.main import main
 from blender_hf.data.labelled_reading import read_labelled
@@ -24,7 +24,8 @@ from blender_hf.training.fusion_data import FusionExample
 from blender_hf.training.generalisation import interpolate, weights_of
 from blender_hf.training.pair_data import training_pairs
 from blender_hf.training.pair_ranker import starting_point
-from blender_hf.training.ranker_trainer import PairCollator, PairDataset
+from blender_hf.training.ranker_metrics import fitted_temperature
+from blender_hf.training.ranker_trainer import PairDataset
 from blender_hf.training.saving import save_checkpoint
 from blender_hf.training.settings import RankerSettings
 from tests.conftest import build_fuser, ranker_processor
@@ -84,6 +85,7 @@ def test_dropouts_are_set_in_an_encoder_and_in_a_ranker(backbone: Path, tmp_path
         assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (hidden, attention)
         layer = trained.backbone.encoder.layer[0]
         assert (layer.output.dropout.p, layer.attention.self.dropout.p) == (hidden, attention)
+        assert getattr(layer.attention.self, "dropout_prob", attention) == attention, "what fused attention takes"
 
 
 def test_interpolation_goes_back_to_where_training_started() -> None:
@@ -171,6 +173,7 @@ def test_a_reward_model_learns_from_the_same_pairs(data: Path, backbone: Path, t
         "learning_rate": 3e-3,
         "num_train_epochs": 2,
         "max_input_length": 64,
+        "eval_strategy": "epoch",
     }
     config = tmp_path / "reward.yaml"
     config.write_text(json.dumps(settings), encoding="utf-8")
@@ -203,6 +206,10 @@ def test_bad_records_stop_a_training_or_are_counted(
         (["model="], "setting model is missing"),
         (["output_dir="], "output_dir is missing"),
         (["data=[nowhere.jsonl]"], "can't read nowhere.jsonl"),
+        (["model=/nonexistent"], "can't load the model '/nonexistent'"),
+        (["pooling=foo"], "pooling='foo'; use one of marker, mean"),
+        (["max_source_length=500"], "leaves fewer than 8 tokens"),
+        (["eval_data=[]", "eval_strategy=epoch"], "eval_strategy is epoch, and there is nothing to measure on"),
     ],
 )
 def test_settings_that_cannot_work_are_named(
@@ -212,13 +219,39 @@ def test_settings_that_cannot_work_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_every_other_pair_of_a_batch_has_the_better_first() -> None:
-    examples = [
-        {"input_ids": [k, 1], "swapped_ids": [k, 2], "labels": [label]} for k, label in enumerate([1, 1, 0, 0.25])
-    ]
-    batch = PairCollator(ranker_processor())(examples)
-    assert batch["labels"].tolist() == [[1], [0], [1], [0.25]]
-    assert batch["input_ids"].tolist() == [[0, 1], [1, 2], [2, 2], [3, 1]]
+@pytest.mark.parametrize(
+    ("metrics", "message"), [((), "without metrics there is one"), (("a", "b"), "metrics names 2")]
+)
+def test_a_ranker_of_several_tasks_goes_on_with_as_many(
+    metrics: tuple[str, ...], message: str, backbone: Path, tmp_path: Path
+) -> None:
+    lengths = {"max_pair_length": 60, "max_source_length": 20, "max_candidate_length": 20}
+    model, processor = starting_point(RankerSettings(model=str(backbone), metrics=["a", "b", "c"], **lengths))
+    save_checkpoint(model, processor, tmp_path)
+    assert starting_point(RankerSettings(model=str(tmp_path), metrics=["x", "y", "z"]))[0].config.n_tasks == 3
+    with pytest.raises(InputError, match=f"n_tasks=3.*{message}: name 3 metrics"):
+        starting_point(RankerSettings(model=str(tmp_path), metrics=list(metrics)))
+
+
+def test_a_temperature_at_its_bound_is_no_fit(caplog: pytest.LogCaptureFixture) -> None:
+    assert fitted_temperature([1.0, -1.0, 2.0], [0.7, 0.2, 0.8]) == pytest.approx(1.2, abs=0.4)
+    assert not caplog.text
+    fitted_temperature([1.0, 2.0], [0.0, 0.0])
+    assert "its logits say nothing of these pairs" in caplog.text
+    fitted_temperature([1.0, 2.0], [1.0, 1.0])
+    assert "all pairs are right" in caplog.text
+
+
+def test_a_reward_model_needs_a_decided_pair(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, config = tmp_path / "ties.jsonl", tmp_path / "reward.yaml"
+    tie = {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0, "b": 1, "label": 0}]}
+    data.write_text(json.dumps(tie), encoding="utf-8")
+    settings = {"output_dir": str(tmp_path / "run"), "model": str(backbone), "data": [str(data)]}
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    assert train(config, kind="reward-model") == 2
+    assert "all are ties" in capsys.readouterr().err
 
 
 def test_a_data_set_says_how_many_pairs_are_cut(data: Path) -> None:
@@ -276,6 +309,32 @@ def test_a_fuser_is_trained_from_nothing(data: Path, tmp_path: Path) -> None:
     assert processor.decode_text(encoding.passages[0].ids) == "It is 4."
     settings = json.loads((run / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast", "transformers 4 knows no other name"
+
+
+def test_a_fuser_is_told_which_candidates_are_the_best(
+    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    candidates = [{"text": text, "scores": {"bleurt": n, "rougeL": -n}} for n, text in enumerate(("a b", "c d"))]
+    record = {"instruction": "Do.", "input": "x", "output": "the reference", "candidates": candidates}
+    data, config = tmp_path / "mix.jsonl", tmp_path / "fuser.yaml"
+    data.write_text(json.dumps(record), encoding="utf-8")
+    settings = {
+        "output_dir": str(tmp_path / "run"),
+        "model": str(checkpoints / "fuser"),
+        "data": [str(data)],
+        "tasks": ["reference"],
+        "max_steps": 1,
+        "save_strategy": "no",
+    }
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    assert train(config, kind="fuser") == 2
+    message = "it is not known which candidates are the best; name a ranker, or as metric scores of the data: bleurt"
+    assert message in capsys.readouterr().err
+    assert train(config, "metric=comet", kind="fuser") == 2
+    assert "no candidate has scores named 'comet'" in capsys.readouterr().err
+    assert train(config, "metric=bleurt", kind="fuser") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["training examples"] == {"reference": 1}
 
 
 def test_the_tokenizer_of_a_fuser_loses_nothing() -> None:

@@ -1,0 +1,51 @@
+"""A prompt that is stated beside conversations, and messages that stand alone."""
+
+from typing import Any
+
+import pytest
+
+from blender_hf.data.implicit_prompts import completions
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+HELLO, MORE, GOOD, BAD = assistant("Hello."), user("More?"), assistant("Good."), assistant("Bad.")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shared", "expected"),
+    [
+        ("Hi", [HELLO, MORE], [user("Hi"), HELLO, MORE]),
+        ([user("Hi")], [HELLO, MORE], [user("Hi"), HELLO, MORE]),
+        ([SYSTEM], [user("Hi")], [SYSTEM, user("Hi")]),
+        ([user("Hi"), HELLO], [MORE], [user("Hi"), HELLO, MORE]),
+        ("Hi", [user("Hi"), HELLO, MORE], [user("Hi"), HELLO, MORE]),
+        ([user("Hi")], [{**user("Hi"), "name": None}], [{**user("Hi"), "name": None}]),
+        ("Hi", [SYSTEM, user("Hi")], [SYSTEM, user("Hi")]),
+        ("Hi", [], "Hi"),
+        (None, [user("Hi")], [user("Hi")]),
+    ],
+)
+def test_no_turn_is_lost_or_doubled(prompt: Any, shared: list[Any], expected: Any) -> None:
+    """Completions that began with the same turn lost the prompt that was stated beside them."""
+    found = completions(prompt, [*shared, GOOD], [*shared, BAD])
+    assert found.prompt == expected
+    assert (found.chosen, found.rejected) == (("Good.",), ("Bad.",))
+
+
+def test_a_message_may_stand_alone() -> None:
+    """Its keys were read as two candidates."""
+    found = completions(user("Hi"), GOOD, BAD)
+    assert (found.prompt, found.chosen, found.rejected) == ([user("Hi")], ("Good.",), ("Bad.",))
+
+
+def test_a_conversation_is_not_compared_with_a_text() -> None:
+    with pytest.raises(ValueError, match="is chat messages and the other is not"):
+        completions("p", [GOOD], "Bad.")
