@@ -127,7 +127,8 @@ class Blender(AsyncMethods):
             InputError: If the device, the precision, the backend or its provider does not exist here.
         """
         hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code, subfolder)
-        check_backend(backend, provider=provider, file_name=file_name, compile=compile)
+        asked = {"provider": provider, "file_name": file_name, "compile": compile, "device": device, "dtype": dtype}
+        check_backend(backend, ranker=ranker, **asked)
         loaded: tuple[Any, ...]
         if isinstance(ranker, PointwiseRanker):
             if truncation is not None:

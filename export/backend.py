@@ -5,15 +5,25 @@ from typing import Any
 
 import torch
 
-from blender_hf.checkpoints import HubOptions, load_fuser
-from blender_hf.errors import InputError
+from blender_hf.checkpoints import HubOptions, load_fuser, pick_device, pick_dtype
+from blender_hf.errors import InputError, InputTypeError
+from blender_hf.pointwise import PointwiseRanker
 
 from .graph import FUSER_FILES, find_onnx_file, has_optimum
 
 BACKENDS = ("torch", "onnx")
 
 
-def check_backend(backend: str, *, provider: str | None, file_name: str | None, compile: bool = False) -> None:
+def check_backend(
+    backend: str,
+    *,
+    provider: str | None,
+    file_name: str | None,
+    compile: bool = False,
+    ranker: Any = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> None:
     """Check the options that choose what runs the models.
 
     Args:
@@ -21,17 +31,29 @@ def check_backend(backend: str, *, provider: str | None, file_name: str | None, 
         provider: Execution provider, for ONNX alone.
         file_name: ONNX file, for ONNX alone.
         compile: Whether the ranker is compiled, for torch alone.
+        ranker: What was given for the ranker; an object that ranks by itself has no ONNX file.
+        device: Where the fuser runs, if it runs in torch.
+        dtype: Its precision there.
 
     Raises:
-        InputError: If there is no such backend, or it does not have an option.
+        InputError: If there is no such backend, device or precision, or the backend does not have an option.
+        InputTypeError: If an option is not a text.
     """
     if backend not in BACKENDS:
         raise InputError(f"there is no backend {backend!r}; use {' or '.join(BACKENDS)}")
     for name, value in (("provider", provider), ("file_name", file_name)):
         if value is not None and backend != "onnx":
             raise InputError(f"{name}={value!r} is for backend='onnx', and the backend is {backend!r}")
+        if value is not None and not isinstance(value, str):
+            raise InputTypeError(f"{name} must be a str, not {type(value).__name__}")
+        if value == "":
+            raise InputError(f"{name}='' names nothing; leave it out for the default")
     if compile and backend == "onnx":
         raise InputError("compile=True is for backend='torch'; ONNX Runtime optimises its graph by itself")
+    if file_name is not None and isinstance(ranker, PointwiseRanker):
+        raise InputError(f"file_name={file_name!r} is for a ranker in ONNX, and this object ranks by itself")
+    if backend == "onnx":
+        pick_dtype(dtype, pick_device(device))
 
 
 def load_fuser_for_onnx(
@@ -54,7 +76,12 @@ def load_fuser_for_onnx(
 
     Returns:
         The fuser and its processor.
+
+    Raises:
+        CheckpointError: If it can't be found or is not whole.
+        InputError: If there is no such device, precision or provider here, whichever of them counts.
     """
+    pick_dtype(dtype, pick_device(device))
     if has_optimum() and all(find_onnx_file(name, options, file) is not None for file in FUSER_FILES):
         from .onnx_fuser import load_onnx_fuser
 

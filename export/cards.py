@@ -3,9 +3,14 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult
+
+from blender_hf.checkpoints import BUNDLED, locate
+from blender_hf.modeling import GenFuserConfig, PairRankerConfig
+from blender_hf.modeling.publishing import TASKS, completed_card
 
 FIGURES = re.compile(r"<!-- figures: written by \S+ -->\n(.*?)<!-- end of figures -->", re.DOTALL)
 RANKER_USE = """\
@@ -48,28 +53,24 @@ class Kind:
     """What the cards of one kind of model have in common.
 
     Args:
-        pipeline_tag: The task under which the Hub lists it.
-        tags: How it is found there.
+        model_type: As in its configuration.
         about: What it does, for a model that has no card of its own.
         use: The section that says how it is loaded from its repository.
     """
 
-    pipeline_tag: str
-    tags: tuple[str, ...]
+    model_type: str
     about: str
     use: str
 
 
 KINDS = {
     "ranker": Kind(
-        "text-ranking",
-        ("llm-blending", "reward-model", "preference"),
+        PairRankerConfig.model_type,
         "A pairwise ranker: it reads a prompt and two candidate answers together and says which is better.",
         RANKER_USE,
     ),
     "fuser": Kind(
-        "text-generation",
-        ("llm-blending", "fusion"),
+        GenFuserConfig.model_type,
         "A fuser: it reads a prompt and its best candidate answers and writes one answer from them.",
         FUSER_USE,
     ),
@@ -101,35 +102,51 @@ def card_text(kind: str, repo_id: str, text: str | None = None) -> str:
     """
     own = KINDS[kind]
     name = repo_id.split("/")[-1]
-    card = ModelCard(text if text is not None else f"# {name}\n\n{own.about}\n", ignore_metadata_errors=False)
-    data: ModelCardData = card.data
-    data.library_name = data.library_name or "transformers"
-    data.pipeline_tag = data.pipeline_tag or own.pipeline_tag
-    data.tags = list(dict.fromkeys([*(data.tags or []), *own.tags]))
-    if not data.eval_results and (results := list(_results(card.text, own.pipeline_tag))):
-        data.model_name, data.eval_results = name, results
-    if repo_id not in card.text:
+    card = completed_card(text if text is not None else f"# {name}\n\n{own.about}\n", own.model_type)
+    if not card.data.eval_results and (results := list(_results(card.text, TASKS[own.model_type]))):
+        card.data.model_name, card.data.eval_results = name, results
+    if not _names(card.text, repo_id):
         card.text = f"{card.text.rstrip()}\n\n{own.use.format(repo_id=repo_id)}"
     return str(card)
 
 
 def find_card(folder: str | Path, card: str | Path | None) -> str | None:
-    """Return the text of a card: of the file that is named, else of README.md in the folder, if there is one."""
-    path = Path(card) if card is not None else Path(folder) / "README.md"
-    return path.read_text(encoding="utf-8") if card is not None or path.is_file() else None
+    """Return the text of a card, or None if there is none.
+
+    Args:
+        folder: The checkpoint.
+        card: The file that is named; None takes README.md of the folder. A bundled checkpoint that has none gets its
+            card from the repository of this package, if the package runs from there.
+    """
+    folder = Path(folder)
+    if card is not None:
+        return Path(card).read_text(encoding="utf-8")
+    paths = [folder / "README.md"]
+    if folder.name in BUNDLED and folder == Path(locate(folder.name)):
+        paths.append(folder.parents[2] / "model_cards" / f"{folder.name}.md")
+    return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
+
+
+def _names(text: str, repo_id: str) -> bool:
+    """Tell whether a text names a repository, and not only one whose name begins or ends like it."""
+    return re.search(rf"(?<![\w./-]){re.escape(repo_id)}(?![\w/-]|\.\w)", text) is not None
 
 
 def _results(text: str, task: str) -> Iterator[EvalResult]:
-    for table in FIGURES.findall(text):
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
-        if rows and rows[0][0] == "source":
-            for row in rows[2:]:
-                yield from _row_results(dict(zip(rows[0], row, strict=True)), task)
+    """Yield the results in the tables of figures whose rows are sources."""
+    for figures in FIGURES.findall(text):
+        for is_table, lines in groupby(figures.splitlines(), key=lambda line: line.startswith("|")):
+            if is_table:
+                header, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+                if header[0] == "source":
+                    for row in rows[1:]:  # the first is the ruler
+                        yield from _row_results(dict(zip(header, row, strict=False)), task)
 
 
 def _row_results(row: dict[str, str], task: str) -> Iterator[EvalResult]:
     for column, (kind, name) in METRICS.items():
-        if column in row:
+        # A cell may be empty or hold words, a mark or a unit.
+        if row["source"] and re.fullmatch(r"-?\d+(\.\d+)?", row.get(column, "")):
             yield EvalResult(
                 task_type=task,
                 dataset_type=re.sub(r"\W+", "-", row["source"]).strip("-").lower(),

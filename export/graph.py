@@ -1,5 +1,6 @@
 """The graph of a ranker: its names, which are the same whoever exports it, and where its file lies."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
@@ -10,12 +11,15 @@ from blender_hf.errors import CheckpointError
 
 MODEL_FILE, INT8_FILE, FLOAT16_FILE = "model.onnx", "model_int8.onnx", "model_fp16.onnx"
 FUSER_FILES = ("encoder_model.onnx", "decoder_model_merged.onnx")
+# All that an export of a fuser may write; merged decoders are made of the other two.
+FUSER_GRAPHS = (*FUSER_FILES, "decoder_model.onnx", "decoder_with_past_model.onnx")
 # Where weights lie that don't fit the file itself, which can't be larger than 2 GB.
 WEIGHTS_SUFFIX = "_data"
 FOLDERS = ("", "onnx")
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 AXES = {0: "batch_size", 1: "sequence_length"}
 OPSET = 18
+MOST_OPSET = 23  # the last one that both tracers write and ONNX Runtime reads
 ROLE = "ONNX file"
 
 
@@ -33,16 +37,16 @@ def find_onnx_file(name: str | Path, options: HubOptions, file_name: str) -> Pat
         options: How it is looked up.
         file_name: The file, in the checkpoint's folder or in its subfolder `onnx`.
     """
-    hub = {key: value for key, value in hub_settings(options).items() if key not in ("trust_remote_code", "subfolder")}
-    hub["_raise_exceptions_for_missing_entries"] = False
-    for folder in FOLDERS:
-        place = str(PurePosixPath(options.subfolder or "", folder)).removeprefix(".")
-        found = explained(lambda place=place: cached_file(locate(name), file_name, subfolder=place, **hub), name, ROLE)
-        if found is not None:
-            # Weights beside a large graph; the runtime finds them by itself once they are there.
-            cached_file(locate(name), file_name + WEIGHTS_SUFFIX, subfolder=place, **hub)
-            return Path(found)
-    return None
+    found, place = _find(name, options, file_name, FOLDERS)
+    if found is not None:
+        # Weights beside a large graph; the runtime finds them by itself once they are there.
+        _find(name, options, file_name + WEIGHTS_SUFFIX, (place,))
+    return found
+
+
+def find_setting_file(name: str | Path, options: HubOptions, file_name: str) -> Path | None:
+    """Return the path of a file of settings, which is where ONNX files may be; the arguments are as there."""
+    return _find(name, options, file_name, FOLDERS)[0]
 
 
 def require_onnx_file(name: str | Path, options: HubOptions, file_name: str) -> Path:
@@ -58,3 +62,21 @@ def require_onnx_file(name: str | Path, options: HubOptions, file_name: str) -> 
             f"write one with: blender-hf export onnx {name} FOLDER"
         )
     return found
+
+
+def checkpoint_of(path: Path, name: str | Path, options: HubOptions) -> Path:
+    """Return the folder of the checkpoint that an ONNX file belongs to: the one that has it, or has it under `onnx`."""
+    named = Path(locate(name), options.subfolder or "")
+    return path.parent.parent if path.parent.name == FOLDERS[-1] and path.parent != named else path.parent
+
+
+def _find(name: str | Path, options: HubOptions, file_name: str, folders: Sequence[str]) -> tuple[Path | None, str]:
+    """Return the path of a file, or None, and in which of the folders of a checkpoint it is."""
+    hub = {key: value for key, value in hub_settings(options).items() if key not in ("trust_remote_code", "subfolder")}
+    hub["_raise_exceptions_for_missing_entries"] = False
+    for folder in folders:
+        place = str(PurePosixPath(options.subfolder or "", folder)).removeprefix(".")
+        found = explained(lambda place=place: cached_file(locate(name), file_name, subfolder=place, **hub), name, ROLE)
+        if found is not None:
+            return Path(found), folder
+    return None, ""

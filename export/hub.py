@@ -1,7 +1,7 @@
 """Publishing a checkpoint on the Hub as a repository that is whole and loads without this package."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from transformers import PreTrainedModel
 
 from blender_hf.checkpoints import locate
 from blender_hf.errors import CheckpointError, HubError, InputError
@@ -17,8 +18,21 @@ from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRan
 from blender_hf.saving import save_portable
 
 from .cards import card_text, find_card
+from .graph import FLOAT16_FILE, FUSER_GRAPHS, INT8_FILE, MODEL_FILE, WEIGHTS_SUFFIX
+from .provenance import WEIGHTS, other_weights, read_metadata, statement_of
 
 CLASSES = {"ranker": (PairRanker, PairRankerProcessor), "fuser": (GenFuser, GenFuserProcessor)}
+# What an earlier state of a repository may have that would be loaded instead of what is published, or beside it.
+SUPERSEDED = (
+    "onnx/*",
+    *(name + end for name in (MODEL_FILE, INT8_FILE, FLOAT16_FILE, *FUSER_GRAPHS) for end in ("", WEIGHTS_SUFFIX)),
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model-?????-of-?????.bin",
+    "pytorch_model.bin.index.json",
+)
 HINTS = {
     401: "log in with `hf auth login`, or give a token that may write",
     403: "the token may not write there",
@@ -68,8 +82,8 @@ def prepared(publication: Publication) -> Iterator[Path]:
         The folder.
 
     Raises:
-        CheckpointError: If the source is not a whole checkpoint.
-        InputError: If the source or the card can't be read.
+        CheckpointError: If the source is not a whole checkpoint, or has ONNX files of other weights.
+        InputError: If the source or the card can't be read, or a ranker goes with a fuser that is not on the Hub.
     """
     folder = Path(locate(publication.source))
     if not folder.is_dir():
@@ -83,6 +97,9 @@ def prepared(publication: Publication) -> Iterator[Path]:
         raise CheckpointError(f"{folder} is not a whole {publication.kind}: {_first_line(error)}") from error
     if publication.fuser is not None:
         model.config.fuser, model.config.fuser_revision = publication.fuser, publication.fuser_revision
+    elif publication.kind == "ranker" and model.config.fuser is not None:
+        _check_fuser(model.config.fuser)
+    _check_onnx(folder, model)
     card = _card(publication, folder)
     with TemporaryDirectory() as made:
         save_portable(model, processor, made)
@@ -108,6 +125,7 @@ def upload(
     create_pr: bool = False,
     commit_message: str | None = None,
     repo_type: str = "model",
+    delete_patterns: Sequence[str] | None = None,
 ) -> str:
     """Upload a folder in one commit: either all of it is there afterwards, or nothing.
 
@@ -120,13 +138,16 @@ def upload(
         create_pr: Open a pull request instead of committing.
         commit_message: Summary of the commit.
         repo_type: "model" or "dataset".
+        delete_patterns: Which other files of the repository are removed by the same commit, such as `SUPERSEDED`.
 
     Returns:
         The URL of the commit, or of the pull request.
 
     Raises:
+        InputError: If a pull request is asked for together with a branch.
         HubError: If the Hub can't be reached or refuses.
     """
+    check_target(revision, create_pr)
     api = HfApi(token=token, library_name="blender-hf")
     message = commit_message or f"Upload {repo_id.split('/')[-1]}"
     try:
@@ -140,6 +161,7 @@ def upload(
             revision=revision,
             create_pr=create_pr,
             commit_message=message,
+            delete_patterns=None if delete_patterns is None else list(delete_patterns),
         )
     # The two releases of huggingface_hub that we support speak HTTP through different libraries.
     except Exception as error:
@@ -155,6 +177,33 @@ def _card(publication: Publication, folder: Path) -> str:
     # The metadata are YAML, whose errors have many lines.
     except Exception as error:
         raise InputError(f"the metadata of the card can't be read: {_first_line(error)}") from error
+
+
+def _check_fuser(fuser: str) -> None:
+    try:
+        check_repo_id(fuser)
+    except InputError as error:
+        raise InputError(
+            f"the ranker's configuration names its fuser, which others can't load: {error}. Name one with --fuser"
+        ) from None
+
+
+def _check_onnx(folder: Path, model: PreTrainedModel) -> None:
+    weights = statement_of(model)[WEIGHTS]
+    for path in sorted((folder / "onnx").rglob("*.onnx")):
+        # Files of other exporters do not say what they were made of.
+        if read_metadata(path).get(WEIGHTS, weights) != weights:
+            raise CheckpointError(other_weights(path, folder))
+
+
+def check_target(revision: str | None, create_pr: bool) -> None:
+    """Make sure that a pull request is not asked for together with a branch.
+
+    Raises:
+        InputError: If it is: the Hub opens pull requests against `main` alone.
+    """
+    if create_pr and revision not in (None, "main"):
+        raise InputError(f"a pull request is opened against main, not {revision!r}; leave out one of the two")
 
 
 def check_repo_id(repo_id: str) -> None:

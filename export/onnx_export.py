@@ -17,10 +17,12 @@ from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
 from blender_hf.modeling.publishing import make_portable
 
-from .graph import AXES, FUSER_FILES, MODEL_FILE, OPSET, OUTPUT, WEIGHTS_SUFFIX, has_optimum
+from .graph import AXES, FUSER_FILES, FUSER_GRAPHS, MODEL_FILE, MOST_OPSET, OPSET, OUTPUT, WEIGHTS_SUFFIX, has_optimum
 from .onnx_ranker import DEFAULT_PROVIDER, OnnxPairRanker, check_provider
 from .parity import TOLERANCES, Parity, check_fuser, check_ranker, ranker_inputs
-from .quantization import PRECISIONS
+from .provenance import add_metadata, statement_of, weight_files
+from .quantization import PRECISIONS, Precision
+from .staging import check_output, keep, opened, remove
 
 # A file of this format can't be larger than 2 GB, the graph included.
 MOST_BYTES_INSIDE = 1_900_000_000
@@ -40,7 +42,8 @@ def export_onnx(
 
     Args:
         name: A bundled name, a folder or a Hub id.
-        output: The folder to write: the graphs, the configuration and the processor.
+        output: The folder to write: the graphs, the configuration and the processor. What is not proved never lies in
+            it. Where it has weights of the model too, its configuration and processor stay as they are.
         precisions: Which files a ranker gets beside `model.onnx`: "int8" and "float16".
         opset: Version of the operators.
         tolerances: How far a logit may be from torch, by precision ("float32", ...), in units of the largest logit (at
@@ -52,9 +55,10 @@ def export_onnx(
 
     Raises:
         CheckpointError: If the checkpoint can't be loaded, or can't be exported.
-        InputError: If an option does not exist, or is not for this kind of model.
+        InputError: If an option does not exist, or is not for this kind of model, or if the folder can't be written or
+            has files of other weights.
         BlenderError: If what the export needs is not installed.
-        ModelOutputError: If a file does not compute what torch does; that of a ranker is removed.
+        ModelOutputError: If a file does not compute what torch does; it is removed.
     """
     check_provider(DEFAULT_PROVIDER)
     accepted = {**TOLERANCES, **(tolerances or {})}
@@ -63,20 +67,24 @@ def export_onnx(
         raise InputError(f"there is no precision {unknown[0]!r} of an ONNX file; use {', '.join(PRECISIONS)}")
     if not all(value > 0 for value in accepted.values()):
         raise InputError("a tolerance is how far a logit may be from torch, so it is above 0")
-    if opset < OPSET:
-        raise InputError(f"opset={opset}; use {OPSET} or a later one")
+    if not OPSET <= opset <= MOST_OPSET:
+        raise InputError(f"opset={opset}; use {OPSET} to {MOST_OPSET}")
     hub = options or HubOptions()
-    config, _ = explained(lambda: PretrainedConfig.get_config_dict(locate(name), **hub_settings(hub)), name, "model")
-    if config.get("model_type") not in LOADABLE_TYPES:
-        return _export_ranker(name, Path(output), precisions, opset, accepted, hub)
-    if precisions:
-        raise InputError(f"{', '.join(precisions)}: only a ranker has files of other precisions, not a fuser")
-    return _export_fuser(name, Path(output), opset, accepted["float32"], hub)
+    with opened(Path(output)) as unproved:
+        config, _ = explained(
+            lambda: PretrainedConfig.get_config_dict(locate(name), **hub_settings(hub)), name, "model"
+        )
+        if config.get("model_type") not in LOADABLE_TYPES:
+            return _export_ranker(name, Path(output), unproved, precisions, opset, accepted, hub)
+        if precisions:
+            raise InputError(f"{', '.join(precisions)}: only a ranker has files of other precisions, not a fuser")
+        return _export_fuser(name, Path(output), unproved, opset, accepted["float32"], hub)
 
 
 def _export_ranker(
     name: str | Path,
     output: Path,
+    unproved: Path,
     precisions: Sequence[str],
     opset: int,
     tolerances: Mapping[str, float],
@@ -84,33 +92,45 @@ def _export_ranker(
 ) -> dict[str, Parity]:
     trace = _trace_with_optimum if has_optimum() else _trace_with_transformers
     model, processor = load_ranker(name, hub, "cpu", "float32")
-    output.mkdir(parents=True, exist_ok=True)
-    with _explaining(name):
-        trace(model, output / MODEL_FILE, opset)
-    model.config.save_pretrained(output)
-    processor.save_pretrained(output)
-    make_portable(output)
+    statement = statement_of(model)
+    wanted = [PRECISIONS[key] for key in dict.fromkeys(("float32", *precisions))]
+    check_output(output, statement, [precision.file_name for precision in wanted], _is_source(output, name, hub))
     found = {}
-    for key in dict.fromkeys(("float32", *precisions)):
-        precision = PRECISIONS[key]
-        path = output / precision.file_name
-        if precision.convert is not None:
-            with _explaining(name):
+    for precision in wanted:
+        path = unproved / precision.file_name
+        with _explaining(name):
+            if precision.convert is None:
+                trace(model, path, opset)
+            else:
                 precision.convert(output / MODEL_FILE, path)
-        found[precision.file_name] = _proven(model, path, key, tolerances[key])
+            add_metadata(path, statement)
+            found[precision.file_name] = _proven(model, path, output, precision, tolerances[precision.name])
+        keep(path, output)
+        if precision.convert is None and not _has_settings(output, name, hub):
+            model.config.save_pretrained(output)
+            processor.save_pretrained(output)
+            make_portable(output)
     return found
 
 
-def _proven(model: PairRanker, path: Path, precision: str, tolerance: float) -> Parity:
-    """Prove a file, or remove it: nobody shall score with what is not the model."""
+def _proven(model: PairRanker, path: Path, output: Path, precision: Precision, tolerance: float) -> Parity:
+    """Prove a file, or remove what an earlier export left of it: nobody shall score with what is not the model."""
     try:
         return check_ranker(model, OnnxPairRanker(path, model.config), tolerance)
     except ModelOutputError as error:
-        for file in (path, path.with_name(path.name + WEIGHTS_SUFFIX)):
-            file.unlink(missing_ok=True)
+        remove(output / path.name)
         raise ModelOutputError(
-            f"{path.name} was removed: {error}. If you accept more, say so with a larger tolerance for {precision}"
+            f"{path.name} was removed: {error}. If you accept more, say so with a larger tolerance for {precision.name}"
         ) from None
+
+
+def _has_settings(output: Path, name: str | Path, hub: HubOptions) -> bool:
+    """Tell whether a folder is a checkpoint, whose configuration and processor are not to be changed."""
+    return bool(weight_files(output)) or _is_source(output, name, hub)
+
+
+def _is_source(output: Path, name: str | Path, hub: HubOptions) -> bool:
+    return Path(locate(name), hub.subfolder or "").resolve() == output.resolve()
 
 
 def _trace_with_optimum(model: PairRanker, path: Path, opset: int) -> None:
@@ -142,7 +162,9 @@ def _trace_with_transformers(model: PairRanker, path: Path, opset: int) -> None:
     onnx_ir.save(graph, path, external_data=path.name + WEIGHTS_SUFFIX if beside else None)
 
 
-def _export_fuser(name: str | Path, output: Path, opset: int, tolerance: float, hub: HubOptions) -> dict[str, Parity]:
+def _export_fuser(
+    name: str | Path, output: Path, unproved: Path, opset: int, tolerance: float, hub: HubOptions
+) -> dict[str, Parity]:
     if not has_optimum():
         raise BlenderError(f"a fuser is exported by Optimum, which needs transformers 4.57: {NEEDS_OPTIMUM}")
     from .onnx_fuser import load_onnx_fuser
@@ -150,17 +172,26 @@ def _export_fuser(name: str | Path, output: Path, opset: int, tolerance: float, 
 
     register()
     model, processor = load_fuser(name, hub, "cpu", "float32")
+    statement = statement_of(model)
+    check_output(output, statement, FUSER_GRAPHS, _is_source(output, name, hub))
     model.__class__ = ExportableGenFuser
     with _explaining(name):
         from optimum.exporters.onnx import onnx_export_from_model
 
-        onnx_export_from_model(model, output, task=FUSER_TASK_WITH_CACHE, opset=opset, do_validation=False)
-    processor.save_pretrained(output)
-    make_portable(output)
-    # Exporting has changed the settings of its parts; the reference must be what users load.
-    model, _ = load_fuser(name, hub, "cpu", "float32")
-    exported, _ = load_onnx_fuser(output, HubOptions())
-    return {FUSER_FILES[-1]: check_fuser(model, exported, tolerance)}
+        onnx_export_from_model(model, unproved, task=FUSER_TASK_WITH_CACHE, opset=opset, do_validation=False)
+        processor.save_pretrained(unproved)
+        make_portable(unproved)
+        for graph in unproved.glob("*.onnx"):
+            add_metadata(graph, statement)
+        # Exporting has changed the settings of its parts; the reference must be what users load.
+        model, _ = load_fuser(name, hub, "cpu", "float32")
+        exported, _ = load_onnx_fuser(unproved, HubOptions())
+        parity = check_fuser(model, exported, tolerance)
+    settings_stay = _has_settings(output, name, hub)
+    for path in sorted(unproved.iterdir()):
+        if path.name.endswith((".onnx", WEIGHTS_SUFFIX)) or not settings_stay:
+            path.replace(output / path.name)
+    return {FUSER_FILES[-1]: parity}
 
 
 @contextlib.contextmanager

@@ -4,13 +4,16 @@ from pathlib import Path
 
 from optimum.onnxruntime import ORTModelForSeq2SeqLM
 from transformers import GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from blender_hf.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.modeling import GenFuserConfig, GenFuserProcessor
 from blender_hf.modeling.generation_gen_fuser import PassageGenerationMixin
+from blender_hf.modeling.modeling_gen_fuser import TARGET_LENGTH, UNSTATED_LENGTH
 
-from .graph import FUSER_FILES, require_onnx_file
+from .graph import FUSER_FILES, checkpoint_of, find_setting_file, require_onnx_file
 from .onnx_ranker import DEFAULT_PROVIDER, check_provider
+from .provenance import check_weights
 
 
 class OnnxGenFuser(PassageGenerationMixin, ORTModelForSeq2SeqLM):
@@ -31,16 +34,36 @@ def load_onnx_fuser(
         The fuser and its processor.
 
     Raises:
-        CheckpointError: If a file is missing or damaged.
+        CheckpointError: If a file is missing or damaged, or was made of other weights than those that lie in the same
+            checkpoint.
         InputError: If the provider does not exist.
     """
     check_provider(provider or DEFAULT_PROVIDER)
     where, hub = locate(name), hub_settings(options)
-    encoder, _ = (require_onnx_file(name, options, file) for file in FUSER_FILES)
+    paths = [require_onnx_file(name, options, file) for file in FUSER_FILES]
+    for path in paths:
+        check_weights(path, checkpoint_of(path, name, options))
+    config = explained(lambda: GenFuserConfig.from_pretrained(where, **hub), name, "fuser")
     settings = {
-        "config": explained(lambda: GenFuserConfig.from_pretrained(where, **hub), name, "fuser"),
-        "generation_config": explained(lambda: GenerationConfig.from_pretrained(where, **hub), name, "fuser"),
+        "config": config,
+        "generation_config": explained(lambda: _generation_config(name, options, config), name, "fuser"),
         "provider": provider or DEFAULT_PROVIDER,
     }
     processor = explained(lambda: GenFuserProcessor.from_pretrained(where, **hub), name, "fuser")
-    return explained(lambda: OnnxGenFuser.from_pretrained(encoder.parent, **settings), name, "fuser"), processor
+    return explained(lambda: OnnxGenFuser.from_pretrained(paths[0].parent, **settings), name, "fuser"), processor
+
+
+def _generation_config(name: str | Path, options: HubOptions, config: GenFuserConfig) -> GenerationConfig:
+    """Return the settings with which `GenFuser.from_pretrained` would generate, the length of its answers included.
+
+    Those at the top of a checkpoint count, as in torch; one that has none there has those of the export at its graphs.
+    """
+    path = find_setting_file(name, options, GENERATION_CONFIG_NAME)
+    if path is None:
+        found = GenerationConfig.from_model_config(config)
+    else:
+        found = GenerationConfig.from_pretrained(path.parent)
+    # The rule of `GenFuser.from_pretrained`.
+    if found.max_new_tokens is None and found.max_length in (None, UNSTATED_LENGTH):
+        found.max_new_tokens = TARGET_LENGTH
+    return found

@@ -14,7 +14,8 @@ from blender_hf.errors import BlenderError, CheckpointError, InputError
 from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerProcessor
 from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
 
-from .graph import INPUTS, MODEL_FILE, OUTPUT, require_onnx_file
+from .graph import INPUTS, MODEL_FILE, OUTPUT, checkpoint_of, require_onnx_file
+from .provenance import DISTINCT_TOKEN_WEIGHT, check_weights, read_metadata, settings_in
 
 DEFAULT_PROVIDER = "CPUExecutionProvider"
 # Providers whose memory torch shares, by the name that both have for the device.
@@ -42,7 +43,7 @@ class OnnxPairRanker(nn.Module):
     def __init__(self, path: str | Path, config: PairRankerConfig, provider: str = DEFAULT_PROVIDER) -> None:
         super().__init__()
         self.config = config
-        self._exported_weight = config.distinct_token_weight
+        self._exported_weight = exported_distinct_token_weight(Path(path), config)
         self.device = _device_of(provider)
         self.dtype = torch.float32
         self.session = _session(Path(path), provider, self.device)
@@ -111,7 +112,8 @@ def load_onnx_ranker(
         The ranker and its processor.
 
     Raises:
-        CheckpointError: If a file is missing or damaged, or is not a ranker's.
+        CheckpointError: If a file is missing or damaged, is not a ranker's, or was made of other weights than those
+            that lie in the same checkpoint.
         InputError: If the provider or a setting does not exist.
     """
     where, hub = locate(name), hub_settings(options)
@@ -119,7 +121,22 @@ def load_onnx_ranker(
     processor = explained(lambda: PairRankerProcessor.from_pretrained(where, **hub), name, "ranker")
     set_truncation(config, processor, truncation)
     path = require_onnx_file(name, options, file_name or MODEL_FILE)
+    check_weights(path, checkpoint_of(path, name, options))
     return OnnxPairRanker(path, config, provider or DEFAULT_PROVIDER), processor
+
+
+def exported_distinct_token_weight(path: Path, config: PairRankerConfig) -> float:
+    """Return the `distinct_token_weight` that is in a graph.
+
+    Args:
+        path: The ONNX file. One that does not state it, as those of `optimum-cli`, has what the configuration in its
+            own folder says.
+        config: The ranker's configuration, which counts where there is none beside the file.
+    """
+    stated = read_metadata(path).get(DISTINCT_TOKEN_WEIGHT)
+    if stated is None:
+        stated = settings_in(path.parent).get("distinct_token_weight", config.distinct_token_weight)
+    return float(stated)
 
 
 def quantises_batch(path: Path) -> bool:

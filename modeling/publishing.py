@@ -4,6 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+# Where the Hub lists a model, by its `model_type`: the task, and the tags by which it is found.
+TASKS = {"pair_ranker": "text-ranking", "gen_fuser": "text-generation"}
+TAGS = {
+    "pair_ranker": ("llm-blending", "reward-model", "preference"),
+    "gen_fuser": ("llm-blending", "fusion"),
+}
 # What transformers 5 writes in a form that transformers 4 can't read (both find the special tokens in tokenizer.json),
 # or about the machine on which the tokenizer was loaded.
 NOT_PORTABLE = ("backend", "extra_special_tokens", "is_local", "local_files_only")
@@ -23,14 +33,20 @@ class PublishingMixin:
             repo_id: The repository on the Hub, `org/name`; it is made if it does not exist.
             *args: Passed on to transformers.
             processor: The processor. Without one the repository has only the model, and can't read texts.
-            card: Text of README.md. None keeps the one of the repository, or lets transformers write a short one.
+            card: Text of README.md. None keeps the one of the repository, or lets transformers write a short one. Its
+                metadata are completed, see `completed_card`.
             **kwargs: The options of `transformers.PreTrainedModel.push_to_hub`: `private`, `token`, `revision`,
                 `create_pr`, `commit_message` and more.
 
         Returns:
             What transformers returns: the commit.
+
+        Raises:
+            ValueError: If the metadata of the card are no valid YAML.
         """
-        self._beside = (processor, card)
+        # Before anything is made on the Hub, for it may be wrong.
+        text = None if card is None else str(completed_card(card, self.config.model_type))  # type: ignore[attr-defined]
+        self._beside = (processor, text)
         try:
             return super().push_to_hub(repo_id, *args, **kwargs)  # type: ignore[misc]
         finally:
@@ -39,12 +55,42 @@ class PublishingMixin:
     def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
         # The one step between saving and uploading that transformers 4 and 5 have in common.
         processor, card = self._beside
+        path = Path(working_dir, "README.md")
         if processor is not None:
             processor.save_pretrained(working_dir)
             make_portable(working_dir)
-        if card is not None:
-            Path(working_dir, "README.md").write_text(card, encoding="utf-8")
+        if card is None:
+            written = path.read_text(encoding="utf-8")  # by transformers
+            card = str(completed_card(written, self.config.model_type))  # type: ignore[attr-defined]
+        path.write_text(card, encoding="utf-8")
         return super()._upload_modified_files(working_dir, *args, **kwargs)  # type: ignore[misc]
+
+
+def completed_card(text: str, model_type: str) -> ModelCard:
+    """Return a card with the metadata by which the Hub lists a model of ours; what the card states stays.
+
+    Args:
+        text: The text of README.md, with or without metadata.
+        model_type: As in the model's configuration.
+
+    Returns:
+        The card.
+
+    Raises:
+        ValueError: If the metadata are no valid YAML.
+    """
+    # Behind the mark with which some editors begin a file, metadata would be text.
+    text = text.removeprefix("\ufeff")
+    card = ModelCard(text, ignore_metadata_errors=False)
+    stated = card.data.tags or []
+    block = REGEX_YAML_BLOCK.search(text)
+    written = (yaml.safe_load(block[2]) or {}).get("tags") if block else None
+    if isinstance(written, str):  # a single tag, which ModelCard takes for a list of its letters
+        stated = [written]
+    card.data.library_name = card.data.library_name or "transformers"
+    card.data.pipeline_tag = card.data.pipeline_tag or TASKS[model_type]
+    card.data.tags = list(dict.fromkeys([*stated, *TAGS[model_type]]))
+    return card
 
 
 def make_portable(folder: str | Path) -> None:

@@ -43,9 +43,10 @@ def run(options: argparse.Namespace) -> None:
         BlenderError: If the checkpoint or the card can't be read, or the Hub refuses.
     """
     # These load torch and transformers, for which `--help` need not wait.
-    from blender_hf.export.hub import Publication, files_of, prepared, upload
+    from blender_hf.export.hub import SUPERSEDED, Publication, check_target, files_of, prepared, upload
 
     quieten_libraries()
+    check_target(options.revision, options.create_pr)
     publication = Publication(
         options.kind, options.source, options.repo_id, options.fuser, options.fuser_revision, options.card
     )
@@ -61,5 +62,6 @@ def run(options: argparse.Namespace) -> None:
             private=options.private,
             create_pr=options.create_pr,
             commit_message=options.commit_message,
+            delete_patterns=SUPERSEDED,
         )
     sys.stdout.write(f"{url}\n")

@@ -30,12 +30,15 @@ def test_a_ranker_is_exported_and_ranks(checkpoints: Path, tmp_path: Path, capsy
     [
         (["nothing", "out", "--local-files-only"], "can't load the model 'nothing'"),
         (["nothing", "out", "--opset", "3"], "opset=3; use 18"),
+        (["nothing", "out", "--opset", "99"], "opset=99; use 18 to 23"),
+        (["nothing", __file__], "test_exporting.py is a file, and an export is a folder"),
         (["nothing", "out", "--tolerance", "0.3"], "--tolerance is for the files of --quantize int8"),
         (["nothing", "out", "--quantize", "int8", "--tolerance", "0"], "above 0"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "onnx", *arguments]) == 2
-    printed = capsys.readouterr().err
-    assert message in printed
-    assert printed.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.count("\n") == 1

@@ -1,17 +1,19 @@
 """`backend="onnx"` as users call it: the blender, the pipeline, and which fuser runs where."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import pipeline
+from transformers import T5Config, T5ForConditionalGeneration, pipeline, set_seed
 
-from blender_hf import Blender, CheckpointError, GenFuser, InputError
+from blender_hf import Blender, CheckpointError, GenFuser, InputError, InputTypeError
 from blender_hf.checkpoints import HubOptions
-from blender_hf.export.backend import load_fuser_for_onnx
+from blender_hf.export.backend import check_backend, load_fuser_for_onnx
 from blender_hf.export.graph import has_optimum
+from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import OnnxPairRanker
-from tests.conftest import example_texts
+from tests.conftest import T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
 
 TEXTS = example_texts()
 PROMPT, CANDIDATES = TEXTS[0], list(TEXTS[1:5])
@@ -53,11 +55,44 @@ def test_a_pipeline_without_the_file_says_so(checkpoints: Path) -> None:
         ({"provider": "CPUExecutionProvider"}, "provider='CPUExecutionProvider' is for backend='onnx'"),
         ({"file_name": "model.onnx"}, "file_name='model.onnx' is for backend='onnx'"),
         ({"backend": "onnx", "compile": True}, "compile=True is for backend='torch'"),
+        ({"backend": "onnx", "provider": ""}, "provider='' names nothing"),
+        ({"backend": "onnx", "file_name": ""}, "file_name='' names nothing"),
     ],
 )
 def test_options_that_do_not_go_together(checkpoints: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Blender.from_pretrained(checkpoints / "ranker", None, **options)
+
+
+def test_a_file_name_is_a_text(ranker_folder: Path) -> None:
+    with pytest.raises(InputTypeError, match="file_name must be a str, not PosixPath"):
+        Blender.from_pretrained(ranker_folder, None, backend="onnx", file_name=Path("model.onnx"))
+
+
+class Longest:
+    """Ranks by itself, as an object that is given for the ranker does."""
+
+    def scores(self, items: Any) -> Any:
+        return [[float(len(text)) for text in item.texts] for item in items]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "nonsense"}, "the device 'nonsense' can't be used here"),
+        ({"dtype": "float99"}, "no precision 'float99'"),
+        ({"ranker": Longest(), "file_name": "model.onnx"}, "this object ranks by itself"),
+    ],
+)
+def test_options_that_can_not_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_backend("onnx", **{"provider": None, "file_name": None, **options})
+
+
+@pytest.mark.parametrize("options", [("nonsense", None), ("cpu", "float99")])
+def test_a_fuser_has_a_device_and_a_precision_wherever_it_runs(checkpoints: Path, options: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match=r"nonsense|float99"):
+        load_fuser_for_onnx(checkpoints / "fuser", HubOptions(), *options, None)
 
 
 def test_a_fuser_without_onnx_files_runs_in_torch(ranker_folder: Path, checkpoints: Path) -> None:
@@ -98,3 +133,33 @@ def test_an_exported_fuser_needs_no_weights(fuser_folder: Path) -> None:
 def test_a_wrong_provider_of_a_fuser_is_named(fuser_folder: Path) -> None:
     with pytest.raises(InputError, match="no provider 'GPU'"):
         load_fuser_for_onnx(fuser_folder, HubOptions(), None, None, "GPU")
+
+
+@with_optimum
+@pytest.mark.slow
+def test_a_plain_t5_writes_what_torch_writes(ranker_folder: Path, tmp_path: Path) -> None:
+    """T5 states no length of its answers, with or without settings of generation."""
+    set_seed(0)
+    tokenizer = fuser_tokenizer()
+    config = T5Config(**T5_SETTINGS, vocab_size=len(tokenizer), initializer_factor=3.0)
+    for part in (T5ForConditionalGeneration(config), tokenizer):
+        part.save_pretrained(tmp_path)
+    export_onnx(tmp_path, tmp_path / "onnx")
+    for has_settings in (True, False):
+        if not has_settings:
+            (tmp_path / "generation_config.json").unlink()
+        exported = Blender.from_pretrained(ranker_folder, tmp_path, backend="onnx")
+        assert type(exported._fuser.model).__name__ == "OnnxGenFuser"
+        assert exported._fuser.model.generation_config.max_new_tokens == 128
+        expected = Blender.from_pretrained(ranker_folder, tmp_path, device="cpu").fuse(PROMPT, CANDIDATES[:3])
+        assert exported.fuse(PROMPT, CANDIDATES[:3]) == expected
+        assert len(tokenizer(expected.text).input_ids) > 20
+
+
+@with_optimum
+@pytest.mark.slow
+def test_a_fuser_of_earlier_weights_is_refused(fuser_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(fuser_folder, tmp_path / "fuser")
+    build_fuser(faithful=True, max_source_length=160, seed=1)[0].save_pretrained(tmp_path / "fuser")
+    with pytest.raises(CheckpointError, match="made of other weights"):
+        load_fuser_for_onnx(tmp_path / "fuser", HubOptions(), None, None, None)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -16,10 +17,12 @@ import torch
 import yaml
 from transformers import pipeline
 
-from blender_hf import InputError
+from blender_hf import CheckpointError, InputError
 from blender_hf.export.hub import Publication, files_of, prepared
+from blender_hf.export.provenance import add_metadata, statement_of
+from tests import hub_server
 from tests.conftest import build_ranker, example_texts
-from tests.hub_server import TOKEN, Fault, Hub, running_hub
+from tests.hub_server import TOKEN, Fault, Handler, Hub, running_hub
 
 TEXTS = example_texts()
 RECORD = {"prompt": TEXTS[0], "candidates": list(TEXTS[1:5])}
@@ -125,6 +128,7 @@ def pushed(place: Place, checkpoints: Path) -> dict[str, tuple[int, str, str]]:
         "nothing": ["ranker", str(place.folder / "nothing"), "org/nothing"],
         "a fuser as a ranker": ["ranker", fuser, "org/nothing"],
         "no organisation": ["ranker", ranker, "pair-ranker"],
+        "two targets": ["ranker", ranker, "org/targets", "--create-pr", "--revision", "dev"],
     }
     arguments = json.dumps([["push", *command] for command in commands.values()])
     return dict(zip(commands, place.run(RUN_COMMANDS, arguments, cache="pusher"), strict=True))
@@ -191,6 +195,7 @@ def test_branches_pull_requests_and_dry_runs(place: Place, pushed: dict[str, tup
         ("nothing", "nothing is not a whole ranker"),
         ("a fuser as a ranker", "is not a whole ranker: this is a checkpoint of model_type 'gen_fuser'"),
         ("no organisation", "'pair-ranker' is no full name of a repository; write it as org/name"),
+        ("two targets", "a pull request is opened against main, not 'dev'"),
     ],
 )
 def test_what_goes_wrong_is_said_in_one_line(
@@ -255,6 +260,7 @@ found["pipeline"] = [type(blend).__name__, blend(record)["ranking"]]
 model, processor = blender.scorer.model, blender.scorer.processor
 card = "---\\nlibrary_name: transformers\\n---\\n# Mine\\n"
 options = {"token": token, "private": True, "revision": "new"}
+model.push_to_hub("org/without-a-card", token=token)
 model.push_to_hub("org/from-python", processor=processor, card=card, **options)
 again = Blender.from_pretrained("org/from-python", None, revision="new", token=token, device="cpu")
 found["again"] = again.rank(record["prompt"], record["candidates"]).to_dict()
@@ -290,7 +296,45 @@ def test_loading_and_pushing_with_the_package(
     files = place.hub.files("org/from-python", "new")
     assert {"tokenizer.json", "processor_config.json", "pipeline_llm_blending.py", "README.md"} <= files.keys()
     assert b"# Mine" in files["README.md"]
+    for card in (files["README.md"], place.hub.files("org/without-a-card")["README.md"]):
+        data = yaml.safe_load(card.decode().split("---\n")[1])
+        assert (data["library_name"], data["pipeline_tag"]) == ("transformers", "text-ranking")
+        assert "llm-blending" in data["tags"]
     assert place.hub.repositories["org/from-python"].private
+
+
+DELETION = "deletedFile"
+
+
+def commit_with_deletions(handler: Handler, name: str, revision: str) -> None:
+    """Serve a commit that also deletes files."""
+    lines = [json.loads(line) for line in handler.body.splitlines()]
+    deleted = {line["value"]["path"] for line in lines if line["key"] == DELETION}
+    handler.body = b"\n".join(json.dumps(line).encode() for line in lines if line["key"] != DELETION)
+    handler.commit(name, revision)
+    repository = handler.hub.repositories[name]
+    files = repository.commits[repository.refs[revision]]
+    for path in deleted:
+        del files[path]
+
+
+@pytest.mark.slow
+def test_onnx_files_and_shards_of_an_earlier_state_do_not_stay(
+    place: Place, checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapped = [(m, p, commit_with_deletions if h is Handler.commit else h) for m, p, h in hub_server.ROUTES]
+    monkeypatch.setattr(hub_server, "ROUTES", tuple(swapped))
+    build_ranker()[0].save_pretrained(tmp_path, max_shard_size="20KB")
+    files = place.hub.add("org/again", tmp_path)
+    kept = {"other/model.safetensors", "notes.txt"}
+    files |= dict.fromkeys({"onnx/model.onnx", "model_int8.onnx", *kept}, place.hub.store(b"earlier", large=True))
+    assert {"onnx/model.onnx", "model.safetensors.index.json"} <= place.hub.files("org/again").keys()
+    arguments = json.dumps([["push", "ranker", str(checkpoints / "ranker"), "org/again"]])
+    ((code, _, err),) = place.run(RUN_COMMANDS, arguments, cache="pusher")
+    assert code == 0, err
+    weights = {path for path in place.hub.files("org/again") if path.endswith((".safetensors", ".onnx", ".index.json"))}
+    assert weights == {"model.safetensors", "other/model.safetensors"}
+    assert kept <= place.hub.files("org/again").keys()
 
 
 LOAD_TWICE = """
@@ -362,6 +406,35 @@ def test_what_is_beside_the_checkpoint_goes_along_and_nothing_is_changed(checkpo
 def test_what_can_not_be_published(options: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Publication(**{"kind": "ranker", "source": "folder", "repo_id": "org/name", **options})
+
+
+def test_onnx_files_of_other_weights_are_not_published(checkpoints: Path, tmp_path: Path) -> None:
+    folder, path = tmp_path / "ranker", tmp_path / "ranker" / "onnx" / "model.onnx"
+    shutil.copytree(checkpoints / "ranker", folder)
+    path.parent.mkdir()
+    add_metadata(path, statement_of(build_ranker()[0].half()))
+    with (
+        pytest.raises(CheckpointError, match=r"model\.onnx was made of other weights .*: blender-hf export onnx"),
+        prepared(Publication("ranker", folder, "org/name")),
+    ):
+        pass
+    path.unlink()
+    add_metadata(path, statement_of(build_ranker()[0]))
+    with prepared(Publication("ranker", folder, "org/name")) as made:
+        assert (made / "onnx" / "model.onnx").is_file()
+
+
+def test_a_fuser_that_only_its_owner_has_is_not_published(checkpoints: Path, tmp_path: Path) -> None:
+    model, processor = build_ranker(fuser="/home/me/runs/fuser")
+    for part in (model, processor):
+        part.save_pretrained(tmp_path)
+    with (
+        pytest.raises(InputError, match=r"others can't load: '/home/me/runs/fuser' is no .*--fuser"),
+        prepared(Publication("ranker", tmp_path, "org/name")),
+    ):
+        pass
+    with prepared(Publication("ranker", tmp_path, "org/name", fuser="org/fuser")) as folder:
+        assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["fuser"] == "org/fuser"
 
 
 def test_a_card_that_can_not_be_read(checkpoints: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Export of each backbone, on whichever stack this is, judged by ONNX Runtime itself."""
 
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from blender_hf.checkpoints import HubOptions
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import load_onnx_ranker
+from blender_hf.export.provenance import statement_of
 from tests.conftest import BACKBONES, SMALL, build_fuser, build_ranker, example_texts
 
 TEXTS = example_texts()
@@ -99,11 +101,85 @@ def test_a_file_that_is_farther_off_than_accepted_is_removed(ranker_folder: Path
     assert not (tmp_path / "model_int8.onnx").exists()
 
 
+@pytest.fixture
+def traced(ranker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The exported ranker, whose graph stands for what the tracer would write, which takes long on transformers 5."""
+
+    def trace(model: PairRanker, path: Path, opset: int) -> None:
+        shutil.copy(ranker_folder / "onnx" / "model.onnx", path)
+
+    for name in ("optimum", "transformers"):
+        monkeypatch.setattr(f"blender_hf.export.onnx_export._trace_with_{name}", trace)
+    return ranker_folder
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_is_not_proved_does_not_stay(
+    traced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise error("in the middle\nand more")
+
+    monkeypatch.setattr("blender_hf.export.onnx_export.check_ranker", interrupted)
+    with pytest.raises(CheckpointError if error is RuntimeError else error, match="in the middle") as caught:
+        export_onnx(traced, tmp_path / "onnx")
+    assert ("\n" in str(caught.value)) == (error is KeyboardInterrupt)
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_a_ranker_whose_longest_pair_has_no_positions_is_refused(traced: Path, tmp_path: Path) -> None:
+    model, processor = build_ranker()
+    model.config.max_pair_length = processor.max_pair_length = 2048  # its encoder has 128
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "ranker")
+    with pytest.raises(CheckpointError, match="can't be exported: "):
+        export_onnx(tmp_path / "ranker", tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_an_export_into_its_own_folder_changes_nothing_there(traced: Path, tmp_path: Path) -> None:
+    model, processor = build_ranker()
+    model.half().float().half().save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    export_onnx(tmp_path, tmp_path, tolerances={"float32": 0.1})  # the graph has not been rounded
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after.pop("model.onnx")
+    assert after == before
+
+
+def test_an_export_beside_files_of_other_weights_is_refused(traced: Path, tmp_path: Path) -> None:
+    stale = tmp_path / "onnx" / "model_int8.onnx"
+    shutil.copytree(traced / "onnx", stale.parent)
+    for part in build_ranker(seed=1):
+        part.save_pretrained(tmp_path)
+    before = {path: path.read_bytes() for path in stale.parent.iterdir()}
+    with pytest.raises(InputError, match=r"model_fp16\.onnx was made of other weights"):
+        export_onnx(tmp_path, stale.parent)
+    assert {path: path.read_bytes() for path in stale.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("output", ["file", "file/onnx"])
+def test_a_folder_that_can_not_be_written_is_said(tmp_path: Path, output: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"can't write .*file is a file"):
+        export_onnx("pair-ranker-mini", tmp_path / output)
+
+
+def test_every_file_says_what_it_was_made_of(ranker_folder: Path) -> None:
+    expected = statement_of(build_ranker()[0])
+    for path in (ranker_folder / "onnx").glob("*.onnx"):
+        found = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+        assert expected.items() <= found.items(), path
+
+
 def test_options_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no precision 'int4' of an ONNX file; use float32, float16, int8"):
         export_onnx(tmp_path, tmp_path, precisions=("int4",))
-    with pytest.raises(InputError, match="opset=9; use 18"):
-        export_onnx(tmp_path, tmp_path, opset=9)
+    for opset in (9, 24, 99):
+        with pytest.raises(InputError, match=f"opset={opset}; use 18 to 23"):
+            export_onnx(tmp_path, tmp_path / "onnx", opset=opset)
+    assert not (tmp_path / "onnx").exists()
     with pytest.raises(InputError, match="no precision 'int4'"):
         export_onnx(tmp_path, tmp_path, tolerances={"int4": 0.1})
     with pytest.raises(InputError, match="above 0"):

@@ -1,5 +1,6 @@
 """The ranker in ONNX Runtime: the same scores, and errors that name what is wrong."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,8 +11,15 @@ import torch
 from onnxruntime.quantization import quantize_dynamic
 
 from blender_hf import BlenderError, CheckpointError, InputError
-from blender_hf.checkpoints import HubOptions
-from blender_hf.export.onnx_ranker import OnnxPairRanker, _device_of, load_onnx_ranker, quantises_batch
+from blender_hf.checkpoints import HubOptions, load_ranker
+from blender_hf.export.onnx_ranker import (
+    OnnxPairRanker,
+    _device_of,
+    exported_distinct_token_weight,
+    load_onnx_ranker,
+    quantises_batch,
+)
+from blender_hf.modeling import PairRankerConfig
 from blender_hf.scorer import PairScorer, Presentation
 from tests.conftest import build_ranker, example_texts
 
@@ -148,3 +156,34 @@ def test_logits_of_another_type_are_refused(ranker_folder: Path, monkeypatch: py
     monkeypatch.setattr("blender_hf.export.onnx_ranker.OUTPUT_TYPES", {"tensor(bfloat16)": ()})
     with pytest.raises(CheckpointError, match=r"are tensor\(float\); a ranker's are tensor\(bfloat16\)"):
         load_onnx_ranker(ranker_folder, HUB)
+
+
+@pytest.mark.parametrize("states_it", [True, False])
+def test_a_preference_that_is_changed_after_the_export_counts(
+    ranker_folder: Path, tmp_path: Path, states_it: bool
+) -> None:
+    """The graph has that of the export; where a file does not state it, the configuration beside it does."""
+    folder = tmp_path / "ranker"
+    shutil.copytree(ranker_folder, folder)
+    path = folder / "onnx" / "model.onnx"
+    if not states_it:
+        graph = onnx.load(path)
+        del graph.metadata_props[:]
+        onnx.save(graph, path)
+    assert exported_distinct_token_weight(path, PairRankerConfig(distinct_token_weight=9.0)) == 0.0
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**settings, "distinct_token_weight": 3.0}), encoding="utf-8")
+    expected = PairScorer(*load_ranker(folder, HUB, "cpu", None)).score(PAIRS)
+    assert scorer(folder, "model.onnx").score(PAIRS) == pytest.approx(expected, abs=1e-4)
+    assert expected != pytest.approx(scorer(ranker_folder, "model.onnx").score(PAIRS), abs=1e-2)
+
+
+def test_a_file_of_earlier_weights_is_refused(ranker_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ranker"
+    shutil.copytree(ranker_folder, folder)
+    build_ranker(seed=1)[0].save_pretrained(folder)
+    with pytest.raises(
+        CheckpointError, match=r"model_int8\.onnx was made of other weights than those in .*ranker; export"
+    ):
+        load_onnx_ranker(folder, HUB, file_name="model_int8.onnx")
+    assert load_onnx_ranker(folder / "onnx", HUB)  # that folder is another checkpoint, and whole
