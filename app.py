@@ -27,7 +27,7 @@ from blender_hf.space.answers import Failure, answer_models, iter_answers, make_
 from blender_hf.space.data_sets import read_data_set
 from blender_hf.space.examples import examples
 from blender_hf.space.exports import as_json_lines
-from blender_hf.space.fused import Fused
+from blender_hf.space.fused import Fused, blend_fields
 from blender_hf.space.leaderboard import leaderboard
 from blender_hf.space.limits import DEFAULT_LIMITS, Limits
 from blender_hf.space.models import Models
@@ -88,7 +88,8 @@ class Settings:
             with gr.Row():
                 self.fuser = gr.Dropdown(list(models.fusers), label="Fuser", filterable=False)
                 self.top_k = gr.Slider(2, 8, 3, step=1, label="Top K", info="How many of the best are fused")
-                self.max_new_tokens = gr.Slider(16, 1024, 448, step=16, label="Most new tokens", info="Of the fuser")
+                most = FusionSettings.max_new_tokens
+                self.max_new_tokens = gr.Slider(16, 1024, most, step=16, label="Most new tokens", info="Of the fuser")
                 self.num_beams = gr.Slider(1, 8, 1, step=1, label="Beams", info="With 1 the text is streamed")
 
     @property
@@ -363,7 +364,7 @@ def _compare_tab(service: Service, settings: Settings) -> None:
     def compare(text: str, one: str, other: str, ranker: str, tie: float) -> str:
         with plain_errors():
             found = service.compare(make_prompt(text or ""), one or "", other or "", tie, ranker)
-            return markup.comparison_html(found, service.models.scorer(ranker).model.config.logit_temperature)
+            return markup.comparison_html(found, service.models.ranker(ranker).temperature)
 
     run.click(compare, [prompt, a, b, settings.ranker, settings.tie_threshold], result, **PRIVATE)
     swap.click(lambda one, other: (other, one, ""), [a, b], [a, b, result], **PRIVATE)
@@ -418,7 +419,7 @@ def _batch_steps(service: Service, records: Sequence[Record], *values: Any) -> I
         rankings.append(ranking)
         yield [markup.progress_html(len(rankings), len(records)), gr.skip()]
     result = service.batch_result(records, rankings, tie, ranker)
-    temperature = service.models.scorer(ranker).model.config.logit_temperature
+    temperature = service.models.ranker(ranker).temperature
     shown = markup.leaderboard_html(leaderboard(rankings, temperature, tie), len(records))
     # Gradio takes its own copy of what is yielded.
     with TemporaryDirectory() as folder:
@@ -456,7 +457,8 @@ def _endpoints(service: Service) -> None:
         """
         with plain_errors():
             item = service.item(make_prompt(prompt, system, turns), candidates)
-            return service.rank(item, RankingSettings(schedule, aggregation), ranker).ranking.to_dict()
+            settings = RankingSettings.chosen(schedule=schedule, aggregation=aggregation)
+            return service.rank(item, settings, ranker).ranking.to_dict()
 
     def compare(prompt: str, a: str, b: str, tie_threshold: float = 0.02, ranker: str = "") -> dict:
         """Compare two answers to a prompt in both orders of presentation.
@@ -480,7 +482,7 @@ def _endpoints(service: Service) -> None:
         system: str = "",
         turns: str = "",
         top_k: int = 3,
-        max_new_tokens: int = 448,
+        max_new_tokens: int = FusionSettings.max_new_tokens,
         num_beams: int = 1,
         ranker: str = "",
         fuser: str = "",
@@ -499,22 +501,16 @@ def _endpoints(service: Service) -> None:
             fuser: The checkpoint of the fuser; empty for the default.
 
         Returns:
-            ranking, fused, fused_from (indices), output (the fused text if the ranker prefers it, else the best
-            candidate) and returned ("fused" or "best").
+            ranking, fused (null where no two candidates differ), fused_from (indices), output (the fused text if the
+            ranker prefers it, however little, else the best candidate) and returned ("fused" or "best").
         """
         with plain_errors():
             item = service.item(make_prompt(prompt, system, turns), candidates)
-            settings, writing = RankingSettings(top_k=top_k), FusionSettings(max_new_tokens, num_beams)
+            # As `Blender.blend` does, to which no win is too narrow.
+            settings = RankingSettings.chosen(top_k=top_k, tie_threshold=0.0)
+            writing = FusionSettings.chosen(max_new_tokens=max_new_tokens, num_beams=num_beams)
             ranked = service.rank(item, settings, ranker)
-            fused = service.fuse(ranked, settings, writing, ranker, fuser)
-            preferred = fused.comparison.preferred == "a" and bool(fused.text)
-            return {
-                "ranking": ranked.ranking.to_dict(),
-                "fused": fused.text,
-                "fused_from": list(fused.sources),
-                "returned": "fused" if preferred else "best",
-                "output": fused.text if preferred else ranked.ranking.best,
-            }
+            return blend_fields(ranked, service.fuse(ranked, settings, writing, ranker, fuser))
 
     def batch(records: list[dict], tie_threshold: float = 0.02, ranker: str = "") -> dict:
         """Rank many prompts, and compare the language models that answered them.
@@ -530,8 +526,9 @@ def _endpoints(service: Service) -> None:
         """
         with plain_errors():
             checked = service.records(records)
-            rankings = list(service.iter_rank(checked, RankingSettings(tie_threshold=tie_threshold), ranker))
-            return service.batch_result(checked, rankings, tie_threshold, ranker)
+            settings = RankingSettings.chosen(tie_threshold=tie_threshold)
+            rankings = list(service.iter_rank(checked, settings, ranker))
+            return service.batch_result(checked, rankings, settings.tie_threshold, ranker)
 
     for endpoint in (rank, compare, blend):
         gr.api(endpoint, api_name=endpoint.__name__)
@@ -541,7 +538,9 @@ def _endpoints(service: Service) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the page."""
     parser = argparse.ArgumentParser(description="Run the page of LLM-Blender.")
-    parser.add_argument("--ranker", action="append", help="a ranker to offer; repeat it for more, the default first")
+    parser.add_argument(
+        "--ranker", action="append", help="a ranker or a reward model to offer; repeat it for more, the default first"
+    )
     parser.add_argument("--fuser", action="append", help="a fuser to offer; repeat it for more, the default first")
     parser.add_argument("--host", help="where to listen; Gradio's default is this machine alone")
     parser.add_argument("--port", type=int, help="which port; Gradio's default is the first free one from 7860")

@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--library", help="what pip is asked for instead of the release of this version")
     options = parser.parse_args(arguments)
+    if options.folder.exists() and not options.folder.is_dir():
+        parser.error(f"{options.folder} is a file; name a folder, or a path where nothing is")
     build(options.folder, options.library)
     return 0
 

@@ -78,6 +78,41 @@ def test_blend_gives_what_the_library_gives(client: Client, blender: Blender) ->
     assert found["output"] == (found["fused"] if found["returned"] == "fused" else ranking.best)
 
 
+@pytest.mark.parametrize("texts", [["4"], ["4", "4"]])
+def test_blend_returns_the_best_where_there_is_nothing_to_fuse(
+    client: Client, blender: Blender, texts: list[str]
+) -> None:
+    found = client.predict(prompt=PROMPT, candidates=texts, api_name="/blend")
+    expected = blender.blend(PROMPT, texts)
+    for name in ("output", "returned", "fused", "fused_from"):
+        assert found[name] == expected.to_dict()[name]
+
+
+def test_null_is_the_default_of_every_setting(client: Client) -> None:
+    given = {"prompt": PROMPT, "candidates": TEXTS, "api_name": "/rank"}
+    nothing = dict.fromkeys(("system", "turns", "schedule", "aggregation", "ranker"))
+    assert client.predict(**given, **nothing) == client.predict(**given)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "said"),
+    [
+        ("/rank", {"prompt": None}, "prompt: expected a text, not null"),
+        ("/rank", {"prompt": 3}, "prompt: expected a text, not int"),
+        ("/blend", {"top_k": "2"}, "top_k='2'; give a whole number"),
+        ("/blend", {"max_new_tokens": 2.5}, "max_new_tokens=2.5; give a whole number"),
+    ],
+)
+def test_mistakes_of_a_caller_are_told(client: Client, endpoint: str, arguments: dict, said: str) -> None:
+    with pytest.raises(Exception, match=said):
+        client.predict(**{"prompt": PROMPT, "candidates": TEXTS, **arguments}, api_name=endpoint)
+
+
+def test_a_mistaken_threshold_is_told(client: Client) -> None:
+    with pytest.raises(Exception, match="tie_threshold='x'; give a number"):
+        client.predict(prompt=PROMPT, a="a", b="b", tie_threshold="x", api_name="/compare")
+
+
 def test_batch_ranks_models(client: Client) -> None:
     names = ("m", "n", "o")
     candidates = [{"text": text, "model": model} for text, model in zip(TEXTS, names, strict=True)]

@@ -32,12 +32,19 @@ def checked_output(options: argparse.Namespace) -> Path | None:
 def opened(output: Path | None, overwrite: bool) -> Iterator[TextIO]:
     """Open an output to add lines to it, or to begin anew; None is stdout.
 
+    What is added to must be known to be of the same job: its last line is mended, as `mend_last_line` does.
+
     Raises:
         InputError: If it can't be opened.
     """
     if output is None:
         yield sys.stdout
         return
+    if not overwrite:
+        # It loads torch, for which `--help` need not wait.
+        from blender_hf.data.resuming import mend_last_line
+
+        mend_last_line(output)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(output, "w" if overwrite else "a", encoding="utf-8"))

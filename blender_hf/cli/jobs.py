@@ -22,7 +22,7 @@ from blender_hf.schedules import Schedule
 
 from . import rendering
 from .appending import checked_output
-from .options import ranker_arguments
+from .options import check_revision, check_top_k, ranker_arguments
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def job_of(options: argparse.Namespace) -> Job:
     """Return the job that the options of the command line ask for."""
     window = {"window": options.batch_size}
     if options.command == "rank":
+        check_top_k(options)
         schedule = Schedule(options.schedule, options.top_k, options.orders)
         ranking = {"schedule": schedule, "aggregation": options.aggregation, **window}
         return Job(partial(_call, "iter_rank", ranking), rendering.rank_fields, rendering.rank_text)
@@ -66,10 +67,10 @@ def run(options: argparse.Namespace) -> None:
         BlenderError: If the input, an option or a checkpoint can't be used.
     """
     checked_output(options)
-    job = job_of(options)
+    job, arguments = job_of(options), _model_arguments(options)
     total = None if options.file == STDIN else sum(1 for _ in _records(options))
     quieten_libraries()
-    blender = _load(options)
+    blender = Blender.from_pretrained(**arguments)
     records, for_items = tee(_records(options))
     results = job.run(blender, (record.item for record in for_items))
     start, count = time.monotonic(), 0
@@ -100,12 +101,11 @@ def _records(options: argparse.Namespace) -> Iterator[Record]:
     return islice(read_records(options.file), options.limit)
 
 
-def _load(options: argparse.Namespace) -> Blender:
-    return Blender.from_pretrained(
-        **ranker_arguments(options),
-        fuser=None if options.command == "rank" else options.fuser,
-        fuser_revision=getattr(options, "fuser_revision", None),
-    )
+def _model_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    if options.command == "rank":
+        return {**ranker_arguments(options), "fuser": None}
+    check_revision("--fuser-revision", options.fuser_revision, options.fuser)
+    return {**ranker_arguments(options), "fuser": options.fuser, "fuser_revision": options.fuser_revision}
 
 
 def _line(record: Record, result: Any, job: Job, form: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from blender_hf.errors import InputError
 from blender_hf.logs import quieten_libraries
 
-from .options import Commands, count, model_options, positive, ranker_arguments, ranking_options
+from .options import Commands, check_top_k, count, model_options, positive, ranker_arguments, ranking_options
 
 ABOUT = """Make preference data by ranking the candidates of each prompt: pairs for DPO, labels for KTO, probabilities
 for SPPO, rankings or rewards. Run the same command again after an interruption of any kind, and it goes on where it
@@ -44,7 +44,10 @@ def add(commands: Commands) -> None:
     model_options(parser)
     ranking_options(parser)
     parser.add_argument(
-        "--top-k", type=positive, metavar="K", help="how many of the best matter to the schedule (default: its own)"
+        "--top-k",
+        type=positive,
+        metavar="K",
+        help="how many of the best matter to a schedule that is not full (default: its own)",
     )
     parser.set_defaults(run=run)
 
@@ -164,6 +167,7 @@ def _settings(options: argparse.Namespace) -> Any:
     from blender_hf.labelling.settings import LabelSettings, Shard
     from blender_hf.schedules import Schedule
 
+    check_top_k(options)
     return LabelSettings(
         judge=JudgeSettings(
             ranker_arguments(options),

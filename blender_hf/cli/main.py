@@ -1,6 +1,8 @@
 """The command `blender-hf`: data on stdout, talk on stderr, an exit code for the shell."""
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +15,9 @@ from . import annotating, conversion, evaluation, exporting, generating, labelli
 # Each has `add`, which adds its parser and says what runs it. They import what is slow only when they run.
 COMMANDS = (ranking, evaluation, conversion, publishing, exporting, generating, annotating, labelling, training)
 
+# A full disk, a quota, the largest file: what a user can make room for.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -21,8 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments, or None for those of the process.
 
     Returns:
-        0 if all went well, 2 for a user's error, 130 when interrupted, 141 when the reader of the output has gone.
+        0 if all went well, 2 for a user's error or a full disk, 130 when interrupted, 141 when the reader of the output
+        has gone.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as the files that are written, whatever the locale says
     options = _parser().parse_args(argv)
     try:
         options.run(options)
@@ -33,10 +41,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("blender-hf: interrupted; the lines that were written are complete\n")
         return 130
     except BrokenPipeError:
-        # Python flushes stdout once more when it ends, and would complain about the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 141
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _say_no_room(error, options)
+        return 2
     return 0
+
+
+def _say_no_room(error: OSError, options: argparse.Namespace) -> None:
+    where = error.filename or getattr(options, "output", None) or "stdout"
+    sys.stderr.write(f"blender-hf: error: can't write {where}: {error.strerror}; make room, and run it again\n")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    # Python flushes stdout once more when it ends, and would complain about what can't be written.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,10 @@
 """Options that several commands share, and the values that they take."""
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+from blender_hf.errors import InputError
 
 # What `add_subparsers` returns, to which each command adds its own parser; it has no public name.
 Commands = argparse._SubParsersAction
@@ -21,11 +24,20 @@ def io_options(parser: argparse.ArgumentParser) -> None:
 
 def model_options(parser: argparse.ArgumentParser) -> None:
     """Add which ranker is used, and how it runs."""
+    _running_options(parser, "Hub id or folder of the ranker")
     parser.add_argument(
-        "--ranker",
-        default="pair-ranker-mini",
-        metavar="ID",
-        help="Hub id or folder (default: the bundled %(default)s)",
+        "--max-batch-tokens", type=positive, metavar="N", help="most tokens in a batch of pairs (default: by device)"
+    )
+
+
+def fusing_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what fusing needs of `model_options`: of a ranker, that it may name a fuser."""
+    _running_options(parser, "Hub id or folder of the ranker, which may name the fuser")
+
+
+def _running_options(parser: argparse.ArgumentParser, ranker: str) -> None:
+    parser.add_argument(
+        "--ranker", default="pair-ranker-mini", metavar="ID", help=f"{ranker} (default: the bundled %(default)s)"
     )
     parser.add_argument("--revision", help="branch, tag or commit of the ranker")
     parser.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="what runs the models")
@@ -40,18 +52,32 @@ def model_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="prompts worked on together (default: %(default)s)",
     )
-    parser.add_argument(
-        "--max-batch-tokens", type=positive, metavar="N", help="most tokens in a batch of pairs (default: by device)"
-    )
     parser.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="let code from a repository run")
 
 
 def ranker_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what `model_options` say, as arguments of `Blender.from_pretrained`."""
+    """Return what `model_options` say, as arguments of `Blender.from_pretrained`.
+
+    Raises:
+        InputError: If a revision is named of what has none.
+    """
+    check_revision("--revision", options.revision, options.ranker)
     names = ("ranker", "device", "dtype", "revision", "local_files_only", "trust_remote_code")
     names += ("max_batch_tokens", "backend", "provider", "file_name")
-    return {name: getattr(options, name) for name in names}
+    return {name: getattr(options, name, None) for name in names}
+
+
+def check_revision(option: str, revision: str | None, name: str) -> None:
+    """Refuse the revision of a folder or a bundled checkpoint, which has one state only.
+
+    Raises:
+        InputError: If it is such a one.
+    """
+    from blender_hf.checkpoints import locate
+
+    if revision is not None and Path(locate(name)).is_dir():
+        raise InputError(f"{option} {revision}: {name} is on this machine, and has no revisions; leave it out")
 
 
 def ranking_options(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +97,19 @@ def ranking_options(parser: argparse.ArgumentParser) -> None:
         default="max_logits",
         help="how comparisons become scores: max_logits, max_wins, bradley_terry or copeland (default: %(default)s)",
     )
+
+
+def check_top_k(options: argparse.Namespace) -> None:
+    """Refuse `--top-k` where all pairs are compared, and it changes nothing.
+
+    Raises:
+        InputError: If it is so.
+    """
+    if options.top_k is not None and options.schedule == "full":
+        raise InputError(
+            f"--top-k {options.top_k} has no meaning for --schedule full, which compares all pairs; leave it out, or "
+            "choose --schedule adaptive, knockout or bubble"
+        )
 
 
 def fuser_options(parser: argparse.ArgumentParser) -> None:

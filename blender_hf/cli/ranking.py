@@ -3,7 +3,15 @@
 import argparse
 from collections.abc import Callable
 
-from .options import Commands, fuser_options, io_options, model_options, positive, ranking_options
+from .options import (
+    Commands,
+    fuser_options,
+    fusing_model_options,
+    io_options,
+    model_options,
+    positive,
+    ranking_options,
+)
 
 EPILOG = """\
 Input is one JSON object a line, for example
@@ -11,18 +19,21 @@ Input is one JSON object a line, for example
 "messages" (chat) may stand instead of "prompt"; records of MixInstruct are read as they are.
 """
 
+RANK_HELP = "Rank the candidates of each prompt"
 RANK_ABOUT = "Rank the candidates of each prompt, the best first, by comparing pairs of them."
+FUSE_HELP = "Write one answer from all candidates of each prompt"
 FUSE_ABOUT = "Write one answer from all candidates of each prompt, which stand the best first."
+BLEND_HELP = "Rank the candidates of each prompt, fuse the best, and return the better answer"
 BLEND_ABOUT = """Rank the candidates of each prompt, fuse the best, and return the fused text if the ranker prefers it
 to the best candidate, else the best candidate."""
 
 
 def add(commands: Commands) -> None:
     """Add the three commands to the command line."""
-    shared = (io_options, model_options)
-    _command(commands, "rank", RANK_ABOUT, *shared, ranking_options, _rank_options)
-    _command(commands, "fuse", FUSE_ABOUT, *shared, fuser_options)
-    _command(commands, "blend", BLEND_ABOUT, *shared, ranking_options, fuser_options, _blend_options)
+    ranks = (io_options, model_options, ranking_options)
+    _command(commands, "rank", RANK_HELP, RANK_ABOUT, *ranks, _rank_options)
+    _command(commands, "fuse", FUSE_HELP, FUSE_ABOUT, io_options, fusing_model_options, fuser_options)
+    _command(commands, "blend", BLEND_HELP, BLEND_ABOUT, *ranks, fuser_options, _blend_options)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -36,12 +47,13 @@ def run(options: argparse.Namespace) -> None:
 def _command(
     commands: Commands,
     name: str,
+    line: str,
     about: str,
     *groups: Callable[[argparse.ArgumentParser], None],
 ) -> None:
     parser = commands.add_parser(
         name,
-        help=about.split(",")[0].rstrip("."),
+        help=line,
         description=" ".join(about.split()),
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -54,7 +66,10 @@ def _command(
 
 def _rank_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--top-k", type=positive, metavar="K", help="how many of the best matter to the schedule (default: its own)"
+        "--top-k",
+        type=positive,
+        metavar="K",
+        help="how many of the best matter to a schedule that is not full (default: its own)",
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from blender_hf.errors import InputError
-from blender_hf.inputs import Item, make_item
+from blender_hf.inputs import Item, check_characters, make_item
 
 STDIN = "-"
 
@@ -136,13 +136,28 @@ def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Rec
         InputTypeError: If a value has the wrong type.
     """
     if not isinstance(value, Mapping):
-        raise InputError(f"{where}: expected a JSON object, not {_json_name(value)}")
+        raise InputError(f"{where}: expected a JSON object, not {_json_name(value)}; write one object a line")
     found = next((form for form in FORMATS if form.keys <= value.keys()), None)
     if found is None:
         raise InputError(f'{where}: the keys "prompt" and "candidates" are needed; it has {_listed(value)}')
     item = make_item(found.prompt(value), value["candidates"], found.instruction(value), where=where)
-    own_id = value.get("id")
-    return Record(own_id if isinstance(own_id, str | int) else default_id, item)
+    record = Record(id_of(value, default_id), item)
+    check_characters((str(record.id), *(candidate.model or "" for candidate in item.candidates)), where)
+    return record
+
+
+def id_of(value: Mapping[str, Any], default: str | int) -> str | int:
+    """Return the id of a decoded record: a text or a whole number as it is, anything else as the text of its JSON.
+
+    Args:
+        value: The record.
+        default: Its id if it has none of its own.
+    """
+    own = value.get("id")
+    if own is None:
+        return default
+    # True is an int to Python, and equal to 1.
+    return own if isinstance(own, str | int) and not isinstance(own, bool) else json.dumps(own, default=str)
 
 
 def decode_line(line: bytes, where: str) -> Any:
@@ -160,7 +175,12 @@ def decode_line(line: bytes, where: str) -> Any:
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not valid JSON: {error.msg} at column {error.colno}") from None
+        raise InputError(
+            f"{where}: not valid JSON: {error.msg} at column {error.colno}; write one JSON object a line"
+        ) from None
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        raise InputError(f"{where}: not usable JSON: a number has more than the {most} digits that are read") from None
     except RecursionError:
         raise InputError(f"{where}: not usable JSON: it is nested too deeply") from None
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from blender_hf.data.labelled_formats import decode_comparisons
 from blender_hf.data.records import read_values, record_from_mapping
-from blender_hf.data.resuming import ELSEWHERE, complete_values, digest_of, each_id_once
+from blender_hf.data.resuming import ELSEWHERE, digest_of, each_id_once, written_values
 from blender_hf.errors import InputError
-from blender_hf.inputs import Item
+from blender_hf.inputs import Item, check_characters
 
 from .judge import Judgment, Task
+from .records import BEGINS
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def read_candidates(path: str | Path) -> Iterator[JudgedRecord]:
 def judged_records(path: Path, judge: str) -> dict[str | int, str]:
     """Return the records that a job has written already: their ids with their digests.
 
-    A last line that was not finished is cut.
+    A last line that was not finished is left out; the file stays as it is.
 
     Args:
         path: The output of the job; it need not exist.
@@ -103,7 +104,7 @@ def judged_records(path: Path, judge: str) -> dict[str | int, str]:
         InputError: If it is the output of another job.
     """
     found: dict[str | int, str] = {}
-    for where, value in complete_values(path):
+    for where, value in written_values(path, BEGINS):
         annotation = value.get("annotation") if isinstance(value, Mapping) else None
         if not isinstance(annotation, Mapping) or "id" not in value:
             raise InputError(f"{where}: this is no output of `blender-hf annotate`; {ELSEWHERE}")
@@ -138,6 +139,8 @@ def own_names(models: Sequence[str | None], *, where: str) -> tuple[str, ...]:
 
 def _record(value: Any, number: int, where: str) -> JudgedRecord:
     record = record_from_mapping(value, where=where, default_id=number)
+    # All of its fields are written again.
+    check_characters([json.dumps(value, ensure_ascii=False)], where)
     names = own_names([candidate.model for candidate in record.item.candidates], where=where)
     return JudgedRecord(record.id, value, record.item, names, _known(value.get("cmp_results"), where))
 
@@ -145,7 +148,7 @@ def _record(value: Any, number: int, where: str) -> JudgedRecord:
 def _known(value: Any, where: str) -> Mapping[str, str]:
     try:
         return decode_comparisons(value)
-    except (TypeError, ValueError, SyntaxError):
+    except (TypeError, ValueError):
         raise InputError(f'{where}: cmp_results must be an object {{"modelA,modelB": verdict}}') from None
 
 

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blender_hf.data.records import FORMATS, read_values
-from blender_hf.data.resuming import ELSEWHERE, complete_values, digest_of, each_id_once
+from blender_hf.data.records import FORMATS, id_of, read_values
+from blender_hf.data.resuming import ELSEWHERE, digest_of, each_id_once, written_values
 from blender_hf.errors import InputError
+from blender_hf.inputs import check_characters
 
 from .candidates import Generated, candidate_fields
 from .requests import Request, make_request
+
+# How a record that is written here begins, and one of `annotation` too.
+BEGINS = b'{"id": '
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
 def answered_prompts(path: Path, asked: Collection[str]) -> dict[str | int, str]:
     """Return the records that a job has written already: their ids with the digests of their prompts.
 
-    A last line that was not finished is cut.
+    A last line that was not finished is left out; the file stays as it is.
 
     Args:
         path: The output of the job; it need not exist.
@@ -88,7 +92,7 @@ def answered_prompts(path: Path, asked: Collection[str]) -> dict[str | int, str]
         InputError: If it is the output of another job.
     """
     found: dict[str | int, str] = {}
-    for where, value in complete_values(path):
+    for where, value in written_values(path, BEGINS):
         if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():
             raise InputError(f"{where}: this is no output of `blender-hf generate`; {ELSEWHERE}")
         record = _record(value, 0, where)
@@ -109,5 +113,6 @@ def _record(value: Any, number: int, where: str) -> PromptRecord:
         raise InputError(f'{where}: the key "prompt" or "messages" is needed; it has {sorted(map(str, value))}')
     given = value.get("candidates") or []
     request = make_request(found.prompt(value), found.instruction(value), given, where=where)
-    own_id = value.get("id")
-    return PromptRecord(own_id if isinstance(own_id, str | int) else number, value, request)
+    # All of its fields are written again.
+    check_characters([json.dumps(value, ensure_ascii=False)], where)
+    return PromptRecord(id_of(value, number), value, request)

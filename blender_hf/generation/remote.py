@@ -156,7 +156,8 @@ def _outcome(name: str, completion: Any) -> Outcome:
     if not completion.choices:
         return Failure(name, "the server sent no answer")
     choice = completion.choices[0]
-    text = answer_in(choice.message.content or "")
+    # JSON can spell half of a character, as where an answer was cut within an emoji; no file of text can hold it.
+    text = answer_in((choice.message.content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     truncated = choice.finish_reason == "length"
     if text:
         return Reply(text, truncated)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blender_hf.errors import InputError, InputTypeError
-from blender_hf.inputs import Candidate, CandidateInput, Prompt, is_single_prompt, make_item
+from blender_hf.inputs import Candidate, CandidateInput, Prompt, check_characters, is_single_prompt, make_item
 
 from .chat import Messages, as_messages
 
@@ -40,11 +40,12 @@ def make_request(
 
     Raises:
         InputTypeError: If something has the wrong type; the message says where.
-        InputError: If a message can't be used.
+        InputError: If a message can't be used, or has half of a character.
     """
     if instruction is not None and not isinstance(instruction, str):
         raise InputTypeError(f"{where}: the instruction must be a text, not {type(instruction).__name__}")
     messages = as_messages(prompt, instruction, where=where)
+    check_characters((message["content"] for message in messages), where)
     given = list(candidates)
     known = make_item(prompt, given, instruction, where=where).candidates if given else ()
     return Request(prompt, messages, instruction, known, where)

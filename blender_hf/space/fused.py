@@ -3,19 +3,18 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from transformers.generation.streamers import BaseStreamer
 
-from blender_hf.blending import best_different
+from blender_hf.blending import best_different, subset
 from blender_hf.errors import InputError
 from blender_hf.fusion import Fuser, ItemFuser
 from blender_hf.inputs import Candidate, Item
-from blender_hf.ranking import compare_items
+from blender_hf.rankers import Ranker
 from blender_hf.results import Comparison, Fusion
-from blender_hf.scorer import PairScorer
 
 from .passages import SourcedPassage, sourced_passages
 from .ranked import Ranked
@@ -52,24 +51,40 @@ def fusion_item(ranked: Ranked, top_k: int, most: int) -> tuple[Item, tuple[int,
     chosen = tuple(best_different(ranked.ranking, top_k))
     if len(chosen) < 2:
         raise InputError("there is nothing to fuse: all candidates are the same text")
-    item = ranked.item
-    return Item(item.prompt, tuple(item.candidates[i] for i in chosen), item.instruction, item.where), chosen
+    return subset(ranked.item, chosen), chosen
 
 
 def judge_fusion(
-    ranked: Ranked, fusion: Fusion, chosen: tuple[int, ...], scorer: PairScorer, tie_threshold: float
+    ranked: Ranked, fusion: Fusion, chosen: tuple[int, ...], ranker: Ranker, tie_threshold: float
 ) -> Fused:
     """Compare a fused text with the best candidate, and find where its passages come from."""
     item = ranked.item
-    duel = Item(item.prompt, (Candidate(fusion.text), Candidate(ranked.ranking.best)), item.instruction, item.where)
+    duel = replace(item, candidates=(Candidate(fusion.text), Candidate(ranked.ranking.best)))
     sources = {index: item.texts[index] for index in chosen}
     return Fused(
         fusion.text,
         chosen,
         tuple(sourced_passages(fusion.text, sources)),
-        compare_items([duel], scorer, tie_threshold)[0],
+        ranker.compare([duel], tie_threshold)[0],
         fusion.truncated.candidates,
     )
+
+
+def blend_fields(ranked: Ranked, fused: Fused | None) -> dict[str, Any]:
+    """Return a ranking, what was fused of it, and the better of both, as plain values.
+
+    Args:
+        ranked: The ranking.
+        fused: The fused text, judged; None where there was nothing to fuse.
+    """
+    better = fused is not None and fused.comparison.preferred == "a" and bool(fused.text.strip())
+    return {
+        "ranking": ranked.ranking.to_dict(),
+        "fused": None if fused is None else fused.text,
+        "fused_from": [] if fused is None else list(fused.sources),
+        "returned": "fused" if better else "best",
+        "output": fused.text if fused is not None and better else ranked.ranking.best,
+    }
 
 
 def iter_fusion(

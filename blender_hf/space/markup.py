@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from blender_hf.pointwise import POINTWISE
 from blender_hf.ranking import probability_of
 from blender_hf.results import Comparison
 
@@ -124,6 +125,8 @@ def _heading(title: str, aside: str) -> str:
 
 def _facts(ranked: Ranked) -> str:
     ranking = ranked.ranking
+    if ranking.schedule == POINTWISE:
+        return "<span>each answer scored by itself</span>"
     facts = [f"{ranking.n_comparisons} of {ranking.n_possible} comparisons"]
     if ranking.flip_rate is not None:
         facts.append(f"{ranking.flip_rate:.0%} flip with the order")
@@ -158,11 +161,13 @@ def _cell(cell: HeatCell | None, ranked: Ranked, full: float) -> str:
     flipped = " bh-flipped" if cell.flipped else ""
     return (
         f'<td class="bh-{side}{flipped}" tabindex="0" style="--x:{strength:.0f}%"><i>{100 * cell.probability:.0f}</i>'
-        f'<span class="bh-tip">{title}: {cell.probability:.1%}. {_orders(cell)}</span></td>'
+        f'<span class="bh-tip">{title}: {cell.probability:.1%}. {_orders(cell, ranked)}</span></td>'
     )
 
 
-def _orders(cell: HeatCell) -> str:
+def _orders(cell: HeatCell, ranked: Ranked) -> str:
+    if ranked.ranking.schedule == POINTWISE:
+        return "From the scores of both."
     if cell.read_first is None and cell.read_second is None:
         return "The same text: a tie without a comparison."
     orders = (("read first", cell.read_first), ("read second", cell.read_second))

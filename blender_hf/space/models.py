@@ -4,11 +4,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from blender_hf.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser, load_ranker
+from blender_hf.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser
 from blender_hf.errors import InputError
 from blender_hf.fusion import Fuser, ItemFuser
 from blender_hf.generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from blender_hf.scorer import PairScorer
+from blender_hf.ranker_loading import load_any_ranker
+from blender_hf.rankers import Ranker, as_ranker, as_scorer
 
 Loaded = TypeVar("Loaded")
 
@@ -28,20 +29,20 @@ class Models:
         self.fusers = tuple(fusers)
         self.lock = threading.Lock()
         self._loading = threading.Lock()
-        self._scorers: dict[str, PairScorer] = {}
+        self._rankers: dict[str, Ranker] = {}
         self._fusers: dict[str, ItemFuser] = {}
 
-    def scorer(self, name: str | None = None) -> PairScorer:
-        """Return the scorer of a ranker, by default the first.
+    def ranker(self, name: str | None = None) -> Ranker:
+        """Return a ranker, a pair ranker or a reward model, by default the first.
 
         Raises:
             InputError: If it is not offered here.
             CheckpointError: If it can't be loaded.
         """
-        return self._get(name, self.rankers, self._scorers, lambda found: PairScorer(*_ranker(found)))
+        return self._get(name, self.rankers, self._rankers, _ranker)
 
     def fuser(self, name: str | None = None) -> ItemFuser:
-        """Return a fuser, by default the first; everything is as in `scorer`."""
+        """Return a fuser, by default the first; everything is as in `ranker`."""
         return self._get(name, self.fusers, self._fusers, _fuser)
 
     def _get(
@@ -57,8 +58,8 @@ class Models:
             return loaded[name]
 
 
-def _ranker(name: str) -> tuple:
-    return load_ranker(name, HubOptions(), None, None)
+def _ranker(name: str) -> Ranker:
+    return as_ranker(as_scorer(*load_any_ranker(name, HubOptions(), None, None)))
 
 
 def _fuser(name: str) -> ItemFuser:

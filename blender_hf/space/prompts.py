@@ -4,14 +4,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
 
 SPEAKER = re.compile(r"^(user|assistant)\s*:\s*", re.IGNORECASE | re.MULTILINE)
 SEPARATOR = re.compile(r"^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.MULTILINE)
 
 
-def make_prompt(prompt: str, system: str = "", turns: str = "") -> str | list[dict[str, Any]]:
+def make_prompt(prompt: str, system: str | None = "", turns: str | None = "") -> str | list[dict[str, Any]]:
     r"""Put a prompt together from its fields.
 
     Args:
@@ -24,14 +24,19 @@ def make_prompt(prompt: str, system: str = "", turns: str = "") -> str | list[di
 
     Raises:
         InputError: If there is no prompt, or the earlier turns do not say who speaks.
+        InputTypeError: If a field is no text.
 
     >>> make_prompt("And 3 + 3?", turns="User: 2 + 2?\nAssistant: 4")[1]
     {'role': 'assistant', 'content': '4'}
     """
+    for name, value in (("prompt", prompt), ("system message", system or ""), ("earlier turns", turns or "")):
+        if not isinstance(value, str):
+            found = "null" if value is None else type(value).__name__
+            raise InputTypeError(f"{name}: expected a text, not {found}")
     if not prompt.strip():
         raise InputError("the prompt is empty; write what the candidates answer")
-    messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
-    messages += _parse_turns(turns)
+    messages = [{"role": "system", "content": system.strip()}] if system and system.strip() else []
+    messages += _parse_turns(turns or "")
     return [*messages, {"role": "user", "content": prompt}] if messages else prompt
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from blender_hf.aggregation import complete
 from blender_hf.inputs import Item
-from blender_hf.ranking import probability_of, rank_items
+from blender_hf.rankers import Pairwise, Ranker
+from blender_hf.ranking import probability_of
 from blender_hf.recording import RecordingScorer
 from blender_hf.results import Ranking
-from blender_hf.scorer import PairScorer, Presentation
+from blender_hf.scorer import Presentation
 
 from .settings import RankingSettings
 
@@ -80,16 +81,18 @@ class Ranked:
     heat_map: tuple[tuple[HeatCell | None, ...], ...]
 
 
-def rank_item(item: Item, scorer: PairScorer, settings: RankingSettings) -> Ranked:
+def rank_item(item: Item, ranker: Ranker, settings: RankingSettings) -> Ranked:
     """Rank the candidates of a prompt."""
-    recording = RecordingScorer(scorer)
-    ranking = rank_items([item], recording, settings.as_schedule(), settings.aggregation)[0]
-    temperature = scorer.model.config.logit_temperature
+    recorded: Mapping[Presentation, float] = {}  # of a ranker that presents no pairs, nothing
+    if isinstance(ranker, Pairwise):
+        recording = RecordingScorer(ranker.scorer)
+        ranker, recorded = Pairwise(recording), recording.recorded
+    ranking = ranker.rank([item], settings.as_schedule(), settings.aggregation)[0]
     return Ranked(
         item,
         ranking,
-        ranked_rows(ranking, temperature, settings.tie_threshold),
-        heat_map(ranking, item.source, recording.recorded, temperature),
+        ranked_rows(ranking, ranker.temperature, settings.tie_threshold),
+        heat_map(ranking, item.source, recorded, ranker.temperature),
     )
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from blender_hf.data.records import Record, record_from_mapping
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, make_item
-from blender_hf.ranking import compare_items
 from blender_hf.results import Comparison, Ranking
 
 from .exports import preference_records, ranked_record
@@ -43,20 +42,23 @@ class Service:
 
     def rank(self, item: Item, settings: RankingSettings, ranker: str | None = None) -> Ranked:
         """Rank the candidates of a prompt."""
-        scorer = self.models.scorer(ranker)
+        judge = self.models.ranker(ranker)
         with self.models.lock:
-            return rank_item(item, scorer, settings)
+            return rank_item(item, judge, settings)
 
-    def compare(self, prompt: Any, a: str, b: str, tie_threshold: float, ranker: str | None = None) -> Comparison:
+    def compare(
+        self, prompt: Any, a: str, b: str, tie_threshold: float | None = None, ranker: str | None = None
+    ) -> Comparison:
         """Compare two answers in both orders.
 
         Raises:
             InputError: If a text is too long or the threshold out of range.
+            InputTypeError: If something has the wrong type.
         """
-        RankingSettings(tie_threshold=tie_threshold)
-        item, scorer = self.item(prompt, [a, b]), self.models.scorer(ranker)
+        settings = RankingSettings.chosen(tie_threshold=tie_threshold)
+        item, judge = self.item(prompt, [a, b]), self.models.ranker(ranker)
         with self.models.lock:
-            return compare_items([item], scorer, tie_threshold)[0]
+            return judge.compare([item], settings.tie_threshold)[0]
 
     def iter_fuse(
         self,
@@ -67,14 +69,14 @@ class Service:
         fuser: str | None = None,
     ) -> Iterator[str | Fused]:
         """Fuse the best candidates of a ranking: yield the text as it is written, and at last the judged fusion."""
-        scorer, writer = self.models.scorer(ranker), self.models.fuser(fuser)
+        judge, writer = self.models.ranker(ranker), self.models.fuser(fuser)
         item, chosen = fusion_item(ranked, settings.top_k, writer.max_candidates)
         for step in iter_fusion(item, writer, fusion, self.models.lock):
             if isinstance(step, str):
                 yield step
                 continue
             with self.models.lock:
-                judged = judge_fusion(ranked, step, chosen, scorer, settings.tie_threshold)
+                judged = judge_fusion(ranked, step, chosen, judge, settings.tie_threshold)
             yield judged
 
     def fuse(
@@ -84,8 +86,10 @@ class Service:
         fusion: FusionSettings,
         ranker: str | None = None,
         fuser: str | None = None,
-    ) -> Fused:
-        """Fuse the best candidates of a ranking."""
+    ) -> Fused | None:
+        """Fuse the best candidates of a ranking; where no two differ, there is nothing to fuse, and no fusion."""
+        if len(set(ranked.ranking.candidates)) < 2:
+            return None
         steps = self.iter_fuse(ranked, settings, fusion, ranker, fuser)
         return next(step for step in steps if isinstance(step, Fused))
 
@@ -115,7 +119,7 @@ class Service:
         self, records: Sequence[Record], rankings: Sequence[Ranking], tie_threshold: float, ranker: str | None = None
     ) -> dict[str, Any]:
         """Return the leaderboard, the ranked records and the preferences of a batch as plain values."""
-        temperature = self.models.scorer(ranker).model.config.logit_temperature
+        temperature = self.models.ranker(ranker).temperature
         standings = leaderboard(rankings, temperature, tie_threshold)
         return {
             "leaderboard": [standing.to_dict() for standing in standings],

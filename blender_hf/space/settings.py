@@ -1,17 +1,31 @@
 """What a visitor can choose, checked when it is put together."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from blender_hf.aggregation import get_aggregation
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, InputTypeError
 from blender_hf.schedules import Schedule
 
 from .limits import DEFAULT_LIMITS
 
 
+class Settings:
+    """Settings that come from outside, where null stands for the default."""
+
+    @classmethod
+    def chosen(cls, **given: Any) -> Self:
+        """Return the settings with what was given; the rest, and what is None, as it is by default.
+
+        Raises:
+            InputError: As they do.
+            InputTypeError: As they do.
+        """
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
+
 @dataclass(frozen=True)
-class RankingSettings:
+class RankingSettings(Settings):
     """How candidates are ranked.
 
     Args:
@@ -22,6 +36,7 @@ class RankingSettings:
 
     Raises:
         InputError: If an option does not exist or is out of range.
+        InputTypeError: If an option has the wrong type.
     """
 
     schedule: str = "full"
@@ -30,6 +45,10 @@ class RankingSettings:
     tie_threshold: float = 0.02
 
     def __post_init__(self) -> None:
+        _check_type("schedule", self.schedule, str, "a text")
+        _check_type("aggregation", self.aggregation, str, "a text")
+        _check_type("top_k", self.top_k, int, "a whole number")
+        _check_type("tie_threshold", self.tie_threshold, int | float, "a number")
         get_aggregation(self.aggregation)
         self.as_schedule()
         if not 0 <= self.tie_threshold <= 0.5:
@@ -41,7 +60,7 @@ class RankingSettings:
 
 
 @dataclass(frozen=True)
-class FusionSettings:
+class FusionSettings(Settings):
     """How the fuser writes.
 
     Args:
@@ -50,13 +69,15 @@ class FusionSettings:
 
     Raises:
         InputError: If an option is out of range.
+        InputTypeError: If an option is no whole number.
     """
 
-    max_new_tokens: int = 768
+    max_new_tokens: int = 448
     num_beams: int = 1
 
     def __post_init__(self) -> None:
         for name, most in (("max_new_tokens", DEFAULT_LIMITS.new_tokens), ("num_beams", DEFAULT_LIMITS.beams)):
+            _check_type(name, getattr(self, name), int, "a whole number")
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"{name}={getattr(self, name)}; use a whole number from 1 to {most}")
 
@@ -67,3 +88,9 @@ class FusionSettings:
     def chat_generation(self) -> dict[str, Any]:
         """Return the options of a chat model, which has no beams."""
         return {"max_new_tokens": self.max_new_tokens}
+
+
+def _check_type(name: str, value: Any, kind: Any, words: str) -> None:
+    # A boolean is an int to Python.
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise InputTypeError(f"{name}={value!r}; give {words}")

@@ -114,6 +114,12 @@ def test_the_output_of_another_job_is_left_alone(
     assert "the judge was judge, not other" in capsys.readouterr().err
     assert main(["annotate", str(answers), *judge, "--output", str(answers)]) == 2
     assert "is the input itself" in capsys.readouterr().err
-    output.write_text('{"id": 1}\n')
-    assert main(["annotate", str(answers), *judge, "--output", str(output)]) == 2
-    assert "is no output of `blender-hf annotate`" in capsys.readouterr().err
+    for content in ('{"id": 1}\n', '{"id": 1}', '{"id": 1}\n{"id'):
+        output.write_text(content)
+        assert main(["annotate", str(answers), *judge, "--output", str(output)]) == 2
+        assert "is no output of `blender-hf annotate`" in capsys.readouterr().err
+        assert output.read_text() == content
+    strange = tmp_path / "strange.jsonl"
+    strange.write_text(json.dumps({**RECORDS[0], "note": "\ud83d"}) + "\n")
+    assert main(["annotate", str(strange), *judge]) == 2
+    assert "strange.jsonl:1: '\\ud83d' is half of a character" in capsys.readouterr().err

@@ -140,6 +140,18 @@ def test_a_model_that_fails_costs_no_other(
     assert {failure["model"] for record in lines(complete) for failure in record["failures"]} == {"down"}
 
 
+def test_an_answer_that_was_cut_within_a_character_is_written(
+    server: LanguageServer,  # noqa: F811
+    prompts: Path,
+    tmp_path: Path,
+) -> None:
+    server.answers["halved"] = lambda messages: "smile \ud83d"
+    output = tmp_path / "answers.jsonl"
+    command = ["generate", str(prompts), "--llm", f"{server.url}#halved", "--output", str(output), "--quiet"]
+    assert main([*command, "--limit", "1"]) == 0
+    assert lines(output)[0]["candidates"][0]["text"] == "smile \N{REPLACEMENT CHARACTER}"
+
+
 def test_prompts_without_a_candidate_are_asked_for_again(
     server: LanguageServer,  # noqa: F811
     prompts: Path,
@@ -231,6 +243,8 @@ def test_killed_while_it_works(server: LanguageServer, tmp_path: Path) -> None: 
         ([{"text": "p"}], ["--llm", "http://h/v1#m"], r'prompts.jsonl:1: the key "prompt" or "messages" is needed'),
         ([{"id": 1, "prompt": "p"}] * 2, ["--llm", "http://h/v1#m"], "prompts.jsonl:2: another record has the id 1"),
         ([{"prompt": 3}], ["--llm", "http://h/v1#m"], "prompts.jsonl:1: a prompt must be a text"),
+        ([{"prompt": "\ud83d"}], ["--llm", "http://h/v1#m"], r"prompts.jsonl:1: '\ud83d' is half of a character"),
+        ([{"prompt": "p", "note": "\ud83d"}], ["--llm", "http://h/v1#m"], r"'\ud83d' is half of a character"),
     ],
 )
 def test_mistakes_are_named_before_any_work(
@@ -269,3 +283,28 @@ def test_the_output_of_another_job_is_left_alone(
     write(output, [{"id": 1}])
     assert main([*command, "--llm", f"{server.url}#echo"]) == 2
     assert "is no output of `blender-hf generate`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_refused_output_is_left_as_it_is(
+    server: LanguageServer,  # noqa: F811
+    prompts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    cut: int,
+) -> None:
+    """A file without the end of its last line, which another job wrote or which is no output at all."""
+    output = tmp_path / "answers.jsonl"
+    command = ["generate", str(prompts), "--output", str(output), "--quiet", "--limit", "2"]
+    assert main([*command, "--llm", f"{server.url}#echo"]) == 0
+    output.write_bytes(output.read_bytes()[:-cut])
+    content = output.read_bytes()
+    assert main([*command, "--llm", f"{server.url}#loud"]) == 2
+    write(prompts, [{"id": "one", "prompt": "another"}])
+    assert main([*command, "--llm", f"{server.url}#echo"]) == 2
+    assert "the output has other texts" in capsys.readouterr().err
+    assert output.read_bytes() == content
+    output.write_text("notes\nof somebody's")
+    assert main([*command, "--llm", f"{server.url}#echo"]) == 2
+    assert "answers.jsonl:1: this is no record of an earlier run" in capsys.readouterr().err
+    assert output.read_text() == "notes\nof somebody's"

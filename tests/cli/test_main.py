@@ -117,6 +117,8 @@ def test_an_empty_file_gives_no_results(tmp_path: Path, models: list[str], capsy
         (["{file}", "--output", "{file}"], "is the input itself"),
         (["{file}", "--output", "/no/such/folder/out"], "its folder does not exist"),
         (["missing.jsonl"], "can't read missing.jsonl: No such file or directory"),
+        (["{file}", "--top-k", "2"], "--top-k 2 has no meaning for --schedule full"),
+        (["{file}", "--revision", "main"], "is on this machine, and has no revisions"),
     ],
 )
 def test_errors_are_one_line_and_code_2(
@@ -192,6 +194,48 @@ def test_help_and_version_do_not_wait_for_the_models(option: str, shown: str) ->
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert shown in done.stdout
+
+
+@pytest.mark.parametrize("output", [[], ["--output", "/dev/full"]])
+@pytest.mark.slow
+def test_a_full_disk_is_an_error_in_one_line(file: Path, models: list[str], output: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("rank", str(file), *models[:2], "--quiet", *output),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            check=False,
+        )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    where = output[-1] if output else "stdout"
+    assert line == f"blender-hf: error: can't write {where}: No space left on device; make room, and run it again"
+
+
+@pytest.mark.slow
+def test_stdout_is_utf_8_in_every_locale(models: list[str]) -> None:
+    plain = {**environment(), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    record = json.dumps({"prompt": "caf\u00e9 \u4f60", "candidates": ["a", "b"]})
+    done = subprocess.run(
+        command("rank", *models[:2], "--quiet"), input=record.encode(), capture_output=True, env=plain, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode("utf-8"))["prompt"] == "caf\u00e9 \u4f60"
+
+
+def test_help_tells_the_commands_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "rank Rank the candidates of each prompt fuse Write one" in out
+    assert "blend Rank the candidates of each prompt, fuse the best" in out
+    with pytest.raises(SystemExit):
+        main(["fuse", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "which may name the fuser" in out
+    assert "--max-batch-tokens" not in out
 
 
 def test_help_shows_an_example_of_the_input(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,12 +105,27 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"messages": [], "candidates": ["a"]}', InputError, "at least one message"),
         ('{"instruction": 3, "input": "i", "candidates": ["a"]}', InputTypeError, "the instruction must be a text"),
         ("[" * 100_000, InputError, "nested too deeply|not valid JSON"),
+        ("[", InputError, "not valid JSON: .* write one JSON object a line"),
+        ("[{}]", InputError, "not an array; write one object a line"),
+        ('{"prompt": %s}' % ("1" * 5000), InputError, "a number has more than the 4300 digits"),
+        ('{"id": "\\ud83d", "prompt": "p", "candidates": ["a"]}', InputError, "half of a character"),
+        ('{"prompt": "p", "candidates": [{"text": "a", "model": "\\ud83d"}]}', InputError, "half of a character"),
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, line: str, error: type[Exception], message: str) -> None:
     path = written(tmp_path / "bad.jsonl", GOOD, line)
     with pytest.raises(error, match=rf"bad.jsonl:2.*({message})"):
         list(read_records(path))
+
+
+@pytest.mark.parametrize(
+    ("written_id", "found"),
+    [("7", 7), ('"7"', "7"), ("null", 1), ("1.5", "1.5"), ("true", "true"), ('["a", 1]', '["a", 1]')],
+)
+def test_an_id_of_any_kind_is_kept(tmp_path: Path, written_id: str, found: str | int) -> None:
+    """The number of the line in its place would be another record's in another file."""
+    path = written(tmp_path / "x.jsonl", f'{{"id": {written_id}, "prompt": "p", "candidates": ["a"]}}')
+    assert next(read_records(path)).id == found
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

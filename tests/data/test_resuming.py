@@ -7,7 +7,7 @@ import pytest
 
 from blender_hf import InputError
 from blender_hf.data import resuming
-from blender_hf.data.resuming import complete_values, digest_of, each_id_once, is_done
+from blender_hf.data.resuming import complete_values, digest_of, each_id_once, is_done, written_values
 
 
 @pytest.mark.parametrize("block", [4, 1 << 16])
@@ -18,7 +18,11 @@ from blender_hf.data.resuming import complete_values, digest_of, each_id_once, i
         (b'{"a": 1}\n', b'{"a": 1}\n'),
         (b'{"a": 1}\n{"b"', b'{"a": 1}\n'),
         (b'{"a": 1', b""),
-        (b'{"a": 1}\n{"b": 2}', b'{"a": 1}\n'),  # complete or not: without its end it may lack something
+        (b"{", b""),
+        (b'{"a": 1}\n12', b'{"a": 1}\n'),  # a part of a number is a number, so this may be unfinished
+        (b'{"a": 1}\n  ', b'{"a": 1}\n'),
+        (b'{"a": 1}', b'{"a": 1}\n'),  # whole, for no part of an object is one: only its end is missing
+        (b'\n{"a": 1}', b'\n{"a": 1}\n'),
     ],
 )
 def test_an_unfinished_line_is_cut(
@@ -39,8 +43,38 @@ def test_a_file_that_is_not_there_has_nothing(tmp_path: Path) -> None:
 def test_a_finished_line_that_is_no_json_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("{}\nnot json\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"out.jsonl:2: not valid JSON"):
+    with pytest.raises(InputError, match=r"out.jsonl:2: this is no record of an earlier run; choose another --output"):
         list(complete_values(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a text of somebody's",
+        b"a text\nof several\nlines",
+        b'{"a": 1}\na text\nof somebody\'s',
+        b"\n\na text after empty lines",
+        b'[{"a": 1}',
+        b"12",
+        b"\x1f\x8b\x08\x00",  # compressed
+    ],
+)
+def test_what_no_job_wrote_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="this is no record of an earlier run"):
+        list(complete_values(path))
+    assert path.read_bytes() == content
+
+
+def test_nothing_is_mended_before_all_records_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": 2}\n{"c"')
+    values = complete_values(path)
+    assert next(values)[1] == {"a": 1}
+    values.close()  # as a caller's error does, to whom the first record is a stranger's
+    assert len(list(written_values(path))) == 2
+    assert path.read_bytes().endswith(b'{"c"')
 
 
 def record(id: str | int, text: str = "t") -> SimpleNamespace:

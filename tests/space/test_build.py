@@ -29,6 +29,17 @@ def test_it_holds_no_copy_of_the_library(space: Path) -> None:
     assert sorted(path.name for path in space.iterdir()) == ["README.md", "app.py", "requirements.txt"]
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "space"
+    file.write_text("mine")
+    done = subprocess.run(
+        [sys.executable, ROOT / "space" / "build.py", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert f"{file} is a file; name a folder" in done.stderr
+    assert file.read_text() == "mine"
+
+
 def test_the_front_matter_is_that_of_a_gradio_space(space: Path) -> None:
     matter = metadata_load(space / "README.md")
     assert matter["sdk"] == "gradio"

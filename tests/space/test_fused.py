@@ -16,7 +16,7 @@ TEXTS = ("Boil the water. Add the egg.", "Eggs are laid by hens. Wait eight minu
 
 @pytest.fixture(scope="module")
 def ranked(blender: Blender) -> Ranked:
-    return rank_item(make_item("How do I boil an egg?", TEXTS), blender.scorer, RankingSettings())
+    return rank_item(make_item("How do I boil an egg?", TEXTS), blender._ranker, RankingSettings())
 
 
 def test_passages_are_the_text_and_name_their_sources() -> None:
@@ -70,13 +70,13 @@ def test_an_error_while_writing_reaches_the_reader(blender: Blender, ranked: Ran
 
 def test_the_fusion_is_judged_against_the_best(blender: Blender, ranked: Ranked) -> None:
     fusion = blender.fuse(ranked.item.prompt, TEXTS[1:])
-    fused = judge_fusion(ranked, fusion, (1, 2), blender.scorer, 0.0)
+    fused = judge_fusion(ranked, fusion, (1, 2), blender._ranker, 0.0)
     assert fused.comparison == blender.compare(ranked.item.prompt, fusion.text, ranked.ranking.best)
     assert fused.sources == (1, 2)
 
 
 @pytest.mark.parametrize(("texts", "top_k", "said"), [(("a", "a"), 2, "nothing to fuse"), (("a", "b"), 1, "top_k=1")])
 def test_what_can_not_be_fused(blender: Blender, texts: tuple[str, ...], top_k: int, said: str) -> None:
-    ranked = rank_item(make_item("?", texts), blender.scorer, RankingSettings())
+    ranked = rank_item(make_item("?", texts), blender._ranker, RankingSettings())
     with pytest.raises(InputError, match=said):
         fusion_item(ranked, top_k, 10)

@@ -23,7 +23,7 @@ NO_CUT = Truncation(0, (0, 0))
 @pytest.fixture(scope="module")
 def ranked(blender: Blender) -> Ranked:
     candidates = [{"text": EVIL, "model": EVIL}, {"text": f"{EVIL} more", "model": "quiet"}, "plain"]
-    return rank_item(make_item(EVIL, candidates), blender.scorer, RankingSettings())
+    return rank_item(make_item(EVIL, candidates), blender._ranker, RankingSettings())
 
 
 def pages(ranked: Ranked) -> list[str]:

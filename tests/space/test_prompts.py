@@ -1,6 +1,6 @@
 import pytest
 
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
 from blender_hf.modeling.chat import render_prompt
 from blender_hf.space.examples import examples
@@ -22,6 +22,24 @@ def test_system_message_and_turns_become_a_conversation() -> None:
 def test_what_can_not_be_a_prompt(prompt: str, turns: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         make_prompt(prompt, turns=turns)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"prompt": None}, "prompt: expected a text, not null"),
+        ({"prompt": ["a"]}, "prompt: expected a text, not list"),
+        ({"prompt": "a", "system": 3}, "system message: expected a text, not int"),
+        ({"prompt": "a", "turns": {"a": 1}}, "earlier turns: expected a text, not dict"),
+    ],
+)
+def test_what_is_no_text(fields: dict, said: str) -> None:
+    with pytest.raises(InputTypeError, match=said):
+        make_prompt(**fields)
+
+
+def test_null_is_nothing() -> None:
+    assert make_prompt("a", None, None) == "a"
 
 
 def test_only_a_line_of_its_own_separates_candidates() -> None:

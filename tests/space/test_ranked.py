@@ -18,7 +18,7 @@ def item() -> Item:
 
 
 def test_the_heat_map_shows_both_orders_of_every_pair(blender: Blender, item: Item) -> None:
-    ranked = rank_item(item, blender.scorer, RankingSettings())
+    ranked = rank_item(item, blender._ranker, RankingSettings())
     plain = blender.rank(item.prompt, item.texts)
     np.testing.assert_allclose(ranked.ranking.comparisons, plain.comparisons)
     for row in range(len(item.texts)):
@@ -36,12 +36,12 @@ def test_the_heat_map_shows_both_orders_of_every_pair(blender: Blender, item: It
 
 
 def test_recording_leaves_the_scorer_as_it_is(blender: Blender, item: Item) -> None:
-    rank_item(item, blender.scorer, RankingSettings())
+    rank_item(item, blender._ranker, RankingSettings())
     assert not hasattr(blender.scorer, "recorded")
 
 
 def test_what_was_not_compared_is_said(blender: Blender, item: Item) -> None:
-    ranked = rank_item(item, blender.scorer, RankingSettings("knockout", top_k=1))
+    ranked = rank_item(item, blender._ranker, RankingSettings("knockout", top_k=1))
     unknown = [cell for row in ranked.heat_map for cell in row if cell and cell.probability is None]
     assert len(unknown) == 2 * (ranked.ranking.n_possible - ranked.ranking.n_comparisons) > 0
     assert all(0 < row.win_probability < 1 for row in ranked.rows)
@@ -49,10 +49,10 @@ def test_what_was_not_compared_is_said(blender: Blender, item: Item) -> None:
 
 def test_rows_stand_in_order_and_mark_ties(blender: Blender) -> None:
     item = make_item("2 + 2?", ["4", "Bananas.", "4"])
-    rows = rank_item(item, blender.scorer, RankingSettings(tie_threshold=0)).rows
+    rows = rank_item(item, blender._ranker, RankingSettings(tie_threshold=0)).rows
     assert [row.rank for row in rows] in ([1, 1, 3], [1, 2, 2])
     assert {row.index for row in rows if row.tied} == {0, 2}
-    assert all(row.tied for row in rank_item(item, blender.scorer, RankingSettings(tie_threshold=0.5)).rows)
+    assert all(row.tied for row in rank_item(item, blender._ranker, RankingSettings(tie_threshold=0.5)).rows)
 
 
 def test_probabilities_are_calibrated_by_the_temperature(blender: Blender) -> None:

@@ -1,0 +1,31 @@
+"""What comes from outside as settings: null is the default, and another type is said to be one."""
+
+from typing import Any
+
+import pytest
+
+from blender_hf.errors import InputTypeError
+from blender_hf.space.settings import FusionSettings, RankingSettings
+
+
+def test_null_is_the_default() -> None:
+    assert RankingSettings.chosen(schedule=None, top_k=None, tie_threshold=0) == RankingSettings(tie_threshold=0)
+    assert FusionSettings.chosen(max_new_tokens=None, num_beams=2) == FusionSettings(num_beams=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [
+        (RankingSettings, "schedule", ["full"]),
+        (RankingSettings, "aggregation", 3),
+        (RankingSettings, "top_k", "2"),
+        (RankingSettings, "top_k", 2.5),
+        (RankingSettings, "top_k", True),
+        (RankingSettings, "tie_threshold", "x"),
+        (FusionSettings, "max_new_tokens", 2.5),
+        (FusionSettings, "num_beams", "1"),
+    ],
+)
+def test_another_type_is_said_to_be_one(settings: Any, name: str, value: Any) -> None:
+    with pytest.raises(InputTypeError, match=f"{name}=.*give a"):
+        settings.chosen(**{name: value})
