@@ -10,6 +10,7 @@ import torch
 from transformers import PretrainedConfig
 
 from .errors import CheckpointError, InputError, InputTypeError
+from .load_errors import reason_for
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
 from .modeling.truncation import TRUNCATION
 from .partitioning import whole_weights
@@ -133,21 +134,48 @@ def set_truncation(
 ) -> None:
     """Let a ranker's processor cut texts as it is told, and let the configuration say the same.
 
+    Every way of loading a ranker passes here, so here the two are checked against each other too.
+
     Args:
         config: The configuration.
         processor: The processor.
         truncation: As in `load_ranker`.
 
     Raises:
+        CheckpointError: If the processor is not that of the ranker, or its own lengths are beyond the encoder's reach.
         InputError: If there is no such setting of truncation, or it can't work with this checkpoint.
     """
+    given = _checked(truncation)
+    before = {setting: getattr(processor, setting) for setting in TRUNCATION}
     try:
-        processor.set_truncation(**_checked(truncation))
+        processor.set_truncation(**given)
+        check_processor(config, processor, lengths=not given)
+        processor.check_lengths(config)
     except ValueError as error:
+        processor.set_truncation(**before)
         raise InputError(f"truncation: {error}") from None
     # The processor's settings are those that work; what is saved should say the same twice.
     for setting in TRUNCATION:
         setattr(config, setting, getattr(processor, setting))
+
+
+def check_processor(config: PairRankerConfig, processor: PairRankerProcessor, *, lengths: bool = True) -> None:
+    """Check that a processor is that of a ranker, and makes no pair that the ranker can't read.
+
+    Args:
+        config: The configuration of the ranker.
+        processor: The processor.
+        lengths: Whether its lengths are checked too.
+
+    Raises:
+        CheckpointError: If not; the message says what differs.
+    """
+    try:
+        processor.check_tokens(config)
+        if lengths:
+            processor.check_lengths(config)
+    except ValueError as error:
+        raise CheckpointError(f"the ranker and its processor do not fit: {error}") from None
 
 
 def hub_settings(options: HubOptions) -> dict[str, Any]:
@@ -155,13 +183,14 @@ def hub_settings(options: HubOptions) -> dict[str, Any]:
     return {key: value for key, value in asdict(options).items() if value is not None}
 
 
-def explained(load: Callable[[], Loaded], name: str | Path, role: str) -> Loaded:
+def explained(load: Callable[[], Loaded], name: str | Path, role: str, options: HubOptions | None = None) -> Loaded:
     """Call what loads a part of a checkpoint, and turn any of its errors into one line.
 
     Args:
         load: The call.
         name: The checkpoint, for the message.
         role: What is loaded, for the message.
+        options: How it is looked up; with them, its files are looked at for what is wrong.
 
     Returns:
         What the call returns.
@@ -173,8 +202,9 @@ def explained(load: Callable[[], Loaded], name: str | Path, role: str) -> Loaded
         return load()
     # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
     except Exception as error:
+        reason = None if options is None else _reason(error, name, options)
         raise CheckpointError(
-            f"can't load the {role} {str(name)!r}: {first_line(error)} "
+            f"can't load the {role} {str(name)!r}: {reason or first_line(error)} "
             f"(give a folder, a Hub id that can be reached, or one of the bundled {', '.join(BUNDLED)})"
         ) from error
 
@@ -191,6 +221,11 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
     return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+
+
+def _reason(error: Exception, name: str | Path, options: HubOptions) -> str | None:
+    place = {"revision": options.revision, "cache_dir": options.cache_dir, "subfolder": options.subfolder}
+    return reason_for(error, locate(name), **place)
 
 
 def _checked(truncation: Mapping[str, int | str] | None) -> dict[str, Any]:
@@ -217,7 +252,12 @@ def _load(
     chosen_dtype = pick_dtype(dtype, chosen_device)
     where = locate(name)
     found = hub_settings(options)
-    processor = explained(lambda: processor_class.from_pretrained(where, **found), name, role)  # type: ignore[attr-defined]
+    processor = explained(lambda: processor_class.from_pretrained(where, **found), name, role, options)  # type: ignore[attr-defined]
     with whole_weights():
-        model = explained(lambda: model_class.from_pretrained(where, dtype=chosen_dtype, **found), name, role)  # type: ignore[attr-defined]
+        model = explained(
+            lambda: model_class.from_pretrained(where, dtype=chosen_dtype, **found),  # type: ignore[attr-defined]
+            name,
+            role,
+            options,
+        )
     return model.eval().to(chosen_device), processor

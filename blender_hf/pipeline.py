@@ -12,7 +12,17 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .aggregation import get_aggregation
 from .blender import DEFAULT_WINDOW, Blender
-from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, explained, fuser_of, hub_settings, load_fuser, locate
+from .checkpoints import (
+    AUTO_FUSER,
+    DEFAULT_RANKER,
+    HubOptions,
+    check_processor,
+    explained,
+    fuser_of,
+    hub_settings,
+    load_fuser,
+    locate,
+)
 from .errors import InputError, InputTypeError
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
@@ -23,6 +33,7 @@ from .generation.requests import Request
 from .generation.sampling import Sampling
 from .inputs import Item, item_from_mapping
 from .modeling import PairRankerConfig, PairRankerProcessor
+from .modeling.loading import access_of
 from .modeling.ranker_tokenizer import load_tokenizer, restore_normalizer
 from .ranker_loading import AutoRanker
 from .results import Blend
@@ -62,7 +73,7 @@ class BlenderPipeline(Pipeline):
             names, else the bundled one; "chat:MODEL" is a chat model, as in `Blender.from_pretrained`; None ranks only,
             and returns the best candidate.
         fuser_revision: Branch, tag or commit of the fuser.
-        token: Token for a private fuser.
+        token: Token for a private fuser; by default the one that the ranker was loaded with.
         local_files_only: Never ask the Hub for the fuser.
         backend: "onnx" runs an exported ranker, whose ONNX file lies beside its weights; see `Blender.from_pretrained`.
         provider: Execution provider of ONNX Runtime.
@@ -95,40 +106,45 @@ class BlenderPipeline(Pipeline):
     ) -> None:
         super().__init__(*args, **kwargs)
         check_backend(backend, provider=provider, file_name=file_name)
+        access = access_of(self.model).options(token, local_files_only)
         if backend == "onnx":
             # transformers has loaded the weights, for it must; the files beside them take their place.
-            hub = HubOptions(getattr(self.model.config, "_commit_hash", None), token, local_files_only=local_files_only)
+            hub = HubOptions(getattr(self.model.config, "_commit_hash", None), **access)
             self.model, _ = load_onnx_ranker(self.model.name_or_path, hub, provider, file_name)
         if self.model.dtype == torch.float16 and self.device.type == "cpu":
             self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
         loaded: tuple[Any, ...] = ()
         if is_chat_fuser(fuser):
-            hub = HubOptions(fuser_revision, token, local_files_only=local_files_only)
+            hub = HubOptions(fuser_revision, **access)
             loaded = (load_chat_fuser(fuser, hub, self.device), None)
         elif fuser is not None:
             home, revision = fuser_of(self.model.config, fuser, fuser_revision)
-            hub = HubOptions(revision, token, local_files_only=local_files_only)
+            hub = HubOptions(revision, **access)
             if backend == "onnx":
                 loaded = load_fuser_for_onnx(home, hub, self.device, self.model.dtype, provider)
             else:
                 loaded = load_fuser(home, hub, self.device, self.model.dtype)
-        reads = self._reads(token, local_files_only)
+        reads = self._reads(access)
         self.blender = Blender(self.model.eval(), reads, *loaded, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
         self._writer = None if llms is None else CandidateWriter(placed(llms, self.device), sampling)
 
-    def _reads(self, token: str | bool | None, local_files_only: bool) -> Any:
+    def _reads(self, access: Mapping[str, Any]) -> Any:
         """Return what reads for the ranker: the processor of a pair ranker, the tokenizer of a reward model."""
         config = self.model.config
         name, revision = config.name_or_path, getattr(config, "_commit_hash", None)
-        hub = hub_settings(HubOptions(revision, token, local_files_only=local_files_only))
+        options = HubOptions(revision, **access)
+        hub = hub_settings(options)
         if is_reward_model(config):
             if self.tokenizer is None:
-                return explained(lambda: load_tokenizer(name, **hub), name, "ranker")
+                return explained(lambda: load_tokenizer(name, **hub), name, "ranker", options)
             restore_normalizer(self.tokenizer, name, **hub)
             return self.tokenizer
         if self.processor is None:
-            return explained(lambda: PairRankerProcessor.from_pretrained(name, **hub), name, "ranker")
+            self.processor = explained(
+                lambda: PairRankerProcessor.from_pretrained(name, **hub), name, "ranker", options
+            )
+        check_processor(config, self.processor)
         return self.processor
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:

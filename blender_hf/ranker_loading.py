@@ -7,16 +7,17 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-from .checkpoints import HubOptions, explained, first_line, hub_settings, load_ranker, locate, pick_device, pick_dtype
+from .checkpoints import HubOptions, explained, hub_settings, load_ranker, locate, pick_device, pick_dtype
 from .errors import BlenderError, CheckpointError, InputError
 from .modeling import PairRanker, PairRankerConfig
-from .modeling.loading import raise_if_incomplete
+from .modeling.loading import HubAccess, raise_if_incomplete
 from .modeling.original_formats import is_pairrm, is_ranker_config
 from .modeling.ranker_tokenizer import FILE_OPTIONS, load_tokenizer
 from .partitioning import whole_weights
 from .reward_models import check_head
 
 HEAD = "ForSequenceClassification"
+PLACE_OPTIONS = ("revision", "cache_dir", "subfolder")
 
 
 def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
@@ -25,7 +26,9 @@ def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
     Raises:
         CheckpointError: If it can't be found.
     """
-    return explained(lambda: _is_pair_ranker(_config_of(locate(name), **hub_settings(options))), name, "ranker")
+    return explained(
+        lambda: _is_pair_ranker(_config_of(locate(name), **hub_settings(options))), name, "ranker", options
+    )
 
 
 def load_any_ranker(
@@ -72,7 +75,7 @@ def load_reward_model(
         return strictly_loaded(where, dtype=pick_dtype(dtype, chosen_device), **hub), load_tokenizer(where, **hub)
 
     with whole_weights():
-        model, tokenizer = explained(load, name, "ranker")
+        model, tokenizer = explained(load, name, "ranker", options)
     return model.eval().to(chosen_device), tokenizer
 
 
@@ -98,6 +101,7 @@ def strictly_loaded(where: str, **options: Any) -> PreTrainedModel:
     # What the model has no use for, as the pooler of an encoder, changes no score.
     needed = {kind: names for kind, names in info.items() if kind != "unexpected_keys"}
     raise_if_incomplete(needed, where, "reward model")
+    model.hub_access = HubAccess(**options)
     return model
 
 
@@ -113,16 +117,20 @@ class AutoRanker:
             **kwargs: The options of `transformers.PreTrainedModel.from_pretrained`.
 
         Raises:
-            BlenderError: If it is no ranker, or lacks weights.
-            OSError: If it is a `PairRanker` that lacks weights.
+            BlenderError: If it can't be found, is no ranker, or lacks weights.
         """
-        if _is_pair_ranker(_config_of(pretrained_model_name_or_path, **kwargs)):
-            return PairRanker.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        where = pretrained_model_name_or_path
+        options = HubOptions(**{name: kwargs[name] for name in PLACE_OPTIONS if kwargs.get(name) is not None})
+
+        def load() -> PreTrainedModel:
+            is_pair_ranker = _is_pair_ranker(_config_of(where, **kwargs))
+            return (PairRanker.from_pretrained if is_pair_ranker else strictly_loaded)(where, **kwargs)
+
         try:
-            return strictly_loaded(pretrained_model_name_or_path, **kwargs)
-        except (OSError, ValueError, KeyError) as error:
+            return explained(load, where, "ranker", options)
+        except CheckpointError as error:
             # Not an OSError: where transformers meets one, it loads the model by another class, with random weights.
-            raise BlenderError(f"can't load the ranker: {first_line(error)}") from error
+            raise BlenderError(str(error)) from error
 
 
 def _config_of(where: str, **options: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Configuration of PairRanker."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, PretrainedConfig
 
@@ -10,7 +10,29 @@ from .ranker_tokenizer import original_tokenizer
 from .symmetry import SYMMETRIC_BACKBONES
 from .truncation import check_truncation
 
+if TYPE_CHECKING:
+    # The processor that the pipeline of `custom_pipelines` loads, and what it imports: from a local folder,
+    # transformers 4 takes only the files that a file names, and a configuration is loaded before all else.
+    from .chat import render_prompt  # noqa: F401
+    from .padding import pad_right  # noqa: F401
+    from .plain_text import PlainTextEncoder  # noqa: F401
+    from .processing_pair_ranker import PairRankerProcessor  # noqa: F401
+    from .publishing import PublishingMixin  # noqa: F401
+
 POOLINGS = ("marker", "mean")
+# Encoders with a table of absolute positions, which ends; those of the second row begin behind their padding.
+COUNTED_FROM_0 = ("albert", "bert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "rembert")
+COUNTED_FROM_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+MPNET_PADDING = 1  # whatever its configuration states
 # In the form of transformers: the task, and what runs it from the code beside the weights.
 BLENDING = ("llm-blending", {"impl": "pipeline_llm_blending.LlmBlendingPipeline", "pt": ["AutoModel"], "type": "text"})
 
@@ -107,6 +129,21 @@ class PairRankerConfig(PretrainedConfig):
         """Ids of the special tokens in front of the prompt and the two candidates."""
         return self.source_token_id, self.candidate1_token_id, self.candidate2_token_id
 
+    @property
+    def n_positions(self) -> int | None:
+        """How many tokens the encoder has positions for; None if it can be any number, or is not known."""
+        encoder = self.backbone_config
+        kind = encoder.model_type
+        # DeBERTa-v3 has relative positions alone.
+        if not getattr(encoder, "position_biased_input", True):
+            return None
+        if kind in COUNTED_FROM_0:
+            return encoder.max_position_embeddings
+        if kind in COUNTED_FROM_PADDING:
+            padding = MPNET_PADDING if kind == "mpnet" else encoder.pad_token_id
+            return encoder.max_position_embeddings - (0 if padding is None else padding + 1)
+        return None
+
     @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
@@ -155,6 +192,8 @@ class PairRankerConfig(PretrainedConfig):
                 f"symmetric=True with an encoder of type {self.backbone_config.model_type!r}; it works with "
                 f"{', '.join(SYMMETRIC_BACKBONES)}, whose positions are absolute"
             )
+        if not isinstance(self.head_dropout, int | float) or not 0 <= self.head_dropout < 1:
+            raise ValueError(f"head_dropout={self.head_dropout!r}; use a number from 0 up to 1 (PairRM: drop_out)")
         if self.n_tasks < 1:
             raise ValueError(f"n_tasks={self.n_tasks}; a ranker has at least one")
 
@@ -164,4 +203,6 @@ def _as_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedCo
         return config
     # transformers builds a configuration without arguments to find out what the defaults are.
     settings = {"model_type": "deberta-v2"} if config is None else dict(config)
+    if "model_type" not in settings:
+        raise ValueError("the configuration of the encoder states no model_type: add it to config.json")
     return AutoConfig.for_model(settings.pop("model_type"), **settings)

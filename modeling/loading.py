@@ -8,10 +8,42 @@ KINDS = {
     "mismatched_keys": "of another shape in the checkpoint",
     "error_msgs": "unreadable",
 }
+# Options that hold for what is loaded after a model too, whatever its repository and revision.
+ACCESS_OPTIONS = ("token", "cache_dir", "local_files_only")
+
+
+class HubAccess:
+    """How a model was reached, for what is loaded after it: its processor and its fuser.
+
+    `transformers.pipeline` keeps these options to itself, so a pipeline can have them only from the model. One of them
+    may be a secret: it is in no configuration and no representation, and neither a copy nor a pickle has it.
+
+    Args:
+        **options: Any of `ACCESS_OPTIONS`; what is None is left out.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = {name: options[name] for name in ACCESS_OPTIONS if options.get(name) is not None}
+
+    def options(self, token: str | bool | None = None, local_files_only: bool = False) -> dict[str, Any]:
+        """Return the options for `from_pretrained`; what is given here overrules what is kept."""
+        given = {"token": token, "local_files_only": local_files_only or None}
+        return {**self._options, **{name: value for name, value in given.items() if value is not None}}
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return type(self), ()
+
+
+def access_of(model: Any) -> HubAccess:
+    """Return how a model was reached; of one that was not loaded, as anybody reaches the Hub."""
+    return getattr(model, "hub_access", None) or HubAccess()
 
 
 class StrictLoadingMixin:
-    """Makes `from_pretrained` raise where transformers only logs that weights are missing, unexpected or mismatched."""
+    """Makes `from_pretrained` raise where transformers only logs that weights are missing, unexpected or mismatched.
+
+    The model remembers how it was reached, see `HubAccess`.
+    """
 
     @classmethod
     def from_pretrained(
@@ -37,6 +69,7 @@ class StrictLoadingMixin:
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
         raise_if_incomplete(info, pretrained_model_name_or_path, cls.__name__)
+        model.hub_access = HubAccess(**kwargs)
         return (model, info) if output_loading_info else model
 
 

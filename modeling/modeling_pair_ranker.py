@@ -80,8 +80,8 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
     # None: with one, transformers 4 takes a checkpoint whose weights have other names for that of the encoder alone.
     base_model_prefix = ""
     supports_gradient_checkpointing = True
-    # A buffer that old releases of transformers saved with the weights.
-    _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]  # noqa: RUF012 (the form of transformers)
+    # A buffer that old releases of transformers saved with the weights, and what this model leaves out on purpose.
+    _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$", r"^backbone\.pooler\."]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flash_attn_2 = True

@@ -15,18 +15,22 @@ import torch
 from transformers import Pipeline
 
 from .chat import render_prompt
+from .loading import access_of
 from .modeling_gen_fuser import GenFuser
 from .processing_gen_fuser import GenFuserProcessor
+from .processing_pair_ranker import PairRankerProcessor
 
 if TYPE_CHECKING:
     # transformers 4 takes from a local folder only the files that this one names; these are what its imports import.
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
     from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
-    from .loading import StrictLoadingMixin  # noqa: F401
+    from .original_formats import SPECIAL_TOKENS  # noqa: F401
     from .padding import pad_right  # noqa: F401
     from .passages import Passage  # noqa: F401
     from .plain_text import PlainTextEncoder  # noqa: F401
     from .publishing import PublishingMixin  # noqa: F401
+    from .ranker_tokenizer import load_tokenizer  # noqa: F401
+    from .truncation import TRUNCATION  # noqa: F401
 
 AUTO_FUSER = "auto"
 DEFAULT_BATCH_SIZE = 16
@@ -66,13 +70,17 @@ class LlmBlendingPipeline(Pipeline):
         fuser: A folder or a Hub id; "auto" is the fuser that the ranker's configuration names, if any; None ranks only,
             and returns the best candidate.
         fuser_revision: Branch, tag or commit of the fuser; None is that of the ranker's configuration for its fuser.
-        token: Token for a private fuser.
+        token: Token for a private fuser; by default the one that the ranker was loaded with.
         local_files_only: Never ask the Hub for the fuser.
         **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (how many pairs go
             through the ranker at once), `top_k` (how many candidates are fused), `fallback`, `generation`.
+
+    Raises:
+        ValueError: If the processor is not that of the ranker, or makes longer pairs than the ranker can read.
     """
 
-    _load_processor = True
+    # None: the AutoProcessor of transformers 4 loses the token on the way, so what it can't load is loaded here.
+    _load_processor = None
     _load_tokenizer = False
     _load_feature_extractor = False
     _load_image_processor = False
@@ -90,13 +98,17 @@ class LlmBlendingPipeline(Pipeline):
         if self.model.dtype == torch.float16 and self.device.type == "cpu":
             self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
         self.model.eval()
+        access = access_of(self.model).options(token, local_files_only)
+        if self.processor is None:
+            self.processor = _processor_of(self.model.config, access)
+        self.processor.check_tokens(self.model.config)
+        self.processor.check_lengths(self.model.config)
         home, revision = (fuser, fuser_revision)
         if fuser == AUTO_FUSER:
             home, revision = self.model.config.fuser, fuser_revision or self.model.config.fuser_revision
         self.fuser, self.fuser_processor = None, None
         if home is not None:
-            hub = {"revision": revision, "token": token, "local_files_only": local_files_only}
-            hub = {name: value for name, value in hub.items() if value is not None}
+            hub = {**access, **({} if revision is None else {"revision": revision})}
             # False: the code of this repository is all that is needed, so nobody must be asked to trust another one.
             self.fuser_processor = GenFuserProcessor.from_pretrained(home, trust_remote_code=False, **hub)
             self.fuser = GenFuser.from_pretrained(home, dtype=self.model.dtype, **hub).eval().to(self.device)
@@ -256,6 +268,13 @@ class LlmBlendingPipeline(Pipeline):
         if known.get("top_k", 2) < 2:
             raise ValueError(f"top_k={known['top_k']}; fusing takes 2 candidates or more")
         return {}, known, {}
+
+
+def _processor_of(config: Any, access: Mapping[str, Any]) -> PairRankerProcessor:
+    """Load the processor from where the ranker is, at the same commit."""
+    commit = getattr(config, "_commit_hash", None)
+    hub = {**access, **({} if commit is None else {"revision": commit})}
+    return PairRankerProcessor.from_pretrained(config.name_or_path, trust_remote_code=False, **hub)
 
 
 def _candidate(value: Any, where: str) -> tuple[str, str | None]:

@@ -10,8 +10,9 @@ differ on purpose where a text holds a special token, which is only text here, o
 the normalisation may merge with the ">" of the marker before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,8 +28,14 @@ from .original_formats import (
 )
 from .padding import pad_right
 from .plain_text import PlainTextEncoder
+from .publishing import make_portable
 from .ranker_tokenizer import load_tokenizer, original_tokenizer, restore_normalizer
 from .truncation import TRUNCATION, check_truncation
+
+# Names of LLM-Blender, and ours.
+OLD_NAMES = {"source_maxlength": "max_source_length", "candidate_maxlength": "max_candidate_length"}
+# From which likeness on (`difflib`) a name is a misspelling; `truncation_side` of a tokenizer is below it.
+ALMOST_THE_SAME = 0.85
 
 
 @dataclass(frozen=True)
@@ -121,8 +128,10 @@ class PairRankerProcessor(ProcessorMixin):
             The processor.
 
         Raises:
+            TypeError: If an option is nearly one of ours; all others are those of transformers.
             ValueError: If a length or a side can't work.
         """
+        _refuse_misspelt(kwargs)
         own = {name: value for name, value in kwargs.items() if name in TRUNCATION}
         hub = {name: value for name, value in kwargs.items() if name not in TRUNCATION}
         config, _ = PretrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
@@ -136,6 +145,17 @@ class PairRankerProcessor(ProcessorMixin):
         restore_normalizer(processor.tokenizer, pretrained_model_name_or_path, **hub)
         return processor
 
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Save the processor, as in transformers, in a form that transformers 4 and 5 both load."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        make_portable(save_directory)
+        return saved
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        # With `push_to_hub=True` the files go up before `save_pretrained` returns.
+        make_portable(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
     def set_truncation(self, **settings: Any) -> None:
         """Change lengths and sides, named as in the constructor; if they can't work, nothing changes.
 
@@ -147,6 +167,45 @@ class PairRankerProcessor(ProcessorMixin):
         """
         check_truncation(SimpleNamespace(**{name: settings.get(name, getattr(self, name)) for name in TRUNCATION}))
         vars(self).update(settings)
+
+    def check_tokens(self, config: Any) -> None:
+        """Check that this is the processor of a ranker.
+
+        Args:
+            config: The ranker's `PairRankerConfig`.
+
+        Raises:
+            ValueError: If the special tokens are others, or there are more tokens than embeddings.
+        """
+        for name, found in self.special_token_ids().items():
+            if (stated := getattr(config, name)) != found:
+                raise ValueError(
+                    f"{name} is {stated} in the configuration and {found} in the tokenizer, so they are not of one "
+                    "ranker: correct config.json, or load both from one checkpoint"
+                )
+        n_rows = getattr(config.backbone_config, "vocab_size", None)
+        if n_rows is not None and len(self.tokenizer) > n_rows:
+            raise ValueError(
+                f"the tokenizer has {len(self.tokenizer)} tokens and the encoder {n_rows} embeddings (vocab_size), so "
+                "they are not of one ranker: load both from one checkpoint"
+            )
+
+    def check_lengths(self, config: Any) -> None:
+        """Check that no pair is longer than the encoder of a ranker has positions for.
+
+        Args:
+            config: The ranker's `PairRankerConfig`.
+
+        Raises:
+            ValueError: If one may be; the message says which lengths work.
+        """
+        longest = min(self.max_pair_length, self.max_source_length + 2 * self.max_candidate_length)
+        if config.n_positions is not None and longest > config.n_positions:
+            source = min(self.max_source_length, config.n_positions // 2)
+            raise ValueError(
+                f"pairs may have {longest} tokens, but the encoder has {config.n_positions} positions; use "
+                f"max_pair_length={config.n_positions} and max_source_length={source}, or less"
+            )
 
     def special_token_ids(self) -> dict[str, int]:
         """Return the ids of the special tokens under their names in `PairRankerConfig`."""
@@ -219,6 +278,14 @@ class PairRankerProcessor(ProcessorMixin):
         cut = max(0, len(ids) - room)
         kept = ids[cut:] if side == "left" else ids[: len(ids) - cut]
         return [*self._prefix, self._markers[marker], *kept, *self._suffix], cut
+
+
+def _refuse_misspelt(options: Mapping[str, Any]) -> None:
+    """Refuse what transformers would silently leave aside: our settings misspelt, and their names in LLM-Blender."""
+    for name in set(options) - set(TRUNCATION):
+        meant = OLD_NAMES.get(name) or next(iter(get_close_matches(name, TRUNCATION, 1, ALMOST_THE_SAME)), None)
+        if meant is not None:
+            raise TypeError(f"a ranker's processor has no option {name}; use {meant}")
 
 
 def _special_id(tokenizer: Any, token: str) -> int:

@@ -9,8 +9,18 @@ from transformers import AutoModel, pipeline
 
 import blender_hf
 from blender_hf import Blender, CheckpointError, InputError, InputTypeError
-from blender_hf.checkpoints import BUNDLED, HubOptions, load_ranker, locate, pick_device, pick_dtype
-from tests.conftest import example_texts
+from blender_hf.checkpoints import (
+    BUNDLED,
+    HubOptions,
+    check_processor,
+    load_ranker,
+    locate,
+    pick_device,
+    pick_dtype,
+    set_truncation,
+)
+from blender_hf.modeling.pipeline_llm_blending import LlmBlendingPipeline
+from tests.conftest import build_ranker, example_texts
 
 LARGEST_FILE = 50 * 1024 * 1024
 
@@ -151,6 +161,91 @@ def test_truncation_that_cannot_be_used(
     """PEER_FAULTS: `source_maxlength` and other options were silently ignored."""
     with pytest.raises(error, match=message):
         load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None, truncation)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "reach"),
+    [
+        ("bert", {}, 128),
+        ("bert", {"symmetric": True}, 128),
+        ("roberta", {}, 127),
+        ("roberta", {"symmetric": True}, 127),
+    ],
+)
+def test_the_longest_pair_that_is_let_through_can_be_read_and_a_longer_one_is_refused(
+    kind: str, config: dict[str, Any], reach: int, tmp_path: Path
+) -> None:
+    """It went on until a long pair came, then "index 128 is out of bounds"; RoBERTa counts from its padding."""
+    model, processor = build_ranker(kind, **config)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+
+    def loaded(max_pair_length: int) -> Blender:
+        lengths = {"max_pair_length": max_pair_length, "max_source_length": 60, "max_candidate_length": 60}
+        return Blender.from_pretrained(tmp_path, None, device="cpu", truncation=lengths)
+
+    with pytest.raises(InputError, match=rf"truncation: pairs may have {reach + 1} tokens, but.*has {reach} positions"):
+        loaded(reach + 1)
+    blender = loaded(reach)
+    long = " ".join(example_texts())
+    texts = blender.scorer.tokenise([long])
+    assert len(blender.scorer.processor.encode_pair(*[texts[long]] * 3).input_ids) in (reach - 1, reach)
+    assert blender.compare(long, long, long[1:]).truncated
+
+
+def test_truncation_that_cannot_be_used_changes_nothing(checkpoints: Path) -> None:
+    model, processor = load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None)
+    for wrong in ({"max_pair_length": 500}, {"max_candidate_length": 3}):
+        with pytest.raises(InputError, match="truncation: "):
+            set_truncation(model.config, processor, {"max_source_length": 300, "max_candidate_length": 200, **wrong})
+        assert (processor.max_pair_length, processor.max_source_length, processor.max_candidate_length) == (96, 40, 40)
+
+
+def test_lengths_that_a_checkpoint_states_beyond_its_positions_are_refused_and_can_be_overruled(tmp_path: Path) -> None:
+    model, processor = build_ranker()
+    processor.set_truncation(max_pair_length=2048, max_source_length=1224, max_candidate_length=1024)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    message = r"pairs may have 2048 tokens.*use max_pair_length=128 and max_source_length=64"
+    with pytest.raises(CheckpointError, match=message):
+        Blender.from_pretrained(tmp_path, None)
+    with pytest.raises(CheckpointError, match=message):
+        pipeline("llm-blending", model=str(tmp_path), fuser=None)
+    fitting = {"max_pair_length": 128, "max_source_length": 64}
+    assert Blender.from_pretrained(tmp_path, None, truncation=fitting).rank("p", ["a", "b"]).n_comparisons == 1
+
+
+def test_encoders_without_a_table_of_positions_read_any_length(tmp_path: Path) -> None:
+    lengths = {"max_pair_length": 4096, "max_source_length": 2000, "max_candidate_length": 2000}
+    for kind in ("modernbert", "deberta-v2"):
+        model, processor = build_ranker(kind)
+        model.save_pretrained(tmp_path / kind)
+        processor.save_pretrained(tmp_path / kind)
+        _, loaded = load_ranker(tmp_path / kind, HubOptions(), "cpu", None, lengths)
+        assert loaded.max_pair_length == 4096
+
+
+@pytest.mark.parametrize("stated", [5, None])
+def test_markers_that_are_not_those_of_the_tokenizer_are_refused(stated: int | None, tmp_path: Path) -> None:
+    """Logits were off by more than 1, or the first ranking ended in an AttributeError."""
+    model, processor = build_ranker()
+    model.config.candidate1_token_id = stated
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    message = rf"do not fit: candidate1_token_id is {stated} in the configuration and \d+ in the tokenizer"
+    with pytest.raises(CheckpointError, match=message):
+        Blender.from_pretrained(tmp_path, None)
+    with pytest.raises(CheckpointError, match=message):
+        pipeline("llm-blending", model=str(tmp_path), fuser=None)
+    with pytest.raises(ValueError, match="so they are not of one ranker"):
+        LlmBlendingPipeline(model=model, processor=processor, device="cpu")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_encoder_has_is_refused(checkpoints: Path) -> None:
+    model, processor = load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None)
+    processor.tokenizer.add_tokens(["<one more>"])
+    with pytest.raises(CheckpointError, match=r"the tokenizer has \d+ tokens and the encoder \d+ embeddings"):
+        check_processor(model.config, processor)
 
 
 def test_options_are_closed() -> None:

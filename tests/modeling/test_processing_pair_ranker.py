@@ -1,5 +1,6 @@
 """Texts to pairs of token ids: the layout, what is cut, and that text stays text."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,33 @@ def test_saved_and_loaded_gives_the_same_ids(kind: str, tmp_path: Path) -> None:
     batch = [example_texts()[0]], [example_texts()[1]], ["［SEP］"]
     assert loaded(*batch)["input_ids"].tolist() == processor(*batch)["input_ids"].tolist()
     assert loaded.max_pair_length == processor.max_pair_length
+
+
+def test_what_is_saved_names_no_class_that_only_transformers_5_has(tmp_path: Path) -> None:
+    """transformers 5 calls it TokenizersBackend, and transformers 4 then finds no tokenizer."""
+    ranker_processor().save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert saved["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not {"backend", "extra_special_tokens", "is_local"} & saved.keys()
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("max_pairlength", "max_pair_length"),
+        ("source_truncation_sides", "source_truncation_side"),
+        ("source_maxlength", "max_source_length"),
+    ],
+)
+def test_a_misspelt_option_is_refused(misspelt: str, meant: str, tmp_path: Path) -> None:
+    """PEER_FAULTS: `source_maxlength` and other options were silently ignored."""
+    ranker_processor().save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=f"has no option {misspelt}; use {meant}"):
+        PairRankerProcessor.from_pretrained(tmp_path, **{misspelt: 64})
+
+
+def test_options_of_transformers_are_let_through(tmp_path: Path) -> None:
+    ranker_processor().save_pretrained(tmp_path)
+    theirs = {"revision": "main", "local_files_only": True, "trust_remote_code": False, "use_fast": True}
+    theirs |= {"truncation_side": "left", "model_max_length": 64, "_from_auto": True, "cache_dir": str(tmp_path)}
+    assert PairRankerProcessor.from_pretrained(tmp_path, **theirs, max_pair_length=90).max_pair_length == 90

@@ -1,0 +1,61 @@
+"""What the configuration of a ranker says and refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from blender_hf import PairRankerConfig
+from blender_hf.modeling.configuration_pair_ranker import COUNTED_FROM_0, COUNTED_FROM_PADDING
+
+# As few weights as each kind of encoder lets itself be built with, under the names that it has for them.
+TINY = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "embedding_size": 16,
+    "input_embedding_size": 16,
+    "dim": 16,
+    "hidden_dim": 16,
+    "num_hidden_layers": 1,
+    "n_layers": 1,
+    "num_attention_heads": 2,
+    "n_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 40,
+    "pad_token_id": 3,
+    "languages": ["en_XX"],
+    "default_language": "en_XX",
+}
+
+
+@pytest.mark.parametrize("kind", [*COUNTED_FROM_0, *COUNTED_FROM_PADDING])
+def test_the_positions_are_as_many_as_the_encoder_really_reads(kind: str) -> None:
+    config = AutoConfig.for_model(kind, **TINY)
+    n_positions = PairRankerConfig(backbone_config=config).n_positions
+    assert n_positions is not None
+    encoder = AutoModel.from_config(config).eval()
+    ids = torch.full((1, n_positions + 1), 7)
+    with torch.no_grad():
+        assert encoder(input_ids=ids[:, 1:]).last_hidden_state.shape[1] == n_positions
+        with pytest.raises((IndexError, RuntimeError)):
+            encoder(input_ids=ids)
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "deberta-v2"])
+def test_relative_and_rotary_positions_do_not_end(kind: str) -> None:
+    own = {"position_biased_input": False} if kind == "deberta-v2" else {}
+    assert PairRankerConfig(backbone_config={"model_type": kind, **own}).n_positions is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"head_dropout": None}, r"head_dropout=None; use a number from 0 up to 1 \(PairRM: drop_out\)"),
+        ({"head_dropout": 1.0}, r"head_dropout=1\.0; use a number"),
+        ({"backbone_config": {"hidden_size": 32}}, "states no model_type: add it to config.json"),
+    ],
+)
+def test_what_a_configuration_can_not_state(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PairRankerConfig(**settings)
