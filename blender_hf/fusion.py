@@ -6,12 +6,14 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from .concurrency import lock_of
-from .errors import InputError
+from .errors import InputError, InputTypeError
 from .inputs import Item
 from .modeling import FusionEncoding, GenFuser, GenFuserProcessor
 from .results import Fusion, Truncation
 
 BATCH_SIZE = 8
+# A fusion is one text, so these options of `generate` can be nothing else.
+ONE_TEXT = {"num_return_sequences": 1, "return_dict_in_generate": False}
 
 
 @runtime_checkable
@@ -73,14 +75,17 @@ class Fuser:
             One fusion an item.
 
         Raises:
-            InputError: If an item has more candidates than the fuser can read, or an option of `generate` is unknown.
+            InputError: If an item has more candidates than the fuser can read, or an option of `generate` is unknown or
+                asks for anything but one text.
+            InputTypeError: If `generation` is no mapping.
         """
+        generation = _checked(generation)
         encodings = [self._encode(item) for item in items]
         by_length = sorted(range(len(items)), key=lambda index: len(encodings[index].input_ids))
         texts: dict[int, str] = {}
         for start in range(0, len(items), BATCH_SIZE):
             batch = by_length[start : start + BATCH_SIZE]
-            texts |= zip(batch, self._generate([encodings[i] for i in batch], generation or {}), strict=True)
+            texts |= zip(batch, self._generate([encodings[i] for i in batch], generation), strict=True)
         return [
             Fusion(
                 texts[index],
@@ -112,3 +117,21 @@ class Fuser:
             raise InputError(f"the fuser can't generate with {dict(generation)}: {error}") from error
         with lock_of(self.processor.tokenizer):
             return [self.processor.decode_text(ids) for ids in written]
+
+
+def _checked(generation: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if generation is None:
+        return {}
+    if not isinstance(generation, Mapping):
+        raise InputTypeError(
+            f"generation must be a mapping of options of `generate`, such as {{'num_beams': 4}}, not "
+            f"{type(generation).__name__}"
+        )
+    config = generation.get("generation_config")
+    for name, only in ONE_TEXT.items():
+        value = generation.get(name, getattr(config, name, None))
+        if value not in (None, only):
+            raise InputError(
+                f"generation option {name}={value!r}: a fusion is one text, so it can only be {only}; leave it out"
+            )
+    return generation

@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.utils import logging
 
 from .passages import BEGINNING, Passage, PassageOrder, shortest_candidate
 
-# The passages that were used, the one that is being written or -1, the place in it of the next token, and the passage
-# before it.
-State = tuple[frozenset[int], int, int, int]
-START: State = (frozenset(), -1, 0, BEGINNING)
+logger = logging.get_logger(__name__)
+
+# The passages that were used, the one that is being written or -1, the tokens of it that are still to come, and the
+# passage before it.
+State = tuple[frozenset[int], int, tuple[int, ...], int]
+START: State = (frozenset(), -1, (), BEGINNING)
 
 
 class PassageLogitsProcessor(LogitsProcessor):
@@ -23,12 +26,14 @@ class PassageLogitsProcessor(LogitsProcessor):
 
     After a passage any unused one may begin, or the answer may end if it is long enough; before the first it can't end,
     unless there is no passage at all. A passage that would be cut off by the end of the room does not begin, unless
-    nothing is written yet, nor does one that repeats another. It works with greedy search, sampling and beams.
+    nothing is written yet, nor does one that repeats another. Behind the one that it follows in a candidate a passage
+    is written as it stands there, so an answer that follows one candidate is that candidate, white space and all.
+
+    It works with greedy search, sampling and beams: however many rows there are for each input, they stand together.
 
     Args:
         passages: The passages of each input.
         eos_token_id: Id of the token that ends an answer.
-        rows_per_input: Rows of the batch for each input: beams or returned sequences.
         least_share: Share, 0 to 1, of the tokens of its shortest candidate that an answer has before it may end.
         coherence: What speaks for the order in which candidates have their passages, see `PassageOrder`.
         agreement: What speaks for passages that other candidates have too, see there.
@@ -41,7 +46,6 @@ class PassageLogitsProcessor(LogitsProcessor):
         self,
         passages: Sequence[Sequence[Passage]],
         eos_token_id: int,
-        rows_per_input: int = 1,
         least_share: float = 0.0,
         coherence: float = 0.0,
         agreement: float = 0.0,
@@ -51,7 +55,6 @@ class PassageLogitsProcessor(LogitsProcessor):
     ) -> None:
         self.most_tokens = most_tokens
         self.eos_token_id = eos_token_id
-        self.rows_per_input = rows_per_input
         self.orders = [PassageOrder(row, coherence, agreement, consensus, most_repeated) for row in passages]
         self.least_tokens = [least_share * shortest_candidate(row) for row in passages]
         # What the last call found for each input and what was written of its answer; the next has one token more.
@@ -61,8 +64,9 @@ class PassageLogitsProcessor(LogitsProcessor):
         """Set the scores of all tokens that may not come next to -inf; both tensors are (rows, ...)."""
         added = torch.full_like(scores, float("-inf"))
         found = {}
+        rows_per_input = len(input_ids) // len(self.orders)  # beams or returned sequences
         for row, ids in enumerate(input_ids.tolist()):
-            key = row // self.rows_per_input, tuple(ids[1:])  # without the start token
+            key = row // rows_per_input, tuple(ids[1:])  # without the start token
             found[key] = self._states(*key)
             following = self._following(found[key], *key)
             added[row, list(following)] = scores.new_tensor(list(following.values()))
@@ -100,72 +104,108 @@ class PassageLogitsProcessor(LogitsProcessor):
         return tokens or {self.eos_token_id: 0.0}
 
     def _step(self, state: State, token: int, index: int, n_written: int) -> list[State]:
-        used, _, place, before = state
-        passages = self.orders[index].passages
-        moved = [(i, place + 1) for i in self._options(state, index, n_written) if passages[i].ids[place] == token]
-        return [
-            (used | {i}, -1, 0, i) if position == len(passages[i].ids) else (used, i, position, before)
-            for i, position in moved
-        ]
+        used, _, _, before = state
+        moved = [(i, ids[1:]) for i, ids in self._options(state, index, n_written) if ids[0] == token]
+        return [(used, i, rest, before) if rest else (used | {i}, -1, (), i) for i, rest in moved]
 
     def _next(self, state: State, index: int, n_written: int) -> list[tuple[int, float]]:
-        used, current, place, before = state
+        used, current, _, before = state
         order = self.orders[index]
-        passages = order.passages
         # What speaks for a passage does so until it is clear that it is this one, for others may begin alike.
-        options = self._options(state, index, n_written)
-        tokens = [(passages[i].ids[place], order.of_passage(i, before)) for i in options]
-        may_end = current < 0 and (used or not passages)
+        tokens = [(ids[0], order.of_passage(i, before)) for i, ids in self._options(state, index, n_written)]
+        may_end = current < 0 and (used or not order.passages)
         return [*tokens, (self.eos_token_id, order.of_end(before))] if may_end else tokens
 
-    def _options(self, state: State, index: int, n_written: int) -> list[int]:
-        """Return the passages that the next token may be of."""
-        used, current, _, _ = state
-        return [current] if current >= 0 else self._startable(used, self.orders[index], n_written)
+    def _options(self, state: State, index: int, n_written: int) -> list[tuple[int, tuple[int, ...]]]:
+        """Return the passages that the next token may be of, each with its tokens from that one on."""
+        used, current, rest, before = state
+        return [(current, rest)] if current >= 0 else self._startable(used, before, self.orders[index], n_written)
 
-    def _startable(self, used: frozenset[int], order: PassageOrder, n_written: int) -> list[int]:
-        passages = order.passages
-        unused = [i for i in range(len(passages)) if i not in used and order.says_something_new(i, used)]
+    def _startable(
+        self, used: frozenset[int], before: int, order: PassageOrder, n_written: int
+    ) -> list[tuple[int, tuple[int, ...]]]:
+        unused = [i for i in range(len(order.passages)) if i not in used and order.says_something_new(i, used)]
+        written = [(i, ids) for i in unused for ids in order.ways_to_write(i, before)]
         if self.most_tokens is None:
-            return unused
-        fitting = [i for i in unused if n_written + len(passages[i].ids) <= self.most_tokens]
-        return fitting if fitting or used else unused
+            return written
+        fitting = [(i, ids) for i, ids in written if n_written + len(ids) <= self.most_tokens]
+        return fitting if fitting or used else written
 
 
 class PassageGenerationMixin:
     """Gives `generate` of transformers the option `passages`."""
 
-    def generate(self, *args: Any, passages: Sequence[Sequence[Passage]] | None = None, **kwargs: Any) -> Any:
+    def generate(
+        self,
+        inputs: Any = None,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Sequence[LogitsProcessor] | None = None,
+        *args: Any,
+        passages: Sequence[Sequence[Passage]] | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Write fused answers.
 
         Args:
+            inputs: As in transformers, like the next two; mostly given as `input_ids`.
+            generation_config: Options of generation.
+            logits_processor: What else changes the scores of tokens.
             *args: As in transformers.
             passages: For each row of the batch, the passages that may be written. Given them, the answer is a sequence
-                of whole passages, each at most once; see `PassageLogitsProcessor`.
+                of whole passages, each at most once; see `PassageLogitsProcessor`. Without them the answer is written
+                freely, whatever `config.faithful` says, and a warning says so.
             **kwargs: Options of `transformers.GenerationMixin.generate`.
 
         Returns:
             The token ids, (batch, length), or what `return_dict_in_generate` asks for.
+
+        Raises:
+            ValueError: If there are not as many lists of passages as rows in the batch.
         """
         if passages is not None:
-            beams = kwargs.get("num_beams") or self.generation_config.num_beams or 1
-            rows = beams if beams > 1 else kwargs.get("num_return_sequences") or 1
-            faithful = PassageLogitsProcessor(
-                passages,
-                self.config.eos_token_id,
-                rows,
-                self.config.faithful_least_share,
-                self.config.faithful_coherence,
-                self.config.faithful_agreement,
-                self.config.faithful_consensus,
-                self.config.faithful_most_repeated,
-                self._room(kwargs),
+            _check_batch(passages, inputs, kwargs)
+            room = self._room({"generation_config": generation_config, **kwargs})
+            logits_processor = LogitsProcessorList([*(logits_processor or []), self._faithful(passages, room)])
+        elif self.config.faithful:  # type: ignore[attr-defined]
+            logger.warning_once(
+                "this fuser is to write only passages of its candidates (config.faithful), but was given none: pass "
+                "passages=[encoding.passages, ...], which GenFuserProcessor.encode returns, or use Blender.fuse"
             )
-            kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or []), faithful])
-        return super().generate(*args, **kwargs)  # type: ignore[misc]
+        return super().generate(inputs, generation_config, logits_processor, *args, **kwargs)  # type: ignore[misc]
+
+    def _faithful(self, passages: Sequence[Sequence[Passage]], room: int | None) -> PassageLogitsProcessor:
+        config = self.config  # type: ignore[attr-defined]
+        return PassageLogitsProcessor(
+            passages,
+            config.eos_token_id,
+            config.faithful_least_share,
+            config.faithful_coherence,
+            config.faithful_agreement,
+            config.faithful_consensus,
+            config.faithful_most_repeated,
+            room,
+        )
 
     def _room(self, options: Mapping[str, Any]) -> int | None:
         """Return how many tokens `generate` may write."""
-        config = options.get("generation_config") or self.generation_config  # type: ignore[attr-defined]
-        new, whole = (options.get(name) or getattr(config, name) for name in ("max_new_tokens", "max_length"))
+        new, whole = (self._option(name, options) for name in ("max_new_tokens", "max_length"))
         return new if new is not None or whole is None else whole - 1  # it counts the start token
+
+    def _option(self, name: str, options: Mapping[str, Any]) -> Any:
+        """Return what an option of `generate` is: as given, else as in the given configuration, else the model's."""
+        if options.get(name) is not None:
+            return options[name]
+        default = getattr(GenerationConfig(), name)  # transformers 4 has some that are not None, and they state nothing
+        configs = (options.get("generation_config"), self.generation_config)  # type: ignore[attr-defined]
+        stated = [getattr(config, name) for config in configs if config is not None]
+        return next((value for value in stated if value not in (None, default)), default)
+
+
+def _check_batch(passages: Sequence[Sequence[Passage]], inputs: Any, options: Mapping[str, Any]) -> None:
+    given = [inputs, *(options.get(name) for name in ("input_ids", "inputs_embeds"))]
+    sizes = [len(rows) for rows in given if rows is not None]
+    if sizes and len(passages) != sizes[0]:
+        raise ValueError(
+            f"passages are given for {len(passages)} inputs, but the batch has {sizes[0]}; give one list of passages "
+            "for each input, such as [encoding.passages]"
+        )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 # A passage ends before a line break or after a sentence's end; the full stop of an initial or a common abbreviation is
@@ -20,15 +20,35 @@ BEGINNING = -1  # in place of the passage that was written last, before any was
 
 @dataclass(frozen=True)
 class Passage:
-    """A sentence or a line of one candidate, or of several that have the same.
+    """A sentence or a line of one candidate, or of several that have the same, white space and case aside.
 
     Args:
-        ids: Its tokens, at least one.
+        ids: Its tokens, at least one, as it stands in the first candidate that has it.
         places: Where it stands: pairs of a candidate and its place among the passages of that one.
+        forms: Its tokens at those of its places where they are others.
+        apart: Its tokens behind a passage that it does not follow in any candidate, so with white space in front; None
+            if they are `ids`.
     """
 
     ids: tuple[int, ...]
     places: frozenset[tuple[int, int]]
+    forms: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    apart: tuple[int, ...] | None = None
+
+    def at(self, place: tuple[int, int]) -> tuple[int, ...]:
+        """Return its tokens as it stands at one of its places."""
+        return self.forms.get(place, self.ids)
+
+    def behind(self, before: "Passage | None") -> set[tuple[int, ...]]:
+        """Return the ways to write it behind another passage, or at the beginning: as it stands there, if it does."""
+        own = {self.at(place) for place in self.follows(before)}
+        return own or {self.ids if self.apart is None else self.apart}
+
+    def follows(self, before: "Passage | None") -> list[tuple[int, int]]:
+        """Return the places where it stands just behind another passage, or, for None, begins a candidate."""
+        if before is None:
+            return [(candidate, place) for candidate, place in self.places if place == 0]
+        return [(candidate, place) for candidate, place in self.places if (candidate, place - 1) in before.places]
 
 
 def split_passages(text: str) -> list[str]:
@@ -84,18 +104,21 @@ class PassageOrder:
 
     def of_passage(self, index: int, before: int) -> float:
         """Return what is added to the score of a passage after another, or at the `BEGINNING`."""
-        places = self.passages[index].places
-        if before == BEGINNING:
-            follows = any(place == 0 for _, place in places)
-        else:
-            follows = any((candidate, place - 1) in self.passages[before].places for candidate, place in places)
+        follows = bool(self.passages[index].follows(self._passage(before)))
         return self._shared[index] + self.coherence * follows
+
+    def ways_to_write(self, index: int, before: int) -> set[tuple[int, ...]]:
+        """Return the tokens that a passage may have after another, or at the `BEGINNING`."""
+        return self.passages[index].behind(self._passage(before))
 
     def of_end(self, before: int) -> float:
         """Return what is added to the score of the end after a passage."""
         if before == BEGINNING:
             return 0.0
         return self.coherence * any(place == self._last[candidate] for candidate, place in self.passages[before].places)
+
+    def _passage(self, index: int) -> Passage | None:
+        return None if index == BEGINNING else self.passages[index]
 
 
 def agreements(passages: Sequence[Passage]) -> list[float]:
@@ -163,7 +186,10 @@ def _dice(a: set[int], b: set[int]) -> float:
 def shortest_candidate(passages: Sequence[Passage]) -> int:
     """Return the number of tokens of the candidate that has the fewest, or 0 if there is none."""
     return min(
-        (sum(len(passages[index].ids) for index in places.values()) for places in _by_candidate(passages).values()),
+        (
+            sum(len(passages[index].at((candidate, place))) for place, index in places.items())
+            for candidate, places in _by_candidate(passages).items()
+        ),
         default=0,
     )
 

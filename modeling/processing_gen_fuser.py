@@ -7,12 +7,15 @@ It is put together from token ids, so that texts from outside are text, and what
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import BatchEncoding, ProcessorMixin
+from transformers.utils import cached_file
 
 from .chat import render_prompt
 from .padding import pad_right
@@ -20,6 +23,9 @@ from .passages import Passage, split_passages
 from .plain_text import PlainTextEncoder
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
+FILE_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+# What may stand before a passage while it is tokenised: no tokenizer joins both with what comes behind.
+NEIGHBOURS = (".", "a")
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,21 @@ class GenFuserProcessor(ProcessorMixin):
         vocabulary = tokenizer.get_vocab()
         self._sentinels = [vocabulary[f"<extra_id_{k}>"] for k in range(100) if f"<extra_id_{k}>" in vocabulary]
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "GenFuserProcessor":
+        """Load a processor, as in transformers, with a tokenizer that does what its tokenizer.json states.
+
+        Args:
+            pretrained_model_name_or_path: A Hub id or a folder.
+            **kwargs: The options of `transformers.ProcessorMixin.from_pretrained`.
+
+        Returns:
+            The processor.
+        """
+        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        restore_prefix_space(processor.tokenizer, pretrained_model_name_or_path, **kwargs)
+        return processor
+
     @property
     def max_candidates(self) -> int:
         """How many candidates one input can hold: one for each `<extra_id_k>` of the tokenizer."""
@@ -104,7 +125,10 @@ class GenFuserProcessor(ProcessorMixin):
         return pad_right(inputs, self.tokenizer.pad_token_id)
 
     def __call__(self, prompts: Sequence[Any], candidates: Sequence[Sequence[str]]) -> BatchEncoding:
-        """Tokenise prompts with their candidates for `GenFuser.generate`.
+        """Tokenise prompts with their candidates, for training and for a fuser that writes freely.
+
+        `GenFuser.generate` of a faithful fuser needs the passages too, which `encode` returns: without them it is not
+        faithful, and warns.
 
         Args:
             prompts: Texts or conversations.
@@ -117,9 +141,29 @@ class GenFuserProcessor(ProcessorMixin):
             TypeError: If a single text is given instead of lists.
             ValueError: If the lists differ in length.
         """
-        if isinstance(prompts, str) or len(prompts) != len(candidates):
-            raise ValueError("give a list of prompts and, for each, a list of candidates")
+        if isinstance(prompts, str) or isinstance(candidates, str):
+            raise TypeError("give a list of prompts and, for each, a list of candidates; one of them is a single text")
+        if len(prompts) != len(candidates):
+            raise ValueError(
+                f"there are {len(prompts)} prompts and {len(candidates)} lists of candidates; give one list for each"
+            )
         return self.pad([self.encode(p, c).input_ids for p, c in zip(prompts, candidates, strict=True)])
+
+    def encode_passages(self, text: str) -> list[list[int]]:
+        """Tokenise a text passage by passage, as faithful decoding writes it.
+
+        The first is tokenised as every text is, the others as they stand in the text. So the tokens of all, one behind
+        the other, are decoded to the text, outer white space aside, if the tokenizer loses nothing.
+
+        Args:
+            text: The text.
+
+        Returns:
+            The ids of each passage of `split_passages`.
+        """
+        passages = split_passages(text)
+        followers = list(zip([passage.split()[-1] for passage in passages], passages[1:], strict=False))
+        return [*self._encode_plain(passages[:1]), *self._encode_behind(followers)]
 
     def decode_text(self, ids: Sequence[int]) -> str:
         """Turn generated ids into text, without special tokens and outer white space."""
@@ -164,21 +208,35 @@ class GenFuserProcessor(ProcessorMixin):
 
     def _all_passages(self, texts: Sequence[str], shown: Sequence[int], cut: Sequence[int]) -> list[Passage]:
         """Collect the passages of all candidates, each text once, without those that the input shows only in part."""
-        split = [split_passages(text) for text in texts]
-        ids = iter(self._encode_plain([passage for passages in split for passage in passages]))
-        found: dict[str, tuple[list[int], set[tuple[int, int]]]] = {}
-        for candidate, (passages, n_shown, n_cut) in enumerate(zip(split, shown, cut, strict=True)):
-            encoded = [next(ids) for _ in passages]
-            # The passages, tokenised alone, take about as many tokens as in the candidate.
+        forms: dict[str, dict[tuple[int, int], tuple[int, ...]]] = {}
+        behind_others: dict[str, str] = {}
+        for candidate, (text, n_shown, n_cut) in enumerate(zip(texts, shown, cut, strict=True)):
+            passages, encoded = split_passages(text), self.encode_passages(text)
+            # The passages take about as many tokens as the candidate in the input.
             ends = accumulate(map(len, encoded))
-            for place, (passage, passage_ids, end) in enumerate(zip(passages, encoded, ends, strict=True)):
-                if passage_ids and (n_cut == 0 or end <= n_shown):
-                    _, places = found.setdefault(" ".join(passage.split()).casefold(), (passage_ids, set()))
-                    places.add((candidate, place))
-        if not found:
+            for place, (passage, ids, end) in enumerate(zip(passages, encoded, ends, strict=True)):
+                if ids and (n_cut == 0 or end <= n_shown):
+                    same = " ".join(passage.split()).casefold()
+                    forms.setdefault(same, {})[candidate, place] = tuple(ids)
+                    behind_others.setdefault(same, separated(passages, place))
+        if not forms:
             beginnings = [self._whole_words(*pair) for pair in zip(texts, shown, strict=True)]
-            found = {str(k): (start, {(k, 0)}) for k, start in enumerate(beginnings) if start}
-        return [Passage(tuple(passage_ids), frozenset(places)) for passage_ids, places in found.values()]
+            return [Passage(tuple(ids), frozenset({(k, 0)})) for k, ids in enumerate(beginnings) if ids]
+        apart = self._encode_behind([(NEIGHBOURS[0], text) for text in behind_others.values()])
+        return [_passage(*pair) for pair in zip(forms.values(), apart, strict=True)]
+
+    def _encode_behind(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Return the tokens of each text as it stands behind another, so without a space that a tokenizer adds."""
+        rows = self._encode_plain([part for before, text in pairs for part in (before, before + text)])
+        found = [_rest(rows[2 * place], rows[2 * place + 1]) for place in range(len(pairs))]
+        return [
+            self._behind_a_neighbour(text) if ids is None else ids for ids, (_, text) in zip(found, pairs, strict=True)
+        ]
+
+    def _behind_a_neighbour(self, text: str) -> list[int]:
+        """Return the tokens of a text whose first token holds some of what stands before it."""
+        rests = (_rest(*self._encode_plain([before, before + text])) for before in NEIGHBOURS)
+        return next((ids for ids in rests if ids is not None), None) or self._encode_plain([text])[0]
 
     def _whole_words(self, text: str, room: int) -> list[int]:
         """Return the ids of as many first words of a text as there is room for."""
@@ -186,6 +244,60 @@ class GenFuserProcessor(ProcessorMixin):
         ends = accumulate(map(len, self._encode_plain(words)))
         kept = "".join(word for word, end in zip(words, ends, strict=True) if end <= room)
         return self._encode_plain([kept or text])[0][:room]
+
+
+def separated(passages: Sequence[str], place: int) -> str:
+    r"""Return a passage of a text as it is written behind one that it does not follow there.
+
+    It keeps the white space in front of it. Where it has none, as at the beginning of a text, it gets a space, or a
+    line break if it is a line of its own.
+
+    >>> separated(["Steps:", "\n1. Boil."], 0), separated(["Yes.", " No."], 0), separated(["Yes.", " No."], 1)
+    ('\nSteps:', ' Yes.', ' No.')
+    """
+    passage = passages[place]
+    if passage[0].isspace():
+        return passage
+    alone = place == 0 and re.match(r"\s*\n", "".join(passages[1:2])) is not None
+    return ("\n" if alone else " ") + passage
+
+
+def restore_prefix_space(tokenizer: Any, where: Any, **hub: Any) -> None:
+    """Let a byte-level tokenizer put a space in front of a text if its tokenizer.json says so.
+
+    transformers 4 (seen in 4.57) overrules that file where the other, tokenizer_config.json, says nothing of it; 5 does
+    not. The tokens, and with them the fused texts, would be others.
+
+    Args:
+        tokenizer: A tokenizer that was just loaded; changed in place, so that it is saved with both files in accord.
+        where: The Hub id or folder it was loaded from.
+        **hub: The options with which it was loaded; what does not concern files is left out.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if "add_prefix_space" in tokenizer.init_kwargs or not _is_byte_level(backend):
+        return
+    options = {name: value for name, value in hub.items() if name in FILE_OPTIONS and value is not None}
+    path = cached_file(where, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **options)
+    stated = None if path is None else Tokenizer.from_file(path)
+    if _is_byte_level(stated):
+        backend.pre_tokenizer = stated.pre_tokenizer
+        tokenizer.add_prefix_space = stated.pre_tokenizer.add_prefix_space
+        tokenizer.init_kwargs["add_prefix_space"] = tokenizer.add_prefix_space
+
+
+def _is_byte_level(backend: Tokenizer | None) -> bool:
+    return backend is not None and isinstance(backend.pre_tokenizer, ByteLevel)
+
+
+def _passage(forms: Mapping[tuple[int, int], tuple[int, ...]], apart: Sequence[int]) -> Passage:
+    first = next(iter(forms.values()))
+    others = {place: ids for place, ids in forms.items() if ids != first}
+    return Passage(first, frozenset(forms), others, tuple(apart))
+
+
+def _rest(start: Sequence[int], whole: Sequence[int]) -> list[int] | None:
+    """Return what follows a start in a sequence that begins with it; None if it does not."""
+    return list(whole[len(start) :]) if list(whole[: len(start)]) == list(start) else None
 
 
 def fair_shares(wanted: Sequence[int], room: int) -> list[int]:

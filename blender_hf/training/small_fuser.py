@@ -15,6 +15,7 @@ from blender_hf.modeling import GenFuser, GenFuserConfig
 
 SENTINELS = [f"<extra_id_{k}>" for k in range(100)]
 HEAD_WIDTH = 64
+LEAST_WIDTH = 3 * HEAD_WIDTH  # what `copying_init` reads, writes and passes on, side by side
 # Longer than what it is trained on: its positions are relative, and what guides its choice knows no length.
 MAX_SOURCE_LENGTH, MAX_CANDIDATE_LENGTH, MAX_NEW_TOKENS = 2048, 640, 768
 
@@ -39,6 +40,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         unk_token="<unk>",
         additional_special_tokens=SENTINELS,
         clean_up_tokenization_spaces=False,
+        add_prefix_space=True,  # stated, for else transformers 4 overrules what the tokenizer has
         model_max_length=MAX_SOURCE_LENGTH,
     )
 

@@ -1,7 +1,9 @@
 """The fuser: its input, faithful decoding, generation and loading."""
 
+import logging
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     BertConfig,
     BertModel,
+    GenerationConfig,
     T5Config,
     T5ForConditionalGeneration,
     TextStreamer,
@@ -221,8 +224,17 @@ def test_a_passage_that_there_is_no_room_for_does_not_begin() -> None:
     assert sorted(tiny.allowed_tokens([])) == [5], "something is written, even if it is cut"
 
 
-@pytest.mark.parametrize("options", [{"max_new_tokens": 24}, {"max_length": 25}])
-def test_generation_ends_with_a_whole_passage(options: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_new_tokens": 24},
+        {"max_length": 25},
+        {"generation_config": GenerationConfig(max_new_tokens=24)},
+        {"generation_config": GenerationConfig(max_new_tokens=60), "max_new_tokens": 24},
+    ],
+    ids=["new", "whole", "in a configuration", "over a configuration"],
+)
+def test_generation_ends_with_a_whole_passage(options: dict[str, Any]) -> None:
     sentences = [f"This is the sentence with the number {n}." for n in range(6)]
     encoding = PROCESSOR.encode("Say it.", [" ".join(sentences)])
     lengths = [len(passage.ids) for passage in encoding.passages]
@@ -245,7 +257,7 @@ def test_step_by_step_is_the_same_as_from_the_start() -> None:
     """What a step keeps for the next one must not go to another row, as when beams change places."""
     passages = [placed([(5, 6), (5, 7, 8)], [(9,)]), placed([(5, 7), (6,)])]
     steps = [[[0], [0], [0], [0]], [[0, 5], [0, 9], [0, 5], [0, 6]], [[0, 9, 5], [0, 5, 6], [0, 6, 5], [0, 5, 7]]]
-    options = {"eos_token_id": 1, "rows_per_input": 2, "coherence": 4.0, "agreement": 8.0, "consensus": 2.0}
+    options = {"eos_token_id": 1, "coherence": 4.0, "agreement": 8.0, "consensus": 2.0}
     kept = PassageLogitsProcessor(passages, **options)
     for rows in steps:
         fresh = PassageLogitsProcessor(passages, **options)
@@ -276,6 +288,49 @@ def test_faithful_generation_writes_passages_whatever_the_search(options: dict[s
         assert found
         assert set(found) <= known
         assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}, {"do_sample": True, "num_return_sequences": 2}],
+)
+def test_a_generation_config_says_how_many_rows_there_are(options: dict[str, Any]) -> None:
+    """It was not read, and the rows of the second input were looked up among inputs that there are not."""
+    encodings = [PROCESSOR.encode("Say it.", texts) for texts in (CANDIDATES, ["It is 4.", "Four! Yes."])]
+    inputs = {
+        **PROCESSOR.pad([e.input_ids for e in encodings]),
+        "passages": [e.passages for e in encodings],
+    }
+    torch.manual_seed(0)
+    expected = MODEL.generate(**inputs, max_new_tokens=80, **options)
+    torch.manual_seed(0)
+    config = GenerationConfig(max_new_tokens=80, **options)
+    assert torch.equal(MODEL.generate(**inputs, generation_config=config), expected)
+    torch.manual_seed(0)
+    by_place = [inputs.pop("input_ids"), config, []]
+    assert torch.equal(MODEL.generate(*by_place, **inputs), expected)
+
+
+@pytest.mark.parametrize("n_inputs", [1, 3])
+def test_every_input_needs_its_passages(n_inputs: int) -> None:
+    encoding = PROCESSOR.encode("Say it.", CANDIDATES)
+    inputs = PROCESSOR.pad([encoding.input_ids] * 2)
+    with pytest.raises(ValueError, match=f"passages are given for {n_inputs} inputs, but the batch has 2"):
+        MODEL.generate(**inputs, passages=[encoding.passages] * n_inputs)
+
+
+def test_a_faithful_fuser_without_passages_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The result is not faithful, and the batch of a processor was said to be all that `generate` needs."""
+    faithful, processor = build_fuser(faithful=True)
+    batch = processor(["2 + 2?"], [["4", "5"]])
+    logging.Logger.warning_once.cache_clear()  # type: ignore[attr-defined]
+    with caplog.at_level(logging.WARNING):
+        MODEL.generate(**batch)
+        assert not caplog.messages
+        for _ in range(2):
+            faithful.generate(**batch)
+    assert [m for m in caplog.messages if "passages" in m] == [m for m in caplog.messages if "Blender.fuse" in m]
+    assert len(caplog.messages) == 1
 
 
 def test_a_cut_candidate_gives_only_passages_that_were_read_whole() -> None:

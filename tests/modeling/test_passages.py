@@ -1,0 +1,40 @@
+"""A passage and the ways in which it is written."""
+
+from blender_hf.modeling.generation_gen_fuser import PassageLogitsProcessor
+from blender_hf.modeling.passages import Passage, shortest_candidate
+
+# "Hi. Yes. One." and "Hi.\nYes.\nTwo.": the second passage is the same but for its white space.
+HI = Passage((5,), frozenset({(0, 0), (1, 0)}), apart=(4, 5))
+YES = Passage((6, 7), frozenset({(0, 1), (1, 1)}), {(1, 1): (3, 6, 7)})
+ONE, TWO = Passage((8,), frozenset({(0, 2)})), Passage((3, 9), frozenset({(1, 2)}))
+PASSAGES = [HI, YES, ONE, TWO]
+
+
+def test_a_passage_is_written_as_it_stands_where_it_follows() -> None:
+    assert YES.behind(HI) == {(6, 7), (3, 6, 7)}
+    assert YES.behind(TWO) == {(6, 7)}, "as in the first that has it"
+    assert HI.behind(None) == {(5,)}
+    assert HI.behind(YES) == {(4, 5)}, "set apart"
+    assert TWO.behind(None) == {(3, 9)}
+
+
+def test_either_candidate_may_be_followed() -> None:
+    held = PassageLogitsProcessor([PASSAGES], eos_token_id=1, least_share=1.0, coherence=4.0)
+    assert held.allowed_tokens([]) == {5: 4, 6: 0, 8: 0, 3: 0}
+    assert held.allowed_tokens([5]) == {6: 4, 3: 4, 8: 0}
+    assert held.allowed_tokens([5, 3]) == {6: 4, 9: 0}
+    assert held.allowed_tokens([5, 3, 6, 7]) == {3: 4, 8: 4, 1: 0}
+    assert held.allowed_tokens([6, 7]) == {4: 0, 3: 4, 8: 4}
+
+
+def test_the_room_is_that_of_the_way_it_is_written() -> None:
+    held = PassageLogitsProcessor([PASSAGES], eos_token_id=1, most_tokens=3)
+    assert sorted(held.allowed_tokens([5])) == [1, 3, 6, 8], "3 begins TWO, for which there is room"
+    assert sorted(held.allowed_tokens([5, 3])) == [9]
+
+
+def test_the_shortest_candidate_is_as_long_as_it_stands() -> None:
+    assert shortest_candidate(PASSAGES) == 1 + 2 + 1
+    assert shortest_candidate([HI, YES, TWO]) == 1 + 2, "of the first, which lacks its end"
+    alone = Passage((9, 9, 9), frozenset({(0, 0), (1, 0)}), {(1, 0): (9,)})
+    assert shortest_candidate([alone]) == 1
