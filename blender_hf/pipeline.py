@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from packaging.version import Version
-from transformers import Pipeline
+from transformers import Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .aggregation import get_aggregation
@@ -34,6 +35,8 @@ from .generation.sampling import Sampling
 from .inputs import Item, item_from_mapping
 from .modeling import PairRankerConfig, PairRankerProcessor
 from .modeling.loading import access_of
+from .modeling.pipeline_llm_blending import rows_of
+from .modeling.publishing import make_portable
 from .modeling.ranker_tokenizer import load_tokenizer, restore_normalizer
 from .ranker_loading import AutoRanker
 from .results import Blend
@@ -78,9 +81,10 @@ class BlenderPipeline(Pipeline):
         backend: "onnx" runs an exported ranker, whose ONNX file lies beside its weights; see `Blender.from_pretrained`.
         provider: Execution provider of ONNX Runtime.
         file_name: The ranker's ONNX file.
+        max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
         **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are
-            worked on together), `max_batch_tokens`, `top_k`, `fallback`, `schedule`, `aggregation`, `generation`,
-            `progress`; see `Blender`.
+            worked on together), `top_k`, `fallback`, `schedule`, `aggregation`, `generation`, `progress`; see
+            `Blender`.
     """
 
     # A pair ranker has a processor, a reward model a tokenizer; which of them is needed is known only later.
@@ -124,8 +128,8 @@ class BlenderPipeline(Pipeline):
                 loaded = load_fuser_for_onnx(home, hub, self.device, self.model.dtype, provider)
             else:
                 loaded = load_fuser(home, hub, self.device, self.model.dtype)
-        reads = self._reads(access)
-        self.blender = Blender(self.model.eval(), reads, *loaded, max_batch_tokens=max_batch_tokens)
+        self._reader = self._reads(access)
+        self.blender = Blender(self.model.eval(), self._reader, *loaded, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
         self._writer = None if llms is None else CandidateWriter(placed(llms, self.device), sampling)
 
@@ -166,14 +170,33 @@ class BlenderPipeline(Pipeline):
         options = {**self._forward_params, **options}
         if isinstance(inputs, Mapping) or (self._writer is not None and is_prompt(inputs)):
             return next(self._run([self._checked(inputs, "the input")], options))
-        if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+        rows = rows_of(inputs)
+        if rows is None:
             raise InputTypeError(
                 f'expected {{"prompt", "candidates"}} or an iterable of such mappings, not {type(inputs).__name__}'
             )
         if isinstance(inputs, list | tuple):
             # A list is checked whole before the work on its first item begins.
             return list(self._run(list(self._all_checked(inputs)), options))
-        return self._run(self._all_checked(inputs), options)
+        return self._run(self._all_checked(rows), options)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save the ranker and what reads for it, with which `pipeline(TASK, model=save_directory)` ranks alike.
+
+        Not the fuser, which has a repository of its own: name it in the ranker's configuration (`fuser`), or again.
+
+        Args:
+            save_directory: The folder.
+            **kwargs: Options of `transformers.PreTrainedModel.save_pretrained`.
+
+        Raises:
+            InputError: If the ranker runs in ONNX Runtime, where there are no weights to save.
+        """
+        if not isinstance(self.model, PreTrainedModel):
+            raise InputError("a pipeline with backend='onnx' has no weights to save: copy the folder of the ranker")
+        self.model.save_pretrained(save_directory, **kwargs)
+        self._reader.save_pretrained(save_directory)
+        make_portable(save_directory)
 
     def preprocess(self, inputs: Any) -> Item | Request:
         """Check an input."""
@@ -212,15 +235,17 @@ class BlenderPipeline(Pipeline):
 
     def _blend(self, items: Iterable[Item], options: dict[str, Any]) -> Iterator[Blend]:
         chosen = dict(options)
-        window = chosen.pop("batch_size", None) or DEFAULT_WINDOW
+        window = chosen.pop("batch_size", DEFAULT_WINDOW)
         if chosen.pop("progress", False):
             from tqdm.auto import tqdm
 
             items = tqdm(items, unit="prompt")
         if self._fuses:
             return self.blender.iter_blend(items, window=window, **chosen)
-        options = {name: value for name, value in chosen.items() if name in ("schedule", "aggregation")}
-        ranked = self.blender.iter_rank(items, window=window, **options)
+        if idle := {"fallback", "generation"} & chosen.keys():
+            raise InputError(f"{', '.join(sorted(idle))} can do nothing in a pipeline that ranks only (fuser=None)")
+        chosen["schedule"] = as_schedule(chosen.get("schedule", "full"), chosen.pop("top_k", None))
+        ranked = self.blender.iter_rank(items, window=window, **chosen)
         return (Blend(ranking.best, "best", ranking, None, None) for ranking in ranked)
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -229,6 +254,10 @@ class BlenderPipeline(Pipeline):
         unknown = sorted(set(options) - {*known, *ignored})
         if unknown:
             raise InputError(f"the pipeline has no option {', '.join(unknown)}; it has {', '.join(known)}")
+        options = {name: value for name, value in options.items() if name != "batch_size" or value is not None}
+        size = options.get("batch_size", DEFAULT_WINDOW)
+        if not isinstance(size, int) or size < 1:
+            raise InputError(f"batch_size={size!r}; at least one prompt is worked on at a time")
         if "aggregation" in options:
             get_aggregation(options["aggregation"])
         if "schedule" in options:

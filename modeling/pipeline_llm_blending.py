@@ -59,6 +59,17 @@ class BlendingInput:
         return "\n".join(part for part in (self.instruction, self.prompt) if part)
 
 
+def rows_of(inputs: Any) -> Iterable[Any] | None:
+    """Return the rows of an iterable or of a dataset such as `KeyDataset`, which has only lengths and places."""
+    if isinstance(inputs, str):
+        return None
+    if isinstance(inputs, Iterable):
+        return inputs
+    if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):
+        return (inputs[index] for index in range(len(inputs)))
+    return None
+
+
 class LlmBlendingPipeline(Pipeline):
     """Ranks the candidates of a prompt, fuses the best, and keeps the fusion if the ranker prefers it.
 
@@ -131,12 +142,18 @@ class LlmBlendingPipeline(Pipeline):
         options = {"batch_size": self._batch_size, **self._forward_params, **options}
         if isinstance(inputs, Mapping):
             return self._forward(self.preprocess(inputs), **options)
-        if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+        rows = rows_of(inputs)
+        if rows is None:
             raise TypeError(f"expected a mapping or an iterable of mappings, not {type(inputs).__name__}")
-        items = (self.preprocess(record, where=f"item {index}") for index, record in enumerate(inputs))
+        items = (self.preprocess(record, where=f"item {index}") for index, record in enumerate(rows))
         if isinstance(inputs, list | tuple):
             return [self._forward(item, **options) for item in list(items)]
         return (self._forward(item, **options) for item in items)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Save the ranker with its code, and its processor; the fuser has a repository of its own."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory)
 
     def preprocess(self, inputs: Any, where: str = "the input") -> BlendingInput:
         """Check an input."""

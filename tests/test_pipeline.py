@@ -8,8 +8,10 @@ import datasets
 import pytest
 import torch
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from blender_hf import Blender, BlenderPipeline, InputError, InputTypeError
+from blender_hf.modeling.pipeline_llm_blending import LlmBlendingPipeline
 from tests.conftest import example_texts
 
 TEXTS = example_texts()
@@ -110,3 +112,33 @@ def test_unknown_options_fail(pipe: BlenderPipeline, checkpoints: Path) -> None:
         pipe(INPUTS[0], topk=2)
     with pytest.raises(InputError, match="no option mode"):
         pipeline("llm-blending", model=str(checkpoints / "ranker"), fuser=None, mode="full")
+
+
+def test_datasets_that_have_only_places_are_read(pipe: BlenderPipeline) -> None:
+    """`KeyDataset` is how the guides of transformers name a column; it has no `__iter__`."""
+    column = KeyDataset([{"x": record} for record in INPUTS], "x")
+    assert list(pipe(column)) == pipe(INPUTS)
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["the package's", "the one that travels"])
+def test_a_saved_pipeline_ranks_alike(checkpoints: Path, tmp_path: Path, remote: bool) -> None:
+    kind = LlmBlendingPipeline if remote else BlenderPipeline
+    ranks = pipeline("llm-blending", model=str(checkpoints / "ranker"), fuser=None, pipeline_class=kind)
+    ranks.save_pretrained(tmp_path / "saved")
+    again = pipeline("llm-blending", model=str(tmp_path / "saved"), fuser=None)
+    assert again(INPUTS[0])["ranking"]["order"] == list(ranks(INPUTS[0])["ranking"]["order"])
+
+
+def test_ranking_only_the_best_k_may_be_asked_for(checkpoints: Path) -> None:
+    ranks = pipeline("llm-blending", model=str(checkpoints / "ranker"), fuser=None)
+    record = {"prompt": TEXTS[0], "candidates": list(TEXTS[1:9])}
+    few = ranks(record, schedule="knockout", top_k=1)["ranking"]["n_comparisons"]
+    assert few == 7 < ranks(record, schedule="knockout", top_k=3)["ranking"]["n_comparisons"]
+    with pytest.raises(InputError, match=r"fallback, generation can do nothing .*ranks only"):
+        ranks(record, fallback=False, generation={})
+
+
+@pytest.mark.parametrize("size", [0, -1, "2"])
+def test_a_batch_has_at_least_one_prompt(pipe: BlenderPipeline, size: object) -> None:
+    with pytest.raises(InputError, match=f"batch_size={size!r}; at least one"):
+        pipe(INPUTS, batch_size=size)
