@@ -172,7 +172,9 @@ def test_many_comparisons_and_lists_that_do_not_fit(blender: Blender) -> None:
         blender.compare(["p", "q"], ["a", "b"], ["b"])
 
 
-@pytest.mark.parametrize("column", ["ab", {"text": "a", "model": "m"}, {"a", "b"}, None, 5], ids=str)
+@pytest.mark.parametrize(
+    "column", ["ab", {"text": "a", "model": "m"}, {"a", "b"}, None, 5], ids=["text", "mapping", "set", "None", "number"]
+)
 def test_a_column_that_is_no_list_is_never_taken_apart(blender: Blender, column: object) -> None:
     """Letters of a text, keys of a mapping and a set in whatever order were once candidates."""
     prompts, answers = ["p", "q"], ["a", "b"]
