@@ -130,7 +130,11 @@ def generated() -> Iterator[PreferencePair]:
     yield from PAIRS
 
 
-@pytest.mark.parametrize("data", [ROWS, datasets.Dataset.from_list(ROWS), iter(ROWS), generated()], ids=str)
+@pytest.mark.parametrize(
+    "data",
+    [ROWS, datasets.Dataset.from_list(ROWS), iter(ROWS), generated()],
+    ids=["list", "dataset", "iterator", "generator"],
+)
 def test_any_records_and_any_iterable_are_pairs(data: Any, tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, data, max_steps=1)
     assert {frozenset((pair.candidate_a, pair.candidate_b)) for pair in trainer.train_dataset.pairs} == {
