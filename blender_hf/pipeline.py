@@ -36,11 +36,11 @@ from .inputs import Item, item_from_mapping
 from .modeling import PairRankerConfig, PairRankerProcessor
 from .modeling.loading import access_of
 from .modeling.pipeline_llm_blending import rows_of
-from .modeling.publishing import make_portable
 from .modeling.ranker_tokenizer import load_tokenizer, restore_normalizer
 from .ranker_loading import AutoRanker
 from .results import Blend
 from .reward_models import is_reward_model
+from .saving import save_portable
 from .schedules import as_schedule
 
 TASK = "llm-blending"
@@ -194,9 +194,7 @@ class BlenderPipeline(Pipeline):
         """
         if not isinstance(self.model, PreTrainedModel):
             raise InputError("a pipeline with backend='onnx' has no weights to save: copy the folder of the ranker")
-        self.model.save_pretrained(save_directory, **kwargs)
-        self._reader.save_pretrained(save_directory)
-        make_portable(save_directory)
+        save_portable(self.model, self._reader, save_directory, **kwargs)
 
     def preprocess(self, inputs: Any) -> Item | Request:
         """Check an input."""

@@ -9,7 +9,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from blender_hf.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.modeling import GenFuserConfig, GenFuserProcessor
 from blender_hf.modeling.generation_gen_fuser import PassageGenerationMixin
-from blender_hf.modeling.modeling_gen_fuser import TARGET_LENGTH, UNSTATED_LENGTH
+from blender_hf.modeling.modeling_gen_fuser import state_length
 
 from .graph import FUSER_FILES, checkpoint_of, find_setting_file, require_onnx_file
 from .onnx_ranker import DEFAULT_PROVIDER, check_provider
@@ -63,7 +63,5 @@ def _generation_config(name: str | Path, options: HubOptions, config: GenFuserCo
         found = GenerationConfig.from_model_config(config)
     else:
         found = GenerationConfig.from_pretrained(path.parent)
-    # The rule of `GenFuser.from_pretrained`.
-    if found.max_new_tokens is None and found.max_length in (None, UNSTATED_LENGTH):
-        found.max_new_tokens = TARGET_LENGTH
+    state_length(found)
     return found

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from .fast_deberta import FastEncoder, Group, KeyMask, Packed, RelativePositions
+from .fast_deberta import FastEncoder, Group, Packed, is_traced
 
 
 def reads_places(backbone: Any) -> bool:
     """Tell whether `states_at` can run now: not while the model is traced, nor where gradients are wanted."""
-    untracked = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing())
-    return untracked and can_read_places(backbone)
+    return not torch.is_grad_enabled() and not is_traced() and can_read_places(backbone)
 
 
 def can_read_places(backbone: Any) -> bool:
@@ -68,9 +67,11 @@ def _states_of_padded(
     hidden = backbone.embeddings(input_ids=input_ids, token_type_ids=token_type_ids, mask=attention_mask)
     mask, positions = encoder.get_attention_mask(attention_mask), encoder.get_rel_pos(hidden)
     asked = places[:, :, None]
-    hidden = _through_all_but_last(encoder, hidden, mask, positions)
+    same = {"relative_pos": positions, "rel_embeddings": encoder.get_rel_embedding()}
+    for layer in encoder.layer[:-1]:
+        hidden, _ = layer(hidden, mask, **same)
     queries = hidden.gather(1, asked.expand(-1, -1, hidden.shape[-1]))
-    return _through_last(encoder, hidden, mask._replace(places=asked), queries, positions)
+    return encoder.layer[-1](hidden, mask._replace(places=asked), query_states=queries, **same)[0]
 
 
 def _states_of_packed(
@@ -93,9 +94,12 @@ def _states_of_packed(
     groups = _groups_of(encoder, lengths.tolist())
     widest = max(groups, key=lambda group: group.length).positions
     packed = Packed(groups, reverse, None if widest is None else widest.used)
-    hidden = _through_all_but_last(encoder, hidden, packed)
+    embeddings = encoder.get_rel_embedding()
+    for layer in encoder.layer[:-1]:
+        hidden, _ = layer(hidden, packed, rel_embeddings=embeddings)
     queries = hidden[:, (places + (ends - lengths)[:, None]).flatten()]
-    states = _through_last(encoder, hidden, packed._replace(groups=_at_places(groups, places)), queries)
+    last = packed._replace(groups=_at_places(groups, places))
+    states, _ = encoder.layer[-1](hidden, last, query_states=queries, rel_embeddings=embeddings)
     return states[0].unflatten(0, places.shape)
 
 
@@ -116,26 +120,3 @@ def _at_places(groups: tuple[Group, ...], places: torch.Tensor) -> tuple[Group, 
         group._replace(n_queries=part.shape[1], positions=group.positions and group.positions.of(part))
         for group, part in zip(groups, parts, strict=True)
     )
-
-
-def _through_all_but_last(
-    encoder: FastEncoder,
-    hidden: torch.Tensor,
-    mask: KeyMask | Packed,
-    positions: RelativePositions | None = None,
-) -> torch.Tensor:
-    embeddings = encoder.get_rel_embedding()
-    for layer in encoder.layer[:-1]:
-        hidden, _ = layer(hidden, mask, relative_pos=positions, rel_embeddings=embeddings)
-    return hidden
-
-
-def _through_last(
-    encoder: FastEncoder,
-    hidden: torch.Tensor,
-    mask: KeyMask | Packed,
-    queries: torch.Tensor,
-    positions: RelativePositions | None = None,
-) -> torch.Tensor:
-    embeddings = encoder.get_rel_embedding()
-    return encoder.layer[-1](hidden, mask, query_states=queries, relative_pos=positions, rel_embeddings=embeddings)[0]

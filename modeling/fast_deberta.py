@@ -104,7 +104,7 @@ class FastEncoder(DebertaV2Encoder):
         if attention_mask.dim() != 2:
             return super().get_attention_mask(attention_mask)
         real = attention_mask[:, None, None]
-        return real if _is_traced() else KeyMask(real, lengths_of(attention_mask))
+        return real if is_traced() else KeyMask(real, lengths_of(attention_mask))
 
     def get_rel_pos(
         self,
@@ -113,7 +113,7 @@ class FastEncoder(DebertaV2Encoder):
         relative_pos: torch.Tensor | None = None,
     ) -> RelativePositions | torch.Tensor | None:
         """Return the buckets of the length, or what transformers does where its attention will run."""
-        if _is_traced() or relative_pos is not None or not self.relative_attention:
+        if is_traced() or relative_pos is not None or not self.relative_attention:
             return super().get_rel_pos(hidden_states, query_states, relative_pos)
         return self.positions_of(hidden_states.shape[1], hidden_states.device)
 
@@ -369,6 +369,6 @@ def use_fast_attention(model: nn.Module) -> None:
         layer.attention.self.__class__ = FastSelfAttention
 
 
-def _is_traced() -> bool:
+def is_traced() -> bool:
     """Tell whether the shapes may be symbols: `torch.export`, `torch.compile` or a TorchScript trace."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()

@@ -5,7 +5,7 @@ Section 4 of LLM-Blender (Jiang, Ren, Lin, ACL 2023, arXiv 2306.02561).
 
 from typing import TYPE_CHECKING, Any
 
-from transformers import T5ForConditionalGeneration
+from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from .configuration_gen_fuser import GenFuserConfig
 from .generation_gen_fuser import PassageGenerationMixin
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 # The default of transformers 4, which every configuration there has; and the length of the paper's targets.
 UNSTATED_LENGTH, TARGET_LENGTH = 20, 128
+
+
+def state_length(generation: GenerationConfig) -> None:
+    """Let a configuration that states no length of the answer state that of the paper's targets."""
+    if generation.max_new_tokens is None and generation.max_length in (None, UNSTATED_LENGTH):
+        generation.max_new_tokens = TARGET_LENGTH
 
 
 class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5ForConditionalGeneration):
@@ -39,6 +45,5 @@ class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5Fo
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         generation = (loaded[0] if isinstance(loaded, tuple) else loaded).generation_config
-        if generation.max_new_tokens is None and generation.max_length in (None, UNSTATED_LENGTH):
-            generation.max_new_tokens = TARGET_LENGTH
+        state_length(generation)
         return loaded

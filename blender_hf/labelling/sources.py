@@ -43,9 +43,7 @@ class Entry:
         """
         line = isinstance(self.content, bytes)
         value = decode_line(self.content, self.where) if line else _without_nulls(self.content)
-        record = record_from_mapping(value, where=self.where, default_id=self.number)
-        _check_characters(record, self.where)
-        return record
+        return record_from_mapping(value, where=self.where, default_id=self.number)
 
 
 class Source(ABC):
@@ -251,13 +249,3 @@ def _one_split(loaded: Any, split: str | None, name: str) -> Any:
 def _without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
     """Drop the columns that a row leaves empty: in a table, every row has every column."""
     return {name: value for name, value in row.items() if value is not None}
-
-
-def _check_characters(record: Record, where: str) -> None:
-    """Refuse half of a surrogate pair, which JSON can spell and no file of text can hold."""
-    try:
-        "".join((record.item.source, *record.item.texts, str(record.id))).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{where}: {error.object[error.start]!r} is half of a character, which can't be written"
-        ) from None
