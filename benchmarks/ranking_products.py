@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+from blender_hf.modeling.fast_products import FastLinear, heads_product, multiplies_heads
 
 # Each product is done until this much time has passed, after one that is not counted.
 SECONDS_EACH = 0.3
@@ -63,8 +66,9 @@ def reached_buckets(length: int, buckets: int) -> int:
     return len(make_log_bucket_position(torch.arange(1 - length, length), buckets, 512).unique())
 
 
+@torch.inference_mode()
 def measure_products(config: Any, shapes: Iterable[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> dict:
-    """Measure the products of one layer at the given shapes of batches.
+    """Measure the products of one layer at the given shapes of batches, each in the faster of the known ways.
 
     Args:
         config: Configuration of the encoder.
@@ -78,8 +82,8 @@ def measure_products(config: Any, shapes: Iterable[tuple[int, int]], dtype: torc
     """
     totals = {"linear": [0.0, 0.0], "all": [0.0, 0.0]}
     for rows, length in shapes:
-        for kind, count, flops, product in _layer_products(config, rows, length, dtype, device):
-            seconds = _seconds(product, device)
+        for kind, count, flops, *ways in _layer_products(config, rows, length, dtype, device):
+            seconds = min(_seconds(product, device) for product in ways)
             for name in {kind, "all"} & totals.keys():
                 totals[name][0] += count * flops
                 totals[name][1] += count * seconds
@@ -88,8 +92,8 @@ def measure_products(config: Any, shapes: Iterable[tuple[int, int]], dtype: torc
 
 def _layer_products(
     config: Any, rows: int, length: int, dtype: torch.dtype, device: torch.device
-) -> list[tuple[str, int, float, Callable[[], Any]]]:
-    """Return kind, how often in a layer, operations and the product itself."""
+) -> list[tuple[Any, ...]]:
+    """Return kind, how often in a layer, operations, and the product itself in one or two ways."""
     _, hidden, inner, terms, buckets = _dimensions(config)
     heads = config.num_attention_heads
     width = hidden // heads
@@ -98,21 +102,24 @@ def _layer_products(
     def made(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=device).to(dtype)
 
-    def linear(count: int, inputs: int, outputs: int) -> tuple[str, int, float, Callable[[], Any]]:
-        states, weight, bias = made(rows, length, inputs), made(outputs, inputs), made(outputs)
+    def linear(count: int, inputs: int, outputs: int) -> tuple[Any, ...]:
+        states, layer = made(rows, length, inputs), FastLinear(inputs, outputs, device=device, dtype=dtype)
         flops = 2.0 * rows * length * inputs * outputs
-        return "linear", count, flops, lambda: torch.nn.functional.linear(states, weight, bias)
+        plain = partial(functional.linear, states, layer.weight, layer.bias)
+        return "linear", count, flops, plain, partial(layer, states)
 
-    def batched(count: int, places: int, inner: int, outputs: int) -> tuple[str, int, float, Callable[[], Any]]:
-        left, right = made(rows * heads, places, inner), made(rows * heads, inner, outputs)
-        return "attention", count, 2.0 * rows * heads * places * inner * outputs, lambda: torch.bmm(left, right)
+    def batched(count: int, places: int, inner: int, outputs: int) -> tuple[Any, ...]:
+        left, right = made(rows * heads, places, inner), made(rows * heads, outputs, inner)
+        ways = [partial(torch.bmm, left, right.transpose(1, 2))]
+        if multiplies_heads(left, right):
+            ways.append(partial(heads_product, left, right))
+        return "attention", count, 2.0 * rows * heads * places * inner * outputs, *ways
 
     found = [linear(4, hidden, hidden), linear(1, hidden, inner), linear(1, inner, hidden)]
     found += [batched(1, length, width, length), batched(1, length, length, width)]
     return found + ([batched(terms, length, width, reached)] if terms else [])
 
 
-@torch.inference_mode()
 def _seconds(product: Callable[[], Any], device: torch.device) -> float:
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     product()

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from .fast_deberta import FastEncoder, Group, Packed, is_traced
+from .fast_deberta import FastEncoder, Group, Packed
+from .fast_products import is_traced
 
 
 def reads_places(backbone: Any) -> bool:

@@ -27,6 +27,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
     make_log_bucket_position,
 )
 
+from .fast_products import heads_product, is_traced, multiplies_heads
 from .flash_deberta import attend_by_kernel, fits, lengths_of
 
 # Of one block of scores, for each thread: half of the second-level cache of a present-day core.
@@ -272,8 +273,8 @@ class FastSelfAttention(DisentangledSelfAttention):
         return torch.cat(context).unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
-        """Turn (batch, length, hidden) into (batch x heads, length, head size)."""
-        return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2).flatten(0, 1)
+        """Turn (batch, length, hidden) into (batch x heads, length, head size), each head in one piece."""
+        return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2).flatten(0, 1).contiguous()
 
     def _position_tables(
         self, embeddings: torch.Tensor, scale: float = 1.0
@@ -331,18 +332,28 @@ def attend(
         scores = None if bias is None else bias.transpose(1, 2)  # (heads, 1, length)
         if keys_by_bucket is not None:
             of_keys = index[:, rows].transpose(1, 2)  # (heads, length, rows)
-            scores = keys_by_bucket.gather(2, of_keys).transpose(1, 2)
+            scores = _lookup(keys_by_bucket, of_keys).transpose(1, 2)
         scores = _product(queries[:, rows], keys, scores)  # (heads, rows, length)
         if pos_keys is not None:
-            scores += _product(queries[:, rows], pos_keys).gather(2, index[:, rows])
-        context.append(torch.bmm(dropout(functional.softmax(scores, dim=-1)), values))
+            scores += _lookup(_product(queries[:, rows], pos_keys), index[:, rows])
+        context.append(_product(dropout(functional.softmax(scores, dim=-1)), values.transpose(1, 2)))
     return torch.cat(context, dim=1)
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
     """Multiply each row of (heads, m, size) with each of (heads, n, size), and add to it what is given."""
+    if multiplies_heads(left, right):
+        return heads_product(left, right, added)
     right = right.transpose(1, 2)
     return torch.bmm(left, right) if added is None else torch.baddbmm(added, left, right)
+
+
+def _lookup(scores: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Return (heads, m, n), of (heads, m, buckets) what an index of that shape names."""
+    if scores.requires_grad or scores.element_size() != 2:
+        return scores.gather(2, index)
+    # PyTorch copies an index twice to look up numbers of 16 bits, but not if they are integers.
+    return scores.view(torch.int16).gather(2, index).view(scores.dtype)
 
 
 def block_shape(queries: torch.Tensor, length: int, buckets: int) -> tuple[int, int]:
@@ -367,8 +378,3 @@ def use_fast_attention(model: nn.Module) -> None:
     model.encoder.__class__ = FastEncoder
     for layer in model.encoder.layer:
         layer.attention.self.__class__ = FastSelfAttention
-
-
-def is_traced() -> bool:
-    """Tell whether the shapes may be symbols: `torch.export`, `torch.compile` or a TorchScript trace."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()

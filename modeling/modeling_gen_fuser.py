@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from .configuration_gen_fuser import GenFuserConfig
+from .fast_products import use_fast_products
 from .generation_gen_fuser import PassageGenerationMixin
 from .loading import StrictLoadingMixin
 from .publishing import PublishingMixin
@@ -35,6 +36,10 @@ class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5Fo
     """
 
     config_class = GenFuserConfig
+
+    def __init__(self, config: GenFuserConfig) -> None:
+        super().__init__(config)
+        use_fast_products(self)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:

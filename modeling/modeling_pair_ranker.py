@@ -17,6 +17,7 @@ from .configuration_pair_ranker import PairRankerConfig
 from .deberta_states import can_read_places, reads_places, states_at
 from .distinct_tokens import lead_in_distinct_tokens
 from .fast_deberta import use_fast_attention
+from .fast_products import use_fast_products
 from .loading import StrictLoadingMixin
 from .original_formats import WEIGHT_NAMES
 from .publishing import PublishingMixin
@@ -97,6 +98,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         if getattr(self.backbone, "pooler", None) is not None:
             self.backbone.pooler = None  # reads the first token, which is not where our parts begin
         self.head = PairRankerHead(config)
+        use_fast_products(self)
         self.post_init()
 
     @classmethod

@@ -23,6 +23,7 @@ from .processing_pair_ranker import PairRankerProcessor
 if TYPE_CHECKING:
     # transformers 4 takes from a local folder only the files that this one names; these are what its imports import.
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
+    from .fast_products import use_fast_products  # noqa: F401
     from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
     from .original_formats import SPECIAL_TOKENS  # noqa: F401
     from .padding import pad_right  # noqa: F401
