@@ -25,6 +25,7 @@ from transformers import DebertaV2Config, DebertaV2Model
 from blender_hf import PairRanker, PairRankerConfig
 from blender_hf.modeling import flash_deberta
 from blender_hf.modeling.fast_deberta import FastSelfAttention, RelativePositions
+from blender_hf.modeling.fast_products import use_fast_products
 from blender_hf.modeling.modeling_pair_ranker import PairRankerOutput
 
 SCRIPT = "benchmarks/deberta_attention.py"
@@ -206,6 +207,7 @@ def build_rankers(n_layers: int, dtype: torch.dtype) -> tuple[PairRanker, PairRa
     markers = dict(zip(("source_token_id", "candidate1_token_id", "candidate2_token_id"), MARKERS, strict=True))
     ours, own = (PairRanker(PairRankerConfig(backbone_config=encoder, **markers)) for _ in range(2))
     own.backbone = DebertaV2Model(encoder)
+    use_fast_products(own)  # so that the attention alone differs
     own.load_state_dict(ours.state_dict())
     return ours.to(dtype).eval(), own.to(dtype).eval()
 

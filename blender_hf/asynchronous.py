@@ -176,8 +176,10 @@ def batcher_of(blender: AsyncMethods) -> MicroBatcher:
         return _batchers[blender]
 
 
-def _fixed(generation: Mapping[str, Any] | None) -> tuple[tuple[str, Any], ...]:
+def _fixed(generation: Mapping[str, Any] | None) -> Hashable:
     """Return what is equal for equal options of `generate`; an object of a class is equal to itself alone."""
+    if not isinstance(generation, Mapping | None):
+        return _constant(generation)  # the fuser says what is wrong with it
     return tuple((name, _constant(value)) for name, value in sorted((generation or {}).items()))
 
 

@@ -9,11 +9,10 @@ from .concurrency import lock_of
 from .errors import InputError, InputTypeError
 from .inputs import Item
 from .modeling import FusionEncoding, GenFuser, GenFuserProcessor
+from .modeling.generation_gen_fuser import one_text_options
 from .results import Fusion, Truncation
 
 BATCH_SIZE = 8
-# A fusion is one text, so these options of `generate` can be nothing else.
-ONE_TEXT = {"num_return_sequences": 1, "return_dict_in_generate": False}
 
 
 @runtime_checkable
@@ -120,18 +119,9 @@ class Fuser:
 
 
 def _checked(generation: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if generation is None:
-        return {}
-    if not isinstance(generation, Mapping):
-        raise InputTypeError(
-            f"generation must be a mapping of options of `generate`, such as {{'num_beams': 4}}, not "
-            f"{type(generation).__name__}"
-        )
-    config = generation.get("generation_config")
-    for name, only in ONE_TEXT.items():
-        value = generation.get(name, getattr(config, name, None))
-        if value not in (None, only):
-            raise InputError(
-                f"generation option {name}={value!r}: a fusion is one text, so it can only be {only}; leave it out"
-            )
-    return generation
+    try:
+        return one_text_options(generation)
+    except TypeError as error:
+        raise InputTypeError(str(error)) from None
+    except ValueError as error:
+        raise InputError(str(error)) from None

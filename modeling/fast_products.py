@@ -79,7 +79,7 @@ def _is_faster(left: torch.Tensor, right: torch.Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.enabled
-        and _gains(left.dtype)
+        and gains(left.dtype)
     )
 
 
@@ -89,7 +89,7 @@ def _is_plain(tensor: Any) -> bool:
 
 
 @cache
-def _gains(dtype: torch.dtype) -> bool:
+def gains(dtype: torch.dtype) -> bool:
     """Tell whether this processor gains in a precision."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False

@@ -19,6 +19,32 @@ logger = logging.get_logger(__name__)
 # passage before it.
 State = tuple[frozenset[int], int, tuple[int, ...], int]
 START: State = (frozenset(), -1, (), BEGINNING)
+# A fusion is one text, so these options of `generate` can be nothing else.
+ONE_TEXT = {"num_return_sequences": 1, "return_dict_in_generate": False}
+
+
+def one_text_options(generation: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return options of `generate` for a fusion, which is one text; None stands for none.
+
+    Raises:
+        TypeError: If they are no mapping.
+        ValueError: If they ask for anything but one text.
+    """
+    if generation is None:
+        return {}
+    if not isinstance(generation, Mapping):
+        raise TypeError(
+            f"generation must be a mapping of options of `generate`, such as {{'num_beams': 4}}, not "
+            f"{type(generation).__name__}"
+        )
+    config = generation.get("generation_config")
+    for name, only in ONE_TEXT.items():
+        value = generation.get(name, getattr(config, name, None))
+        if value not in (None, only):
+            raise ValueError(
+                f"generation option {name}={value!r}: a fusion is one text, so it can only be {only}; leave it out"
+            )
+    return generation
 
 
 class PassageLogitsProcessor(LogitsProcessor):

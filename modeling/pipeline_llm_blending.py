@@ -15,6 +15,7 @@ import torch
 from transformers import Pipeline
 
 from .chat import render_prompt
+from .generation_gen_fuser import one_text_options
 from .loading import access_of
 from .modeling_gen_fuser import GenFuser
 from .processing_gen_fuser import GenFuserProcessor
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     # transformers 4 takes from a local folder only the files that this one names; these are what its imports import.
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
     from .fast_products import use_fast_products  # noqa: F401
-    from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
     from .original_formats import SPECIAL_TOKENS  # noqa: F401
     from .padding import pad_right  # noqa: F401
     from .passages import Passage  # noqa: F401
@@ -285,6 +285,7 @@ class LlmBlendingPipeline(Pipeline):
             raise ValueError(f"the pipeline has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
         if known.get("top_k", 2) < 2:
             raise ValueError(f"top_k={known['top_k']}; fusing takes 2 candidates or more")
+        one_text_options(known.get("generation"))
         return {}, known, {}
 
 

@@ -35,6 +35,9 @@ def test_options_of_generation_are_a_mapping(blender: Blender) -> None:
     message = "generation must be a mapping of options.*not str"
     with pytest.raises(InputTypeError, match=message):
         blender.fuse("2 + 2?", CANDIDATES, generation="x")  # type: ignore[arg-type]
+    for method in (blender.afuse, blender.ablend):
+        with pytest.raises(InputTypeError, match=message):
+            asyncio.run(method("2 + 2?", CANDIDATES, generation="x"))
     with pytest.raises(InputTypeError, match=message):
         pipeline("llm-blending")({"prompt": "2 + 2?", "candidates": CANDIDATES}, generation="x")
 

@@ -26,7 +26,7 @@ OPERATOR = "mkldnn::_linear_pointwise"
 @pytest.fixture(autouse=True)
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use it on every processor, whether it gains there or not, and for products of any size."""
-    monkeypatch.setattr(fast_products, "_gains", lambda dtype: dtype in (torch.float32, torch.bfloat16))
+    monkeypatch.setattr(fast_products, "gains", lambda dtype: dtype in (torch.float32, torch.bfloat16))
     monkeypatch.setattr(fast_products, "SMALLEST_PRODUCT", 1)
 
 

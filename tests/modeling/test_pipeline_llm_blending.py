@@ -103,6 +103,10 @@ def test_unknown_options_fail(traveller: LlmBlendingPipeline) -> None:
         traveller(INPUTS[0], topk=2)
     with pytest.raises(ValueError, match="top_k=1; fusing takes 2"):
         traveller(INPUTS[0], top_k=1)
+    with pytest.raises(ValueError, match="num_return_sequences=2: a fusion is one text"):
+        traveller(INPUTS[0], generation={"num_return_sequences": 2})
+    with pytest.raises(TypeError, match="generation must be a mapping of options"):
+        traveller(INPUTS[0], generation="x")
 
 
 def test_where_the_package_is_its_own_pipeline_runs_and_needs_no_trust(checkpoints: Path) -> None:
