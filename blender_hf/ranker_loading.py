@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 from .checkpoints import HubOptions, explained, hub_settings, load_ranker, locate, pick_device, pick_dtype
 from .errors import BlenderError, CheckpointError, InputError
 from .modeling import PairRanker, PairRankerConfig
+from .modeling.fast_products import use_fast_products
 from .modeling.loading import HubAccess, raise_if_incomplete
 from .modeling.original_formats import is_pairrm, is_ranker_config
 from .modeling.ranker_tokenizer import FILE_OPTIONS, load_tokenizer
@@ -101,6 +102,7 @@ def strictly_loaded(where: str, **options: Any) -> PreTrainedModel:
     # What the model has no use for, as the pooler of an encoder, changes no score.
     needed = {kind: names for kind, names in info.items() if kind != "unexpected_keys"}
     raise_if_incomplete(needed, where, "reward model")
+    use_fast_products(model)
     model.hub_access = HubAccess(**options)
     return model
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import processors
+from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -26,6 +27,7 @@ from blender_hf import Blender, BlenderError, CheckpointError, InputError, Input
 from blender_hf.checkpoints import locate
 from blender_hf.cli.main import main
 from blender_hf.inputs import make_item
+from blender_hf.modeling.fast_products import FastLinear
 from blender_hf.reward_inputs import RewardInputs, reading_length
 from tests.conftest import EXAMPLES, SMALL, encoder_tokenizer, example_texts
 
@@ -125,6 +127,11 @@ def test_scores_are_those_of_the_model(blender: Blender) -> None:
     assert (ranking.n_comparisons, ranking.flip_rate, ranking.n_cycles, ranking.schedule) == (0, None, 0, "pointwise")
     assert ranking.order == tuple(sorted(range(3), key=lambda i: -expected[i]))
     json.dumps(ranking.to_dict(), allow_nan=False)
+
+
+def test_a_reward_model_multiplies_fast(blender: Blender) -> None:
+    linear = [module for module in blender.scorer.model.modules() if isinstance(module, nn.Linear)]
+    assert {type(module) for module in linear} == {FastLinear}
 
 
 def test_a_conversation_goes_through_the_template_with_its_roles(folders: dict[str, Path]) -> None:

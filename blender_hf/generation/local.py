@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from blender_hf.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
 from blender_hf.errors import CheckpointError
+from blender_hf.modeling.fast_products import use_fast_products
 
 from .chat import Messages, answer_in
 from .local_prompts import PromptEncoder
@@ -185,4 +186,5 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
             f"can't load the language model {llm.model!r}: {first_line(error)} (give a folder or a Hub id that can be "
             "reached; a model on a server is written http://host:8000/v1#model)"
         ) from error
+    use_fast_products(model)
     return model.eval().to(device), tokenizer

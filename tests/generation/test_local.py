@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blender_hf import CheckpointError, LocalLLM
@@ -12,6 +13,7 @@ from blender_hf.generation.local import LocalModel
 from blender_hf.generation.local_prompts import PromptEncoder
 from blender_hf.generation.outcomes import Failure, Reply
 from blender_hf.generation.sampling import Sampling
+from blender_hf.modeling.fast_products import FastLinear
 from tests.generation.tiny_models import (
     CONTEXT,
     STRICT_TEMPLATE,
@@ -46,6 +48,11 @@ def test_it_writes_what_transformers_writes(model: LocalModel, chat_model: Path)
         inputs = tokenizer(rendered, add_special_tokens=False, return_tensors="pt")
         written = plain.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         assert reply.text == tokenizer.decode(written, skip_special_tokens=True).strip()
+
+
+def test_it_multiplies_fast(model: LocalModel) -> None:
+    linear = [module for module in model.model.modules() if isinstance(module, nn.Linear)]
+    assert {type(module) for module in linear} == {FastLinear}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
