@@ -100,7 +100,8 @@ def mark_of(options: argparse.Namespace) -> str:
     """Say what stands above the figures in a document, so that runs of different things have their own place there."""
     dtypes = [] if list(options.dtypes) == list(DTYPES) else ["--dtypes", *options.dtypes]
     devices = [] if options.devices == ["cpu"] else ["--devices", *options.devices]
-    return " ".join([SCRIPT, "--shapes", *options.shapes, *dtypes, *devices])
+    sizes = ["--candidates", str(options.candidates[0])] if len(options.candidates) == 1 else []
+    return " ".join([SCRIPT, "--shapes", *options.shapes, *dtypes, *devices, *sizes])
 
 
 def peer_versions(python: Path) -> str:

@@ -76,6 +76,8 @@ PEER_HALF = "peer, full, float16, batch 8"
 BEST_OF = (10,)
 KNOCKOUT = {"schedule": "knockout"}
 ADAPTIVE = {"schedule": "adaptive", "top_k": 1}
+# What a ranker reads that is symmetric, as pair-ranker-mini is: the other order would say the same.
+ONE_ORDER = {"orders": "one"}
 GPU = ("cuda",)
 KERNEL = "flashdeberta"
 
@@ -87,8 +89,9 @@ SETTINGS = (
     Setting("ours, knockout, float32", "ours", "best", "float32", KNOCKOUT, BEST_OF),
     Setting("ours, adaptive, float32", "ours", "schedule", "float32", ADAPTIVE, BEST_OF),
     Setting("ours, knockout, bfloat16", "ours", "best", "bfloat16", KNOCKOUT, BEST_OF),
-    Setting("ours, knockout, one order, bfloat16", "ours", "best", "bfloat16", {**KNOCKOUT, "orders": "one"}, BEST_OF),
+    Setting("ours, knockout, one order, bfloat16", "ours", "best", "bfloat16", {**KNOCKOUT, **ONE_ORDER}, BEST_OF),
     Setting("ours, adaptive, bfloat16", "ours", "schedule", "bfloat16", ADAPTIVE, BEST_OF),
+    Setting("ours, adaptive, one order, bfloat16", "ours", "schedule", "bfloat16", {**ADAPTIVE, **ONE_ORDER}, BEST_OF),
     Setting("ours, full, float16", "ours", "full", "float16", devices=GPU),
     Setting("ours, full, float16, flashdeberta", "ours", "full", "float16", devices=GPU, extra=KERNEL),
     Setting("ours, knockout, float16", "ours", "best", "float16", KNOCKOUT, BEST_OF, GPU),

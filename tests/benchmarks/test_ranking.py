@@ -104,13 +104,15 @@ def test_what_was_not_measured_is_guessed_from_what_is_like_it(ranking: ModuleTy
     assert part.expected_seconds("peer, bubble, batch 1", 10) is None
 
 
-def test_runs_of_different_precisions_have_places_of_their_own(ranking: ModuleType) -> None:
+def test_runs_of_different_things_have_places_of_their_own(ranking: ModuleType) -> None:
     mini = ranking.parse(["--shapes", "mini", "--devices", "cpu"])
     assert ranking.mark_of(mini) == "benchmarks/ranking.py --shapes mini"
     only = ranking.parse(["--shapes", "mini", "base", "--dtypes", "float32", "--devices", "cpu"])
     assert ranking.mark_of(only) == "benchmarks/ranking.py --shapes mini base --dtypes float32"
     gpu = ranking.parse(["--shapes", "mini", "--devices", "cuda"])
     assert ranking.mark_of(gpu) == "benchmarks/ranking.py --shapes mini --devices cuda"
+    ten = ranking.parse(["--shapes", "mini", "--devices", "cpu", "--candidates", "10"])
+    assert ranking.mark_of(ten) == "benchmarks/ranking.py --shapes mini --candidates 10"
 
 
 @pytest.mark.parametrize(("method", "sequences"), [("full", 6), ("best", 4), ("schedule", 6), ("pointwise", 3)])
