@@ -23,7 +23,7 @@ class FastLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        if _is_faster(input, self.weight) and input.shape[:-1].numel() >= FEWEST_ROWS:
+        if _is_faster(input, self.weight) and input.shape[:-1].numel() >= FEWEST_ROWS and _is_whole(self.weight):
             return _linear(input, self.weight, self.bias)
         return super().forward(input)
 
@@ -48,13 +48,14 @@ def heads_product(left: torch.Tensor, right: torch.Tensor, added: torch.Tensor |
     """Multiply each row with each row, a head at a time.
 
     Args:
-        left: (heads, m, size), its rows one behind the other: oneDNN is very slow with gaps between them.
-        right: (heads, n, size), likewise; or (heads, size, n) transposed.
+        left: (heads, m, size).
+        right: (heads, n, size); of each head in one piece or transposed, or it is copied.
         added: (heads, m, n) in any order, to which the product is added, or None.
 
     Returns:
         (heads, m, n).
     """
+    right = [others if _is_whole(others) else others.contiguous() for others in right]
     if added is None:
         products = [_linear(rows, others, None) for rows, others in zip(left, right, strict=True)]
     else:
@@ -86,6 +87,11 @@ def _is_faster(left: torch.Tensor, right: torch.Tensor) -> bool:
 def _is_plain(tensor: Any) -> bool:
     """Tell whether a tensor is no subclass, such as those that quantise or shard a weight."""
     return type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout == torch.strided
+
+
+def _is_whole(weight: torch.Tensor) -> bool:
+    """Tell whether a matrix, or its transpose, has no gaps between its rows; with them, oneDNN takes far longer."""
+    return weight.is_contiguous() or weight.t().is_contiguous()
 
 
 @cache

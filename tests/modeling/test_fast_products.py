@@ -113,6 +113,17 @@ def test_graphs_have_the_ordinary_operator(trace: str) -> None:
     assert "mkldnn" not in graph
 
 
+def test_weights_with_gaps_are_left_to_pytorch() -> None:
+    """With them the operator takes a thousand times as long; it copies states by itself."""
+    layer, states = fast_layer(), torch.randn(16, 24)
+    layer.weight = nn.Parameter(torch.randn(40, 48)[:, ::2])
+    with torch.no_grad():
+        assert calls(lambda: layer(states)) == 0
+        gaps = torch.randn(2, 30, 48)[..., ::2]
+        expected = states[None].expand(2, -1, -1) @ gaps.transpose(1, 2)
+        torch.testing.assert_close(heads_product(states[None].expand(2, -1, -1), gaps), expected, atol=1e-5, rtol=1e-5)
+
+
 class Marked(torch.Tensor):
     """A subclass, as tensors are that quantise or shard."""
 
