@@ -52,7 +52,7 @@ def test_linear_layers_give_what_pytorch_gives(shape: tuple[int, ...], bias: boo
     with torch.no_grad():
         expected = functional.linear(states, layer.weight, layer.bias)
         torch.testing.assert_close(layer(states), expected, atol=1e-5, rtol=1e-5)
-        assert calls(lambda: layer(states)) == (states[..., 0].numel() >= fast_products.FEWEST_ROWS)
+        assert calls(lambda: layer(states)) == (states[..., 0].numel() >= 8)
 
 
 def test_states_with_gaps() -> None:
@@ -65,11 +65,12 @@ def test_states_with_gaps() -> None:
 
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 in oneDNN here")
 def test_bfloat16_is_as_near_to_the_truth_as_pytorch() -> None:
-    layer, states = fast_layer().to(torch.bfloat16), torch.randn(50, 24, dtype=torch.bfloat16)
+    layer, states = fast_layer().to(torch.bfloat16), torch.randn(512, 24, dtype=torch.bfloat16)
     with torch.no_grad():
         truth = functional.linear(states.double(), layer.weight.double(), layer.bias.double())
         errors = [(out.double() - truth).abs().max() for out in (layer(states), nn.Linear.forward(layer, states))]
         assert calls(lambda: layer(states)) == 1
+        assert calls(lambda: layer(states[1:])) == 0
     assert errors[0] <= errors[1] * 1.01
 
 
