@@ -51,7 +51,7 @@ def heads_product(left: torch.Tensor, right: torch.Tensor, added: torch.Tensor |
     Args:
         left: (heads, m, size).
         right: (heads, n, size); of each head in one piece or transposed, or it is copied.
-        added: (heads, m, n) in any order, to which the product is added, or None.
+        added: (heads, m, n), or what can be expanded to that, to which the product is added, or None.
 
     Returns:
         (heads, m, n).
@@ -60,8 +60,10 @@ def heads_product(left: torch.Tensor, right: torch.Tensor, added: torch.Tensor |
     if added is None:
         products = [_linear(rows, others, None) for rows, others in zip(left, right, strict=True)]
     else:
+        # Written out, for what has to be expanded takes oneDNN far longer.
+        full = added.expand(-1, left.shape[1], len(right[0])).contiguous()
         add = torch.ops.mkldnn._linear_pointwise.binary
-        heads = zip(left, added.contiguous(), right, strict=True)
+        heads = zip(left, full, right, strict=True)
         products = [add(rows, sums, others, None, "add") for rows, sums, others in heads]
     return products[0][None] if len(products) == 1 else torch.stack(products)
 

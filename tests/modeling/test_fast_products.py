@@ -165,8 +165,19 @@ def test_products_of_heads(heads: int, size: int) -> None:
         expected = left @ right.transpose(1, 2)
         torch.testing.assert_close(heads_product(left, right), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(heads_product(left, right, added), expected + added, atol=1e-5, rtol=1e-5)
+        for part in (added[:, :, :1], added[:, :1]):
+            torch.testing.assert_close(heads_product(left, right, part), expected + part, atol=1e-5, rtol=1e-5)
         turned = right.transpose(1, 2).contiguous().transpose(1, 2)
         torch.testing.assert_close(heads_product(left, turned), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_added_is_written_out() -> None:
+    """The operator takes something that it has to expand, and then takes fifty times as long."""
+    left, right = torch.randn(2, 20, 8), torch.randn(2, 30, 8)
+    with torch.no_grad(), torch.profiler.profile(record_shapes=True) as profiler:
+        heads_product(left, right, torch.randn(2, 20, 1))
+    found = [event.input_shapes[1] for event in profiler.events() if event.name.startswith(OPERATOR)]
+    assert found == [[20, 30]] * 2
 
 
 def test_heads_are_multiplied_one_by_one_in_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
