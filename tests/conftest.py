@@ -45,6 +45,12 @@ def pytest_configure() -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Forget the precision of the last training, which transformers 4 leaves in the environment for the next."""
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
+
+
 @cache
 def example_texts() -> tuple[str, ...]:
     """Return real texts: prompts and answers of the bundled file."""

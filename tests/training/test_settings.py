@@ -90,8 +90,6 @@ def test_a_bare_no_is_a_name(tmp_path: Path) -> None:
 def test_emulated_bf16_is_only_taken_when_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_hardware: bool, text: str, bf16: bool
 ) -> None:
-    # Transformers leaves it in the environment, where every later training of this process would find it.
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setattr("blender_hf.training.settings.has_bfloat16", lambda device: in_hardware)
     kind = KINDS["reward-model"]
     path = written(tmp_path, f"model: m\noutput_dir: {tmp_path}\n{text}")
