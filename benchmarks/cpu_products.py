@@ -45,7 +45,7 @@ def main() -> None:
             ["product", "dtype", "PyTorch, ms", "oneDNN, ms", "speed-up"], list(bare(options.turns))
         )
         models = markdown_table(["bundled models, float32", "PyTorch, ms", "oneDNN, ms", "speed-up"], list(whole()))
-    processor = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
+    processor = fast_products.cpu_features().get("cpu_name", platform.processor())
     note = (
         f"torch {torch.__version__} on {processor}, {torch.get_num_threads()} threads; medians of {options.turns} "
         "turns, of the models 3."

@@ -13,6 +13,8 @@ from blender_hf.modeling.fast_products import FastLinear, heads_product, multipl
 
 # Each product is done until this much time has passed, after one that is not counted.
 SECONDS_EACH = 0.3
+# Its kind, how often it is in a layer, its operations, and the ways to compute it.
+LayerProduct = tuple[str, int, float, list[Callable[[], Any]]]
 
 
 def model_flops(config: Any, lengths: Iterable[int], n_read: int) -> float:
@@ -82,7 +84,7 @@ def measure_products(config: Any, shapes: Iterable[tuple[int, int]], dtype: torc
     """
     totals = {"linear": [0.0, 0.0], "all": [0.0, 0.0]}
     for rows, length in shapes:
-        for kind, count, flops, *ways in _layer_products(config, rows, length, dtype, device):
+        for kind, count, flops, ways in _layer_products(config, rows, length, dtype, device):
             seconds = min(_seconds(product, device) for product in ways)
             for name in {kind, "all"} & totals.keys():
                 totals[name][0] += count * flops
@@ -92,7 +94,7 @@ def measure_products(config: Any, shapes: Iterable[tuple[int, int]], dtype: torc
 
 def _layer_products(
     config: Any, rows: int, length: int, dtype: torch.dtype, device: torch.device
-) -> list[tuple[Any, ...]]:
+) -> list[LayerProduct]:
     """Return kind, how often in a layer, operations, and the product itself in one or two ways."""
     _, hidden, inner, terms, buckets = _dimensions(config)
     heads = config.num_attention_heads
@@ -102,18 +104,18 @@ def _layer_products(
     def made(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=device).to(dtype)
 
-    def linear(count: int, inputs: int, outputs: int) -> tuple[Any, ...]:
+    def linear(count: int, inputs: int, outputs: int) -> LayerProduct:
         states, layer = made(rows, length, inputs), FastLinear(inputs, outputs, device=device, dtype=dtype)
         flops = 2.0 * rows * length * inputs * outputs
         plain = partial(functional.linear, states, layer.weight, layer.bias)
-        return "linear", count, flops, plain, partial(layer, states)
+        return "linear", count, flops, [plain, partial(layer, states)]
 
-    def batched(count: int, places: int, inner: int, outputs: int) -> tuple[Any, ...]:
+    def batched(count: int, places: int, inner: int, outputs: int) -> LayerProduct:
         left, right = made(rows * heads, places, inner), made(rows * heads, outputs, inner)
         ways = [partial(torch.bmm, left, right.transpose(1, 2))]
         if multiplies_heads(left, right):
             ways.append(partial(heads_product, left, right))
-        return "attention", count, 2.0 * rows * heads * places * inner * outputs, *ways
+        return "attention", count, 2.0 * rows * heads * places * inner * outputs, ways
 
     found = [linear(4, hidden, hidden), linear(1, hidden, inner), linear(1, inner, hidden)]
     found += [batched(1, length, width, length), batched(1, length, length, width)]

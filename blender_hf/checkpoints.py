@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from .errors import CheckpointError, InputError, InputTypeError
 from .load_errors import reason_for
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
+from .modeling.fast_products import cpu_features
 from .modeling.truncation import TRUNCATION
 from .partitioning import whole_weights
 
@@ -219,7 +220,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Tell whether a device multiplies in bfloat16 in hardware; where it does not, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    known = cpu_features() if device.type == "cpu" else {}
     return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
 
 

@@ -87,7 +87,7 @@ def _is_faster(left: torch.Tensor, right: torch.Tensor) -> bool:
     )
 
 
-def _is_plain(tensor: Any) -> bool:
+def _is_plain(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor is no subclass, such as those that quantise or shard a weight."""
     return type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout == torch.strided
 
@@ -102,10 +102,15 @@ def gains(dtype: torch.dtype) -> bool:
     """Tell whether this processor gains in a precision."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    known = cpu_features()
     if dtype == torch.float32:
         return bool(known.get("avx512_bw")) and "Intel" not in known.get("cpu_name", "Intel")
     return dtype == torch.bfloat16 and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def cpu_features() -> dict[str, Any]:
+    """Return what PyTorch knows of this processor: nothing, if it is an old one."""
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 
 
 def is_traced() -> bool:
