@@ -1,6 +1,6 @@
 """Work that the host does ahead, while the model is busy."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def one_ahead(make: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
+def one_ahead(make: Callable[[Given], Made], items: Iterable[Given]) -> Generator[Made, None, None]:
     """Yield `make(item)` of every item in order; the next one is made in the background while this one is used.
 
     Args:

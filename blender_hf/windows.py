@@ -1,6 +1,7 @@
 """Work on items from any iterable, a window of them at a time: batches are filled, and memory stays constant."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import TypeVar
 
@@ -36,12 +37,13 @@ def windowed(
         raise InputError(f"window={window}; at least one item is worked on at a time")
 
     def results() -> Iterator[Result]:
-        windows = one_ahead(lambda read: (*read, prepare(read[0])), _windows(items, window))
-        for batch, error, prepared in windows:
-            if batch:
-                yield from work(batch, prepared)
-            if error is not None:
-                raise error
+        # Closed with certainty: whoever leaves early knows that nothing is being prepared any more.
+        with closing(one_ahead(lambda read: (*read, prepare(read[0])), _windows(items, window))) as windows:
+            for batch, error, prepared in windows:
+                if batch:
+                    yield from work(batch, prepared)
+                if error is not None:
+                    raise error
 
     return results()
 

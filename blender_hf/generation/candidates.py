@@ -1,8 +1,7 @@
 """Candidates from several language models: for each prompt the answers of all that gave one, and why others did not."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +11,8 @@ from blender_hf.errors import GenerationError
 from blender_hf.inputs import Candidate, Item, Prompt, make_item
 from blender_hf.windows import windowed
 
-from .models import load_model
+from .in_flight import InFlight
+from .models import LanguageModel, load_model
 from .outcomes import Failure, Outcome, Reply
 from .requests import Request, make_requests
 from .sampling import Sampling, as_sampling
@@ -20,8 +20,6 @@ from .specs import as_llms
 
 # How many prompts are worked on together: enough to keep servers busy, few enough that results come as they are made.
 DEFAULT_WINDOW = 16
-
-Asked = list["Future[list[tuple[Outcome, ...]]]"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class CandidateWriter:
         """The models that are not asked now, and why."""
         return {model.name: model.given_up for model in self.models if model.given_up is not None}
 
-    def iter(self, requests: Iterable[Request], window: int = DEFAULT_WINDOW) -> Iterator[Generated]:
+    def iter(self, requests: Iterable[Request], window: int = DEFAULT_WINDOW) -> Generator[Generated, None, None]:
         """Answer prompts from any iterable, lazily and in order, with constant memory.
 
         The next window is asked of the servers while this one is worked on here.
@@ -114,27 +112,28 @@ class CandidateWriter:
             window: How many of them are worked on together.
 
         Returns:
-            An iterator of one result a prompt.
+            An iterator of one result a prompt. Left early, it cancels what the servers were asked.
         """
         remote = [model for model in self.models if not model.runs_here]
         local = [model for model in self.models if model.runs_here]
+        flight = InFlight()
 
         def ask(batch: Sequence[Request]) -> list["_Share"]:
-            return [_Share(model, batch, self.sampling) for model in remote]
+            return [_Share(flight, model, batch, self.sampling) for model in remote]
 
         def collect(batch: Sequence[Request], asked: list["_Share"]) -> list[Generated]:
-            here = [_Share(model, batch, self.sampling) for model in local]
+            here = [_Share(flight, model, batch, self.sampling) for model in local]
             outcomes = {share.model: share.outcomes() for share in (*asked, *here)}
             written = [outcomes[model.name] for model in self.models]
             return [_generated(request, [of_model[i] for of_model in written]) for i, request in enumerate(batch)]
 
-        return windowed(requests, ask, collect, window)
+        return flight.during(windowed(requests, ask, collect, window))
 
 
 class _Share:
     """What one model was asked of a window: for each prompt only what it has not answered yet."""
 
-    def __init__(self, model: Any, batch: Sequence[Request], sampling: Sampling) -> None:
+    def __init__(self, flight: InFlight, model: LanguageModel, batch: Sequence[Request], sampling: Sampling) -> None:
         self.model = model.name
         self._size = len(batch)
         missing = [sampling.n - Counter(c.model for c in request.candidates)[model.name] for request in batch]
@@ -143,7 +142,7 @@ class _Share:
             if number > 0:
                 by_number[number].append(index)
         self._asked = [
-            (indices, model.start([batch[i].messages for i in indices], replace(sampling, n=number)))
+            (indices, flight.start(model, [batch[i].messages for i in indices], replace(sampling, n=number)))
             for number, indices in by_number.items()
         ]
 

@@ -12,6 +12,7 @@ from blender_hf.inputs import Item
 from blender_hf.results import Fusion, Truncation
 
 from .chat import Messages
+from .in_flight import InFlight
 from .layout import key_of, marked
 from .models import LanguageModel, load_model
 from .outcomes import Failure
@@ -88,7 +89,8 @@ class ChatFuser:
         sampling = as_sampling(generation, self.sampling)
         if sampling.n != 1:
             raise InputError(f"n={sampling.n}; a fuser writes one answer")
-        answers = self.model.start([fusion_messages(item) for item in items], sampling).result()
+        with InFlight() as flight:
+            answers = flight.start(self.model, [fusion_messages(item) for item in items], sampling).result()
         return [outcome for (outcome,) in answers]
 
     def _fusion(self, item: Item, outcome: Any) -> Fusion:

@@ -1,7 +1,6 @@
 """A chat model that judges pairs of candidates, each pair in both orders of presentation."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from blender_hf.errors import GenerationError
@@ -9,9 +8,10 @@ from blender_hf.inputs import Item
 from blender_hf.windows import windowed
 
 from .chat import Messages
+from .in_flight import InFlight
 from .judging import SWAPPED, Verdict, judging_messages, parse_verdict, reminded, settle
 from .models import LanguageModel
-from .outcomes import Failure, Outcome
+from .outcomes import Answers, Failure, Outcome
 from .sampling import Sampling
 
 # A verdict is short; a model that thinks first needs the rest.
@@ -101,7 +101,7 @@ class Judge:
         self.model = model
         self.sampling = replace(sampling, n=1)
 
-    def iter(self, tasks: Iterable[Task], window: int = DEFAULT_WINDOW) -> Iterator[list[Judgment]]:
+    def iter(self, tasks: Iterable[Task], window: int = DEFAULT_WINDOW) -> Generator[list[Judgment], None, None]:
         """Judge the pairs of prompts from any iterable, lazily and in order, with constant memory.
 
         Args:
@@ -109,27 +109,30 @@ class Judge:
             window: How many prompts are worked on together.
 
         Returns:
-            An iterator with the judgments of each prompt, in the order of its pairs.
+            An iterator with the judgments of each prompt, in the order of its pairs. Left early, it cancels what the
+            judge was asked.
 
         Raises:
             GenerationError: If the judge is given up; what was judged before is there.
         """
+        flight = InFlight()
 
-        def ask(batch: Sequence[Task]) -> "tuple[list[_Question], Future[list[tuple[Outcome, ...]]]]":
+        def ask(batch: Sequence[Task]) -> tuple[list[_Question], Answers]:
             questions = [question for task in batch for question in _questions(task)]
-            return questions, self.model.start([question.messages for question in questions], self.sampling)
+            return questions, self._start(flight, questions)
 
-        def finish(
-            batch: Sequence[Task], asked: "tuple[list[_Question], Future[list[tuple[Outcome, ...]]]]"
-        ) -> list[list[Judgment]]:
+        def finish(batch: Sequence[Task], asked: tuple[list[_Question], Answers]) -> list[list[Judgment]]:
             questions, answers = asked
-            self._settle_all(questions, answers)
+            self._settle_all(flight, questions, answers)
             two = iter(questions)
             return [[_judgment(pair, next(two), next(two)) for pair in task.pairs] for task in batch]
 
-        return windowed(tasks, ask, finish, window)
+        return flight.during(windowed(tasks, ask, finish, window))
 
-    def _settle_all(self, questions: Sequence[_Question], answers: "Future[list[tuple[Outcome, ...]]]") -> None:
+    def _start(self, flight: InFlight, questions: Sequence[_Question]) -> Answers:
+        return flight.start(self.model, [question.messages for question in questions], self.sampling)
+
+    def _settle_all(self, flight: InFlight, questions: Sequence[_Question], answers: Answers) -> None:
         asked = list(questions)
         while asked:
             for question, (outcome,) in zip(asked, answers.result(), strict=True):
@@ -138,7 +141,7 @@ class Judge:
                 raise GenerationError(f"the judge {self.model.name} can't be asked any more: {self.model.given_up}")
             asked = [question for question in asked if question.is_open]
             if asked:
-                answers = self.model.start([question.messages for question in asked], self.sampling)
+                answers = self._start(flight, asked)
 
 
 def _questions(task: Task) -> Iterator[_Question]:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from blender_hf.modeling.fast_products import use_fast_products
 
 from .chat import Messages, answer_in
 from .local_prompts import PromptEncoder
-from .outcomes import Failure, Outcome, Reply, empty_reason
+from .outcomes import Answers, Failure, Outcome, Reply, empty_reason
 from .sampling import Sampling
 from .specs import LocalLLM
 
@@ -74,9 +73,9 @@ class LocalModel:
         """Most tokens that the model reads and writes together; None if its configuration states no such limit."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
-    def start(self, requests: Sequence[Messages], sampling: Sampling) -> "Future[list[tuple[Outcome, ...]]]":
+    def start(self, requests: Sequence[Messages], sampling: Sampling) -> Answers:
         """Write `n` answers to each conversation, as in `RemoteModel.start`; it is done when this returns."""
-        done: Future[list[tuple[Outcome, ...]]] = Future()
+        done = Answers()
         with self._lock:
             done.set_result(self._answer_all(requests, sampling))
         return done

@@ -1,11 +1,10 @@
 """Any language model behind one interface, wherever it runs."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from typing import Any, Protocol
 
 from .chat import Messages
-from .outcomes import Outcome
+from .outcomes import Answers
 from .sampling import Sampling
 from .specs import RemoteLLM, as_llm
 
@@ -26,7 +25,7 @@ class LanguageModel(Protocol):
         """Why it is not asked now, or None."""
         ...
 
-    def start(self, requests: Sequence[Messages], sampling: Sampling) -> "Future[list[tuple[Outcome, ...]]]":
+    def start(self, requests: Sequence[Messages], sampling: Sampling) -> Answers:
         """Begin to answer conversations; the future has `n` replies or failures for each."""
         ...
 

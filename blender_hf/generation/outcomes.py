@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -51,6 +52,8 @@ class Failure:
 
 
 Outcome = Reply | Failure
+# What a model was asked in the background: for each conversation as many outcomes as answers were wanted.
+Answers = Future[list[tuple[Outcome, ...]]]
 
 
 def status_of(error: BaseException) -> int | None:

@@ -5,7 +5,6 @@ import inspect
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -18,7 +17,7 @@ from blender_hf.errors import BlenderError, InputError
 
 from .chat import Messages, answer_in
 from .loop import in_background
-from .outcomes import FATAL, Failure, Outcome, Reply, empty_reason, is_transient, reason_of, status_of
+from .outcomes import FATAL, Answers, Failure, Outcome, Reply, empty_reason, is_transient, reason_of, status_of
 from .retrying import with_retries
 from .sampling import Sampling
 from .specs import RemoteLLM
@@ -63,7 +62,7 @@ class RemoteModel:
         resting = self._resting
         return resting[0] if resting is not None and time.monotonic() < resting[1] else None
 
-    def start(self, requests: Sequence[Messages], sampling: Sampling) -> "Future[list[tuple[Outcome, ...]]]":
+    def start(self, requests: Sequence[Messages], sampling: Sampling) -> Answers:
         """Ask in the background.
 
         Args:

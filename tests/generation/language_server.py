@@ -48,8 +48,9 @@ class LanguageServer:
         folder: The saved model that answers as "tiny".
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.url = ""
+    def __init__(self, folder: Path, address: str) -> None:
+        self.address = address
+        self.users = 0
         self.answers: dict[str, Answer] = {}
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []
@@ -59,6 +60,15 @@ class LanguageServer:
         self._lock = threading.Lock()
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._model = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    @property
+    def path(self) -> str:
+        """Where the present user finds it; what an earlier one asked too late is not found."""
+        return f"/{self.users}/v1"
+
+    @property
+    def url(self) -> str:
+        return self.address + self.path
 
     def asked(self, model: str) -> list[dict[str, Any]]:
         return [request for request in self.requests if request["model"] == model]
@@ -71,7 +81,8 @@ class LanguageServer:
             return found
 
     def reset(self) -> None:
-        """Forget what was asked, when the last request that nobody waits for is over."""
+        """Forget what was asked, when the last request that nobody waits for is over, and serve somebody else."""
+        self.users += 1
         while self._now:
             time.sleep(0.01)
         self.answers = {
@@ -117,6 +128,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         state = self.server.state
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.path.startswith(state.path):
+            self._send(410, {"error": {"message": "asked after its test"}}, {})
+            return
         # Whoever has the answer may ask again before this thread goes on, so a request is over before it is answered.
         with state.counted(request, self.headers.get("Authorization", "")):
             answer = self._answer(request)
@@ -168,8 +182,7 @@ class Listener(ThreadingHTTPServer):
 @contextmanager
 def serving(folder: Path) -> Iterator[LanguageServer]:
     listener = Listener(("127.0.0.1", 0), Handler)
-    listener.state = LanguageServer(folder)
-    listener.state.url = f"http://127.0.0.1:{listener.server_port}/v1"
+    listener.state = LanguageServer(folder, f"http://127.0.0.1:{listener.server_port}")
     threading.Thread(target=listener.serve_forever, daemon=True).start()
     yield listener.state
     listener.shutdown()

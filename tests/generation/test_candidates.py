@@ -1,5 +1,7 @@
 """Candidates of several language models for the same prompts."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,27 @@ def test_prompts_may_be_without_end(server: LanguageServer) -> None:
     found = CandidateWriter([f"{server.url}#echo"]).iter(endless(), window=4)
     assert [texts(next(found))[0][1] for _ in range(10)] == [f"echo: {number}" for number in range(10)]
     assert len(server.requests) <= 16
+
+
+def test_who_leaves_early_asks_for_nothing_more(server: LanguageServer) -> None:
+    gate = threading.Event()
+
+    def slow_from_the_second_window(messages: list[dict[str, str]]) -> str:
+        if messages[-1]["content"] in {"2", "3"}:
+            gate.wait(30)
+        return "said"
+
+    server.answers["slow"] = slow_from_the_second_window
+    writer = CandidateWriter([remote(server, "slow", concurrency=1)])
+    found = writer.iter((make_request(f"{number}") for number in range(8)), window=2)
+    assert texts(next(found)) == [("slow", "said")]
+    while len(server.requests) < 3:
+        time.sleep(0.01)
+    found.close()
+    gate.set()
+    # Requests come in their turn, so whatever was still to be asked would come before this one.
+    assert texts(next(writer.iter([make_request("another")]))) == [("slow", "said")]
+    assert [request["messages"][-1]["content"] for request in server.requests] == ["0", "1", "2", "another"]
 
 
 @pytest.mark.parametrize(
