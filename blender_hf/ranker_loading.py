@@ -13,7 +13,8 @@ from .modeling import PairRanker, PairRankerConfig
 from .modeling.fast_products import use_fast_products
 from .modeling.loading import HubAccess, raise_if_incomplete
 from .modeling.original_formats import is_pairrm, is_ranker_config
-from .modeling.ranker_tokenizer import FILE_OPTIONS, load_tokenizer
+from .modeling.ranker_tokenizer import load_tokenizer
+from .modeling.tokenizer_files import FILE_OPTIONS
 from .partitioning import whole_weights
 from .reward_models import check_head
 

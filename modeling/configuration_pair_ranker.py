@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .plain_text import PlainTextEncoder  # noqa: F401
     from .processing_pair_ranker import PairRankerProcessor  # noqa: F401
     from .publishing import PublishingMixin  # noqa: F401
+    from .tokenizer_files import tokenizer_json  # noqa: F401
 
 POOLINGS = ("marker", "mean")
 # Encoders with a table of absolute positions, which ends; those of the second row begin behind their padding.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .plain_text import PlainTextEncoder  # noqa: F401
     from .publishing import PublishingMixin  # noqa: F401
     from .ranker_tokenizer import load_tokenizer  # noqa: F401
+    from .tokenizer_files import tokenizer_json  # noqa: F401
     from .truncation import TRUNCATION  # noqa: F401
 
 AUTO_FUSER = "auto"

@@ -15,15 +15,15 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import BatchEncoding, ProcessorMixin
-from transformers.utils import cached_file
 
 from .chat import render_prompt
 from .padding import pad_right
 from .passages import Passage, split_passages
 from .plain_text import PlainTextEncoder
+from .publishing import PortableProcessorMixin
+from .tokenizer_files import tokenizer_json
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
-FILE_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 # What may stand before a passage while it is tokenised: no tokenizer joins both with what comes behind.
 NEIGHBOURS = (".", "a")
 
@@ -45,7 +45,7 @@ class FusionEncoding:
     passages: list[Passage]
 
 
-class GenFuserProcessor(ProcessorMixin):
+class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
     """Turns a prompt and its candidates into the input of a `GenFuser`, and its output into text.
 
     Args:
@@ -276,8 +276,7 @@ def restore_prefix_space(tokenizer: Any, where: Any, **hub: Any) -> None:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if "add_prefix_space" in tokenizer.init_kwargs or not _is_byte_level(backend):
         return
-    options = {name: value for name, value in hub.items() if name in FILE_OPTIONS and value is not None}
-    path = cached_file(where, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **options)
+    path = tokenizer_json(where, **hub)
     stated = None if path is None else Tokenizer.from_file(path)
     if _is_byte_level(stated):
         backend.pre_tokenizer = stated.pre_tokenizer

@@ -28,7 +28,7 @@ from .original_formats import (
 )
 from .padding import pad_right
 from .plain_text import PlainTextEncoder
-from .publishing import make_portable
+from .publishing import PortableProcessorMixin
 from .ranker_tokenizer import load_tokenizer, original_tokenizer, restore_normalizer
 from .truncation import TRUNCATION, check_truncation
 
@@ -55,7 +55,7 @@ class PairEncoding:
     truncated_second: int
 
 
-class PairRankerProcessor(ProcessorMixin):
+class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
     """Turns prompts and pairs of candidates into the input of a `PairRanker`.
 
     Text from outside never becomes a special token: a candidate that contains `<|candidate2|>` or `[SEP]` is only text.
@@ -144,17 +144,6 @@ class PairRankerProcessor(ProcessorMixin):
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         restore_normalizer(processor.tokenizer, pretrained_model_name_or_path, **hub)
         return processor
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """Save the processor, as in transformers, in a form that transformers 4 and 5 both load."""
-        saved = super().save_pretrained(save_directory, *args, **kwargs)
-        make_portable(save_directory)
-        return saved
-
-    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
-        # With `push_to_hub=True` the files go up before `save_pretrained` returns.
-        make_portable(working_dir)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def set_truncation(self, **settings: Any) -> None:
         """Change lengths and sides, named as in the constructor; if they can't work, nothing changes.

@@ -58,11 +58,25 @@ class PublishingMixin:
         path = Path(working_dir, "README.md")
         if processor is not None:
             processor.save_pretrained(working_dir)
-            make_portable(working_dir)
         if card is None:
             written = path.read_text(encoding="utf-8")  # by transformers
             card = str(completed_card(written, self.config.model_type))  # type: ignore[attr-defined]
         path.write_text(card, encoding="utf-8")
+        return super()._upload_modified_files(working_dir, *args, **kwargs)  # type: ignore[misc]
+
+
+class PortableProcessorMixin:
+    """Lets a processor be saved in a form that transformers 4 and 5 both load."""
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Save the processor, as in transformers, in a form that transformers 4 and 5 both load."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        make_portable(save_directory)
+        return saved
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        # With `push_to_hub=True` the files go up before `save_pretrained` returns.
+        make_portable(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)  # type: ignore[misc]
 
 

@@ -9,11 +9,9 @@ the table; such characters then become unknown tokens, and PairRM gives other lo
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.utils import cached_file
 
 from .original_formats import SPECIAL_TOKENS, encoder_options
-
-FILE_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+from .tokenizer_files import tokenizer_json
 
 
 def load_tokenizer(where: Any, **hub: Any) -> Any:
@@ -52,9 +50,7 @@ def restore_normalizer(tokenizer: Any, where: Any, **hub: Any) -> None:
     from_sentencepiece = str(tokenizer.vocab_files_names.get("vocab_file")).endswith(".model")
     if backend is None or not from_sentencepiece or _has_table(backend.normalizer):
         return
-    options = {name: value for name, value in hub.items() if name in FILE_OPTIONS and value is not None}
-    path = cached_file(where, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **options)
-    if path is not None:
+    if (path := tokenizer_json(where, **hub)) is not None:
         backend.normalizer = PreTrainedTokenizerFast(tokenizer_file=path).backend_tokenizer.normalizer
     elif getattr(tokenizer, "vocab_file", None):
         backend.normalizer = _from_model_file(tokenizer)

@@ -138,3 +138,11 @@ def in_order(encoding: FusionEncoding, candidate: int) -> Iterator[tuple[int, ..
         place: passage for passage in encoding.passages for c, place in passage.places if c == candidate
     }
     return (found[place].at((candidate, place)) for place in sorted(found))
+
+
+def test_what_is_saved_loads_on_both_transformers(tmp_path: Path) -> None:
+    """5 names the tokenizer's class by a name that 4 does not know, and states things that 4 can't read."""
+    PROCESSOR.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert saved["tokenizer_class"] != "TokenizersBackend"
+    assert not {"backend", "extra_special_tokens", "is_local"} & saved.keys()
