@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import InputError, InputTypeError
-from .modeling.chat import render_prompt
+from .modeling.chat import read_turns, render_prompt
 
 Prompt = str | Sequence[Mapping[str, Any]]
 Turn = tuple[str, str]  # role and text
@@ -207,10 +207,7 @@ def as_candidate(value: Any, where: str) -> Candidate:
 
 
 def _turns(prompt: Prompt) -> tuple[Turn, ...] | None:
-    if isinstance(prompt, str):
-        return None
-    # A conversation of one user message is rendered as the text of that message.
-    return tuple((m["role"], render_prompt([{"role": "user", "content": m["content"]}])) for m in prompt)
+    return None if isinstance(prompt, str) else tuple(read_turns(prompt))
 
 
 def _render(prompt: Any, where: str) -> str:

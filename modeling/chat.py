@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
+# The newer name of some, which few chat templates know.
+RENAMED = {"developer": "system"}
 
 
 def render_prompt(prompt: str | Sequence[Mapping[str, Any]]) -> str:
@@ -13,8 +15,7 @@ def render_prompt(prompt: str | Sequence[Mapping[str, Any]]) -> str:
     line per turn, `USER: ...`, `ASSISTANT: ...`, `SYSTEM: ...`, the form of the data the models were trained on.
 
     Args:
-        prompt: A text, or chat messages `{"role", "content"}`, oldest first. `content` is a text or a list of
-            `{"type": "text", "text": ...}` parts.
+        prompt: A text, or chat messages as `read_turns` takes them.
 
     Returns:
         The text of the prompt.
@@ -25,18 +26,36 @@ def render_prompt(prompt: str | Sequence[Mapping[str, Any]]) -> str:
     """
     if isinstance(prompt, str):
         return prompt
-    if not isinstance(prompt, Sequence) or not all(isinstance(message, Mapping) for message in prompt):
-        raise TypeError(f"a prompt must be a text or a list of chat messages, not {_describe(prompt)}")
-    if not prompt:
-        raise ValueError("a conversation needs at least one message")
-    turns = [(_role(message), _content(message)) for message in prompt]
+    turns = read_turns(prompt)
     if len(turns) == 1 and turns[0][0] == "user":
         return turns[0][1]
     return "\n".join(f"{role.upper()}: {content}" for role, content in turns)
 
 
+def read_turns(prompt: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the role and the text of each turn of a conversation.
+
+    Args:
+        prompt: Chat messages `{"role", "content"}`, oldest first. `content` is a text or a list of
+            `{"type": "text", "text": ...}` parts. The role is one of `ROLES`; "developer" is "system".
+
+    Returns:
+        The turns.
+
+    Raises:
+        TypeError: If these are no messages, or a content is not text.
+        ValueError: If there is no message, or a role is unknown.
+    """
+    if not isinstance(prompt, Sequence) or not all(isinstance(message, Mapping) for message in prompt):
+        raise TypeError(f"a prompt must be a text or a list of chat messages, not {_describe(prompt)}")
+    if not prompt:
+        raise ValueError("a conversation needs at least one message")
+    return [(_role(message), _content(message)) for message in prompt]
+
+
 def _role(message: Mapping[str, Any]) -> str:
     role = message.get("role")
+    role = RENAMED.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
         raise ValueError(f"a chat message has the role {role!r}; use one of {', '.join(ROLES)}")
     return role

@@ -1,11 +1,8 @@
 """Chat messages for language models, and the answer in what they write."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Prompt
-from blender_hf.modeling.chat import render_prompt
+from blender_hf.modeling.chat import read_turns
 
 Messages = list[dict[str, str]]
 
@@ -28,15 +25,14 @@ def as_messages(prompt: Prompt, instruction: str | None = None, *, where: str = 
         InputTypeError: If something has the wrong type.
         InputError: If there is no message, or a role is unknown.
     """
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": "\n".join(part for part in (instruction, prompt) if part)}]
     try:
-        render_prompt(prompt)  # checks it whole
+        messages = [{"role": role, "content": text} for role, text in read_turns(prompt)]
     except TypeError as error:
         raise InputTypeError(f"{where}: {error}") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": "\n".join(part for part in (instruction, prompt) if part)}]
-    messages = [{"role": message["role"], "content": _text(message)} for message in prompt]
     if not instruction:
         return messages
     if messages[0]["role"] == "system":
@@ -55,8 +51,3 @@ def answer_in(text: str) -> str:
     if closed and (opened or "<think>" not in before):
         return after.strip()
     return "" if opened else text.strip()
-
-
-def _text(message: Mapping[str, Any] | Any) -> str:
-    content: str | Sequence[Any] = message["content"]
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)

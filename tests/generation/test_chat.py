@@ -19,6 +19,7 @@ SYSTEM = {"role": "system", "content": "Be brief."}
         ([USER], "Be brief.", [SYSTEM, USER]),
         ([SYSTEM, USER], "In French.", [{"role": "system", "content": "In French.\nBe brief."}, USER]),
         ([{**USER, "name": "bob"}], None, [USER]),
+        ([{**SYSTEM, "role": "developer"}, USER], None, [SYSTEM, USER]),
     ],
 )
 def test_a_prompt_becomes_messages(prompt: Any, instruction: str | None, expected: list[dict[str, str]]) -> None:

@@ -16,6 +16,10 @@ from blender_hf.modeling.chat import render_prompt
             [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
             "SYSTEM: Be brief.\nUSER: hi",
         ),
+        (
+            [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "hi"}],
+            "SYSTEM: Be brief.\nUSER: hi",
+        ),
         ([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}], "ab"),
     ],
 )
