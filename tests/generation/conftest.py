@@ -26,5 +26,5 @@ def server(running: LanguageServer, monkeypatch: pytest.MonkeyPatch) -> Language
     """The server as nobody has used it yet."""
     # `make test` forbids the Hub, by a switch that closes every connection of huggingface_hub; this one is our own.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    running.reset()
+    running.serve_another()
     return running

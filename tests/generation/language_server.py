@@ -80,9 +80,13 @@ class LanguageServer:
                 found.times -= 1
             return found
 
-    def reset(self) -> None:
-        """Forget what was asked, when the last request that nobody waits for is over, and serve somebody else."""
+    def serve_another(self) -> None:
+        """Begin anew, at another path."""
         self.users += 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was asked, when the last request that nobody waits for is over."""
         while self._now:
             time.sleep(0.01)
         self.answers = {
