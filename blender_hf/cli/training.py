@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import redirect_stdout
 
 from blender_hf.errors import InputError
 
@@ -49,13 +50,13 @@ def run(options: argparse.Namespace) -> None:
     if not given.get("output_dir"):
         raise InputError(f"{options.config}: the setting output_dir is missing: the folder of the run")
     training = Run(Path(given["output_dir"]), given)
-    writes = (
-        arguments.process_index == 0
-    )  # of several processes, as `accelerate launch` starts them, one keeps the folder
+    # Of several processes, as `torchrun` and `accelerate launch` start them, one keeps the folder.
+    writes = arguments.process_index == 0
     if writes:
         training.begin(settings, resume=options.resume)
     try:
-        kind.train(settings, arguments, training)
+        with redirect_stdout(sys.stderr):  # where the Trainer says how the loss falls
+            kind.train(settings, arguments, training)
     except BaseException:
         if writes:
             training.abandon()

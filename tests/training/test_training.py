@@ -1,6 +1,7 @@
 """`blender-hf train` at the smallest scale, and the checkpoints, metrics and cards that it writes."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -155,6 +156,23 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_weights(ranker_conf
     assert train(ranker_config, "learning_rate=1e-3", resume=True) == 2, "with other settings it is another run"
     assert train(ranker_config, resume=True) == 0
     same_weights(tmp_path / "straight", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_ranker(data: Path, ranker_config: Path, tmp_path: Path) -> None:
+    """As `torchrun` and `accelerate launch` start them: each reads its share, one of them writes."""
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launched, "-m", "blender_hf", "train", "ranker", "--config", str(ranker_config), "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("blender-hf: wrote") == 1
+    assert accuracy(tmp_path / "run", data) > 0.9
+    state = max((tmp_path / "run" / "trainer" / "all").glob("checkpoint-*/trainer_state.json"), key=os.path.getmtime)
+    damaged = json.loads(ranker_config.read_text(encoding="utf-8"))["damaged_pairs"]
+    pairs = len(list(training_pairs(read_labelled(data)))) + damaged
+    assert json.loads(state.read_text(encoding="utf-8"))["max_steps"] == 6 * math.ceil(pairs / (2 * 16))
+    measured = json.loads(done.stdout)["sources"]["mean over sources"]
+    assert measured["pairs"] == pairs - damaged, "each is measured once"
 
 
 def same_weights(one: Path, other: Path) -> None:
