@@ -110,10 +110,11 @@ class BlenderPipeline(Pipeline):
     ) -> None:
         super().__init__(*args, **kwargs)
         check_backend(backend, provider=provider, file_name=file_name)
-        access = access_of(self.model).options(token, local_files_only)
+        reached = access_of(self.model)
+        access, beside = (get(token, local_files_only) for get in (reached.options, reached.options_beside))
         if backend == "onnx":
             # transformers has loaded the weights, for it must; the files beside them take their place.
-            hub = HubOptions(getattr(self.model.config, "_commit_hash", None), **access)
+            hub = HubOptions(getattr(self.model.config, "_commit_hash", None), **beside)
             self.model, _ = load_onnx_ranker(self.model.name_or_path, hub, provider, file_name)
         if self.model.dtype == torch.float16 and self.device.type == "cpu":
             self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
@@ -128,7 +129,7 @@ class BlenderPipeline(Pipeline):
                 loaded = load_fuser_for_onnx(home, hub, self.device, self.model.dtype, provider)
             else:
                 loaded = load_fuser(home, hub, self.device, self.model.dtype)
-        self._reader = self._reads(access)
+        self._reader = self._reads(beside)
         self.blender = Blender(self.model.eval(), self._reader, *loaded, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
         self._writer = None if llms is None else CandidateWriter(placed(llms, self.device), sampling)

@@ -5,7 +5,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
 
-from .modeling.publishing import make_portable
+from .modeling.publishing import PublishingMixin, make_portable
+
+# Of `save_pretrained`, for whatever is saved: with them it goes up to the Hub too.
+HUB_OPTIONS = ("push_to_hub", "repo_id", "token", "private", "revision", "create_pr", "commit_message")
 
 
 def save_portable(model: PreTrainedModel, processor: ProcessorMixin, output: str | Path, **options: Any) -> None:
@@ -13,10 +16,13 @@ def save_portable(model: PreTrainedModel, processor: ProcessorMixin, output: str
 
     Args:
         model: The model.
-        processor: Its processor.
+        processor: Its processor, or its tokenizer.
         output: The folder.
         **options: Of `transformers.PreTrainedModel.save_pretrained`.
     """
+    if isinstance(model, PublishingMixin):
+        model.save_pretrained(output, processor=processor, **options)
+        return
     model.save_pretrained(output, **options)
-    processor.save_pretrained(output)
+    processor.save_pretrained(output, **{name: options[name] for name in HUB_OPTIONS if name in options})
     make_portable(output)

@@ -15,6 +15,7 @@ FUSER_FILES = ("encoder_model.onnx", "decoder_model_merged.onnx")
 FUSER_GRAPHS = (*FUSER_FILES, "decoder_model.onnx", "decoder_with_past_model.onnx")
 # Where weights lie that don't fit the file itself, which can't be larger than 2 GB.
 WEIGHTS_SUFFIX = "_data"
+MOST_BYTES_INSIDE = 1_900_000_000
 FOLDERS = ("", "onnx")
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 AXES = {0: "batch_size", 1: "sequence_length"}

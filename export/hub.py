@@ -12,14 +12,15 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel
 
-from blender_hf.checkpoints import locate
+from blender_hf.checkpoints import check_processor, locate
 from blender_hf.errors import CheckpointError, HubError, InputError
+from blender_hf.load_errors import reason_for
 from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
 from blender_hf.saving import save_portable
 
 from .cards import card_text, find_card
 from .graph import FLOAT16_FILE, FUSER_GRAPHS, INT8_FILE, MODEL_FILE, WEIGHTS_SUFFIX
-from .provenance import WEIGHTS, other_weights, read_metadata, statement_of
+from .provenance import WEIGHTS, other_weights, require_metadata, statement_of
 
 CLASSES = {"ranker": (PairRanker, PairRankerProcessor), "fuser": (GenFuser, GenFuserProcessor)}
 # What an earlier state of a repository may have that would be loaded instead of what is published, or beside it.
@@ -82,7 +83,8 @@ def prepared(publication: Publication) -> Iterator[Path]:
         The folder.
 
     Raises:
-        CheckpointError: If the source is not a whole checkpoint, or has ONNX files of other weights.
+        CheckpointError: If the source is not a whole checkpoint, or has ONNX files that are damaged or of other
+            weights.
         InputError: If the source or the card can't be read, or a ranker goes with a fuser that is not on the Hub.
     """
     folder = Path(locate(publication.source))
@@ -92,9 +94,12 @@ def prepared(publication: Publication) -> Iterator[Path]:
     try:
         model = model_class.from_pretrained(folder, dtype="auto")
         processor = processor_class.from_pretrained(folder)
+        if isinstance(model, PairRanker):
+            check_processor(model.config, processor)
     # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
     except Exception as error:
-        raise CheckpointError(f"{folder} is not a whole {publication.kind}: {_first_line(error)}") from error
+        reason = reason_for(error, str(folder)) or _first_line(error)
+        raise CheckpointError(f"{folder} is not a whole {publication.kind}: {reason}") from error
     if publication.fuser is not None:
         model.config.fuser, model.config.fuser_revision = publication.fuser, publication.fuser_revision
     elif publication.kind == "ranker" and model.config.fuser is not None:
@@ -192,7 +197,7 @@ def _check_onnx(folder: Path, model: PreTrainedModel) -> None:
     weights = statement_of(model)[WEIGHTS]
     for path in sorted((folder / "onnx").rglob("*.onnx")):
         # Files of other exporters do not say what they were made of.
-        if read_metadata(path).get(WEIGHTS, weights) != weights:
+        if require_metadata(path).get(WEIGHTS, weights) != weights:
             raise CheckpointError(other_weights(path, folder))
 
 

@@ -17,15 +17,24 @@ from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
 from blender_hf.modeling.publishing import make_portable
 
-from .graph import AXES, FUSER_FILES, FUSER_GRAPHS, MODEL_FILE, MOST_OPSET, OPSET, OUTPUT, WEIGHTS_SUFFIX, has_optimum
+from .graph import (
+    AXES,
+    FUSER_FILES,
+    FUSER_GRAPHS,
+    MODEL_FILE,
+    MOST_BYTES_INSIDE,
+    MOST_OPSET,
+    OPSET,
+    OUTPUT,
+    WEIGHTS_SUFFIX,
+    has_optimum,
+)
 from .onnx_ranker import DEFAULT_PROVIDER, OnnxPairRanker, check_provider
 from .parity import TOLERANCES, Parity, check_fuser, check_ranker, ranker_inputs
 from .provenance import add_metadata, statement_of, weight_files
 from .quantization import PRECISIONS, Precision
 from .staging import check_output, keep, opened, remove
 
-# A file of this format can't be larger than 2 GB, the graph included.
-MOST_BYTES_INSIDE = 1_900_000_000
 NEEDS_OPTIMUM = "pip install 'blender-hf[onnx]' 'transformers>=4.57,<4.58'"
 
 

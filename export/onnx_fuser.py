@@ -41,16 +41,20 @@ def load_onnx_fuser(
     check_provider(provider or DEFAULT_PROVIDER)
     where, hub = locate(name), hub_settings(options)
     paths = [require_onnx_file(name, options, file) for file in FUSER_FILES]
+    checkpoint = checkpoint_of(paths[0], name, options)
     for path in paths:
-        check_weights(path, checkpoint_of(path, name, options))
-    config = explained(lambda: GenFuserConfig.from_pretrained(where, **hub), name, "fuser")
+        check_weights(path, checkpoint)
+    config = explained(lambda: GenFuserConfig.from_pretrained(where, **hub), name, "fuser", options)
     settings = {
         "config": config,
-        "generation_config": explained(lambda: _generation_config(name, options, config), name, "fuser"),
+        "generation_config": explained(lambda: _generation_config(name, options, config), name, "fuser", options),
         "provider": provider or DEFAULT_PROVIDER,
+        # Optimum looks for a configuration, which of a download is at the top alone.
+        "subfolder": paths[0].parent.relative_to(checkpoint).as_posix().removeprefix("."),
     }
-    processor = explained(lambda: GenFuserProcessor.from_pretrained(where, **hub), name, "fuser")
-    return explained(lambda: OnnxGenFuser.from_pretrained(paths[0].parent, **settings), name, "fuser"), processor
+    processor = explained(lambda: GenFuserProcessor.from_pretrained(where, **hub), name, "fuser", options)
+    model = explained(lambda: OnnxGenFuser.from_pretrained(checkpoint, **settings), name, "fuser", options)
+    return model, processor
 
 
 def _generation_config(name: str | Path, options: HubOptions, config: GenFuserConfig) -> GenerationConfig:

@@ -52,16 +52,18 @@ class OnnxPairRanker(nn.Module):
         # A pair would be scored by what stands beside it.
         self._one_by_one = quantises_batch(Path(path))
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> PairRankerOutput:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> PairRankerOutput:
         """Score one order of presentation of each pair, as `PairRanker.forward` does.
 
         Args:
             input_ids: (batch, length). Pairs as `PairRankerProcessor` lays them out, padded on the right.
-            attention_mask: (batch, length). 1 for tokens, 0 for padding.
+            attention_mask: (batch, length). 1 for tokens, 0 for padding; None if there is no padding.
 
         Returns:
             Logits, (batch,).
         """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
         logits = self._logits(input_ids, attention_mask)
         if change := self.config.distinct_token_weight - self._exported_weight:
             lead = lead_in_distinct_tokens(input_ids, attention_mask.bool(), self.config.markers)
@@ -81,7 +83,8 @@ class OnnxPairRanker(nn.Module):
         logits = torch.empty(rows, dtype=torch_type, device=self.device)
         binding = self.session.io_binding()
         place = (self.device.type, self.device.index or 0)
-        bound = [tensor.contiguous() for tensor in inputs]  # the binding keeps addresses, not tensors
+        # The binding keeps addresses, not tensors, and believes what it is told of their type.
+        bound = [tensor.to(self.device, torch.int64).contiguous() for tensor in inputs]
         for name, tensor in zip(INPUTS, bound, strict=True):
             binding.bind_input(name, *place, np.int64, tuple(tensor.shape), tensor.data_ptr())
         binding.bind_output(OUTPUT, *place, numpy_type, (rows,), logits.data_ptr())
@@ -117,8 +120,8 @@ def load_onnx_ranker(
         InputError: If the provider or a setting does not exist.
     """
     where, hub = locate(name), hub_settings(options)
-    config = explained(lambda: PairRankerConfig.from_pretrained(where, **hub), name, "ranker")
-    processor = explained(lambda: PairRankerProcessor.from_pretrained(where, **hub), name, "ranker")
+    config = explained(lambda: PairRankerConfig.from_pretrained(where, **hub), name, "ranker", options)
+    processor = explained(lambda: PairRankerProcessor.from_pretrained(where, **hub), name, "ranker", options)
     set_truncation(config, processor, truncation)
     path = require_onnx_file(name, options, file_name or MODEL_FILE)
     check_weights(path, checkpoint_of(path, name, options))

@@ -1,11 +1,15 @@
 """What Optimum must know of our models to export them: their inputs, their outputs, and how they are loaded."""
 
+from typing import Any
+
+import torch
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.exporters.onnx.model_configs import T5OnnxConfig
 from optimum.exporters.tasks import TasksManager
-from optimum.utils import NormalizedTextConfig
+from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 
 from blender_hf.modeling import GenFuser, GenFuserConfig, PairRanker, PairRankerConfig
+from blender_hf.modeling.publishing import TASKS
 
 from .graph import AXES, OPSET
 
@@ -14,10 +18,27 @@ FUSER_TASK = "text2text-generation"
 FUSER_TASK_WITH_CACHE = "text2text-generation-with-past"
 
 
+class PairInputGenerator(DummyTextInputGenerator):
+    """Makes what Optimum compares the graph on: random tokens that are pairs, for a ranker reads nothing else."""
+
+    def generate(self, input_name: str, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return (batch, length), with a token behind each of the three markers, and no padding among them."""
+        made = super().generate(input_name, *args, **kwargs)
+        markers = self.normalized_config.config.markers
+        if input_name == "input_ids":
+            ordinary = next(token for token in range(self.vocab_size) if token not in markers)
+            made = made.masked_fill(torch.isin(made, torch.tensor(markers)), ordinary)
+            made[:, : 2 * len(markers) : 2] = torch.tensor(markers)
+        else:
+            made[:, : 2 * len(markers)] = 1
+        return made
+
+
 class PairRankerOnnxConfig(TextEncoderOnnxConfig):
     """One graph: `input_ids` and `attention_mask`, both (batch, length), give `logits`, (batch,)."""
 
     DEFAULT_ONNX_OPSET = OPSET
+    DUMMY_INPUT_GENERATOR_CLASSES = (PairInputGenerator,)
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(vocab_size="backbone_config.vocab_size", allow_new=True)
 
     @property
@@ -55,6 +76,8 @@ class ExportableGenFuser(GenFuser):
 
 def register() -> None:
     """Tell Optimum of our models, for `optimum-cli export onnx` and for our own export; repeating it is harmless."""
+    # What the Hub says of a published ranker, and Optimum then takes for its task.
+    TasksManager._SYNONYM_TASK_MAP.setdefault(TASKS[PairRankerConfig.model_type], RANKER_TASK)
     register_onnx = TasksManager.create_register("onnx", overwrite_existing=True)
     register_onnx(PairRankerConfig.model_type, RANKER_TASK)(PairRankerOnnxConfig)
     register_onnx(GenFuserConfig.model_type, FUSER_TASK, FUSER_TASK_WITH_CACHE)(GenFuserOnnxConfig)

@@ -86,7 +86,7 @@ def other_weights(path: Path, folder: Path) -> str:
     """Return what is said of a stale ONNX file."""
     return (
         f"{path} was made of other weights than those in {folder}; "
-        f"export it again: blender-hf export onnx {folder} {path.parent}"
+        f"remove the ONNX files there and export them again: blender-hf export onnx {folder} {path.parent}"
     )
 
 
@@ -98,11 +98,23 @@ def settings_in(folder: Path) -> dict[str, Any]:
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the `metadata_props` of an ONNX file; nothing if it can't be read."""
     try:
+        return require_metadata(path)
+    except CheckpointError:
+        return {}
+
+
+def require_metadata(path: Path) -> dict[str, str]:
+    """Return the `metadata_props` of an ONNX file.
+
+    Raises:
+        CheckpointError: If it can't be read, or is no such file, or not all of it is there.
+    """
+    try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             entries = [content[start:end] for number, start, end in _fields(content) if number == METADATA_FIELD]
         return dict(_entry(entry) for entry in entries)
-    except (OSError, ValueError, IndexError, KeyError):
-        return {}
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); copy it, download it or export it again") from None
 
 
 def add_metadata(path: Path, entries: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import FLOAT16_FILE, INT8_FILE, MODEL_FILE
+from .graph import FLOAT16_FILE, INT8_FILE, MODEL_FILE, MOST_BYTES_INSIDE, WEIGHTS_SUFFIX
 
 BLOCK = 128  # weights that share a scale; 32 halves the error and costs a seventh of the speed
 INT8_ACTIVATIONS = 4  # ONNX Runtime's name for the arithmetic in which activations have eight bits too
@@ -78,7 +78,13 @@ def to_float16(source: Path, target: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
+    beside = source.with_name(source.name + WEIGHTS_SUFFIX)
+    n_bytes = sum(path.stat().st_size for path in (source, beside) if path.is_file())
+    # The shapes within a graph, of which nothing here depends, are found in a copy that can't be larger than 2 GB.
+    is_large = n_bytes > MOST_BYTES_INSIDE
+    graph = convert_float_to_float16(onnx.load(source), keep_io_types=True, disable_shape_infer=is_large)
+    outside = {"save_as_external_data": True, "location": target.name + WEIGHTS_SUFFIX}
+    onnx.save(graph, target, **(outside if n_bytes / 2 > MOST_BYTES_INSIDE else {}))
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,22 @@ class HubAccess:
     may be a secret: it is in no configuration and no representation, and neither a copy nor a pickle has it.
 
     Args:
+        subfolder: Where in its repository the model is, for what lies beside it.
         **options: Any of `ACCESS_OPTIONS`; what is None is left out.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, subfolder: str | None = None, **options: Any) -> None:
+        self._subfolder = {"subfolder": subfolder} if subfolder else {}
         self._options = {name: options[name] for name in ACCESS_OPTIONS if options.get(name) is not None}
 
     def options(self, token: str | bool | None = None, local_files_only: bool = False) -> dict[str, Any]:
         """Return the options for `from_pretrained`; what is given here overrules what is kept."""
         given = {"token": token, "local_files_only": local_files_only or None}
         return {**self._options, **{name: value for name, value in given.items() if value is not None}}
+
+    def options_beside(self, token: str | bool | None = None, local_files_only: bool = False) -> dict[str, Any]:
+        """Return as `options` does, and where in the model's repository its processor is."""
+        return {**self.options(token, local_files_only), **self._subfolder}
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         return type(self), ()

@@ -111,9 +111,9 @@ class LlmBlendingPipeline(Pipeline):
         if self.model.dtype == torch.float16 and self.device.type == "cpu":
             self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
         self.model.eval()
-        access = access_of(self.model).options(token, local_files_only)
+        access = access_of(self.model)
         if self.processor is None:
-            self.processor = _processor_of(self.model.config, access)
+            self.processor = _processor_of(self.model.config, access.options_beside(token, local_files_only))
         self.processor.check_tokens(self.model.config)
         self.processor.check_lengths(self.model.config)
         home, revision = (fuser, fuser_revision)
@@ -121,7 +121,7 @@ class LlmBlendingPipeline(Pipeline):
             home, revision = self.model.config.fuser, fuser_revision or self.model.config.fuser_revision
         self.fuser, self.fuser_processor = None, None
         if home is not None:
-            hub = {**access, **({} if revision is None else {"revision": revision})}
+            hub = {**access.options(token, local_files_only), **({} if revision is None else {"revision": revision})}
             # False: the code of this repository is all that is needed, so nobody must be asked to trust another one.
             self.fuser_processor = GenFuserProcessor.from_pretrained(home, trust_remote_code=False, **hub)
             self.fuser = GenFuser.from_pretrained(home, dtype=self.model.dtype, **hub).eval().to(self.device)
@@ -154,8 +154,7 @@ class LlmBlendingPipeline(Pipeline):
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save the ranker with its code, and its processor; the fuser has a repository of its own."""
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory)
+        self.model.save_pretrained(save_directory, processor=self.processor, **kwargs)
 
     def preprocess(self, inputs: Any, where: str = "the input") -> BlendingInput:
         """Check an input."""

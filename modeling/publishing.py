@@ -1,6 +1,7 @@
 """Publishing a model as a repository that is whole: its processor and its card go up in the same commit."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,26 @@ class PublishingMixin:
     """Lets `push_to_hub` upload what belongs to a model together with it."""
 
     _beside: tuple[Any, str | None] = (None, None)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, processor: Any = None, **kwargs: Any) -> Any:
+        """Save the model with its code, as in transformers, and its processor if it is given.
+
+        Args:
+            save_directory: The folder.
+            *args: Passed on to transformers.
+            processor: The processor. With `push_to_hub=True` it goes up in the commit of the model.
+            **kwargs: The options of `transformers.PreTrainedModel.save_pretrained`.
+        """
+        save_directory = os.fspath(save_directory)  # transformers 4 uploads from nothing else
+        if processor is None:
+            return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        self._beside = (processor, None)
+        try:
+            saved = super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            self._beside = (None, None)
+        processor.save_pretrained(save_directory)
+        return saved
 
     def push_to_hub(
         self, repo_id: str, *args: Any, processor: Any = None, card: str | None = None, **kwargs: Any
@@ -95,9 +116,10 @@ def completed_card(text: str, model_type: str) -> ModelCard:
     """
     # Behind the mark with which some editors begin a file, metadata would be text.
     text = text.removeprefix("\ufeff")
-    card = ModelCard(text, ignore_metadata_errors=False)
-    stated = card.data.tags or []
     block = REGEX_YAML_BLOCK.search(text)
+    # A card without metadata gets a block of none, for huggingface_hub warns of a card that has no block.
+    card = ModelCard(text if block else f"---\n\n---\n{text}", ignore_metadata_errors=False)
+    stated = card.data.tags or []
     written = (yaml.safe_load(block[2]) or {}).get("tags") if block else None
     if isinstance(written, str):  # a single tag, which ModelCard takes for a list of its letters
         stated = [written]

@@ -35,6 +35,8 @@ def add(commands: Commands) -> None:
         "default: 0.15 and 0.02. A file that is farther is removed, and the command fails",
     )
     onnx.add_argument("--revision", help="branch, tag or commit of the model")
+    onnx.add_argument("--subfolder", help="folder inside its repository")
+    onnx.add_argument("--token", help="token that may read it (default: that of `hf auth login`)")
     onnx.add_argument("--local-files-only", action="store_true", help="never ask the Hub")
     onnx.set_defaults(run=run)
 
@@ -55,7 +57,12 @@ def run(options: argparse.Namespace) -> None:
     if options.tolerance is not None and not rounded:
         raise InputError("--tolerance is for the files of --quantize int8 and --dtype float16; ask for one of them")
     tolerances = {} if options.tolerance is None else dict.fromkeys(rounded, options.tolerance)
-    hub = HubOptions(revision=options.revision, local_files_only=options.local_files_only)
+    hub = HubOptions(
+        revision=options.revision,
+        token=options.token,
+        local_files_only=options.local_files_only,
+        subfolder=options.subfolder,
+    )
     found = export_onnx(
         options.model,
         options.output,

@@ -12,7 +12,7 @@ from tests.conftest import EXAMPLES
 @pytest.mark.slow
 def test_a_ranker_is_exported_and_ranks(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "onnx"
-    assert main(["export", "onnx", str(checkpoints / "ranker"), str(output), "--quantize", "int8"]) == 0
+    assert main(["export", "onnx", str(checkpoints), str(output), "--subfolder", "ranker", "--quantize", "int8"]) == 0
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "model.onnx: largest difference of a logit" in printed.err

@@ -43,6 +43,24 @@ def test_the_pipeline_takes_the_file_beside_the_weights(ranker_folder: Path) -> 
     assert isinstance(pipe.model, OnnxPairRanker)
 
 
+@pytest.mark.parametrize("options", [{}, {"backend": "onnx"}])
+def test_the_pipeline_takes_a_ranker_in_a_subfolder(
+    options: dict[str, str], ranker_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(ranker_folder, tmp_path / "deep" / "down")
+    settings = {"fuser": None, "device": "cpu", "model_kwargs": {"subfolder": "deep/down"}, **options}
+    found = pipeline("llm-blending", model=str(tmp_path), **settings)({"prompt": PROMPT, "candidates": CANDIDATES})
+    expected = Blender.from_pretrained(ranker_folder, None, device="cpu").rank(PROMPT, CANDIDATES)
+    assert found["ranking"]["scores"] == pytest.approx(expected.scores, abs=1e-4)
+
+
+def test_a_missing_tokenizer_is_named(ranker_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(ranker_folder, tmp_path / "ranker")
+    (tmp_path / "ranker" / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no tokenizer\.json; save the processor"):
+        Blender.from_pretrained(tmp_path / "ranker", None, backend="onnx")
+
+
 def test_a_pipeline_without_the_file_says_so(checkpoints: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no model\.onnx"):
         pipeline("llm-blending", model=str(checkpoints / "ranker"), fuser=None, backend="onnx")
@@ -126,6 +144,15 @@ def test_an_exported_fuser_needs_no_weights(fuser_folder: Path) -> None:
     assert type(model).__name__ == "OnnxGenFuser"
     assert model.config.faithful
     assert processor.max_candidate_length == 64
+
+
+@with_optimum
+@pytest.mark.slow
+def test_of_a_download_only_the_top_has_a_configuration(fuser_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(fuser_folder, tmp_path / "fuser")
+    (tmp_path / "fuser" / "onnx" / "config.json").unlink()
+    model, _ = load_fuser_for_onnx(tmp_path / "fuser", HubOptions(), None, None, None)
+    assert type(model).__name__ == "OnnxGenFuser"
 
 
 @with_optimum

@@ -256,6 +256,9 @@ if transformers.__version__.startswith("4."):
 blend = pipeline(model=ranker, token=token, fuser=None, device="cpu")
 os.environ["HF_TOKEN"] = ""
 found["pipeline"] = [type(blend).__name__, blend(record)["ranking"]]
+blend.save_pretrained(home / "saved", push_to_hub=True, repo_id="org/from-pipeline", token=token)
+saved = Blender.from_pretrained("org/from-pipeline", None, token=token, device="cpu")
+found["saved"] = saved.rank(record["prompt"], record["candidates"]).to_dict()
 
 model, processor = blender.scorer.model, blender.scorer.processor
 card = "---\\nlibrary_name: transformers\\n---\\n# Mine\\n"
@@ -292,7 +295,7 @@ def test_loading_and_pushing_with_the_package(
     assert (found["offline"], found["branch"]) == (FUSER, None)
     assert found["default cache"] == []
     assert found["pipeline"] == ["BlenderPipeline", close(expected["ranking"])]
-    assert found["again"] == found["deep"] == close(expected["ranking"])
+    assert found["again"] == found["deep"] == found["saved"] == close(expected["ranking"])
     files = place.hub.files("org/from-python", "new")
     assert {"tokenizer.json", "processor_config.json", "pipeline_llm_blending.py", "README.md"} <= files.keys()
     assert b"# Mine" in files["README.md"]
@@ -301,6 +304,7 @@ def test_loading_and_pushing_with_the_package(
         assert (data["library_name"], data["pipeline_tag"]) == ("transformers", "text-ranking")
         assert "llm-blending" in data["tags"]
     assert place.hub.repositories["org/from-python"].private
+    assert len(place.hub.repositories["org/from-pipeline"].commits) == 2, "the first one is empty"
 
 
 DELETION = "deletedFile"
@@ -375,13 +379,13 @@ def test_what_is_beside_the_checkpoint_goes_along_and_nothing_is_changed(checkpo
     model.half().save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     (tmp_path / "onnx").mkdir()
-    (tmp_path / "onnx" / "model.onnx").write_bytes(b"weights")
+    add_metadata(tmp_path / "onnx" / "model.onnx", {"made": "elsewhere"})
     (tmp_path / "README.md").write_text(CARD, encoding="utf-8")
     (tmp_path / "optimizer.pt").write_bytes(b"not to be published")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with prepared(Publication("ranker", tmp_path, "org/mine", fuser="org/fuser", fuser_revision="v1")) as folder:
         files = files_of(folder)
-        assert files["onnx/model.onnx"] == len(b"weights")
+        assert files["onnx/model.onnx"] == (tmp_path / "onnx" / "model.onnx").stat().st_size
         assert "optimizer.pt" not in files
         assert "license: mit" in (folder / "README.md").read_text(encoding="utf-8")
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -422,6 +426,38 @@ def test_onnx_files_of_other_weights_are_not_published(checkpoints: Path, tmp_pa
     add_metadata(path, statement_of(build_ranker()[0]))
     with prepared(Publication("ranker", folder, "org/name")) as made:
         assert (made / "onnx" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b""])
+def test_onnx_files_that_are_not_there_as_a_whole_are_not_published(
+    content: bytes, checkpoints: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ranker"
+    shutil.copytree(checkpoints / "ranker", folder)
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(content)
+    with (
+        pytest.raises(CheckpointError, match=r"model\.onnx is damaged .*download it"),
+        prepared(Publication("ranker", folder, "org/name")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("config.json", "is not a whole ranker: .* has no config.json"),
+        ("tokenizer.json", "is not a whole ranker: .* has no tokenizer.json"),
+        ("processor_config.json", "is not a whole ranker: the ranker and its processor do not fit"),
+    ],
+)
+def test_what_nobody_could_load_is_not_published(lost: str, message: str, tmp_path: Path) -> None:
+    """Without the lengths of the processor, pairs would be longer than this encoder reads."""
+    for part in build_ranker():
+        part.save_pretrained(tmp_path)
+    (tmp_path / lost).unlink()
+    with pytest.raises(CheckpointError, match=message), prepared(Publication("ranker", tmp_path, "org/name")):
+        pass
 
 
 def test_a_fuser_that_only_its_owner_has_is_not_published(checkpoints: Path, tmp_path: Path) -> None:

@@ -188,6 +188,17 @@ def test_options_that_do_not_exist(tmp_path: Path) -> None:
         export_onnx(tmp_path / "nothing", tmp_path / "onnx", options=HubOptions(local_files_only=True))
 
 
+def test_half_precision_of_what_is_larger_than_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with more than 2 GB, at a smaller scale: the weights lie beside both graphs."""
+    for module in ("quantization", "onnx_export"):
+        monkeypatch.setattr(f"blender_hf.export.{module}.MOST_BYTES_INSIDE", 1000)
+    for part in build_ranker():
+        part.save_pretrained(tmp_path)
+    found = export_onnx(tmp_path, tmp_path / "onnx", precisions=("float16",))
+    assert found.keys() == {"model.onnx", "model_fp16.onnx"}
+    assert (tmp_path / "onnx" / "model_fp16.onnx_data").is_file()
+
+
 def test_a_fuser_has_one_precision(tmp_path: Path) -> None:
     build_fuser()[0].save_pretrained(tmp_path)
     with pytest.raises(InputError, match="int8: only a ranker"):

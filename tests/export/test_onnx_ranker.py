@@ -152,6 +152,17 @@ def test_inputs_may_be_views_of_others(ranker_folder: Path) -> None:
     assert torch.equal(model(**wide).logits, model(**batch).logits)
 
 
+def test_inputs_may_be_of_any_type_of_whole_numbers(ranker_folder: Path) -> None:
+    """As with torch: the binding itself would read other numbers from the same memory."""
+    model, processor = load_onnx_ranker(ranker_folder, HUB)
+    batch = processor(["hello!"] * 2, ["hi!", "no"], ["no", "hi! " * 9])
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    expected = model(**batch).logits
+    assert torch.equal(model(ids.int(), mask.bool()).logits, expected)
+    alone = ids[1:, : int(mask[1].sum())]
+    torch.testing.assert_close(model(alone).logits, expected[1:], atol=1e-5, rtol=1e-5)
+
+
 def test_logits_of_another_type_are_refused(ranker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blender_hf.export.onnx_ranker.OUTPUT_TYPES", {"tensor(bfloat16)": ()})
     with pytest.raises(CheckpointError, match=r"are tensor\(float\); a ranker's are tensor\(bfloat16\)"):
@@ -183,7 +194,7 @@ def test_a_file_of_earlier_weights_is_refused(ranker_folder: Path, tmp_path: Pat
     shutil.copytree(ranker_folder, folder)
     build_ranker(seed=1)[0].save_pretrained(folder)
     with pytest.raises(
-        CheckpointError, match=r"model_int8\.onnx was made of other weights than those in .*ranker; export"
+        CheckpointError, match=r"model_int8\.onnx was made of other weights than those in .*ranker; remove"
     ):
         load_onnx_ranker(folder, HUB, file_name="model_int8.onnx")
     assert load_onnx_ranker(folder / "onnx", HUB)  # that folder is another checkpoint, and whole
