@@ -49,6 +49,11 @@ def run(options: argparse.Namespace) -> None:
     (settings, arguments), given = read_settings(options.config, (kind.settings, kind.arguments()), options.set)
     if not given.get("output_dir"):
         raise InputError(f"{options.config}: the setting output_dir is missing: the folder of the run")
+    if options.resume and arguments.save_only_model:
+        raise InputError(
+            "save_only_model leaves out what --resume goes on from, so the run would end with other weights: begin "
+            "anew in another output_dir"
+        )
     training = Run(Path(given["output_dir"]), given)
     # Of several processes, as `torchrun` and `accelerate launch` start them, one keeps the folder.
     writes = arguments.process_index == 0

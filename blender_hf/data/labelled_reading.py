@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blender_hf.checkpoints import first_line
+from blender_hf.data.csv_files import read_csv
 from blender_hf.data.records import STDIN, decode_line, read_lines
 from blender_hf.errors import BlenderError, InputError, InputTypeError
 
@@ -14,7 +15,8 @@ from .labelled import LabelledPrompt
 from .labelled_formats import from_mapping
 
 # Endings of files that `datasets` reads, and the name of its reader.
-TABLES = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow", ".json": "json"}
+TABLES = {".parquet": "parquet", ".arrow": "arrow", ".json": "json"}
+CSV = ".csv"
 
 
 def read_labelled(
@@ -83,6 +85,11 @@ def _records(data: Any, split: str | None) -> Iterator[tuple[int, str, Any]]:
         yield from ((number, f"record {number}", value) for number, value in enumerate(data))
         return
     path = Path(data)
+    if path.suffix == CSV and path.is_file():
+        # `datasets` would guess types: an answer "4" would be a number, and "None" missing.
+        for number, (line, row) in enumerate(read_csv(path)):
+            yield number, f"{data}:{line}", {name: cell or None for name, cell in row.items()}
+        return
     lines = str(data) == STDIN or path.name.endswith((".jsonl", ".gz"))
     if lines or (path.is_file() and path.suffix not in TABLES):
         yield from read_lines(data)

@@ -1,9 +1,9 @@
 """Files that people upload: JSON lines as the command line reads them, and CSV."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from blender_hf.data.csv_files import read_csv
 from blender_hf.data.records import Record, read_records, record_from_mapping
 from blender_hf.errors import InputError
 
@@ -44,13 +44,8 @@ def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Recor
 
 
 def _read_csv(path: Path) -> Iterator[Record]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = [name for name in reader.fieldnames or [] if name]
-            lines = [(reader.line_num, {name: line.get(name) or "" for name in columns}) for line in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8 ({type(error).__name__})") from None
+    lines = list(read_csv(path))
+    columns = list(lines[0][1]) if lines else ["prompt"]
     if "prompt" not in columns:
         raise InputError(f'{path}: the column "prompt" is missing; it has {", ".join(columns) or "no columns"}')
     answer = next((name for name in ANSWER_COLUMNS if name in columns), None)

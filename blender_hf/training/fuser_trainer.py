@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import Seq2SeqTrainer, TrainerCallback
+from transformers.trainer_utils import PredictionOutput
 
 from blender_hf.modeling import GenFuser, GenFuserProcessor
 from blender_hf.modeling.passages import split_passages
@@ -25,7 +26,8 @@ class FusionDataset(Dataset):
     Args:
         examples: The examples.
         processor: The fuser's processor.
-        max_tokens: Longer examples, input and target together, are left out and counted in `n_left_out`.
+        max_tokens: Longer examples, input and target together, are left out and counted in `n_left_out`; `kept` has
+            the indices of the others.
         by_passages: Whether a target is tokenised passage by passage, as faithful decoding writes it.
     """
 
@@ -38,7 +40,8 @@ class FusionDataset(Dataset):
         by_passages: bool = False,
     ) -> None:
         encoded = [encode_example(example, processor, by_passages=by_passages) for example in examples]
-        self.examples = [row for row in encoded if max_tokens is None or _length(row) <= max_tokens]
+        self.kept = [place for place, row in enumerate(encoded) if max_tokens is None or _length(row) <= max_tokens]
+        self.examples = [encoded[place] for place in self.kept]
         self.n_left_out = len(encoded) - len(self.examples)
 
     def lengths(self) -> list[int]:
@@ -107,9 +110,23 @@ class GenFuserTrainer(Seq2SeqTrainer):
             # T5 of transformers 5 takes the number of tokens of a step and passes it over, and of 4 knows none.
             self.compute_loss_func = partial(token_loss, label_smoothing=self.args.label_smoothing_factor)
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as `transformers.Seq2SeqTrainer.evaluate` does."""
+        return super().evaluate(*args, **{**self._length_of_answers(), **kwargs})
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Predict as `transformers.Seq2SeqTrainer.predict` does."""
+        return super().predict(*args, **{**self._length_of_answers(), **kwargs})
+
+    def _length_of_answers(self) -> dict[str, int]:
+        """Return `generation_max_length` by the name that a fuser's own settings, which have a length, yield to."""
+        length = self.args.generation_max_length
+        return {} if length is None else {"max_new_tokens": length}
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochLengthSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        return EpochLengthSampler(self.args.train_batch_size, dataset.lengths(), self.args.seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochLengthSampler(self.args.train_batch_size, dataset.lengths(), seed)
 
 
 def token_loss(

@@ -17,7 +17,7 @@ from blender_hf.modeling import GenFuser, GenFuserProcessor
 from .cards import fuser_card
 from .fuser_trainer import FusionCollator, FusionDataset, GenFuserTrainer, StopAfter
 from .fusion_data import FusionExample, merging_examples, reference_examples, selection_examples
-from .loading import check_evaluation, load_eval_data, load_training_data, started
+from .loading import check_evaluation, explaining_arguments, load_eval_data, load_training_data, started
 from .provenance import data_facts
 from .runs import Run
 from .saving import save_checkpoint
@@ -64,31 +64,42 @@ def train_fuser(settings: FuserSettings, arguments: Seq2SeqTrainingArguments, ru
     check_evaluation(arguments, held_out)
     set_seed(arguments.seed)
     model, processor = started(lambda: starting_point(settings, prompts), settings.model)
+    _check_top_k(processor, settings)
     dataset = _dataset(made, model, processor, settings)
     if not len(dataset):
         raise InputError(
             f"there is nothing to train on: all {len(made)} examples are longer than max_train_tokens; raise it"
         )
     arguments.output_dir = str(run.checkpoints)
-    trainer = GenFuserTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        eval_dataset=_dataset(held_out, model, processor, settings) if held_out else None,
-        data_collator=FusionCollator(processor, model),
-        callbacks=[] if settings.max_minutes is None else [StopAfter(settings.max_minutes)],
-    )
+    with explaining_arguments():
+        trainer = GenFuserTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=dataset,
+            eval_dataset=_dataset(held_out, model, processor, settings) if held_out else None,
+            data_collator=FusionCollator(processor, model),
+            callbacks=[] if settings.max_minutes is None else [StopAfter(settings.max_minutes)],
+        )
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     metrics = trainer.evaluate() if held_out else {}
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, run.folder)
-        counts = {task: len(found) for task, found in examples.items()}
-        used, measured = ([example.prompt for example in found] for found in (made, held_out))
+        tasks = [task for task, found in examples.items() for _ in found]
+        counts = {task: sum(tasks[place] == task for place in dataset.kept) for task in examples}
+        used, measured = [made[place].prompt for place in dataset.kept], [example.prompt for example in held_out]
         skipped = {"data": data.skipped, "eval_data": eval_data.skipped}
         metrics = {"too long": dataset.n_left_out, **data_facts(prompts, used, measured, skipped), **metrics}
         run.write_metrics({"training examples": counts, **metrics})
         run.write_card(fuser_card(run, settings, counts, metrics))
     return model
+
+
+def _check_top_k(processor: GenFuserProcessor, settings: FuserSettings) -> None:
+    if settings.top_k > processor.max_candidates:
+        raise InputError(
+            f"top_k={settings.top_k} candidates need as many <extra_id_k> tokens, and the tokenizer of "
+            f"{settings.model} has {processor.max_candidates}: lower top_k, or add such tokens to it"
+        )
 
 
 def _nothing_to_learn(prompts: Prompts, settings: FuserSettings) -> str:

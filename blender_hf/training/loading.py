@@ -1,7 +1,8 @@
 """Reads training data once for all models: labelled prompts of any format, with what was skipped and why."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -107,12 +108,41 @@ def started(load: Callable[[], Loaded], name: str | None) -> Loaded:
         ) from error
 
 
+@contextmanager
+def explaining_arguments() -> Iterator[None]:
+    """Turn what a trainer of transformers says of its arguments while it is made into one line.
+
+    Raises:
+        InputError: If an argument can't be used, or names a package that is not installed.
+    """
+    try:
+        yield
+    except (ImportError, RuntimeError, ValueError) as error:
+        if isinstance(error, BlenderError):
+            raise
+        raise InputError(f"can't train with these settings: {first_line(error)}") from error
+
+
 def _load(sources: Sequence[str], split: str | None, settings: DataSettings) -> LoadedData:
     loaded = LoadedData()
     skipped = None if settings.strict else loaded.skipped
     for source in sources:
-        loaded.prompts += read_labelled(source, split=split, limit=settings.limit, skipped=skipped)
+        for prompt in read_labelled(source, split=split, limit=settings.limit, skipped=skipped):
+            if (reason := _nothing_to_tell(prompt)) is None:
+                loaded.prompts.append(prompt)
+            elif skipped is None:
+                raise InputError(f"{reason}; strict=false skips such records")
+            else:
+                skipped.append(reason)
     if loaded.skipped:
         shown = "; ".join(loaded.skipped[:MOST_REASONS])
         logger.warning("skipped %d records that can't be used: %s", len(loaded.skipped), shown)
     return loaded
+
+
+def _nothing_to_tell(prompt: LabelledPrompt) -> str | None:
+    """Return what is wrong with a record in which a text is said to be better than itself, and nothing else is."""
+    texts, decided = prompt.item.texts, [pair for pair in prompt.pairs if pair.label != 0.5]
+    if not decided or any(texts[pair.a] != texts[pair.b] for pair in decided):
+        return None
+    return f"{prompt.item.where}: the better and the worse answer are the same text"

@@ -21,7 +21,14 @@ from .damaged_data import DAMAGES, damaged_pairs
 from .damaged_data import SOURCE as DAMAGED
 from .distillation import distilled
 from .generalisation import dropouts_of, interpolate, set_dropouts, weights_of
-from .loading import LoadedData, check_evaluation, load_eval_data, load_training_data, started
+from .loading import (
+    LoadedData,
+    check_evaluation,
+    explaining_arguments,
+    load_eval_data,
+    load_training_data,
+    started,
+)
 from .lora import merged, with_lora
 from .pair_data import balance_lengths, balance_sources, training_pairs
 from .provenance import data_facts
@@ -66,25 +73,29 @@ def train_ranker(
     data, eval_data = load_training_data(settings), load_eval_data(settings)
     pairs, eval_pairs = training_data(settings, data.prompts), evaluation_data(settings, eval_data.prompts)
     check_evaluation(arguments, eval_pairs)
+    if arguments.prediction_loss_only and eval_pairs:
+        raise InputError("prediction_loss_only leaves out what a ranker is measured by; leave out it, or eval_data")
     with arguments.main_process_first(desc="verdicts of the teachers"):
         pairs = _taught(pairs, settings, run)
     set_seed(arguments.seed)
     model, processor = started(lambda: starting_point(settings), settings.model)
     start = weights_of(model) if settings.interpolation < 1 else {}
-    trained = with_lora(model, settings)
+    with explaining_arguments():
+        trained = with_lora(model, settings)
     short = sorted(pairs, key=PreferencePair.n_characters)[: settings.short_pairs]
     schedule = {"num_train_epochs": 1.0, "max_steps": -1, "lr_scheduler_type": "constant_with_warmup"}
     for phase, chosen, changes in (("short", short, schedule), ("all", pairs, {})):
         if not chosen:
             continue
-        trainer = PairRankerTrainer(
-            model=trained,
-            args=replace(arguments, output_dir=str(run.checkpoints / phase), **changes),
-            train_dataset=chosen,
-            eval_dataset=eval_pairs or None,
-            processing_class=processor,
-            callbacks=list(callbacks),
-        )
+        with explaining_arguments():
+            trainer = PairRankerTrainer(
+                model=trained,
+                args=replace(arguments, output_dir=str(run.checkpoints / phase), **changes),
+                train_dataset=chosen,
+                eval_dataset=eval_pairs or None,
+                processing_class=processor,
+                callbacks=list(callbacks),
+            )
         say_what_is_cut(trainer.train_dataset.n_truncated, len(chosen))
         trainer.train(resume_from_checkpoint=run.last_checkpoint(phase))
     model = merged(trained)

@@ -130,8 +130,9 @@ class PairRankerTrainer(Trainer):
     """Trains a `PairRanker` on preference pairs with the multi-task binary cross-entropy of the paper (section 3.3).
 
     In training the better candidate is presented first in every other pair. `evaluate` and `predict` present each pair
-    in both orders, a first and then b first, and report what `ranker_metrics.pair_metrics` says; the logits of both,
-    two lists, are then in `last_logits`.
+    in both orders, a first and then b first, and report what `ranker_metrics.pair_metrics` says, and what
+    `compute_metrics` does, which gets the logits of both orders, pair by pair; two lists of them are then in
+    `last_logits`. Label smoothing draws the labels of training towards 0.5. The processor is saved with the model.
 
     Args:
         model: The ranker.
@@ -143,7 +144,7 @@ class PairRankerTrainer(Trainer):
         **kwargs: Other arguments of `transformers.Trainer`.
 
     Raises:
-        InputError: If the processor is missing, or a record can't be used.
+        InputError: If the processor is missing, a record can't be used, or `batch_eval_metrics` is asked for.
         InputTypeError: If the pairs are of another type.
     """
 
@@ -159,6 +160,8 @@ class PairRankerTrainer(Trainer):
         if processing_class is None:
             raise InputError("give the ranker's processor as processing_class=: it puts the pairs together")
         if args is not None:
+            if args.batch_eval_metrics:
+                raise InputError("batch_eval_metrics=True can't be: all pairs are measured together")
             args.remove_unused_columns = False  # the collator makes what the model takes
             _checkpoint_in_the_new_way(args)
         self.processor = processing_class
@@ -172,6 +175,17 @@ class PairRankerTrainer(Trainer):
             **kwargs,
         )
         self.label_names = ["labels"]
+        self.label_smoother = None  # that of transformers is for classes
+        self._own_metrics = self.compute_metrics
+        # Not `self.processing_class`: transformers would write the tokenizer's special tokens over the encoder's.
+        self.callback_handler.processing_class = processing_class
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the loss, as `transformers.Trainer.compute_loss` does, of labels that are smoothed in training."""
+        smoothing = self.args.label_smoothing_factor
+        if smoothing and model.training:
+            inputs = {**inputs, "labels": inputs["labels"] * (1 - smoothing) + smoothing / 2}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def evaluate(
         self,
@@ -215,7 +229,14 @@ class PairRankerTrainer(Trainer):
 
     def _metrics(self, dataset: PairDataset, prediction: EvalPrediction) -> dict[str, float]:
         self.last_logits = _both_orders(prediction)
-        return pair_metrics(dataset.pairs, *self.last_logits)
+        found = pair_metrics(dataset.pairs, *self.last_logits)
+        if self._own_metrics is not None:
+            found |= self._own_metrics(EvalPrediction(_logits(prediction.predictions), prediction.label_ids))
+        return found
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        self.processor.save_pretrained(output_dir or self.args.output_dir)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Build the optimiser that the arguments name, with a rate of its own for the head."""
@@ -238,7 +259,8 @@ class PairRankerTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> PlaceSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        return PlaceSampler(self.args.train_batch_size, dataset.lengths(), self.args.seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return PlaceSampler(self.args.train_batch_size, dataset.lengths(), seed)
 
 
 def _pairs(data: Any) -> list[PreferencePair]:

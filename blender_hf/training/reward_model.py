@@ -17,7 +17,7 @@ from blender_hf.reward_inputs import RewardInputs, reading_length
 from blender_hf.reward_models import RewardModelScorer
 
 from .cards import ranker_card
-from .loading import check_evaluation, load_eval_data, load_training_data, started
+from .loading import check_evaluation, explaining_arguments, load_eval_data, load_training_data, started
 from .pair_ranker import evaluation_data, pair_facts, training_data
 from .ranker_metrics import pair_metrics, source_table
 from .runs import Run
@@ -68,14 +68,15 @@ def train_reward_model(settings: RewardModelSettings, arguments: Any, run: Run) 
     model, tokenizer = started(lambda: _starting_point(settings), settings.model)
     arguments.output_dir, arguments.max_length = str(run.checkpoints), None  # what is too long is cut by us, fairly
     arguments.remove_unused_columns = False
-    trainer = _trainer_class()(
-        model=model,
-        args=arguments,
-        train_dataset=_dataset(pairs, tokenizer, model),
-        eval_dataset=_dataset(_decided(eval_pairs), tokenizer, model) if _decided(eval_pairs) else None,
-        processing_class=tokenizer,
-        data_collator=_collator(model.config.pad_token_id),
-    )
+    with explaining_arguments():
+        trainer = _trainer_class()(
+            model=model,
+            args=arguments,
+            train_dataset=_dataset(pairs, tokenizer, model),
+            eval_dataset=_dataset(_decided(eval_pairs), tokenizer, model) if _decided(eval_pairs) else None,
+            processing_class=tokenizer,
+            data_collator=_collator(model.config.pad_token_id),
+        )
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     metrics = _measured(model, tokenizer, eval_pairs)
     if trainer.is_world_process_zero():

@@ -18,6 +18,14 @@ from .small_fuser import HEAD_WIDTH, LEAST_WIDTH
 
 Limits = dict[str, tuple[float, float]]
 INFINITE = float("inf")
+# What transformers finds out when the training has begun.
+TRAINER_LIMITS: Limits = {
+    "learning_rate": (0, INFINITE),
+    "per_device_train_batch_size": (1, INFINITE),
+    "per_device_eval_batch_size": (1, INFINITE),
+    "gradient_accumulation_steps": (1, INFINITE),
+    "label_smoothing_factor": (0, 0.99),
+}
 # A name of transformers 4, and that of 5, where a number of steps below 1 is a share of them.
 RENAMED = {"warmup_ratio": "warmup_steps"}
 
@@ -222,7 +230,11 @@ def read_settings(
     try:
         # argparse writes what is wrong to stderr and leaves; here it becomes an error of ours.
         with contextlib.redirect_stderr(complaints):
-            return tuple(parser.parse_args_into_dataclasses(argv)), given
+            made = tuple(parser.parse_args_into_dataclasses(argv))
+        for kind in made:
+            if isinstance(kind, TrainingArguments):
+                _check_limits(kind, TRAINER_LIMITS)
+        return made, given
     except SystemExit:
         reason = complaints.getvalue().strip().rpartition("error: ")[2]
         raise InputError(f"{path}: {reason}") from None
@@ -240,8 +252,8 @@ def _check_limits(settings: Any, limits: Limits) -> None:
 
 def _as_text(key: str, value: Any) -> Any:
     """Return the name of a strategy, or of Norwegian: to YAML a bare `no` is a truth value."""
-    if key == "languages" and isinstance(value, list):
-        return ["no" if item is False else item for item in value]
+    if key == "languages" and value is not None:
+        return ["no" if item is False else item for item in (value if isinstance(value, list) else [value])]
     return "no" if value is False and key.endswith("_strategy") else value
 
 

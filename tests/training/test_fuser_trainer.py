@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import Seq2SeqTrainingArguments
@@ -61,3 +62,20 @@ def test_the_loss_is_that_of_the_model_on_a_whole_batch() -> None:
     n_tokens = batch["labels"].ne(-100).sum()
     half = token_loss(outputs, batch["labels"], 2 * n_tokens, label_smoothing=0.0)
     torch.testing.assert_close(half, outputs.loss / 2)
+
+
+def test_answers_are_as_long_as_the_trainer_is_told(tmp_path: Path) -> None:
+    """A fuser's own settings have a length too, which won over it."""
+    model, processor = build_fuser()
+    lengths = {"predict_with_generate": True, "generation_max_length": 5}
+    silent = {"use_cpu": True, "report_to": "none", "disable_tqdm": True}
+    trainer = GenFuserTrainer(
+        model=model,
+        args=Seq2SeqTrainingArguments(str(tmp_path), **lengths, **silent),
+        data_collator=FusionCollator(processor, model),
+    )
+    dataset = FusionDataset(EXAMPLES[:2], processor)
+    filled = (processor.tokenizer.pad_token_id, -100)
+    for given, length in (({}, 5), ({"max_new_tokens": 3}, 3)):
+        written = ~np.isin(trainer.predict(dataset, **given).predictions[:, 1:], filled)  # the first starts a decoder
+        assert written.sum(axis=1).max() == length

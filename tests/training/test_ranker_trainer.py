@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from blender_hf import InputError
+from blender_hf import Blender, InputError
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputTypeError
 from blender_hf.training.generalisation import set_dropouts
@@ -31,12 +31,14 @@ PAIRS = [
 ROWS = [{"prompt": f"prompt {n}", "chosen": "good", "rejected": "bad"} for n in range(6)]
 
 
-def trainer_of(folder: Path, pairs: Any = PAIRS, eval_pairs: Any = None, **arguments: Any) -> PairRankerTrainer:
+def trainer_of(
+    folder: Path, pairs: Any = PAIRS, eval_pairs: Any = None, compute_metrics: Any = None, **arguments: Any
+) -> PairRankerTrainer:
     model, processor = build_ranker(head_dropout=0.0)
     set_dropouts(model.backbone, {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
     silent = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_strategy": "no"}
     given = PairRankerTrainingArguments(str(folder), **{"save_strategy": "no", **silent, **arguments})
-    return PairRankerTrainer(model.train(), given, pairs, eval_pairs, processor)
+    return PairRankerTrainer(model.train(), given, pairs, eval_pairs, processor, compute_metrics=compute_metrics)
 
 
 class Seen(PairCollator):
@@ -172,3 +174,48 @@ def test_predictions_and_evaluations_go_in_any_order(tmp_path: Path) -> None:
     assert before.metrics["test_accuracy"] == after.metrics["test_accuracy"]
     assert (before.predictions == after.predictions).all()
     assert trainer.evaluate()["eval_accuracy"] == measured["eval_accuracy"]
+
+
+def test_what_a_trainer_saves_is_a_whole_ranker(tmp_path: Path) -> None:
+    class Given(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.processor = kwargs["processing_class"]
+
+    trainer = trainer_of(tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
+    watcher = Given()
+    trainer.add_callback(watcher)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    for folder in ("saved", "checkpoint-1"):
+        assert Blender.from_pretrained(tmp_path / folder, None).rank("prompt", ["good", "bad"])
+    assert watcher.processor is trainer.processor
+
+
+def test_metrics_of_ones_own_are_reported_too(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, eval_pairs=PAIRS[:3], compute_metrics=lambda said: {"mine": len(said.predictions)})
+    for found in (trainer.evaluate(), trainer.predict(PAIRS[:3], metric_key_prefix="eval").metrics):
+        assert found["eval_mine"] == 6, "both orders of three pairs"
+        assert "eval_accuracy" in found
+    with pytest.raises(InputError, match="batch_eval_metrics"):
+        trainer_of(tmp_path, batch_eval_metrics=True)
+
+
+def test_label_smoothing_draws_labels_towards_a_half(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, label_smoothing_factor=0.2)
+    dataset = PairDataset(PAIRS[:4], trainer.processor)
+    batch = trainer.data_collator([dataset[n] for n in range(4)])
+    smooth = {**batch, "labels": batch["labels"] * 0.8 + 0.1}
+    model = trainer.model.train()
+    torch.testing.assert_close(trainer.compute_loss(model, dict(batch)), model(**smooth).loss)
+    model.eval()
+    torch.testing.assert_close(trainer.compute_loss(model, dict(batch)), model(**batch).loss)
+    trainer.args.max_steps = 1
+    trainer.train()
+
+
+def test_the_order_of_the_data_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    orders = [
+        list(trainer_of(tmp_path, **seeds)._get_train_sampler())
+        for seeds in ({"seed": 1}, {"seed": 1, "data_seed": 2}, {"seed": 2})
+    ]
+    assert orders[0] != orders[1] == orders[2]

@@ -82,6 +82,8 @@ def test_a_bare_no_is_a_name(tmp_path: Path) -> None:
     assert settings.languages == ["no", "en"]
     assert arguments.save_strategy == "no"
     assert given["save_strategy"] == "no"
+    (settings, _), _ = read_settings(written(tmp_path, "model: m"), CLASSES, ["languages=no"])
+    assert settings.languages == ["no"]
 
 
 @pytest.mark.parametrize(

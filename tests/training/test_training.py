@@ -23,6 +23,7 @@ from blender_hf.training import bundle, calibrate, small_fuser
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
 from blender_hf.training.fusion_data import FusionExample
 from blender_hf.training.generalisation import interpolate, weights_of
+from blender_hf.training.loading import load_training_data
 from blender_hf.training.pair_data import training_pairs
 from blender_hf.training.pair_ranker import starting_point
 from blender_hf.training.ranker_metrics import fitted_temperature
@@ -154,6 +155,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_weights(ranker_conf
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert train(ranker_config) == 2, "a run that is there is neither overwritten nor gone on with by chance"
     assert train(ranker_config, "learning_rate=1e-3", resume=True) == 2, "with other settings it is another run"
+    assert train(ranker_config, "save_only_model=true", resume=True) == 2, "it would end with other weights"
     assert train(ranker_config, resume=True) == 0
     same_weights(tmp_path / "straight", tmp_path / "run")
 
@@ -227,6 +229,12 @@ def test_bad_records_stop_a_training_or_are_counted(
         (["model=/nonexistent"], "can't load the model '/nonexistent'"),
         (["pooling=foo"], "pooling='foo'; use one of marker, mean"),
         (["max_source_length=500"], "leaves fewer than 8 tokens"),
+        (["prediction_loss_only=true"], "prediction_loss_only leaves out what a ranker is measured by"),
+        (["batch_eval_metrics=true"], "batch_eval_metrics=True can't be"),
+        (["report_to=nonsense"], "can't train with these settings: nonsense is not supported"),
+        (["lora_rank=2", "lora_target_modules=[nonsense]"], "can't train with these settings: "),
+        (["learning_rate=-1"], "learning_rate=-1.0; it must be at least 0"),
+        (["gradient_accumulation_steps=0"], "gradient_accumulation_steps=0; it must be at least 1"),
         (["eval_data=[]", "eval_strategy=epoch"], "eval_strategy is epoch, and there is nothing to measure on"),
     ],
 )
@@ -353,6 +361,47 @@ def test_a_fuser_is_told_which_candidates_are_the_best(
     assert train(config, "metric=bleurt", kind="fuser") == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["training examples"] == {"reference": 1}
+
+
+def test_a_run_tells_of_the_examples_that_it_was_trained_on(data: Path, checkpoints: Path, tmp_path: Path) -> None:
+    settings = {
+        "output_dir": str(tmp_path / "run"),
+        "model": str(checkpoints / "fuser"),
+        "data": [str(data)],
+        "max_examples": 6,
+        "max_train_tokens": 280,
+        "max_steps": 1,
+        "save_strategy": "no",
+    }
+    config = tmp_path / "fuser.yaml"
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    assert train(config, kind="fuser") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert 0 < metrics["too long"] < 12
+    assert sum(metrics["training examples"].values()) == 12 - metrics["too long"]
+
+
+def test_candidates_that_a_fuser_can_not_tell_apart_are_too_many(
+    data: Path, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"output_dir": str(tmp_path / "run"), "model": str(checkpoints / "fuser"), "data": [str(data)]}
+    config = tmp_path / "fuser.yaml"
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    assert train(config, "top_k=101", kind="fuser") == 2
+    assert "top_k=101 candidates need as many <extra_id_k> tokens" in capsys.readouterr().err
+
+
+def test_a_text_that_is_better_than_itself_stops_a_training_or_is_counted(
+    data: Path, ranker_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = tmp_path / "same.jsonl"
+    same.write_text('{"prompt": "p", "chosen": "a", "rejected": "a"}\n', encoding="utf-8")
+    assert train(ranker_config, f"data=[{data}, {same}]") == 2
+    assert "the better and the worse answer are the same text; strict=false skips" in capsys.readouterr().err
+    loaded = load_training_data(RankerSettings(data=[str(data), str(same)], strict=False))
+    assert [reason.rpartition(": ")[2] for reason in loaded.skipped] == [
+        "the better and the worse answer are the same text"
+    ]
 
 
 def test_the_tokenizer_of_a_fuser_loses_nothing() -> None:
