@@ -28,5 +28,5 @@ def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             columns = [name for name in reader.fieldnames or [] if name]
             for line in reader:
                 yield reader.line_num, {name: line.get(name) or "" for name in columns}
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV file in UTF-8 ({type(error).__name__})") from None

@@ -15,7 +15,7 @@ from blender_hf.modeling import GenFuser, GenFuserProcessor
 from blender_hf.modeling.passages import split_passages
 
 from .fusion_data import FusionExample
-from .sampling import EpochLengthSampler
+from .sampling import EpochLengthSampler, order_seed
 
 IGNORED = -100  # what the loss does not look at
 
@@ -125,8 +125,7 @@ class GenFuserTrainer(Seq2SeqTrainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochLengthSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochLengthSampler(self.args.train_batch_size, dataset.lengths(), seed)
+        return EpochLengthSampler(self.args.train_batch_size, dataset.lengths(), order_seed(self.args))
 
 
 def token_loss(

@@ -17,7 +17,7 @@ from blender_hf.modeling import PairRankerProcessor
 
 from .pair_data import training_pairs
 from .ranker_metrics import pair_metrics
-from .sampling import EpochLengthSampler
+from .sampling import EpochLengthSampler, order_seed
 
 Place = tuple[int, bool]  # a row, and whether its better candidate is presented first
 # What a trainer takes as pairs: tokenised, as they are, or records in any of the package's formats.
@@ -259,8 +259,7 @@ class PairRankerTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> PlaceSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return PlaceSampler(self.args.train_batch_size, dataset.lengths(), seed)
+        return PlaceSampler(self.args.train_batch_size, dataset.lengths(), order_seed(self.args))
 
 
 def _pairs(data: Any) -> list[PreferencePair]:

@@ -21,7 +21,7 @@ from .loading import check_evaluation, explaining_arguments, load_eval_data, loa
 from .pair_ranker import evaluation_data, pair_facts, training_data
 from .ranker_metrics import pair_metrics, source_table
 from .runs import Run
-from .sampling import EpochLengthSampler
+from .sampling import EpochLengthSampler, order_seed
 from .settings import RewardModelSettings
 
 
@@ -138,7 +138,7 @@ def _trainer_class() -> Any:
         def _get_train_sampler(self, train_dataset: Any = None) -> EpochLengthSampler:
             rows = self.train_dataset if train_dataset is None else train_dataset
             lengths = [max(map(len, pair)) for pair in zip(rows["chosen_ids"], rows["rejected_ids"], strict=True)]
-            return EpochLengthSampler(self.args.train_batch_size, lengths, self.args.seed)
+            return EpochLengthSampler(self.args.train_batch_size, lengths, order_seed(self.args))
 
     return GroupedByLength
 

@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from transformers import TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
+
+
+def order_seed(arguments: TrainingArguments) -> int:
+    """Return the seed of the order of the data: that of all else if it has none of its own."""
+    return arguments.seed if arguments.data_seed is None else arguments.data_seed
 
 
 class EpochLengthSampler(LengthGroupedSampler):
