@@ -1,6 +1,7 @@
 """The methods of `Blender` for `await`: requests that come at about the same time are worked on together."""
 
 import asyncio
+import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
@@ -17,6 +18,16 @@ from .schedules import Schedule, as_schedule
 # Beside the blenders, not in them, so that they can be pickled.
 _batchers: "WeakKeyDictionary[AsyncMethods, MicroBatcher]" = WeakKeyDictionary()
 _making = Lock()
+
+
+def _forget() -> None:
+    """Begin anew in a fork, which has none of the threads that wait here for work, and may have a lock that is held."""
+    global _batchers, _making
+    _batchers, _making = WeakKeyDictionary(), Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class AsyncMethods:

@@ -1,5 +1,6 @@
 """Finding and loading checkpoints: bundled ones by their name, others from a folder or the Hub."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -40,7 +41,15 @@ def locate(name: str | Path) -> str:
     """Return the folder of a bundled checkpoint, or the name as it is.
 
     A bundled name wins over a folder of that name; write `./pair-ranker-mini` for the folder.
+
+    Raises:
+        InputTypeError: If it is neither a text nor a path.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputTypeError(
+            f"a checkpoint is named by a text or a path, not by a {type(name).__name__}; what is loaded already goes "
+            "to Blender(model, processor)"
+        )
     return str(files("blender_hf") / "checkpoints" / name) if name in BUNDLED else str(name)
 
 

@@ -1,6 +1,7 @@
 """Parallel lists, as the methods of `Blender` take them, and what they give back."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any, TypeVar
 
 from .errors import InputError
@@ -48,5 +49,5 @@ def check_tie_threshold(tie_threshold: float) -> None:
     Raises:
         InputError: If it is out of range.
     """
-    if isinstance(tie_threshold, str) or not 0 <= tie_threshold <= 0.5:
+    if not isinstance(tie_threshold, Real) or not 0 <= tie_threshold <= 0.5:
         raise InputError(f"tie_threshold={tie_threshold!r}; it is a distance from probability 0.5, from 0 to 0.5")

@@ -6,6 +6,7 @@
   batches at once would take several times the memory that one was chosen for.
 """
 
+import os
 from threading import Lock, RLock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +14,16 @@ from weakref import WeakKeyDictionary
 # Beside the objects, not in them, so that they can be pickled, and are the same for all that share them.
 _locks: "WeakKeyDictionary[Any, Any]" = WeakKeyDictionary()
 _making = Lock()
+
+
+def _forget() -> None:
+    """Begin anew in a fork: whoever held a lock is not there to let it go."""
+    global _locks, _making
+    _locks, _making = WeakKeyDictionary(), Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def lock_of(shared: Any) -> Any:

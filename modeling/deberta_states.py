@@ -93,8 +93,7 @@ def _states_of_packed(
     )
     reverse = (ends[:, None] - 1 - inside)[real]  # (tokens,)
     groups = _groups_of(encoder, lengths.tolist())
-    widest = max(groups, key=lambda group: group.length).positions
-    packed = Packed(groups, reverse, None if widest is None else widest.used)
+    packed = Packed(groups, reverse, _used_by(groups))
     embeddings = encoder.get_rel_embedding()
     for layer in encoder.layer[:-1]:
         hidden, _ = layer(hidden, packed, rel_embeddings=embeddings)
@@ -102,6 +101,12 @@ def _states_of_packed(
     last = packed._replace(groups=_at_places(groups, places))
     states, _ = encoder.layer[-1](hidden, last, query_states=queries, rel_embeddings=embeddings)
     return states[0].unflatten(0, places.shape)
+
+
+def _used_by(groups: Sequence[Group]) -> slice | None:
+    """Return which rows of the embeddings of positions any of the groups uses, or None without relative attention."""
+    used = [group.positions.used for group in groups if group.positions is not None]
+    return slice(min(part.start for part in used), max(part.stop for part in used)) if used else None
 
 
 def _groups_of(encoder: FastEncoder, lengths: Sequence[int]) -> tuple[Group, ...]:

@@ -125,7 +125,8 @@ class FastEncoder(DebertaV2Encoder):
             positions = make_log_bucket_position(positions, self.position_buckets, self.max_relative_positions).long()
         n_rows = self.rel_embeddings.num_embeddings
         rows = (positions + n_rows // 2).clamp(0, n_rows - 1)
-        first, last = rows[[0, -1]].tolist()  # the row grows with the position
+        # Not those of the first and the last position: with few positions and many buckets, rows do not grow with them.
+        first, last = rows.min().item(), rows.max().item()
         return RelativePositions((rows - first).unfold(0, length, 1)[None], slice(first, last + 1))
 
 

@@ -36,6 +36,13 @@ def use_fast_products(model: nn.Module) -> None:
             module.__class__ = FastLinear
 
 
+def use_plain_products(model: nn.Module) -> None:
+    """Take back `use_fast_products`, for what looks for the very class `nn.Linear`, as PyTorch's quantisation does."""
+    for module in model.modules():
+        if type(module) is FastLinear:
+            module.__class__ = nn.Linear
+
+
 def multiplies_heads(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Tell whether `heads_product` is the faster for (heads, m, size) and (heads, n, size).
 

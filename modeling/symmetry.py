@@ -28,7 +28,11 @@ def encode_symmetrically(
 
     Returns:
         The last hidden states, (batch, length, hidden).
+
+    Raises:
+        ValueError: If the attention is one that takes no bias.
     """
+    _check_attention(backbone.config)
     part, shift = _parts_of(input_ids, markers)
     # The first position that a token may have: RoBERTa counts from behind its padding.
     padding_index = backbone.embeddings.position_embeddings.padding_idx
@@ -42,6 +46,15 @@ def encode_symmetrically(
     mask = torch.where(across, bias, 0.0).to(hidden.dtype)
     mask = mask.masked_fill(~real[:, None, :], torch.finfo(hidden.dtype).min)
     return backbone.encoder(hidden, attention_mask=mask[:, None]).last_hidden_state
+
+
+def _check_attention(config: Any) -> None:
+    """Refuse what can't add a number to each score: given such a mask, flex_attention ends the process."""
+    chosen = getattr(config, "_attn_implementation", None)
+    if chosen not in (None, "eager", "sdpa"):
+        raise ValueError(
+            f"a symmetric ranker adds a bias to its attention, which attn_implementation={chosen!r} can't; use 'sdpa'"
+        )
 
 
 def spans_of(input_ids: torch.Tensor, real: torch.Tensor, markers: tuple[int, int, int]) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -91,6 +92,10 @@ def test_cycles() -> None:
     assert count_cycles(CIRCLE) == 1
     assert count_cycles(LINE) == 0
     assert count_cycles([]) == 0
+    drawn = np.triu(np.random.default_rng(0).normal(size=(12, 12)), 1)
+    logits = drawn - drawn.T
+    circles = [c for c in combinations(range(12), 3) if len({sum(logits[i, j] > 0 for j in c) for i in c}) == 1]
+    assert count_cycles(logits.tolist()) == len(circles) > 0
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)

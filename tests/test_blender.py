@@ -159,7 +159,7 @@ def test_tie_threshold(blender: Blender) -> None:
     assert blender.compare("p", "a", "b", tie_threshold=distance - 1e-6).preferred == plain.preferred
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 0.6, math.nan])
+@pytest.mark.parametrize("threshold", [-0.1, 0.6, math.nan, None])
 def test_a_tie_threshold_out_of_range_is_refused(blender: Blender, threshold: float) -> None:
     with pytest.raises(InputError, match="tie_threshold"):
         blender.compare("p", "a", "b", tie_threshold=threshold)

@@ -261,3 +261,8 @@ def test_every_public_name_can_be_imported() -> None:
     assert set(dir(blender_hf)) == set(blender_hf.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = blender_hf.no_such_name
+
+
+def test_what_is_loaded_already_is_no_name() -> None:
+    with pytest.raises(InputTypeError, match="not by a PairRanker; what is loaded already goes to Blender"):
+        Blender.from_pretrained(build_ranker()[0], None)

@@ -1,12 +1,15 @@
 """Many threads and many coroutines on one blender: each gets what it would get alone."""
 
 import asyncio
+import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from blender_hf.micro_batching import MicroBatcher
 from tests.conftest import build_fuser, build_ranker, example_texts
 from tests.test_pointwise import chat_tokenizer, decoder_model
 
+ROOT = Path(__file__).parents[1]
 TEXTS = example_texts()
 N_THREADS = 8
 CASES = [(TEXTS[k], [text[:80] for text in TEXTS[k + 1 : k + 4]]) for k in range(0, 42, 7)]
@@ -256,3 +260,32 @@ def test_the_thread_ends_with_its_blender() -> None:
     del shared
     thread.join(30)
     assert not thread.is_alive()
+
+
+AWAIT_IN_A_FORK = """
+import asyncio, os, sys
+from blender_hf import Blender
+from tests.conftest import build_ranker
+
+blender = Blender(*build_ranker())
+
+async def best():
+    return (await asyncio.wait_for(blender.arank("q", ["a", "b"]), 60)).best
+
+here = asyncio.run(best())
+child = os.fork()
+if child == 0:
+    os._exit(0 if asyncio.run(best()) == here else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_has_threads_of_its_own() -> None:
+    """It waited forever for a thread that only its parent has."""
+    # OpenMP of a fork would wait for threads of the parent too.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", AWAIT_IN_A_FORK], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

@@ -59,11 +59,12 @@ def run(options: argparse.Namespace) -> None:
     """Judge as the command line says; each line is written when all pairs of its record are judged, and complete.
 
     Raises:
-        BlenderError: If the input, the output, an option or the judge can't be used.
+        BlenderError: If the input, the output, an option or the judge can't be used, or it said nothing of a record.
     """
     # These load torch and transformers, for which `--help` need not wait.
     from tqdm import tqdm
 
+    from blender_hf.data.records import is_read_once
     from blender_hf.generation.annotation import judged_records
     from blender_hf.generation.judge import Judge
     from blender_hf.generation.models import load_model
@@ -74,16 +75,17 @@ def run(options: argparse.Namespace) -> None:
     output = checked_output(options)
     done = judged_records(output, llm.label) if output is not None and not options.overwrite else {}
     # A file is checked whole before a model is loaded.
-    total = None if options.file == "-" else sum(1 for _ in _waiting(options, done))
+    total = None if is_read_once(options.file) else sum(1 for _ in _waiting(options, done))
     judge = Judge(load_model(llm), Sampling(max_new_tokens=options.max_new_tokens, temperature=0))
     tally = Tally(already=len(done))
     # The records that are read ahead wait here until their verdicts are there.
     waiting: deque[JudgedRecord] = deque()
     with opened(output, options.overwrite) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
         for judgments in judge.iter(_noted(_waiting(options, done), waiting)):
-            out.write(waiting.popleft().judged(judgments, llm.label) + "\n")
-            out.flush()
-            tally.count(judgments)
+            record = waiting.popleft()
+            if tally.count(record, judgments):
+                out.write(record.judged(judgments, llm.label) + "\n")
+                out.flush()
             bar.update()
     tally.report(options)
 
@@ -100,10 +102,14 @@ class Tally:
         self._counts: Counter[str] = Counter(already=already)
         self._verdicts: Counter[str] = Counter()
         self._unjudged: Counter[str] = Counter()
+        self._unwritten: list[str | int] = []
 
-    def count(self, judgments: Sequence["Judgment"]) -> None:
-        """Add the judgments of a prompt."""
-        self._counts["written"] += 1
+    def count(self, record: "JudgedRecord", judgments: Sequence["Judgment"]) -> bool:
+        """Add the judgments of a prompt, and tell whether there is anything to write: not if the judge said nothing."""
+        written = not judgments or any(judgment.replied for judgment in judgments)
+        self._counts["written"] += written
+        if not written:
+            self._unwritten.append(record.id)
         for judgment in judgments:
             self._counts["reminders"] += judgment.reminders
             if judgment.verdict is None:
@@ -111,9 +117,15 @@ class Tally:
             else:
                 self._verdicts[judgment.verdict] += 1
                 self._counts["consistent"] += judgment.consistent
+        return written
 
     def report(self, options: argparse.Namespace) -> None:
-        """Print the summary."""
+        """Print the summary.
+
+        Raises:
+            BlenderError: If the judge said nothing of a record.
+        """
+        from blender_hf.errors import BlenderError
         from blender_hf.generation.judging import VERDICTS
 
         seconds = round(time.monotonic() - self._started, 3)
@@ -138,6 +150,11 @@ class Tally:
                 "output": options.output,
             }
             sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
+        if self._unwritten:
+            raise BlenderError(
+                f"the judge said nothing of the record {self._unwritten[0]!r} ({next(iter(self._unjudged))}); such "
+                "records are not in the output, and are judged when the command is run again"
+            )
 
 
 def _waiting(options: argparse.Namespace, done: dict[str | int, str]) -> Iterator["JudgedRecord"]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .options import Commands, count, fuser_options, model_options
+from .options import Commands, count, fuser_options, model_options, seed
 
 ABOUT = """Measure a ranker on labelled data, beside the rules that the longer answer is better, that the best single
 model is, and chance; or make the tables of the paper on MixInstruct."""
@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--cache", metavar="FILE", help="where computed scores are kept (default: with the Hub's cache)"
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="N", help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the bootstrap (default: %(default)s)")
     model_options(parser)
     _rank_options(parser.add_argument_group("measuring a ranker"))
     _table_options(parser.add_argument_group("the tables of the paper"))

@@ -11,7 +11,7 @@ from blender_hf.logs import quieten_libraries
 from .appending import checked_output, opened
 from .generation_summary import Tally
 from .llm_options import WAYS, chosen_llms, llm_options
-from .options import Commands, count, positive
+from .options import Commands, count, positive, seed
 
 if TYPE_CHECKING:
     from blender_hf.generation.records import PromptRecord
@@ -60,7 +60,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--top-p", type=float, metavar="P", help="sample from the likeliest tokens (default: the model's)"
     )
-    parser.add_argument("--seed", type=count, metavar="N", help="makes sampling repeatable, as far as the model can")
+    parser.add_argument("--seed", type=seed, metavar="N", help="makes sampling repeatable, as far as the model can")
     llm_options(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     from tqdm import tqdm
 
+    from blender_hf.data.records import is_read_once
     from blender_hf.generation.candidates import CandidateWriter
     from blender_hf.generation.records import answered_prompts
     from blender_hf.generation.sampling import Sampling
@@ -85,9 +86,9 @@ def run(options: argparse.Namespace) -> None:
     sampling = Sampling(options.n, options.max_new_tokens, options.temperature, options.top_p, options.seed)
     output = checked_output(options)
     names = [llm.label for llm in llms]
-    answered = answered_prompts(output, names) if output is not None and not options.overwrite else {}
+    answered = answered_prompts(output, names, options.n) if output is not None and not options.overwrite else {}
     # A file is checked whole before a model is loaded.
-    total = None if options.file == "-" else sum(1 for _ in _waiting(options, answered))
+    total = None if is_read_once(options.file) else sum(1 for _ in _waiting(options, answered))
     writer = CandidateWriter(llms, sampling)
     tally = Tally(names, already=len(answered))
     # The records that are read ahead wait here until their candidates are there.

@@ -69,6 +69,8 @@ def run(options: argparse.Namespace) -> None:
     quieten_libraries()
     if options.push_to_hub is not None:
         check_repo_id(options.push_to_hub)
+    elif unused := [name for name in ("private", "token") if getattr(options, name)]:
+        raise InputError(f"--{unused[0]} is for --push-to-hub")
     settings, engine = _settings(options), _engine(options)
     source = open_source(options.data, subset=options.subset, split=options.split, revision=options.dataset_revision)
     summary = label(

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say_no_room(error: OSError, options: argparse.Namespace) -> None:
-    where = error.filename or getattr(options, "output", None) or "stdout"
+    where = error.filename2 or error.filename or getattr(options, "output", None) or "stdout"
     sys.stderr.write(f"blender-hf: error: can't write {where}: {error.strerror}; make room, and run it again\n")
     try:
         sys.stdout.flush()

@@ -69,6 +69,11 @@ FORMATS = (
 )
 
 
+def is_read_once(path: str | Path) -> bool:
+    """Tell whether a file is a stream: the standard input, a named pipe, or one of a shell's `<(...)`."""
+    return str(path) == STDIN or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
+
+
 def read_records(path: str | Path) -> Iterator[Record]:
     """Yield the records of a JSONL file, lazily.
 
@@ -196,6 +201,8 @@ def _lines(path: str | Path, name: str) -> Iterator[bytes]:
 
 def _open(path: str | Path) -> AbstractContextManager[IO[bytes] | Iterable[bytes]]:
     if str(path) == STDIN:
+        if sys.stdin is None:
+            raise InputError("the standard input is closed: name a file, or pipe records into the command")
         return nullcontext(sys.stdin.buffer)
     return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
 

@@ -58,6 +58,11 @@ class Judgment:
     reminders: int = 0
 
     @property
+    def replied(self) -> bool:
+        """Whether the judge was heard in both orders, with a verdict or without."""
+        return self.verdict is not None or self.reason == UNPARSABLE
+
+    @property
     def consistent(self) -> bool:
         """Whether both orders say the same of the candidates."""
         first, second = self.orders

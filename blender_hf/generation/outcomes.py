@@ -99,6 +99,8 @@ def reason_of(error: BaseException) -> str:
     """Say in one line why a request failed: what its status means, and what the server said."""
     status = status_of(error)
     said = _said(error)
+    if isinstance(error, json.JSONDecodeError):
+        return "the server's reply is no JSON, so it does not speak OpenAI's language; check the address"
     if status is None:
         return _one_line(said or str(error)) or type(error).__name__
     meaning = KNOWN.get(status, f"the server answered {status}")

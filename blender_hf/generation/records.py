@@ -1,6 +1,7 @@
 """Files of prompts, one JSON object a line, and the records that they become when their candidates are there."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
     return each_id_once(_record(value, number, where) for number, where, value in read_values(path))
 
 
-def answered_prompts(path: Path, asked: Collection[str]) -> dict[str | int, str]:
+def answered_prompts(path: Path, asked: Collection[str], n: int = 1) -> dict[str | int, str]:
     """Return the records that a job has written already: their ids with the digests of their prompts.
 
     A last line that was not finished is left out; the file stays as it is.
@@ -87,6 +88,7 @@ def answered_prompts(path: Path, asked: Collection[str]) -> dict[str | int, str]
     Args:
         path: The output of the job; it need not exist.
         asked: The names of the models of the job.
+        n: How many answers of each model it wants.
 
     Raises:
         InputError: If it is the output of another job.
@@ -96,11 +98,12 @@ def answered_prompts(path: Path, asked: Collection[str]) -> dict[str | int, str]
         if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():
             raise InputError(f"{where}: this is no output of `blender-hf generate`; {ELSEWHERE}")
         record = _record(value, 0, where)
-        names = {candidate.model for candidate in record.request.candidates}
-        names |= {failure.get("model") for failure in value["failures"]}
-        if not names.issuperset(asked):
-            missing = ", ".join(sorted(set(asked) - names))
-            raise InputError(f"{where}: {missing} had no part in this file; {ELSEWHERE}")
+        written = Counter(candidate.model for candidate in record.request.candidates)
+        failed = {failure.get("model") for failure in value["failures"]}
+        if missing := sorted(set(asked) - written.keys() - failed):
+            raise InputError(f"{where}: {', '.join(missing)} had no part in this file; {ELSEWHERE}")
+        if fewer := sorted(name for name in set(asked) - failed if written[name] < n):
+            raise InputError(f"{where}: {', '.join(fewer)} gave fewer than {n} answers in this file; {ELSEWHERE}")
         found[record.id] = record.digest
     return found
 

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -126,7 +126,7 @@ class RemoteModel:
         llm = self.llm
         # huggingface_hub would send the Hub's token to any server, so without one of its own it gets a placeholder.
         key = llm.api_key if llm.base_url is None else llm.api_key or "none"
-        client = AsyncInferenceClient(
+        client = (AsyncInferenceClient if llm.base_url is None else _ServerClient)(
             base_url=llm.base_url,
             provider=llm.provider,
             api_key=key,
@@ -135,6 +135,17 @@ class RemoteModel:
         # A client for each batch of requests: it belongs to one event loop, and is closed with certainty.
         async with client:
             yield client.chat.completions.create
+
+
+class _ServerClient(AsyncInferenceClient):
+    """Asks a server that is not the Hub's, perhaps on this machine, where HF_HUB_OFFLINE forbids to ask the Hub too."""
+
+    async def _get_async_client(self) -> Any:  # of huggingface_hub 1; 0.36 does not heed the switch here
+        client = await super()._get_async_client()  # type: ignore[misc]
+        hooks = client.event_hooks
+        foreign = [hook for hook in hooks["request"] if not hook.__module__.startswith("huggingface_hub")]
+        client.event_hooks = {**hooks, "request": foreign}
+        return client
 
 
 def _body(llm: RemoteLLM, messages: Messages, sampling: Sampling, sample: int) -> dict[str, Any]:
@@ -155,12 +166,20 @@ def _outcome(name: str, completion: Any) -> Outcome:
     if not completion.choices:
         return Failure(name, "the server sent no answer")
     choice = completion.choices[0]
+    content = _text_of(choice.message.content)
     # JSON can spell half of a character, as where an answer was cut within an emoji; no file of text can hold it.
-    text = answer_in((choice.message.content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    text = answer_in(content.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     truncated = choice.finish_reason == "length"
     if text:
         return Reply(text, truncated)
     return Failure(name, empty_reason(truncated))
+
+
+def _text_of(content: Any) -> str:
+    """Return the text of a reply, which some servers send in parts."""
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
+    return content or ""
 
 
 def _awaitable(create: Create) -> Create:

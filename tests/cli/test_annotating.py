@@ -82,6 +82,26 @@ def test_it_goes_on_from_wherever_it_was_killed(answers: Path, judge: list[str],
         assert output.read_bytes() == content
 
 
+def test_what_a_judge_said_nothing_of_is_judged_again(
+    server: LanguageServer,  # noqa: F811
+    answers: Path,
+    judge: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A record without any verdict was written as done, and never judged."""
+    output = tmp_path / "judged.jsonl"
+    two = [{**RECORDS[0], "candidates": RECORDS[0]["candidates"][:2]}]
+    answers.write_text("".join(json.dumps(record) + "\n" for record in two), encoding="utf-8")
+    server.faults = [Fault("judge", 503, times=2)]
+    command = ["annotate", str(answers), *judge, "--output", str(output)]
+    assert main(command) == 2
+    assert "the judge said nothing of the record" in capsys.readouterr().err
+    assert output.read_text(encoding="utf-8") == ""
+    assert main(command) == 0
+    assert len(lines(output)[0]["cmp_results"]) == 1
+
+
 def test_a_judge_that_goes_away_loses_nothing(
     server: LanguageServer,  # noqa: F811
     answers: Path,

@@ -274,6 +274,8 @@ def test_the_output_of_another_job_is_left_alone(
     content = output.read_bytes()
     assert main(["generate", str(prompts), *models, "--output", str(output)]) == 2
     assert "loud had no part in this file; choose another --output, or --overwrite it" in capsys.readouterr().err
+    assert main([*command, "--llm", f"{server.url}#echo", "--n", "2"]) == 2
+    assert "echo gave fewer than 2 answers in this file; choose another --output" in capsys.readouterr().err
     write(prompts, [{"id": "one", "prompt": "another"}])
     assert main([*command, "--llm", f"{server.url}#echo"]) == 2
     assert "prompts.jsonl:1: the output has other texts with the id 'one'" in capsys.readouterr().err

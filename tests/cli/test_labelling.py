@@ -89,6 +89,7 @@ def test_bad_lines(ranker: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
         (["--orders", "one", "--drop-flips"], "leave out --orders one"),
         (["--workers", "2"], "--workers is for --engine ray"),
         (["--gpus-per-worker", "1"], "--gpus-per-worker is for --engine ray"),
+        (["--private"], "--private is for --push-to-hub"),
         (["--split", "train"], "has no split"),
         (["--push-to-hub", "preferences"], "write it as org/name"),
         (["--ranker", "no/such"], "can't load the ranker 'no/such'"),

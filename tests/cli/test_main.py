@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,29 @@ def test_output_file(file: Path, models: list[str], tmp_path: Path, capsys: pyte
     assert main(["rank", str(file), *models[:2], "--output", str(output)]) == 0
     assert capsys.readouterr().out == ""
     assert len(lines(output.read_text(encoding="utf-8"))) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_read_once(file: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a shell's <(...): what was read to check it was gone when it was to be ranked."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()))
+    writer.start()
+    assert main(["rank", str(pipe), *models[:2], "--quiet"]) == 0
+    writer.join(10)
+    assert len(lines(capsys.readouterr().out)) == 3
+
+
+def test_closed_streams_are_named(
+    file: Path, models: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["rank", *models[:2], "--quiet"]) == 2
+    assert "the standard input is closed: name a file" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["rank", str(file), *models[:2], "--quiet"]) == 2
+    assert "the standard output is closed: name a file with --output" in capsys.readouterr().err
 
 
 def test_an_empty_file_gives_no_results(tmp_path: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ VARIANTS = {
         "norm_rel_ebd": "none",
     },
     "buckets that stretch": {"position_buckets": 32, "max_relative_positions": 20},
+    "more buckets than positions": {"position_buckets": 64, "max_relative_positions": 20},
     "c2p": {"pos_att_type": "c2p"},
     "p2c": {"pos_att_type": ["p2c"], "share_att_key": False},
     "neither": {"pos_att_type": []},

@@ -12,7 +12,13 @@ from torch.nn import functional
 from transformers import set_seed
 
 from blender_hf.modeling import GenFuser, PairRanker, fast_products
-from blender_hf.modeling.fast_products import FastLinear, heads_product, multiplies_heads, use_fast_products
+from blender_hf.modeling.fast_products import (
+    FastLinear,
+    heads_product,
+    multiplies_heads,
+    use_fast_products,
+    use_plain_products,
+)
 from tests.conftest import build_fuser, build_ranker
 from tests.modeling.test_fast_deberta import MASKS, VARIANTS, build_pair, inputs, real_states
 
@@ -210,3 +216,11 @@ def test_both_models_use_it_and_save_the_same_names(kind: type, tmp_path: Path) 
     again, info = kind.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert all(type(module) is FastLinear for module in again.modules() if isinstance(module, nn.Linear))
+
+
+def test_layers_can_be_given_back_their_class() -> None:
+    """PyTorch's quantisation looks for the exact class, and would leave all of them as they are."""
+    model, _ = build_ranker()
+    fast = [name for name, module in model.named_modules() if type(module) is FastLinear]
+    use_plain_products(model)
+    assert [name for name, module in model.named_modules() if type(module) is nn.Linear] == fast != []

@@ -83,3 +83,11 @@ def test_it_is_saved_and_exported_with_free_axes(tmp_path: Path) -> None:
 def test_an_encoder_of_relative_positions_is_refused() -> None:
     with pytest.raises(ValueError, match="works with bert, roberta"):
         PairRankerConfig(backbone_config=backbone_config("deberta-v2", 100), symmetric=True)
+
+
+def test_an_attention_that_takes_no_bias_is_refused() -> None:
+    """flex_attention, given such a mask, ends the process."""
+    model, processor = build_ranker("bert", symmetric=True)
+    model.backbone.config._attn_implementation = "flex_attention"
+    with pytest.raises(ValueError, match="attn_implementation='flex_attention' can't; use 'sdpa'"):
+        model(**processor(["2 + 2?"], ["4"], ["5"]))
