@@ -126,7 +126,7 @@ class FastEncoder(DebertaV2Encoder):
         n_rows = self.rel_embeddings.num_embeddings
         rows = (positions + n_rows // 2).clamp(0, n_rows - 1)
         # Not those of the first and the last position: with few positions and many buckets, rows do not grow with them.
-        first, last = rows.min().item(), rows.max().item()
+        first, last = torch.stack(rows.aminmax()).tolist()
         return RelativePositions((rows - first).unfold(0, length, 1)[None], slice(first, last + 1))
 
 
