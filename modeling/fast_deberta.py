@@ -175,8 +175,11 @@ class FastSelfAttention(DisentangledSelfAttention):
         return self._in_blocks(hidden_states, attention_mask.real, queried, relative_pos, rel_embeddings, scale), None
 
     def _kernel_runs(self, states: torch.Tensor, mask: KeyMask, positions: RelativePositions | None) -> bool:
-        given = mask.lengths is not None and positions is not None
-        return given and fits(states, self.attention_head_size)
+        if mask.lengths is None or positions is None:
+            return False
+        # It was never tried where buckets reach as far as positions, and the formula of buckets is none of distances.
+        tried = self.position_buckets // 2 < self.max_relative_positions
+        return tried and fits(states, self.attention_head_size)
 
     def _by_kernel(
         self,

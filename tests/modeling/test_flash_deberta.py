@@ -84,7 +84,8 @@ def test_hidden_states_are_those_of_transformers(variant: str, kernel: Callable[
     with torch.no_grad():
         expected = real_states(own, batch)
         torch.testing.assert_close(real_states(fast, batch), expected, atol=1e-5, rtol=1e-5)
-    assert len(kernel.calls) == own.config.num_hidden_layers
+    untried = variant == "more buckets than positions"
+    assert len(kernel.calls) == (0 if untried else own.config.num_hidden_layers)
 
 
 def test_half_precision_is_as_near_as_that_of_transformers(kernel: Callable[..., torch.Tensor]) -> None:
