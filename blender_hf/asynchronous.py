@@ -1,33 +1,19 @@
 """The methods of `Blender` for `await`: requests that come at about the same time are worked on together."""
 
 import asyncio
-import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from threading import Lock
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from .columns import check_tie_threshold, pairs_of, references_of, unwrapped
+from .concurrency import PerObject
 from .inputs import Item, make_items
 from .micro_batching import MicroBatcher
 from .results import Blend, Comparison, Fusion, Ranking
 from .rewards import duel_rewards, duels, get_scale, group_rewards
 from .schedules import Schedule, as_schedule
 
-# Beside the blenders, not in them, so that they can be pickled.
-_batchers: "WeakKeyDictionary[AsyncMethods, MicroBatcher]" = WeakKeyDictionary()
-_making = Lock()
-
-
-def _forget() -> None:
-    """Begin anew in a fork, which has none of the threads that wait here for work, and may have a lock that is held."""
-    global _batchers, _making
-    _batchers, _making = WeakKeyDictionary(), Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+_batchers = PerObject(MicroBatcher)
 
 
 class AsyncMethods:
@@ -181,10 +167,7 @@ class AsyncMethods:
 
 def batcher_of(blender: AsyncMethods) -> MicroBatcher:
     """Return what collects the requests to a blender."""
-    with _making:
-        if blender not in _batchers:
-            _batchers[blender] = MicroBatcher()
-        return _batchers[blender]
+    return _batchers.of(blender)
 
 
 def _fixed(generation: Mapping[str, Any] | None) -> Hashable:

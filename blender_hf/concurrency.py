@@ -7,23 +7,46 @@
 """
 
 import os
+from collections.abc import Callable
 from threading import Lock, RLock
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-# Beside the objects, not in them, so that they can be pickled, and are the same for all that share them.
-_locks: "WeakKeyDictionary[Any, Any]" = WeakKeyDictionary()
-_making = Lock()
+Made = TypeVar("Made")
 
 
-def _forget() -> None:
-    """Begin anew in a fork: whoever held a lock is not there to let it go."""
-    global _locks, _making
-    _locks, _making = WeakKeyDictionary(), Lock()
+class PerObject(Generic[Made]):
+    """One thing for each object, made when it is first asked for, and gone with the object.
+
+    It stands beside the objects, not in them, so that they can be pickled, and is the same for all that share them. A
+    fork begins anew: it has none of the threads of its parent, and nobody who would let a lock go that is held.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make = make
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def of(self, shared: Any) -> Made:
+        """Return that of an object, which must have the identity as its equality."""
+        with self._making:
+            if shared not in self._made:
+                self._made[shared] = self._make()
+            return self._made[shared]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def _forget(self) -> None:
+        self._made: WeakKeyDictionary[Any, Made] = WeakKeyDictionary()
+        self._making = Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+_locks = PerObject(RLock)
 
 
 def lock_of(shared: Any) -> Any:
@@ -32,5 +55,4 @@ def lock_of(shared: Any) -> Any:
     Args:
         shared: The object; it must have the identity as its equality, as tokenizers and models have.
     """
-    with _making:
-        return _locks.setdefault(shared, RLock())
+    return _locks.of(shared)
