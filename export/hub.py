@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel
 
-from blender_hf.checkpoints import check_processor, locate
+from blender_hf.checkpoints import check_processor, first_line, locate
 from blender_hf.errors import CheckpointError, HubError, InputError
 from blender_hf.load_errors import reason_for
 from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
@@ -98,7 +98,7 @@ def prepared(publication: Publication) -> Iterator[Path]:
             check_processor(model.config, processor)
     # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
     except Exception as error:
-        reason = reason_for(error, str(folder)) or _first_line(error)
+        reason = reason_for(error, str(folder)) or first_line(error)
         raise CheckpointError(f"{folder} is not a whole {publication.kind}: {reason}") from error
     if publication.fuser is not None:
         model.config.fuser, model.config.fuser_revision = publication.fuser, publication.fuser_revision
@@ -181,7 +181,7 @@ def _card(publication: Publication, folder: Path) -> str:
         raise InputError(f"can't read the card {publication.card or folder / 'README.md'}: {error}") from None
     # The metadata are YAML, whose errors have many lines.
     except Exception as error:
-        raise InputError(f"the metadata of the card can't be read: {_first_line(error)}") from error
+        raise InputError(f"the metadata of the card can't be read: {first_line(error)}") from error
 
 
 def _check_fuser(fuser: str) -> None:
@@ -220,7 +220,7 @@ def check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"{repo_id!r} is no name of a repository: {_first_line(error)}") from None
+        raise InputError(f"{repo_id!r} is no name of a repository: {first_line(error)}") from None
     if repo_id.count("/") != 1:
         raise InputError(f"{repo_id!r} is no full name of a repository; write it as org/name")
 
@@ -228,9 +228,4 @@ def check_repo_id(repo_id: str) -> None:
 def _explained(error: Exception) -> str:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     hint = "it was the Hub's fault, so try again" if status is not None and status >= 500 else HINTS.get(status or 0)
-    return _first_line(error) + (f" ({hint})" if hint else "")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return first_line(error) + (f" ({hint})" if hint else "")

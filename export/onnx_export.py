@@ -15,7 +15,6 @@ from blender_hf.checkpoints import HubOptions, explained, first_line, hub_settin
 from blender_hf.errors import BlenderError, CheckpointError, InputError, ModelOutputError
 from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
-from blender_hf.modeling.publishing import make_portable
 
 from .graph import (
     AXES,
@@ -118,7 +117,6 @@ def _export_ranker(
         if precision.convert is None and not _has_settings(output, name, hub):
             model.config.save_pretrained(output)
             processor.save_pretrained(output)
-            make_portable(output)
     return found
 
 
@@ -189,7 +187,6 @@ def _export_fuser(
 
         onnx_export_from_model(model, unproved, task=FUSER_TASK_WITH_CACHE, opset=opset, do_validation=False)
         processor.save_pretrained(unproved)
-        make_portable(unproved)
         for graph in unproved.glob("*.onnx"):
             add_metadata(graph, statement)
         # Exporting has changed the settings of its parts; the reference must be what users load.

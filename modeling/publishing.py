@@ -42,7 +42,8 @@ class PublishingMixin:
             saved = super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
         finally:
             self._beside = (None, None)
-        processor.save_pretrained(save_directory)
+        if not kwargs.get("push_to_hub"):  # or it was saved before it went up
+            processor.save_pretrained(save_directory)
         return saved
 
     def push_to_hub(
