@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     from tqdm import tqdm
 
-    from blender_hf.data.records import is_read_once
+    from blender_hf.data.records import checked_count
     from blender_hf.generation.annotation import judged_records
     from blender_hf.generation.judge import Judge
     from blender_hf.generation.models import load_model
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
     output = checked_output(options)
     done = judged_records(output, llm.label) if output is not None and not options.overwrite else {}
     # A file is checked whole before a model is loaded.
-    total = None if is_read_once(options.file) else sum(1 for _ in _waiting(options, done))
+    total = checked_count(options.file, _waiting(options, done))
     judge = Judge(load_model(llm), Sampling(max_new_tokens=options.max_new_tokens, temperature=0))
     tally = Tally(already=len(done))
     # The records that are read ahead wait here until their verdicts are there.

@@ -14,9 +14,11 @@ def checked_output(options: argparse.Namespace) -> Path | None:
     """Return the output of a command, None for stdout.
 
     Raises:
-        InputError: If it is the input or can't be written, or the summary would be printed among the records.
+        InputError: If it is the input, closed or can't be written, or the summary would be printed among the records.
     """
     if options.output is None:
+        if sys.stdout is None:
+            raise InputError("the standard output is closed: name a file with --output")
         if options.json:
             raise InputError("--json prints the summary on stdout, where the records go; give them an --output")
         return None

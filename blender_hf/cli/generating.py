@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     from tqdm import tqdm
 
-    from blender_hf.data.records import is_read_once
+    from blender_hf.data.records import checked_count
     from blender_hf.generation.candidates import CandidateWriter
     from blender_hf.generation.records import answered_prompts
     from blender_hf.generation.sampling import Sampling
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
     names = [llm.label for llm in llms]
     answered = answered_prompts(output, names, options.n) if output is not None and not options.overwrite else {}
     # A file is checked whole before a model is loaded.
-    total = None if is_read_once(options.file) else sum(1 for _ in _waiting(options, answered))
+    total = checked_count(options.file, _waiting(options, answered))
     writer = CandidateWriter(llms, sampling)
     tally = Tally(names, already=len(answered))
     # The records that are read ahead wait here until their candidates are there.

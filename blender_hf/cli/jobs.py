@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from blender_hf.blender import Blender
-from blender_hf.data.records import Record, is_read_once, read_records
+from blender_hf.data.records import Record, checked_count, read_records
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
 from blender_hf.logs import quieten_libraries
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     """
     checked_output(options)
     job, arguments = job_of(options), _model_arguments(options)
-    total = None if is_read_once(options.file) else sum(1 for _ in _records(options))
+    total = checked_count(options.file, _records(options))
     quieten_libraries()
     blender = Blender.from_pretrained(**arguments)
     records, for_items = tee(_records(options))
@@ -116,8 +116,6 @@ def _line(record: Record, result: Any, job: Job, form: str) -> str:
 
 @contextlib.contextmanager
 def _output(options: argparse.Namespace) -> Iterator[TextIO]:
-    if options.output is None and sys.stdout is None:
-        raise InputError("the standard output is closed: name a file with --output")
     if options.output is None:
         yield sys.stdout
         return

@@ -130,20 +130,20 @@ def fuser_options(parser: argparse.ArgumentParser) -> None:
 
 def count(text: str) -> int:
     """Read a number of records."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of records, 0 or more")
-    return int(text)
+    return _whole(text, 0, "a number of records, 0 or more")
 
 
 def seed(text: str) -> int:
     """Read a seed."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
+    return _whole(text, 0, "a whole number of 0 or more")
 
 
 def positive(text: str) -> int:
     """Read a whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return _whole(text, 1, "a whole number of 1 or more")
+
+
+def _whole(text: str, least: int, what: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return int(text)

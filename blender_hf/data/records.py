@@ -69,9 +69,19 @@ FORMATS = (
 )
 
 
-def is_read_once(path: str | Path) -> bool:
-    """Tell whether a file is a stream: the standard input, a named pipe, or one of a shell's `<(...)`."""
-    return str(path) == STDIN or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
+def checked_count(path: str | Path, records: Iterable[Any]) -> int | None:
+    """Read the records of a file to check them all, and return how many there are.
+
+    Args:
+        path: The file.
+        records: What is read from it, lazily.
+
+    Returns:
+        The number; None for a stream, which can be read only once: the standard input, a named pipe, or one of a
+        shell's `<(...)`. Nothing is read of it.
+    """
+    is_stream = str(path) == STDIN or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
+    return None if is_stream else sum(1 for _ in records)
 
 
 def read_records(path: str | Path) -> Iterator[Record]:

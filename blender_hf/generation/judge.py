@@ -59,7 +59,7 @@ class Judgment:
 
     @property
     def replied(self) -> bool:
-        """Whether the judge was heard in both orders, with a verdict or without."""
+        """Whether there is a verdict, or a reply that is none."""
         return self.verdict is not None or self.reason == UNPARSABLE
 
     @property

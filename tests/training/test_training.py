@@ -40,6 +40,13 @@ def train(config: Path, *settings: str, kind: str = "ranker", resume: bool = Fal
     return main(["train", kind, "--config", str(config), *(["--resume"] if resume else []), *options])
 
 
+def run_config(folder: Path, **settings: object) -> Path:
+    """Write the settings of a run, whose folder is `run` beside them."""
+    path = folder / "run.yaml"
+    path.write_text(json.dumps({"output_dir": str(folder / "run"), **settings}), encoding="utf-8")  # JSON is YAML
+    return path
+
+
 def accuracy(ranker: Path, data: Path) -> float:
     pairs = list(training_pairs(read_labelled(data)))
     results = calibrate.compare_pairs(Blender.from_pretrained(ranker, None), pairs)
@@ -185,19 +192,9 @@ def same_weights(one: Path, other: Path) -> None:
 @pytest.mark.slow
 def test_a_reward_model_learns_from_the_same_pairs(data: Path, backbone: Path, tmp_path: Path) -> None:
     pytest.importorskip("trl")
-    settings = {
-        "output_dir": str(tmp_path / "run"),
-        "model": str(backbone),
-        "data": [str(data)],
-        "eval_data": [str(data)],
-        "learning_rate": 3e-3,
-        "num_train_epochs": 2,
-        "max_input_length": 64,
-        "eval_strategy": "epoch",
-    }
-    config = tmp_path / "reward.yaml"
-    config.write_text(json.dumps(settings), encoding="utf-8")
-    assert train(config, kind="reward-model") == 0
+    sources = {"data": [str(data)], "eval_data": [str(data)], "eval_strategy": "epoch"}
+    rates = {"learning_rate": 3e-3, "num_train_epochs": 2, "max_input_length": 64}
+    assert train(run_config(tmp_path, model=str(backbone), **sources, **rates), kind="reward-model") == 0
     assert accuracy(tmp_path / "run", data) > 0.9
     assert Blender.from_pretrained(tmp_path / "run", None).rank("p", ["word " * 100, "b"]).truncated
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
@@ -271,12 +268,10 @@ def test_a_temperature_at_its_bound_is_no_fit(caplog: pytest.LogCaptureFixture) 
 def test_a_reward_model_needs_a_decided_pair(
     backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, config = tmp_path / "ties.jsonl", tmp_path / "reward.yaml"
+    data = tmp_path / "ties.jsonl"
     tie = {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0, "b": 1, "label": 0}]}
     data.write_text(json.dumps(tie), encoding="utf-8")
-    settings = {"output_dir": str(tmp_path / "run"), "model": str(backbone), "data": [str(data)]}
-    config.write_text(json.dumps(settings), encoding="utf-8")
-    assert train(config, kind="reward-model") == 2
+    assert train(run_config(tmp_path, model=str(backbone), data=[str(data)]), kind="reward-model") == 2
     assert "all are ties" in capsys.readouterr().err
 
 
@@ -342,17 +337,10 @@ def test_a_fuser_is_told_which_candidates_are_the_best(
 ) -> None:
     candidates = [{"text": text, "scores": {"bleurt": n, "rougeL": -n}} for n, text in enumerate(("a b", "c d"))]
     record = {"instruction": "Do.", "input": "x", "output": "the reference", "candidates": candidates}
-    data, config = tmp_path / "mix.jsonl", tmp_path / "fuser.yaml"
+    data = tmp_path / "mix.jsonl"
     data.write_text(json.dumps(record), encoding="utf-8")
-    settings = {
-        "output_dir": str(tmp_path / "run"),
-        "model": str(checkpoints / "fuser"),
-        "data": [str(data)],
-        "tasks": ["reference"],
-        "max_steps": 1,
-        "save_strategy": "no",
-    }
-    config.write_text(json.dumps(settings), encoding="utf-8")
+    work = {"data": [str(data)], "tasks": ["reference"], "max_steps": 1, "save_strategy": "no"}
+    config = run_config(tmp_path, model=str(checkpoints / "fuser"), **work)
     assert train(config, kind="fuser") == 2
     message = "it is not known which candidates are the best; name a ranker, or as metric scores of the data: bleurt"
     assert message in capsys.readouterr().err
@@ -364,17 +352,8 @@ def test_a_fuser_is_told_which_candidates_are_the_best(
 
 
 def test_a_run_tells_of_the_examples_that_it_was_trained_on(data: Path, checkpoints: Path, tmp_path: Path) -> None:
-    settings = {
-        "output_dir": str(tmp_path / "run"),
-        "model": str(checkpoints / "fuser"),
-        "data": [str(data)],
-        "max_examples": 6,
-        "max_train_tokens": 280,
-        "max_steps": 1,
-        "save_strategy": "no",
-    }
-    config = tmp_path / "fuser.yaml"
-    config.write_text(json.dumps(settings), encoding="utf-8")
+    limits = {"max_examples": 6, "max_train_tokens": 280, "max_steps": 1, "save_strategy": "no"}
+    config = run_config(tmp_path, model=str(checkpoints / "fuser"), data=[str(data)], **limits)
     assert train(config, kind="fuser") == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert 0 < metrics["too long"] < 12
@@ -384,9 +363,7 @@ def test_a_run_tells_of_the_examples_that_it_was_trained_on(data: Path, checkpoi
 def test_candidates_that_a_fuser_can_not_tell_apart_are_too_many(
     data: Path, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"output_dir": str(tmp_path / "run"), "model": str(checkpoints / "fuser"), "data": [str(data)]}
-    config = tmp_path / "fuser.yaml"
-    config.write_text(json.dumps(settings), encoding="utf-8")
+    config = run_config(tmp_path, model=str(checkpoints / "fuser"), data=[str(data)])
     assert train(config, "top_k=101", kind="fuser") == 2
     assert "top_k=101 candidates need as many <extra_id_k> tokens" in capsys.readouterr().err
 
