@@ -162,7 +162,9 @@ def _trace_with_transformers(model: PairRanker, path: Path, opset: int) -> None:
     example = next(inputs for inputs in ranker_inputs(model.config) if len(inputs["input_ids"]) > 1)
     axes = {name: dict.fromkeys(AXES, torch.export.Dim.AUTO) for name in example}
     config = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=opset)
-    graph = OnnxExporter().export(model, example, config=config).program
+    exported = OnnxExporter().export(model, example, config=config)
+    # transformers 5.17 hands on torch's own result, 5.24 has one that holds the graph under another name.
+    graph = exported.program if hasattr(exported, "program") else exported.model
     for extra in [value for value in graph.graph.outputs if value.name != OUTPUT]:
         graph.graph.outputs.remove(extra)
     beside = sum(weight.numel() * weight.element_size() for weight in model.parameters()) > MOST_BYTES_INSIDE

@@ -12,7 +12,7 @@ from blender_hf.modeling.generation_gen_fuser import PassageGenerationMixin
 from blender_hf.modeling.modeling_gen_fuser import state_length
 
 from .graph import FUSER_FILES, checkpoint_of, find_setting_file, require_onnx_file
-from .onnx_ranker import DEFAULT_PROVIDER, check_provider
+from .onnx_ranker import DEFAULT_PROVIDER, check_provider, provider_options
 from .provenance import check_weights
 
 
@@ -38,7 +38,8 @@ def load_onnx_fuser(
             checkpoint.
         InputError: If the provider does not exist.
     """
-    check_provider(provider or DEFAULT_PROVIDER)
+    provider = provider or DEFAULT_PROVIDER
+    check_provider(provider)
     where, hub = locate(name), hub_settings(options)
     paths = [require_onnx_file(name, options, file) for file in FUSER_FILES]
     checkpoint = checkpoint_of(paths[0], name, options)
@@ -48,7 +49,8 @@ def load_onnx_fuser(
     settings = {
         "config": config,
         "generation_config": explained(lambda: _generation_config(name, options, config), name, "fuser", options),
-        "provider": provider or DEFAULT_PROVIDER,
+        "provider": provider,
+        "provider_options": provider_options(provider),
         # Optimum looks for a configuration, which of a download is at the top alone.
         "subfolder": paths[0].parent.relative_to(checkpoint).as_posix().removeprefix("."),
     }

@@ -46,7 +46,7 @@ class OnnxPairRanker(nn.Module):
         self._exported_weight = exported_distinct_token_weight(Path(path), config)
         self.device = _device_of(provider)
         self.dtype = torch.float32
-        self.session = _session(Path(path), provider, self.device)
+        self.session = _session(Path(path), provider)
         types = {node.name: node.type for node in self.session.get_outputs()}
         self._output_types = OUTPUT_TYPES[types[OUTPUT]]
         # A pair would be scored by what stands beside it.
@@ -170,13 +170,23 @@ def check_provider(provider: str) -> None:
         )
 
 
+def provider_options(provider: str) -> dict[str, int]:
+    """Return what an execution provider is told: which GPU it takes, and how exact its float32 is."""
+    device = _device_of(provider)
+    options = {"device_id": device.index} if device.type == "cuda" else {}
+    if provider == "CUDAExecutionProvider":
+        # One switch for both backends: left alone, ONNX Runtime rounds products of float32 to the ten bits of TF32.
+        options["use_tf32"] = int(torch.get_float32_matmul_precision() != "highest")
+    return options
+
+
 def _device_of(provider: str) -> torch.device:
     """Return where the tensors of a provider are: on its GPU, if torch has it too, or else on the CPU."""
     shared = DEVICES.get(provider) if torch.cuda.is_available() else None
     return torch.device("cpu") if shared is None else torch.device(shared, torch.cuda.current_device())
 
 
-def _session(path: Path, provider: str, device: torch.device) -> Any:
+def _session(path: Path, provider: str) -> Any:
     check_provider(provider)
     import onnxruntime
 
@@ -185,12 +195,14 @@ def _session(path: Path, provider: str, device: torch.device) -> Any:
     settings.log_severity_level = 3  # warnings are on how the graph is optimised, which users can't change
     # What a GPU can't do runs on the CPU.
     providers = list(dict.fromkeys((provider, DEFAULT_PROVIDER)))
-    own_options = {"device_id": device.index} if device.type == "cuda" else {}
     if not path.is_file() or not path.stat().st_size:
         raise CheckpointError(f"the ONNX file {path} does not exist or is empty")
     try:
         session = onnxruntime.InferenceSession(
-            path, settings, providers=providers, provider_options=[own_options, *({} for _ in providers[1:])]
+            path,
+            settings,
+            providers=providers,
+            provider_options=[provider_options(provider), *({} for _ in providers[1:])],
         )
     # ONNX Runtime has an exception class for every kind of damage, and no base of their own.
     except Exception as error:

@@ -17,6 +17,7 @@ from blender_hf.export.onnx_ranker import (
     _device_of,
     exported_distinct_token_weight,
     load_onnx_ranker,
+    provider_options,
     quantises_batch,
 )
 from blender_hf.modeling import PairRankerConfig
@@ -142,6 +143,17 @@ def test_tensors_are_where_the_provider_is(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
     assert _device_of("TensorrtExecutionProvider") == torch.device("cuda", 1)
+    assert provider_options("TensorrtExecutionProvider") == {"device_id": 1}
+
+
+def test_float32_is_as_exact_as_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen on an H200: logits were off by 0.003, for ONNX Runtime takes TF32 unless it is told not to."""
+    assert provider_options("CPUExecutionProvider") == {}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    assert provider_options("CUDAExecutionProvider") == {"device_id": 0, "use_tf32": 0}
+    monkeypatch.setattr("torch.get_float32_matmul_precision", lambda: "high")
+    assert provider_options("CUDAExecutionProvider") == {"device_id": 0, "use_tf32": 1}
 
 
 def test_inputs_may_be_views_of_others(ranker_folder: Path) -> None:
