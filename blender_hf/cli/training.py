@@ -2,11 +2,18 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
 
 from blender_hf.errors import InputError
 
 from .options import Commands
+
+if TYPE_CHECKING:
+    from blender_hf.training.kinds import Kind
+    from blender_hf.training.runs import Run
+    from blender_hf.training.steps import Step
 
 ABOUT = """Train a ranker, a fuser or, for comparison, a pointwise reward model. The folder of the run, output_dir of
 the settings, gets the checkpoint, its settings, the fingerprints of its data, its metrics and a finished card."""
@@ -33,32 +40,63 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train as the command line says.
+    """Train as the command line says, one step after the other.
 
     Raises:
         BlenderError: If a setting or the data can't be used, or an extra is not installed.
     """
     # These load torch and transformers, for which `--help` need not wait.
-    from pathlib import Path
-
     from blender_hf.training.kinds import KINDS
-    from blender_hf.training.runs import Run
-    from blender_hf.training.settings import read_settings
+    from blender_hf.training.steps import read_steps
 
     kind = KINDS[options.kind]
-    (settings, arguments), given = read_settings(options.config, (kind.settings, kind.arguments()), options.set)
-    if not given.get("output_dir"):
-        raise InputError(f"{options.config}: the setting output_dir is missing: the folder of the run")
-    if options.resume and arguments.save_only_model:
+    steps = read_steps(options.config, (kind.settings, kind.arguments()), options.set)
+    runs = _runs_of(steps)
+    if not options.resume:
+        for training in runs:
+            training.check_free()
+    for step, training in zip(steps, runs, strict=True):
+        writes = _train(kind, step, training, resume=options.resume)
+    if options.json and writes:
+        sys.stdout.write(runs[-1].metrics_text())
+
+
+def _runs_of(steps: "Sequence[Step]") -> "list[Run]":
+    """Return the run of each step.
+
+    Raises:
+        InputError: If one has no folder, or that of another.
+    """
+    from pathlib import Path
+
+    from blender_hf.training.runs import Run
+
+    folders: list[Path] = []
+    for step in steps:
+        if not step.given.get("output_dir"):
+            raise InputError(f"{step.where}: the setting output_dir is missing: the folder of the run")
+        folder = Path(step.given["output_dir"])
+        if folder in folders:
+            raise InputError(f"{step.where}: output_dir={folder} is that of an earlier step; give each its own")
+        folders.append(folder)
+    return [Run(folder, step.given) for folder, step in zip(folders, steps, strict=True)]
+
+
+def _train(kind: "Kind", step: "Step", training: "Run", *, resume: bool) -> bool:
+    """Do one step, and say whether this process keeps its folder: of several, as `torchrun` starts them, one does."""
+    settings, arguments = step.settings()
+    if resume and arguments.save_only_model:
         raise InputError(
             "save_only_model leaves out what --resume goes on from, so the run would end with other weights: begin "
             "anew in another output_dir"
         )
-    training = Run(Path(given["output_dir"]), given)
-    # Of several processes, as `torchrun` and `accelerate launch` start them, one keeps the folder.
     writes = arguments.process_index == 0
+    if resume and training.is_finished:
+        training.check_same(settings)
+        _say(f"{training.folder} is finished", writes)
+        return writes
     if writes:
-        training.begin(settings, resume=options.resume)
+        training.begin(settings, resume=resume)
     try:
         with redirect_stdout(sys.stderr):  # where the Trainer says how the loss falls
             kind.train(settings, arguments, training)
@@ -66,8 +104,11 @@ def run(options: argparse.Namespace) -> None:
         if writes:
             training.abandon()
         raise
-    if not writes:
-        return
-    if options.json:
-        sys.stdout.write(training.metrics_text())
-    sys.stderr.write(f"blender-hf: wrote {training.folder}\n")
+    _say(f"wrote {training.folder}", writes)
+    arguments.distributed_state.wait_for_everyone()  # the next step reads what this one wrote
+    return writes
+
+
+def _say(text: str, writes: bool) -> None:
+    if writes:
+        sys.stderr.write(f"blender-hf: {text}\n")

@@ -30,6 +30,7 @@ from .loading import (
     started,
 )
 from .lora import merged, with_lora
+from .new_tokens import keep_line_breaks, start_from_words
 from .pair_data import balance_lengths, balance_sources, training_pairs
 from .provenance import data_facts
 from .ranker_metrics import source_table
@@ -39,7 +40,6 @@ from .saving import save_checkpoint
 from .settings import PairSettings, RankerSettings
 
 logger = logging.getLogger(__name__)
-MARKER_WORDS = ("question", "first answer", "second reply")
 LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
 # What else of `PairRankerConfig` the settings may change, in a new ranker and in one that a run goes on from.
 FORM = ("pooling", "symmetric", "distinct_token_weight")
@@ -100,6 +100,8 @@ def train_ranker(
         trainer.train(resume_from_checkpoint=run.last_checkpoint(phase))
     model = merged(trained)
     interpolate(model, start, settings.interpolation)
+    if settings.final_distinct_token_weight is not None:
+        model.config.distinct_token_weight = settings.final_distinct_token_weight
     metrics = _measured(trainer, eval_pairs, model)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, run.folder)
@@ -181,6 +183,10 @@ def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProc
         raise InputError(
             "interpolation is for going on from a ranker: a new head on an encoder has nothing to go back to"
         )
+    if settings.line_breaks and own:
+        raise InputError(
+            "line_breaks is for training from an encoder: a ranker keeps the tokens that it was trained with"
+        )
     return _from_ranker(where, hub, settings) if own else _from_encoder(where, hub, settings)
 
 
@@ -207,6 +213,8 @@ def _check_tasks(n_tasks: int, settings: RankerSettings) -> None:
 def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
     tokenizer = load_tokenizer(where, **hub)
     n_tokens = len(tokenizer)
+    if settings.line_breaks:
+        keep_line_breaks(tokenizer)
     lengths = _given(settings, LENGTHS)
     processor = PairRankerProcessor.for_training(tokenizer, **{**_lengths_of(where, hub), **lengths})
     dropouts = dropouts_of(settings, AutoConfig.from_pretrained(where, **hub))
@@ -220,7 +228,7 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
         **processor.special_token_ids(),
         **{name: getattr(processor, name) for name in LENGTHS},
     )
-    initialise_markers(model, tokenizer)
+    start_from_words(model.get_input_embeddings().weight, tokenizer, n_tokens)
     return model, processor
 
 
@@ -237,16 +245,6 @@ def _lengths_of(where: str, hub: dict[str, Any]) -> dict[str, int]:
 
 def _given(settings: RankerSettings, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
-
-
-@torch.no_grad()
-def initialise_markers(model: PairRanker, tokenizer: Any) -> None:
-    """Start the three markers from the meaning of words: new tokens that are all alike are hard to tell apart."""
-    embeddings = model.backbone.get_input_embeddings().weight
-    names = ("source_token_id", "candidate1_token_id", "candidate2_token_id")
-    for name, words in zip(names, MARKER_WORDS, strict=True):
-        ids = tokenizer(words, add_special_tokens=False)["input_ids"]
-        embeddings[getattr(model.config, name)] = embeddings[ids].mean(dim=0)
 
 
 def _measured(trainer: PairRankerTrainer, eval_pairs: list[PreferencePair], model: PairRanker) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from blender_hf.reward_models import RewardModelScorer
 
 from .cards import ranker_card
 from .loading import check_evaluation, explaining_arguments, load_eval_data, load_training_data, started
+from .new_tokens import keep_line_breaks, start_from_words
 from .pair_ranker import evaluation_data, pair_facts, training_data
 from .ranker_metrics import pair_metrics, source_table
 from .runs import Run
@@ -95,8 +96,18 @@ def _starting_point(settings: RewardModelSettings) -> tuple[Any, Any]:
         settings.model, num_labels=1, revision=settings.revision, dtype=torch.float32
     )
     model.config.pad_token_id = tokenizer.pad_token_id
+    if settings.line_breaks:
+        _add_line_breaks(model, tokenizer)
     _let_alone_caches(model)
     return model, tokenizer
+
+
+def _add_line_breaks(model: Any, tokenizer: Any) -> None:
+    n_tokens = len(tokenizer)
+    keep_line_breaks(tokenizer)
+    if len(tokenizer) > n_tokens:
+        model.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size))
+        start_from_words(model.get_input_embeddings().weight, tokenizer, n_tokens)
 
 
 def _decided(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:

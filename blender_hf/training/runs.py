@@ -50,19 +50,42 @@ class Run:
         Raises:
             InputError: If the folder holds another run, or holds one and it is not to be resumed.
         """
-        resolved = _resolved(settings, self.given)
-        prints = {source: fingerprint(source) for source in [*settings.data, *settings.eval_data]}
-        described = {"settings": resolved, "data": prints, "git_revision": git_revision(), "versions": _versions()}
-        before = self._before()
-        if before is not None and not resume:
+        if resume:
+            self.check_same(settings)
+        else:
+            self.check_free()
+        described = self._described(settings)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_yaml(self.folder / SETTINGS_FILE, described["settings"])
+        _write_json(self.folder / RUN_FILE, described)
+
+    def check_free(self) -> None:
+        """Check that the folder holds no run, which would be overwritten.
+
+        Raises:
+            InputError: If it does.
+        """
+        if self._begun:
             raise InputError(
                 f"{self.folder} holds a run already; give --resume to go on with it, or another output_dir"
             )
-        if before is not None:
-            _check_same(before, described, self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write_yaml(self.folder / SETTINGS_FILE, resolved)
-        _write_json(self.folder / RUN_FILE, described)
+
+    def check_same(self, settings: Any) -> None:
+        """Check that the run in the folder, if there is one, was begun with the same settings and data.
+
+        Args:
+            settings: The settings of the model and its data.
+
+        Raises:
+            InputError: If it was not: going on with it would be neither the one nor the other.
+        """
+        if self._begun:
+            _check_same(self.description(), self._described(settings), self.folder)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has come to its end: its card is written last."""
+        return self._begun and (self.folder / CARD_FILE).is_file()
 
     def last_checkpoint(self, phase: str = "") -> str | None:
         """Return where an interrupted phase can be taken up again, or None if it has not come so far.
@@ -90,14 +113,25 @@ class Run:
 
     def write_card(self, text: str) -> None:
         """Write the card of the checkpoint."""
-        (self.folder / CARD_FILE).write_text(text, encoding="utf-8")
+        with replacing(self.folder / CARD_FILE) as file:
+            file.write(text.encode())
 
     def description(self) -> dict[str, Any]:
         """Return what `begin` wrote."""
         return json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
 
-    def _before(self) -> dict[str, Any] | None:
-        return self.description() if (self.folder / RUN_FILE).is_file() else None
+    def _described(self, settings: Any) -> dict[str, Any]:
+        prints = {source: fingerprint(source) for source in [*settings.data, *settings.eval_data]}
+        return {
+            "settings": _resolved(settings, self.given),
+            "data": prints,
+            "git_revision": git_revision(),
+            "versions": _versions(),
+        }
+
+    @property
+    def _begun(self) -> bool:
+        return (self.folder / RUN_FILE).is_file()
 
 
 def fingerprint(source: str) -> str:
@@ -144,7 +178,6 @@ def _resolved(settings: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """A run that goes on with other settings or data would be neither the one nor the other."""
     names = ("settings", "data")
     changed = [
         key for name in names for key in {*before[name], *now[name]} if before[name].get(key) != now[name].get(key)

@@ -2,10 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import BertModel, set_seed
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import BertModel, PreTrainedTokenizerFast, set_seed
 
 from blender_hf.modeling.passages import split_passages
-from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer
+from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer, example_texts
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,27 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = encoder_tokenizer()
     tokenizer.save_pretrained(folder)
     set_seed(0)  # how much a small run learns depends on where it starts
+    BertModel(backbone_config("bert", len(tokenizer))).save_pretrained(folder)
+    return folder
+
+
+def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a fresh tokenizer like BERT's, to which a line break is a space."""
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "cls", "sep", "unk", "mask")}
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=[*special.values()], show_progress=False)
+    tokenizer.train_from_iterator(example_texts(), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+@pytest.fixture(scope="session")
+def wordpiece_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wordpiece")
+    tokenizer = wordpiece_tokenizer()
+    tokenizer.save_pretrained(folder)
+    set_seed(0)
     BertModel(backbone_config("bert", len(tokenizer))).save_pretrained(folder)
     return folder
 

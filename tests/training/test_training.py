@@ -167,14 +167,76 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_weights(ranker_conf
     same_weights(tmp_path / "straight", tmp_path / "run")
 
 
+def two_steps(ranker_config: Path, folder: Path, **second: object) -> Path:
+    """Return settings of two steps: that of a fixture, and one that goes on from it into the folder `second`."""
+    first = json.loads(ranker_config.read_text(encoding="utf-8"))
+    then = {"output_dir": str(folder / "second"), "model": first["output_dir"], "num_train_epochs": 1, **second}
+    path = folder / "steps.yaml"
+    path.write_text("---\n".join(json.dumps(step) + "\n" for step in (first, {**first, **then})), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+def test_a_training_of_two_steps_goes_on_where_it_was(
+    ranker_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = two_steps(ranker_config, tmp_path, final_distinct_token_weight=1.5)
+    assert train(steps, "2.data=[none.jsonl]") == 2, "the second fails, and leaves the first as it is"
+    weights = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    assert train(steps) == 2, "a run that is there is not overwritten"
+    assert "holds a run already" in capsys.readouterr().err
+    assert train(steps, "1.seed=7", resume=True) == 2, "with other settings it is another run"
+    capsys.readouterr()
+    assert main(["train", "ranker", "--config", str(steps), "--resume", "--json"]) == 0
+    said = capsys.readouterr()
+    assert f"{tmp_path / 'run'} is finished" in said.err
+    assert f"wrote {tmp_path / 'second'}" in said.err
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights
+    config = json.loads((tmp_path / "second" / "config.json").read_text(encoding="utf-8"))
+    assert config["distinct_token_weight"] == 1.5
+    temperature = json.loads(said.out)["eval"]["eval_temperature"]
+    assert config["logit_temperature"] == pytest.approx(temperature, abs=1e-4)
+
+
+def test_steps_need_folders_of_their_own(
+    ranker_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = two_steps(ranker_config, tmp_path)
+    assert train(steps, f"output_dir={tmp_path / 'one'}") == 2
+    assert "step 2: output_dir=" in capsys.readouterr().err
+    assert train(steps, "2.output_dir=null") == 2
+    assert "step 2: the setting output_dir is missing" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists(), "nothing was begun"
+
+
+@pytest.mark.slow
+def test_a_ranker_and_a_reward_model_may_see_line_breaks(
+    data: Path, wordpiece_backbone: Path, ranker_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(ranker_config, f"model={wordpiece_backbone}", "line_breaks=true", "max_steps=1") == 0
+    ranker = Blender.from_pretrained(tmp_path / "run", None)
+    scores = ranker.rank("p", ["one two three", "one\ntwo\nthree"]).scores
+    assert scores[0] != scores[1], "without the token these are the same text"
+    assert train(ranker_config, f"model={tmp_path / 'run'}", f"output_dir={tmp_path / 'on'}", "line_breaks=true") == 2
+    assert "line_breaks is for training from an encoder" in capsys.readouterr().err
+    pytest.importorskip("trl")
+    (tmp_path / "reward").mkdir()
+    own = {"data": [str(data)], "max_steps": 1, "max_input_length": 64, "line_breaks": True}
+    assert train(run_config(tmp_path / "reward", model=str(wordpiece_backbone), **own), kind="reward-model") == 0
+    rewards = Blender.from_pretrained(tmp_path / "reward" / "run", None)
+    scores = rewards.rank("p", ["one two three", "one\ntwo\nthree"]).scores
+    assert scores[0] != scores[1]
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_ranker(data: Path, ranker_config: Path, tmp_path: Path) -> None:
-    """As `torchrun` and `accelerate launch` start them: each reads its share, one of them writes."""
+    """As `torchrun` and `accelerate launch` start them: each reads its share, one of them writes; in two steps."""
+    steps = two_steps(ranker_config, tmp_path)
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launched, "-m", "blender_hf", "train", "ranker", "--config", str(ranker_config), "--json"]
+    command = [*launched, "-m", "blender_hf", "train", "ranker", "--config", str(steps), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("blender-hf: wrote") == 1
+    assert done.stderr.count("blender-hf: wrote") == 2
     assert accuracy(tmp_path / "run", data) > 0.9
     state = max((tmp_path / "run" / "trainer" / "all").glob("checkpoint-*/trainer_state.json"), key=os.path.getmtime)
     damaged = json.loads(ranker_config.read_text(encoding="utf-8"))["damaged_pairs"]

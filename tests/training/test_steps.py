@@ -1,5 +1,8 @@
 """Settings from a YAML file: typed, and nothing that is misspelt is passed over."""
 
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,8 @@ import pytest
 from blender_hf import InputError
 from blender_hf.training.kinds import KINDS
 from blender_hf.training.ranker_trainer import PairRankerTrainingArguments
-from blender_hf.training.settings import RankerSettings, read_settings
+from blender_hf.training.settings import RankerSettings
+from blender_hf.training.steps import PRECISION, Step, read_steps
 
 ROOT = Path(__file__).parents[2]
 CLASSES = (RankerSettings, PairRankerTrainingArguments)
@@ -19,6 +23,11 @@ KIND_OF = {
 }
 
 
+def read_step(path: str | Path, kinds: Sequence[type], overrides: Sequence[str] = ()) -> Step:
+    [step] = read_steps(path, kinds, overrides)
+    return step
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "run.yaml"
     path.write_text(text, encoding="utf-8")
@@ -27,13 +36,12 @@ def written(folder: Path, text: str) -> Path:
 
 def test_keys_are_fields_and_the_command_line_wins(tmp_path: Path) -> None:
     path = written(tmp_path, "model: org/encoder\ndata: [a.jsonl, b.jsonl]\nlearning_rate: 1e-4\nsymmetric: true\n")
-    (settings, arguments), given = read_settings(
-        path, CLASSES, ["learning_rate=3e-5", "symmetric=false", "leave_out=[x]"]
-    )
+    step = read_step(path, CLASSES, ["learning_rate=3e-5", "symmetric=false", "leave_out=[x]"])
+    settings, arguments = step.settings()
     assert (settings.model, settings.data, settings.leave_out) == ("org/encoder", ["a.jsonl", "b.jsonl"], ["x"])
     assert settings.symmetric is False
     assert arguments.learning_rate == 3e-5
-    assert set(given) == {"model", "data", "learning_rate", "symmetric", "leave_out"}
+    assert set(step.given) == {"model", "data", "learning_rate", "symmetric", "leave_out"}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,7 @@ def test_keys_are_fields_and_the_command_line_wins(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_settings(written(tmp_path, text), CLASSES, overrides)
+        read_steps(written(tmp_path, text), CLASSES, overrides)
 
 
 @pytest.mark.parametrize(
@@ -73,16 +81,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str],
 def test_what_is_wrong_for_a_fuser_is_named(tmp_path: Path, override: str, message: str) -> None:
     kind = KINDS["fuser"]
     with pytest.raises(InputError, match=message):
-        read_settings(written(tmp_path, "ranker: r"), (kind.settings, kind.arguments()), [override])
+        read_steps(written(tmp_path, "ranker: r"), (kind.settings, kind.arguments()), [override])
 
 
 def test_a_bare_no_is_a_name(tmp_path: Path) -> None:
     text = "model: m\nsave_strategy: no\nlanguages: [no, en]"
-    (settings, arguments), given = read_settings(written(tmp_path, text), CLASSES)
+    step = read_step(written(tmp_path, text), CLASSES)
+    settings, arguments = step.settings()
     assert settings.languages == ["no", "en"]
     assert arguments.save_strategy == "no"
-    assert given["save_strategy"] == "no"
-    (settings, _), _ = read_settings(written(tmp_path, "model: m"), CLASSES, ["languages=no"])
+    assert step.given["save_strategy"] == "no"
+    settings, _ = read_step(written(tmp_path, "model: m"), CLASSES, ["languages=no"]).settings()
     assert settings.languages == ["no"]
 
 
@@ -92,21 +101,59 @@ def test_a_bare_no_is_a_name(tmp_path: Path) -> None:
 def test_emulated_bf16_is_only_taken_when_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_hardware: bool, text: str, bf16: bool
 ) -> None:
-    monkeypatch.setattr("blender_hf.training.settings.has_bfloat16", lambda device: in_hardware)
+    monkeypatch.setattr("blender_hf.training.steps.has_bfloat16", lambda device: in_hardware)
     kind = KINDS["reward-model"]
     path = written(tmp_path, f"model: m\noutput_dir: {tmp_path}\n{text}")
-    (_, arguments), _ = read_settings(path, (kind.settings, kind.arguments()))
+    _, arguments = read_step(path, (kind.settings, kind.arguments())).settings()
     assert arguments.bf16 is bf16
+
+
+TWO = "model: a\nseed: 1\n---\nmodel: b\n---\n"
+
+
+def test_each_document_is_a_step(tmp_path: Path) -> None:
+    steps = read_steps(written(tmp_path, TWO), CLASSES, ["learning_rate=3e-5", "2.seed=2", "1.model=c"])
+    made = [step.settings() for step in steps]
+    assert [settings.model for settings, _ in made] == ["c", "b"]
+    assert [(arguments.seed, arguments.learning_rate) for _, arguments in made] == [(1, 3e-5), (2, 3e-5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        (TWO, "3.seed=1", "'3.seed=1' is for step 3, and there are 2"),
+        (TWO, "2.sede=1", "step 2: there is no setting 'sede'"),
+        (TWO, "2.limit=0", "step 2: limit=0; it must be at least 1"),
+        (TWO, "x.seed=1", "no setting 'x.seed'"),
+        (f"{TWO}seed: 1\nseed: 2", "seed=1", "the setting 'seed' is given twice"),
+        (f"{TWO}- a list", "seed=1", 'one "key: value" a line'),
+        ("---\n", "seed=1", 'one "key: value" a line'),
+    ],
+)
+def test_what_is_wrong_with_a_step_is_named(tmp_path: Path, text: str, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_steps(written(tmp_path, text), CLASSES, [override])
+
+
+def test_a_step_in_bf16_leaves_the_next_one_as_it_is(tmp_path: Path) -> None:
+    """transformers 4 keeps the precision of the last arguments in the environment, for all that follow."""
+    first, second = read_steps(written(tmp_path, f"bf16: true\n---\noutput_dir: {tmp_path}\n"), CLASSES)
+    first.settings()
+    second.settings()
+    assert os.environ.get(PRECISION, "no") == "no"
 
 
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(InputError, match=r"can't read none\.yaml"):
-        read_settings("none.yaml", CLASSES)
+        read_steps("none.yaml", CLASSES)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_config_of_the_repository_is_read(path: Path, tmp_path: Path) -> None:
+def test_every_config_of_the_repository_is_read(path: Path) -> None:
     kind = KINDS[next(name for start, name in KIND_OF.items() if path.stem.startswith(start))]
-    (settings, arguments), _ = read_settings(path, (kind.settings, kind.arguments()), [f"output_dir={tmp_path}"])
-    assert settings.data
-    assert arguments.learning_rate > 0
+    steps = read_steps(path, (kind.settings, kind.arguments()))
+    assert len(steps) == (3 if path.stem == "pair_ranker_mini" else 1)
+    for step in steps:
+        settings, arguments = step.settings()
+        assert settings.data
+        assert arguments.learning_rate > 0
