@@ -5,12 +5,12 @@ probability that the first candidate is the better one (Ouyang et al. 2022, equa
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from .aggregation import get_aggregation, order_of, ranks_of
 from .concurrency import lock_of
-from .errors import InputError, ModelOutputError
+from .errors import InputError, InputTypeError, ModelOutputError
 from .inputs import Item
 from .ranking import comparison_of
 from .results import Comparison, Ranking, Truncation
@@ -90,21 +90,32 @@ class Pointwise:
             found = self._scored(items)
         if len(found) != len(items):
             raise InputError(f"the ranker scored {len(found)} items of {len(items)}; it must score each")
-        return [(_checked(item, scores), cut) for item, (scores, cut) in zip(items, found, strict=True)]
+        return [
+            (_checked(item, scores), cut or Truncation(0, (0,) * len(item.texts)))
+            for item, (scores, cut) in zip(items, found, strict=True)
+        ]
 
-    def _scored(self, items: Sequence[Item]) -> list[tuple[Sequence[float], Truncation]]:
+    def _scored(self, items: Sequence[Item]) -> Sequence[tuple[Sequence[float], Truncation | None]]:
         if isinstance(self.ranker, ReportsTruncation):
             return self.ranker.scores_and_cuts(items)
-        return [(scores, Truncation(0, (0,) * len(scores))) for scores in self.ranker.scores(items)]
+        found = self.ranker.scores(items)
+        if not isinstance(found, Iterable):
+            raise InputTypeError(f"the ranker gave {found!r} for {len(items)} items; it must give scores for each")
+        return [(scores, None) for scores in found]
 
 
 def _checked(item: Item, scores: Sequence[float]) -> tuple[float, ...]:
-    if len(scores) != len(item.candidates):
+    try:
+        found = tuple(float(score) for score in scores)
+    except (TypeError, ValueError):
+        raise InputTypeError(
+            f"{item.where}: the ranker gave {scores!r}; it must give a number for each candidate"
+        ) from None
+    if len(found) != len(item.candidates):
         raise InputError(
-            f"{item.where}: the ranker gave {len(scores)} scores for {len(item.candidates)} candidates; "
+            f"{item.where}: the ranker gave {len(found)} scores for {len(item.candidates)} candidates; "
             "it must give one for each"
         )
-    found = tuple(float(score) for score in scores)
     if not all(map(math.isfinite, found)):
         raise ModelOutputError(f"{item.where}: the ranker gave a score that is NaN or infinite: {found}")
     return found

@@ -398,7 +398,11 @@ def test_any_object_that_scores_is_a_ranker(checkpoints: Path) -> None:
     [
         ([(1.0,)], InputError, "the ranker gave 1 scores for 2 candidates"),
         ([], InputError, "scored 0 items of 1"),
+        ([(1.0, 2.0), (3.0, 4.0)], InputError, "scored 2 items of 1"),
         ([(1.0, math.nan)], ModelOutputError, "NaN or infinite"),
+        (None, InputTypeError, "the ranker gave None for 1 items; it must give scores for each"),
+        ([None], InputTypeError, "the ranker gave None; it must give a number for each candidate"),
+        ([("best", "worst")], InputTypeError, "it must give a number for each candidate"),
     ],
 )
 def test_scores_that_cannot_be_used(scores: Any, error: type[Exception], message: str) -> None:

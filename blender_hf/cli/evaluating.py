@@ -45,6 +45,8 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(
             f"{options.data} is no file or folder here, and --local-files-only forbids to ask the Hub for it"
         )
+    if options.split is not None and Path(options.data).is_file():
+        raise InputError(f"{options.data} is a file, and has no splits: leave out --split")
     folder = _folder(options.output)
     quieten_libraries()
     prompts = _prompts(options)

@@ -1,8 +1,11 @@
 """The command `evaluate`: how good a ranker is on labelled data, and the tables of the paper."""
 
 import argparse
+from functools import partial
 
-from .options import Commands, count, fuser_options, model_options, seed
+from blender_hf.errors import InputError
+
+from .options import Commands, count, fuser_options, given_of, model_options, seed
 
 ABOUT = """Measure a ranker on labelled data, beside the rules that the longer answer is better, that the best single
 model is, and chance; or make the tables of the paper on MixInstruct."""
@@ -52,13 +55,29 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the bootstrap (default: %(default)s)")
     model_options(parser)
-    _rank_options(parser.add_argument_group("measuring a ranker"))
-    _table_options(parser.add_argument_group("the tables of the paper"))
-    parser.set_defaults(run=run)
+    measuring = parser.add_argument_group("measuring a ranker")
+    _rank_options(measuring)
+    parser.add_argument("--table", choices=("mixinstruct",), help="make the two tables of the paper instead")
+    tables = parser.add_argument_group("the tables of the paper")
+    _table_options(tables)
+    parser.set_defaults(run=partial(run, measuring=measuring, tables=tables))
 
 
-def run(options: argparse.Namespace) -> None:
-    """Do what the command line says; see `evaluating.run`."""
+def run(options: argparse.Namespace, measuring: argparse._ArgumentGroup, tables: argparse._ArgumentGroup) -> None:
+    """Do what the command line says; see `evaluating.run`.
+
+    Args:
+        options: The command line.
+        measuring: Its options that are for measuring a ranker alone.
+        tables: Those that are for the tables alone.
+
+    Raises:
+        InputError: If one of them would change nothing.
+    """
+    if options.table and (unused := given_of(measuring, options)):
+        raise InputError(f"{unused[0]} has no meaning for --table; leave it out")
+    if not options.table and (unused := given_of(tables, options)):
+        raise InputError(f"{unused[0]} is for --table; add --table mixinstruct, or leave it out")
     # It loads torch and transformers, for which `--help` need not wait.
     from .evaluating import run
 
@@ -80,7 +99,6 @@ def _rank_options(parser: argparse._ArgumentGroup) -> None:
 
 
 def _table_options(parser: argparse._ArgumentGroup) -> None:
-    parser.add_argument("--table", choices=("mixinstruct",), help="make the two tables of the paper")
     parser.add_argument(
         "--base",
         action="append",

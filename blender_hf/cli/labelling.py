@@ -117,8 +117,7 @@ def _row_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--format", default="dpo", help="dpo, kto, sppo, rankings or rewards (default: %(default)s)")
     group.add_argument(
         "--pairs",
-        default="best-worst",
-        help="pairs of dpo: best-worst, best-random or all (default: %(default)s)",
+        help="pairs of dpo: best-worst, best-random or all (default: best-worst)",
     )
     group.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of what is drawn by lot (default: %(default)s)"
@@ -170,6 +169,8 @@ def _settings(options: argparse.Namespace) -> Any:
     from blender_hf.schedules import Schedule
 
     check_top_k(options)
+    if options.pairs is not None and options.format != "dpo":
+        raise InputError(f"--pairs is for --format dpo, not {options.format}; leave it out")
     return LabelSettings(
         judge=JudgeSettings(
             ranker_arguments(options),
@@ -178,7 +179,7 @@ def _settings(options: argparse.Namespace) -> Any:
             options.batch_size,
         ),
         form=options.format,
-        pairs=options.pairs,
+        **({} if options.pairs is None else {"pairs": options.pairs}),
         seed=options.seed,
         filters=Filters(
             options.min_margin, options.min_probability, options.no_ties, options.drop_flips, options.min_candidates

@@ -128,6 +128,12 @@ def fuser_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-beams", type=positive, metavar="N", help="beams of the search (default: the model's)")
 
 
+def given_of(group: argparse._ArgumentGroup, options: argparse.Namespace) -> list[str]:
+    """Return the options of a group that are not as they are where nothing is said, as they are written."""
+    actions = group._group_actions  # argparse has no public name for it
+    return [action.option_strings[0] for action in actions if getattr(options, action.dest) != action.default]
+
+
 def count(text: str) -> int:
     """Read a number of records."""
     return _whole(text, 0, "a number of records, 0 or more")

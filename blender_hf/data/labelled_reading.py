@@ -91,7 +91,8 @@ def _records(data: Any, split: str | None) -> Iterator[tuple[int, str, Any]]:
             yield number, f"{data}:{line}", {name: cell or None for name, cell in row.items()}
         return
     lines = str(data) == STDIN or path.name.endswith((".jsonl", ".gz"))
-    if lines or (path.is_file() and path.suffix not in TABLES):
+    # A pipe has lines too, such as one of a shell's `<(...)`.
+    if lines or (path.exists() and not path.is_dir() and path.suffix not in TABLES):
         yield from read_lines(data)
         return
     try:

@@ -184,6 +184,8 @@ def open_source(
         raise InputError(f"{data} has no {unused[0]}: that is an option for data sets")
     if path.is_dir():
         return SavedSource(path, split)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{data} can be read only once, and a job that can be killed reads it again: give a file")
     if not path.is_file():
         raise InputError(f"can't read {data}: there is no such file, and it is no id of a data set (org/name)")
     return FileSource(path, _parquet_rows if path.suffix == ".parquet" else read_lines)

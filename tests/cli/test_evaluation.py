@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import threading
 import weakref
 from pathlib import Path
 
@@ -150,6 +152,10 @@ def test_rules_are_rankers_too(mixinstruct: Path, capsys: pytest.CaptureFixture[
             "no prompt has a verdict on every pair of its candidates; 2 lack some",
         ),
         (["--output", __file__], "it is a file; --output names a folder"),
+        (["--base", "vicuna"], "--base is for --table"),
+        (["--num-beams", "2"], "--num-beams is for --table"),
+        (["--table", "mixinstruct", "--pairs-only"], "--pairs-only has no meaning for --table"),
+        (["--split", "dev"], "is a file, and has no splits: leave out --split"),
     ],
 )
 def test_wrong_options_are_errors_of_one_line(
@@ -164,3 +170,14 @@ def test_wrong_options_are_errors_of_one_line(
 def test_the_hub_is_not_asked_for_data(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "org/preferences", *arguments]) == 2
     assert "org/preferences is no file or folder here, and --local-files-only forbids" in capsys.readouterr().err
+
+
+def test_a_pipe_is_read(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a shell's `<(...)` is; a job, which reads its records again after a kill, can't use it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(JUDGED.read_bytes()), daemon=True).start()
+    assert main(["evaluate", str(pipe), *arguments, "--limit", "2", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_prompts"] == 2
+    assert main(["label", str(pipe), "--output", str(tmp_path / "out.jsonl"), *arguments, "--quiet"]) == 2
+    assert "can be read only once" in capsys.readouterr().err
