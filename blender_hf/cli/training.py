@@ -30,11 +30,18 @@ def add(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("kind", choices=NAMES, help="what is trained")
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of the settings")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of the settings, a document a step")
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="settings over those of the file"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings over those of the file; 2.KEY=VALUE is for its second step alone",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run, and leave a finished one as it is"
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
     parser.set_defaults(run=run)
 
@@ -52,6 +59,11 @@ def run(options: argparse.Namespace) -> None:
     kind = KINDS[options.kind]
     steps = read_steps(options.config, (kind.settings, kind.arguments()), options.set)
     runs = _runs_of(steps)
+    if options.resume and any(step.given.get("save_only_model") for step in steps):
+        raise InputError(
+            "save_only_model leaves out what --resume goes on from, so the run would end with other weights: begin "
+            "anew in another output_dir"
+        )
     if not options.resume:
         for training in runs:
             training.check_free()
@@ -85,11 +97,6 @@ def _runs_of(steps: "Sequence[Step]") -> "list[Run]":
 def _train(kind: "Kind", step: "Step", training: "Run", *, resume: bool) -> bool:
     """Do one step, and say whether this process keeps its folder: of several, as `torchrun` starts them, one does."""
     settings, arguments = step.settings()
-    if resume and arguments.save_only_model:
-        raise InputError(
-            "save_only_model leaves out what --resume goes on from, so the run would end with other weights: begin "
-            "anew in another output_dir"
-        )
     writes = arguments.process_index == 0
     if resume and training.is_finished:
         training.check_same(settings)
