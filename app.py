@@ -266,7 +266,7 @@ def _blend_tab(service: Service, settings: Settings, public: bool) -> None:
     def only_rank(*values: Any) -> Iterator[list[Any]]:
         yield from steps(False, *values)
 
-    shown, row_values = [ranking, heat, fused, text, copy], [rows.values, rows.outputs]
+    shown, row_values = [ranking, heat, fused, text], [rows.values, rows.outputs]
     example.input(load, example, [prompt, system, turns, *row_values[1]], **PRIVATE)
     add.click(lambda *values: rows.show([*rows.read(values), Candidate("")]), *row_values, **PRIVATE)
     clear.click(lambda: ["", "", "", *rows.show([])], None, [prompt, system, turns, *row_values[1]], **PRIVATE)
@@ -276,6 +276,8 @@ def _blend_tab(service: Service, settings: Settings, public: bool) -> None:
     inputs = [prompt, system, turns, *settings.ranking, *settings.fusion, *rows.values]
     for button, run in ((blend, rank_and_fuse), (rank, only_rank)):
         button.click(run, inputs, shown, show_progress_on=[ranking], scroll_to_output=True, **PRIVATE)
+    # Not a step of what is streamed: Gradio sends only what changes in it, and now and then a page missed that.
+    text.change(lambda value: gr.Button(visible=bool(value)), text, copy, show_progress="hidden", **PRIVATE)
     copy.click(None, text, None, js=COPY, **PRIVATE)
 
 
@@ -297,18 +299,17 @@ def _blend_steps(service: Service, rows: Rows, fuse: bool, *values: Any) -> Iter
     writing = FusionSettings(int(tokens), int(beams))
     ranked = service.rank(item, settings, ranker)
     shown = [markup.ranking_html(ranked), markup.heat_map_html(ranked)]
-    hidden = gr.Button(visible=False)
-    yield [*shown, markup.writing_html("") if fuse else "", "", hidden]
+    yield [*shown, markup.writing_html("") if fuse else "", ""]
     if not fuse:
         return
     try:
         for step in service.iter_fuse(ranked, settings, writing, ranker, fuser):
             if isinstance(step, Fused):
-                yield [gr.skip(), gr.skip(), markup.fused_html(step, ranked), step.text, gr.Button(visible=True)]
+                yield [gr.skip(), gr.skip(), markup.fused_html(step, ranked), step.text]
             else:
-                yield [gr.skip(), gr.skip(), markup.writing_html(step), "", hidden]
+                yield [gr.skip(), gr.skip(), markup.writing_html(step), ""]
     except BlenderError as error:  # the ranking stands
-        yield [gr.skip(), gr.skip(), markup.note_html("Fused answer", str(error)), "", hidden]
+        yield [gr.skip(), gr.skip(), markup.note_html("Fused answer", str(error)), ""]
 
 
 def _generation(rows: Rows, prompt_fields: list[Any], public: bool) -> None:
