@@ -50,11 +50,10 @@ class Run:
         Raises:
             InputError: If the folder holds another run, or holds one and it is not to be resumed.
         """
-        if resume:
-            self.check_same(settings)
-        else:
+        if not resume:
             self.check_free()
         described = self._described(settings)
+        self._check_same(described)
         self.folder.mkdir(parents=True, exist_ok=True)
         _write_yaml(self.folder / SETTINGS_FILE, described["settings"])
         _write_json(self.folder / RUN_FILE, described)
@@ -79,8 +78,7 @@ class Run:
         Raises:
             InputError: If it was not: going on with it would be neither the one nor the other.
         """
-        if self._begun:
-            _check_same(self.description(), self._described(settings), self.folder)
+        self._check_same(self._described(settings))
 
     @property
     def is_finished(self) -> bool:
@@ -129,6 +127,20 @@ class Run:
             "versions": _versions(),
         }
 
+    def _check_same(self, now: Mapping[str, Any]) -> None:
+        before = self.description() if self._begun else now
+        changed = [
+            key
+            for name in ("settings", "data")
+            for key in {*before[name], *now[name]}
+            if before[name].get(key) != now[name].get(key)
+        ]
+        if changed:
+            raise InputError(
+                f"{self.folder} holds a run with another {', '.join(sorted(changed))}; use the settings of its "
+                f"{SETTINGS_FILE}, or another output_dir"
+            )
+
     @property
     def _begun(self) -> bool:
         return (self.folder / RUN_FILE).is_file()
@@ -175,18 +187,6 @@ def _versions() -> dict[str, str]:
 def _resolved(settings: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of ours, and those of the trainer that were given; its defaults are those of its version."""
     return {**asdict(settings), **{name: value for name, value in given.items() if name != "output_dir"}}
-
-
-def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    names = ("settings", "data")
-    changed = [
-        key for name in names for key in {*before[name], *now[name]} if before[name].get(key) != now[name].get(key)
-    ]
-    if changed:
-        raise InputError(
-            f"{folder} holds a run with another {', '.join(sorted(changed))}; use the settings of its {SETTINGS_FILE}, "
-            "or another output_dir"
-        )
 
 
 def _is_whole(checkpoint: Path) -> bool:
