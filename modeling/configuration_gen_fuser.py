@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from transformers import T5Config
+from transformers import MT5Config, T5Config
 
-# Kinds of checkpoints that a GenFuser loads as they are: its own, and plain T5, such as llm-blender/gen_fuser_3b.
-LOADABLE_TYPES = ("gen_fuser", "t5")
+# Kinds of checkpoints that a GenFuser loads as they are: its own, plain T5, such as llm-blender/gen_fuser_3b, and mT5.
+LOADABLE_TYPES = ("gen_fuser", "t5", "mt5")
 
 
 class GenFuserConfig(T5Config):
@@ -55,6 +55,10 @@ class GenFuserConfig(T5Config):
         for name, value in weights.items():
             if not math.isfinite(value):
                 raise ValueError(f"{name}={value}; it is a number, 0 for none")
+        if kwargs.get("scale_decoder_outputs") is False:
+            # So transformers 5 writes what 4 calls tie_word_embeddings=False, and then True for that. Believed by 4, it
+            # would put the embeddings in the place of the output layer without a word.
+            kwargs["tie_word_embeddings"] = False
         super().__init__(**kwargs)
         self.max_source_length = max_source_length
         self.max_candidate_length = max_candidate_length
@@ -69,7 +73,7 @@ class GenFuserConfig(T5Config):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read the dictionary of a configuration, taking that of a plain T5 for one of ours.
+        """Read the dictionary of a configuration, taking that of a plain T5 or mT5 for one of ours.
 
         Raises:
             ValueError: If it is that of another kind of model.
@@ -80,4 +84,14 @@ class GenFuserConfig(T5Config):
             raise ValueError(
                 f"this is a checkpoint of model_type {kind!r}; a GenFuser loads {', '.join(LOADABLE_TYPES)}"
             )
+        if kind == MT5Config.model_type:
+            config = _as_t5(config)
         return {**config, "model_type": cls.model_type}, rest
+
+
+def _as_t5(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of an mT5 as that of the T5 which it is, with other defaults.
+
+    Its output layer is its own and nothing is scaled, whatever transformers 5 writes in the place of that.
+    """
+    return {**MT5Config(**config).to_dict(), "tie_word_embeddings": False}

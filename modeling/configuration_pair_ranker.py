@@ -34,6 +34,8 @@ COUNTED_FROM_PADDING = (
     "xmod",
 )
 MPNET_PADDING = 1  # whatever its configuration states
+# What transformers 4 calls the bases of ModernBERT's rotary positions, by the attention that 5 states them for.
+ROPE_THETAS = {"global_rope_theta": "full_attention", "local_rope_theta": "sliding_attention"}
 # In the form of transformers: the task, and what runs it from the code beside the weights.
 BLENDING = ("llm-blending", {"impl": "pipeline_llm_blending.LlmBlendingPipeline", "pt": ["AutoModel"], "type": "text"})
 
@@ -206,4 +208,16 @@ def _as_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedCo
     settings = {"model_type": "deberta-v2"} if config is None else dict(config)
     if "model_type" not in settings:
         raise ValueError("the configuration of the encoder states no model_type: add it to config.json")
-    return AutoConfig.for_model(settings.pop("model_type"), **settings)
+    kind = settings.pop("model_type")
+    return AutoConfig.for_model(kind, **(_with_rope_thetas(settings) if kind == "modernbert" else settings))
+
+
+def _with_rope_thetas(settings: dict[str, Any]) -> dict[str, Any]:
+    """Name the bases of ModernBERT's rotary positions as transformers 4 does, which passes over the names of 5.
+
+    It would take its defaults instead, and the encoders of which that is wrong, such as mmBERT, would see other
+    positions without a word.
+    """
+    stated = settings.get("rope_parameters") or {}
+    thetas = {name: stated[kind]["rope_theta"] for name, kind in ROPE_THETAS.items() if kind in stated}
+    return {**thetas, **settings}

@@ -1,6 +1,6 @@
 """Tokenising text from outside, which never becomes a special token."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -14,14 +14,15 @@ class PlainTextEncoder:
         tokenizer: A tokenizer of transformers.
         markers: More tokens that no text may become. `split_special_tokens` does not know those that were added without
             being called special, as `<|source|>` and the others of PairRM-hf were.
+        token_ids: Ids that no text may become, where those are pieces like any other, as the sentinels of mT5 are.
     """
 
-    def __init__(self, tokenizer: Any, markers: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Any, markers: Sequence[str] = (), token_ids: Iterable[int] = ()) -> None:
         self._tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder.items()
         special = {token_id for token_id, token in added if token.special or token.content in markers}
         # What a tokenizer does not know is "unknown" in any text.
-        self._special = (special | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
+        self._special = {*special, *tokenizer.all_special_ids, *token_ids} - {tokenizer.unk_token_id}
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, nothing cut."""

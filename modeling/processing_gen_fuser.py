@@ -24,6 +24,7 @@ from .publishing import PortableProcessorMixin
 from .tokenizer_files import tokenizer_json
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
+MOST_SENTINELS = 100
 # What may stand before a passage while it is tokenised: no tokenizer joins both with what comes behind.
 NEIGHBOURS = (".", "a")
 
@@ -49,7 +50,7 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
     """Turns a prompt and its candidates into the input of a `GenFuser`, and its output into text.
 
     Args:
-        tokenizer: A T5 tokenizer, with its `<extra_id_k>` tokens.
+        tokenizer: A tokenizer of T5, ByT5 or mT5, with its `<extra_id_k>` tokens.
         max_source_length: Most tokens of the input; the closing request always stays.
         max_candidate_length: Most tokens of a candidate.
         **kwargs: Options of every processor in transformers.
@@ -64,10 +65,9 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         super().__init__(tokenizer, **kwargs)
         self.max_source_length = max_source_length
         self.max_candidate_length = max_candidate_length
-        self._encode_plain = PlainTextEncoder(tokenizer)
+        self._sentinels = sentinels_of(tokenizer)
+        self._encode_plain = PlainTextEncoder(tokenizer, token_ids=self._sentinels)
         self._fixed_ids: dict[str, list[int]] = {}
-        vocabulary = tokenizer.get_vocab()
-        self._sentinels = [vocabulary[f"<extra_id_{k}>"] for k in range(100) if f"<extra_id_{k}>" in vocabulary]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "GenFuserProcessor":
@@ -166,8 +166,10 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         return [*self._encode_plain(passages[:1]), *self._encode_behind(followers)]
 
     def decode_text(self, ids: Sequence[int]) -> str:
-        """Turn generated ids into text, without special tokens and outer white space."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+        """Turn generated ids into text, without special tokens, sentinels and outer white space."""
+        sentinels = set(self._sentinels)
+        kept = [token_id for token_id in map(int, ids) if token_id not in sentinels]
+        return self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
 
     @property
     def model_input_names(self) -> list[str]:
@@ -244,6 +246,22 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         ends = accumulate(map(len, self._encode_plain(words)))
         kept = "".join(word for word, end in zip(words, ends, strict=True) if end <= room)
         return self._encode_plain([kept or text])[0][:room]
+
+
+def sentinels_of(tokenizer: Any) -> list[int]:
+    """Return the ids of the tokens that stand in front of the candidates: those with which T5 was taught to fill gaps.
+
+    Those of mT5 are pieces of its vocabulary like any other, in front of which a space belongs
+    (https://github.com/google-research/multilingual-t5/issues/24); where a tokenizer has added others by the plain
+    names, its model may have no embeddings for them.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+    """
+    vocabulary = tokenizer.get_vocab()
+    names = [(f"\N{LOWER ONE EIGHTH BLOCK}<extra_id_{k}>", f"<extra_id_{k}>") for k in range(MOST_SENTINELS)]
+    found = [next((vocabulary[name] for name in pair if name in vocabulary), None) for pair in names]
+    return [token_id for token_id in found if token_id is not None]
 
 
 def separated(passages: Sequence[str], place: int) -> str:

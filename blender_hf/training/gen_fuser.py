@@ -61,7 +61,7 @@ def train_fuser(settings: FuserSettings, arguments: Seq2SeqTrainingArguments, ru
     if not made:
         raise InputError(_nothing_to_learn(prompts, settings))
     held_out = [example for task in settings.tasks for example in _examples(task, eval_data.prompts, settings)]
-    check_evaluation(arguments, held_out)
+    check_evaluation(arguments, held_out, [])
     set_seed(arguments.seed)
     model, processor = started(lambda: starting_point(settings, prompts), settings.model)
     _check_top_k(processor, settings)

@@ -1,7 +1,7 @@
 """Reads training data once for all models: labelled prompts of any format, with what was skipped and why."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from .settings import DataSettings
 
 logger = logging.getLogger(__name__)
 MOST_REASONS = 5
+TRAINERS_METRICS = ("loss", "runtime", "samples_per_second", "steps_per_second")
 
 Loaded = TypeVar("Loaded")
 
@@ -64,21 +65,30 @@ def load_eval_data(settings: DataSettings) -> LoadedData:
     return _load(settings.eval_data, settings.eval_split, settings)
 
 
-def check_evaluation(arguments: Any, measured: Sequence[Any]) -> None:
-    """Refuse to begin a training that is to be measured on the way, on nothing.
+def check_evaluation(arguments: Any, measured: Sequence[Any], metrics: Collection[str] | None = None) -> None:
+    """Refuse to begin a training that is to be measured on the way, on nothing or by what is not measured.
 
     Args:
         arguments: The trainer's.
         measured: What there is to measure on.
+        metrics: What is measured besides the loss; None if only the trainer knows.
 
     Raises:
-        InputError: If there is nothing.
+        InputError: If there is nothing, or no such metric as `metric_for_best_model` names.
     """
     strategy = getattr(arguments.eval_strategy, "value", arguments.eval_strategy)
-    if strategy != "no" and not measured:
+    if strategy == "no":
+        return
+    if not measured:
         raise InputError(
             f"eval_strategy is {strategy}, and there is nothing to measure on: name data in eval_data that this model "
             "can be measured on, or leave out eval_strategy"
+        )
+    wanted = (arguments.metric_for_best_model or "loss").removeprefix("eval_")
+    if metrics is not None and wanted not in (*TRAINERS_METRICS, *metrics):
+        raise InputError(
+            f"metric_for_best_model is {wanted!r}, and nothing of that name is measured; use one of "
+            f"{', '.join(['loss', *metrics])}"
         )
 
 

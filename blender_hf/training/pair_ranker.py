@@ -33,7 +33,7 @@ from .lora import merged, with_lora
 from .new_tokens import keep_line_breaks, start_from_words
 from .pair_data import balance_lengths, balance_sources, training_pairs
 from .provenance import data_facts
-from .ranker_metrics import source_table
+from .ranker_metrics import metric_names, source_table
 from .ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
 from .runs import Run
 from .saving import save_checkpoint
@@ -72,7 +72,7 @@ def train_ranker(
         raise InputError("the setting model is missing: name an encoder, or a ranker to go on from")
     data, eval_data = load_training_data(settings), load_eval_data(settings)
     pairs, eval_pairs = training_data(settings, data.prompts), evaluation_data(settings, eval_data.prompts)
-    check_evaluation(arguments, eval_pairs)
+    check_evaluation(arguments, eval_pairs, metric_names(eval_pairs))
     if arguments.prediction_loss_only and eval_pairs:
         raise InputError("prediction_loss_only leaves out what a ranker is measured by; leave out it, or eval_data")
     with arguments.main_process_first(desc="verdicts of the teachers"):

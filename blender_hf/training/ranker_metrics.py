@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 # For each source a figure of each kind, and the mean over the sources.
 KINDS = ("both orders", "one order", "longer is better", "flips")
 MEAN = "mean over sources"
+# What a `Trainer` calls the means over the sources.
+NAMES = dict(zip(KINDS, ("accuracy", "accuracy_one_order", "accuracy_longer", "flip_rate"), strict=True))
 
 
 def source_table(
@@ -57,14 +59,19 @@ def pair_metrics(
     labels = [pair.label for pair in pairs]
     temperature = fitted_temperature(logits, labels)
     probabilities = [probability_of(logit, temperature) for logit in logits]
-    names = dict(zip(KINDS, ("accuracy", "accuracy_one_order", "accuracy_longer", "flip_rate"), strict=True))
-    means = {names[kind]: value for kind, value in table.pop(MEAN, {}).items() if kind in names}
+    means = {NAMES[kind]: value for kind, value in table.pop(MEAN, {}).items() if kind in NAMES}
     return {
         **means,
         "ece": expected_calibration_error(probabilities, labels),
         "temperature": temperature,
         **{f"accuracy_{source}": row["both orders"] for source, row in table.items()},
     }
+
+
+def metric_names(pairs: Sequence[PreferencePair]) -> list[str]:
+    """Return the names of the metrics that `pair_metrics` has for these pairs."""
+    sources = sorted({pair.source for pair in pairs if pair.label != 0.5})
+    return [*(NAMES.values() if sources else ()), "ece", "temperature", *(f"accuracy_{source}" for source in sources)]
 
 
 def fitted_temperature(logits: Sequence[float], labels: Sequence[float]) -> float:

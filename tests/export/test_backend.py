@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import T5Config, T5ForConditionalGeneration, pipeline, set_seed
+from transformers import (
+    MT5Config,
+    MT5ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+    pipeline,
+    set_seed,
+)
 
 from blender_hf import Blender, CheckpointError, GenFuser, InputError, InputTypeError
 from blender_hf.checkpoints import HubOptions
@@ -164,12 +171,18 @@ def test_a_wrong_provider_of_a_fuser_is_named(fuser_folder: Path) -> None:
 
 @with_optimum
 @pytest.mark.slow
-def test_a_plain_t5_writes_what_torch_writes(ranker_folder: Path, tmp_path: Path) -> None:
-    """T5 states no length of its answers, with or without settings of generation."""
+@pytest.mark.parametrize(
+    ("config_class", "model_class", "initializer_factor"),  # so much that they write more than a token or two
+    [(T5Config, T5ForConditionalGeneration, 3.0), (MT5Config, MT5ForConditionalGeneration, 1.0)],
+)
+def test_a_plain_t5_writes_what_torch_writes(
+    config_class: Any, model_class: Any, initializer_factor: float, ranker_folder: Path, tmp_path: Path
+) -> None:
+    """T5 and mT5 state no length of their answers, with or without settings of generation."""
     set_seed(0)
     tokenizer = fuser_tokenizer()
-    config = T5Config(**T5_SETTINGS, vocab_size=len(tokenizer), initializer_factor=3.0)
-    for part in (T5ForConditionalGeneration(config), tokenizer):
+    config = config_class(**T5_SETTINGS, vocab_size=len(tokenizer), initializer_factor=initializer_factor)
+    for part in (model_class(config), tokenizer):
         part.save_pretrained(tmp_path)
     export_onnx(tmp_path, tmp_path / "onnx")
     for has_settings in (True, False):

@@ -28,6 +28,8 @@ TINY = {
     "default_language": "en_XX",
 }
 
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+
 
 @pytest.mark.parametrize("kind", [*COUNTED_FROM_0, *COUNTED_FROM_PADDING])
 def test_the_positions_are_as_many_as_the_encoder_really_reads(kind: str) -> None:
@@ -59,3 +61,24 @@ def test_relative_and_rotary_positions_do_not_end(kind: str) -> None:
 def test_what_a_configuration_can_not_state(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PairRankerConfig(**settings)
+
+
+def test_a_modernbert_has_the_positions_that_either_release_of_transformers_states() -> None:
+    """4 passed over `rope_parameters` without a word, and took its defaults."""
+    by_four = {"global_rope_theta": 77.0, "local_rope_theta": 33.0}
+    by_five = {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 77.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 33.0},
+        }
+    }
+    small = {**TINY, "global_attn_every_n_layers": 2, "num_hidden_layers": 2, **dict.fromkeys(SPECIAL_IDS, 0)}
+    ids = torch.arange(30)[None]
+    states = []
+    for stated in (by_four, by_five, {}):
+        config = PairRankerConfig(backbone_config={"model_type": "modernbert", **small, **stated}).backbone_config
+        torch.manual_seed(0)
+        with torch.no_grad():
+            states.append(AutoModel.from_config(config).eval()(ids).last_hidden_state)
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])

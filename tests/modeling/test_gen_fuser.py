@@ -1,5 +1,6 @@
 """The fuser: its input, faithful decoding, generation and loading."""
 
+import json
 import logging
 from copy import deepcopy
 from pathlib import Path
@@ -9,11 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from transformers import (
     AutoModelForSeq2SeqLM,
     BertConfig,
     BertModel,
+    ByT5Tokenizer,
     GenerationConfig,
+    MT5Config,
+    MT5ForConditionalGeneration,
+    PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
     TextStreamer,
@@ -388,6 +394,89 @@ def test_a_plain_t5_loads_as_it_is(dense: str, tmp_path: Path) -> None:
         torch.testing.assert_close(model(**batch, labels=batch["input_ids"][:, :5]).logits, expected)
     greedy = {"max_new_tokens": 8, "do_sample": False}
     assert model.generate(**batch, **greedy).tolist() == plain.generate(**batch, **greedy).tolist()
+
+
+def test_an_output_layer_of_its_own_stays_one_whoever_wrote_the_configuration(tmp_path: Path) -> None:
+    """transformers 5 states it by another name, and that the layer is tied: 4 took the embeddings in its place."""
+    settings = {**T5_SETTINGS, "vocab_size": len(PROCESSOR.tokenizer), "tie_word_embeddings": False}
+    plain = T5ForConditionalGeneration(T5Config(**settings)).eval()
+    plain.lm_head.weight = torch.nn.Parameter(torch.randn_like(plain.lm_head.weight))
+    batch = PROCESSOR(["2 + 2?"], [["4", "5"]])
+    with torch.no_grad():
+        expected = plain(**batch, labels=batch["input_ids"]).logits
+    GenFuser.from_pretrained(_saved(plain, tmp_path / "plain")).save_pretrained(tmp_path / "own")
+    for folder in (tmp_path / "plain", tmp_path / "own"):
+        path = folder / "config.json"
+        stated = json.loads(path.read_text())
+        path.write_text(json.dumps({**stated, "tie_word_embeddings": True, "scale_decoder_outputs": False}))
+        with torch.no_grad():
+            logits = GenFuser.from_pretrained(folder)(**batch, labels=batch["input_ids"]).logits
+        torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_mt5_loads_as_it_is(tied: bool, tmp_path: Path) -> None:
+    """A T5 with defaults of its own; `tied` is what transformers 5 writes, though nothing is."""
+    tokenizer = _mt5_tokenizer()
+    settings = {**T5_SETTINGS, "vocab_size": len(tokenizer), "tie_word_embeddings": False}
+    plain = MT5ForConditionalGeneration(MT5Config(**settings)).eval()
+    plain.lm_head.weight = torch.nn.Parameter(torch.randn_like(plain.lm_head.weight))
+    tokenizer.save_pretrained(_saved(plain, tmp_path))
+    stated = {**json.loads((tmp_path / "config.json").read_text()), "tie_word_embeddings": tied}
+    del stated["feed_forward_proj"], stated["is_gated_act"], stated["dense_act_fn"]
+    (tmp_path / "config.json").write_text(json.dumps(stated))
+    model, processor = GenFuser.from_pretrained(tmp_path), GenFuserProcessor.from_pretrained(tmp_path)
+    batch = processor(["2 + 2?"], [["4", "5"]])
+    with torch.no_grad():
+        expected = plain(**batch, labels=batch["input_ids"][:, :5]).logits
+        torch.testing.assert_close(model(**batch, labels=batch["input_ids"][:, :5]).logits, expected)
+    model.save_pretrained(tmp_path / "own")
+    with torch.no_grad():
+        again = GenFuser.from_pretrained(tmp_path / "own")(**batch, labels=batch["input_ids"][:, :5]).logits
+    torch.testing.assert_close(again, expected)
+
+
+def test_the_sentinels_of_an_mt5_are_in_no_text() -> None:
+    """They are pieces like any other there, so neither a candidate nor an answer may hold one."""
+    tokenizer = _mt5_tokenizer()
+    first, second = tokenizer.convert_tokens_to_ids(["▁<extra_id_0>", "▁<extra_id_1>"])
+    assert first in tokenizer("Say <extra_id_0> now.")["input_ids"]
+    tokenizer.add_tokens(["<extra_id_0>"], special_tokens=True)  # has no embedding in an mT5
+    processor = GenFuserProcessor(tokenizer)
+    ids = processor.encode("a <extra_id_0>", ["x <extra_id_1>: y <extra_id_0>", "z"]).input_ids
+    assert [ids.count(first), ids.count(second)] == [1, 1]
+    assert max(ids) < len(tokenizer) - 1
+    assert processor.max_candidates == 100
+    assert processor.decode_text([first, *tokenizer("Say it.", add_special_tokens=False)["input_ids"]]) == "Say it."
+
+
+def test_byt5_reads_and_writes_any_text() -> None:
+    processor = GenFuserProcessor(ByT5Tokenizer())
+    model, _ = build_fuser(vocab_size=384, faithful=True, faithful_least_share=1.0)
+    forged = processor.encode("2 + 3?", ["Five</s><extra_id_0>"]).input_ids
+    assert processor.max_candidates == 100
+    assert [forged.count(token) for token in processor.tokenizer.convert_tokens_to_ids(["</s>", "<extra_id_0>"])] == [
+        4,
+        1,
+    ]
+    text = "Fünf.\n\n日本語です。"
+    encoding = processor.encode("2 + 3?", [text])
+    written = model.generate(**processor.pad([encoding.input_ids]), passages=[encoding.passages], max_new_tokens=200)
+    assert processor.decode_text(written[0]) == text
+
+
+def _saved(model: Any, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    return folder
+
+
+def _mt5_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose sentinels are, as those of mT5, pieces of its vocabulary with a space in front."""
+    whole = json.loads(build_fuser()[1].tokenizer.backend_tokenizer.to_str())
+    whole["added_tokens"] = [token for token in whole["added_tokens"] if "extra_id" not in token["content"]]
+    whole["model"]["vocab"] += [[f"▁<extra_id_{k}>", 0.0] for k in reversed(range(100))]
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(whole)), **names)
 
 
 def test_a_t5_that_states_no_length_writes_more_than_twenty_tokens(tmp_path: Path) -> None:

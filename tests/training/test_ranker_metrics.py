@@ -3,7 +3,7 @@
 import pytest
 
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.training.ranker_metrics import MEAN, pair_metrics, source_table
+from blender_hf.training.ranker_metrics import MEAN, metric_names, pair_metrics, source_table
 
 PAIRS = [
     PreferencePair("p", "long answer", "short", 1.0, "x"),
@@ -28,10 +28,11 @@ def test_the_metrics_of_a_trainer() -> None:
     assert (found["accuracy_x"], found["accuracy_y"], found["flip_rate"]) == (1.0, 1.0, 0.75)
     assert found["temperature"] > 0
     assert 0 <= found["ece"] <= 1
+    assert set(found) == set(metric_names(PAIRS))
 
 
 def test_pairs_without_a_verdict_give_no_accuracy() -> None:
     assert source_table(PAIRS[2:3], [1.0], [1.0]) == {}
-    assert "accuracy" not in pair_metrics(PAIRS[2:3], [1.0], [1.0])
+    assert list(pair_metrics(PAIRS[2:3], [1.0], [1.0])) == metric_names(PAIRS[2:3]) == ["ece", "temperature"]
     with pytest.raises(ValueError, match="0 logits"):
         pair_metrics([], [], [])

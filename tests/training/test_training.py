@@ -295,6 +295,7 @@ def test_bad_records_stop_a_training_or_are_counted(
         (["learning_rate=-1"], "learning_rate=-1.0; it must be at least 0"),
         (["gradient_accumulation_steps=0"], "gradient_accumulation_steps=0; it must be at least 1"),
         (["eval_data=[]", "eval_strategy=epoch"], "eval_strategy is epoch, and there is nothing to measure on"),
+        (["eval_strategy=epoch", "metric_for_best_model=acc"], "'acc', and nothing of that name is measured"),
     ],
 )
 def test_settings_that_cannot_work_are_named(
