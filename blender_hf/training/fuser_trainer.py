@@ -14,6 +14,7 @@ from transformers.trainer_utils import PredictionOutput
 from blender_hf.modeling import GenFuser, GenFuserProcessor
 from blender_hf.modeling.passages import split_passages
 
+from .checkpointing import checkpoint_in_the_new_way
 from .fusion_data import FusionExample
 from .sampling import EpochLengthSampler, order_seed
 
@@ -105,6 +106,7 @@ class GenFuserTrainer(Seq2SeqTrainer):
     def __init__(self, **kwargs: Any) -> None:
         if kwargs.get("args") is not None:
             kwargs["args"].remove_unused_columns = False  # the collator makes what the model takes
+            checkpoint_in_the_new_way(kwargs["args"])
         super().__init__(**kwargs)
         if self.compute_loss_func is None:
             # T5 of transformers 5 takes the number of tokens of a step and passes it over, and of 4 knows none.

@@ -18,6 +18,7 @@ from .cards import fuser_card
 from .fuser_trainer import FusionCollator, FusionDataset, GenFuserTrainer, StopAfter
 from .fusion_data import FusionExample, merging_examples, reference_examples, selection_examples
 from .loading import check_evaluation, explaining_arguments, load_eval_data, load_training_data, started
+from .lora import merged, with_lora
 from .provenance import data_facts
 from .runs import Run
 from .saving import save_checkpoint
@@ -66,22 +67,25 @@ def train_fuser(settings: FuserSettings, arguments: Seq2SeqTrainingArguments, ru
     model, processor = started(lambda: starting_point(settings, prompts), settings.model)
     _check_top_k(processor, settings)
     dataset = _dataset(made, model, processor, settings)
+    measured = _dataset(held_out, model, processor, settings) if held_out else None
     if not len(dataset):
         raise InputError(
             f"there is nothing to train on: all {len(made)} examples are longer than max_train_tokens; raise it"
         )
     arguments.output_dir = str(run.checkpoints)
     with explaining_arguments():
+        trained = with_lora(model, settings)
         trainer = GenFuserTrainer(
-            model=model,
+            model=trained,
             args=arguments,
             train_dataset=dataset,
-            eval_dataset=_dataset(held_out, model, processor, settings) if held_out else None,
+            eval_dataset=measured,
             data_collator=FusionCollator(processor, model),
             callbacks=[] if settings.max_minutes is None else [StopAfter(settings.max_minutes)],
         )
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     metrics = trainer.evaluate() if held_out else {}
+    model = merged(trained)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, run.folder)
         tasks = [task for task, found in examples.items() for _ in found]

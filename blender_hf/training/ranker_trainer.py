@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import transformers
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, Trainer, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
@@ -15,6 +14,7 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.modeling import PairRankerProcessor
 
+from .checkpointing import checkpoint_in_the_new_way
 from .pair_data import training_pairs
 from .ranker_metrics import pair_metrics
 from .sampling import EpochLengthSampler, order_seed
@@ -70,7 +70,7 @@ class PairDataset(Dataset):
         return len(self.examples)
 
     def __getitem__(self, index: int | Place) -> dict[str, Any]:
-        if isinstance(index, int):
+        if not isinstance(index, tuple):
             return self.presented(index, swapped=False)
         row, better_first = index
         labels = self.examples[row]["labels"]
@@ -163,7 +163,7 @@ class PairRankerTrainer(Trainer):
             if args.batch_eval_metrics:
                 raise InputError("batch_eval_metrics=True can't be: all pairs are measured together")
             args.remove_unused_columns = False  # the collator makes what the model takes
-            _checkpoint_in_the_new_way(args)
+            checkpoint_in_the_new_way(args)
         self.processor = processing_class
         self.last_logits: tuple[list[float], list[float]] = ([], [])
         super().__init__(
@@ -272,12 +272,6 @@ def _pairs(data: Any) -> list[PreferencePair]:
     if all(isinstance(row, PreferencePair) for row in rows):
         return rows
     return list(training_pairs(read_labelled(rows)))
-
-
-def _checkpoint_in_the_new_way(args: TrainingArguments) -> None:
-    """Let transformers 4 checkpoint as 5 does: its old way goes back twice through what DeBERTa's layers share."""
-    if transformers.__version__.startswith("4.") and args.gradient_checkpointing:
-        args.gradient_checkpointing_kwargs = {"use_reentrant": False, **(args.gradient_checkpointing_kwargs or {})}
 
 
 def _logits(predictions: Any) -> Any:

@@ -71,7 +71,23 @@ class PairSettings(DataSettings):
 
 
 @dataclass
-class RankerSettings(PairSettings):
+class LoraSettings(DataSettings):
+    """Which adapters are trained instead of all weights."""
+
+    lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters; 0 trains all weights."})
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters."})
+    lora_target_modules: list[str] = field(
+        default_factory=list, metadata={"help": "Layers with adapters; empty takes all linear layers."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check what no type says."""
+        super().__post_init__()
+        check_limits(self, {"lora_rank": (0, INFINITE)})
+
+
+@dataclass
+class RankerSettings(LoraSettings, PairSettings):
     """What a `PairRanker` is made of."""
 
     model: str = field(default="", metadata={"help": "An encoder, or a ranker to go on from: Hub id or folder."})
@@ -102,11 +118,6 @@ class RankerSettings(PairSettings):
         default=False, metadata={"help": "A token for line breaks, where the encoder's tokenizer drops them."}
     )
     short_pairs: int = field(default=0, metadata={"help": "First one pass over so many of the shortest pairs."})
-    lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters; 0 trains all weights."})
-    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters."})
-    lora_target_modules: list[str] = field(
-        default_factory=list, metadata={"help": "Layers with adapters; empty takes all linear layers."}
-    )
 
     def __post_init__(self) -> None:
         """Check what no type says."""
@@ -114,7 +125,7 @@ class RankerSettings(PairSettings):
         lengths = ("max_pair_length", "max_source_length", "max_candidate_length")
         # A pair has three markers and what frames it, and three texts.
         check_limits(self, {"max_pair_length": (16, INFINITE), **dict.fromkeys(lengths[1:], (1, INFINITE))})
-        check_limits(self, dict.fromkeys(("lora_rank", "short_pairs"), (0, INFINITE)))
+        check_limits(self, {"short_pairs": (0, INFINITE)})
         check_limits(self, dict.fromkeys(("dropout", "attention_dropout"), (0, 0.99)))
         if self.source_truncation_side not in (None, "left", "right"):
             raise ValueError(f"source_truncation_side={self.source_truncation_side!r}; use left or right")
@@ -146,7 +157,7 @@ class RewardModelSettings(PairSettings):
 
 
 @dataclass
-class FuserSettings(DataSettings):
+class FuserSettings(LoraSettings):
     """What a `GenFuser` is made of and what it learns."""
 
     model: str | None = field(
@@ -184,6 +195,8 @@ class FuserSettings(DataSettings):
             raise ValueError(f"d_model={self.d_model}; it must be a multiple of {HEAD_WIDTH}, at least {LEAST_WIDTH}")
         if self.metric is not None and self.ranker is not None:
             raise ValueError("metric and ranker both say which candidates are the best; use one of the two")
+        if self.lora_rank and self.model is None:
+            raise ValueError("lora_rank trains few weights of a model, and there is none to go on from; name a model")
 
 
 def check_limits(settings: Any, limits: Limits) -> None:

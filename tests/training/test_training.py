@@ -33,6 +33,7 @@ from blender_hf.training.settings import RankerSettings
 from tests.conftest import build_fuser, ranker_processor
 
 ROOT = Path(__file__).parents[2]
+ADAPTERS = ["lora_rank=8", "learning_rate=1e-2", "gradient_checkpointing=true"]
 
 
 def train(config: Path, *settings: str, kind: str = "ranker", resume: bool = False) -> int:
@@ -128,7 +129,7 @@ def test_the_settings_of_a_run_give_the_same_run(ranker_config: Path, tmp_path: 
 @pytest.mark.slow
 def test_adapters_are_merged_when_training_ends(data: Path, ranker_config: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    assert train(ranker_config, "lora_rank=8", "learning_rate=1e-2", "gradient_checkpointing=true") == 0
+    assert train(ranker_config, *ADAPTERS) == 0
     assert accuracy(tmp_path / "run", data) > 0.8
     assert not [name for name in PairRanker.from_pretrained(tmp_path / "run").state_dict() if "lora" in name]
 
@@ -350,8 +351,8 @@ def test_a_data_set_says_how_many_pairs_are_cut(data: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tasks", ["[merging, selection]", "[reference]"])
-def test_a_fuser_is_trained_on_from_a_t5(tasks: str, data: Path, checkpoints: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [["tasks=[merging, selection]"], ["tasks=[reference]"], ADAPTERS])
+def test_a_fuser_is_trained_on_from_a_t5(changes: list[str], data: Path, checkpoints: Path, tmp_path: Path) -> None:
     records = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
     file = tmp_path / "data.jsonl"
     for record in records:
@@ -370,11 +371,16 @@ def test_a_fuser_is_trained_on_from_a_t5(tasks: str, data: Path, checkpoints: Pa
     }
     config = tmp_path / "fuser.yaml"
     config.write_text(json.dumps(settings), encoding="utf-8")
-    assert train(config, f"tasks={tasks}", kind="fuser") == 0
+    assert train(config, *changes, kind="fuser") == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["eval_loss"] > 0
     assert min(metrics["training examples"].values()) > 10
     assert "Loss on examples" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    before = GenFuser.from_pretrained(checkpoints / "fuser")
+    after = GenFuser.from_pretrained(tmp_path / "run", dtype=torch.float16)  # as it is saved
+    same = {name: torch.equal(weight.half(), after.get_parameter(name)) for name, weight in before.named_parameters()}
+    assert not any(same[name] for name in same if name.endswith(("SelfAttention.q.weight", "wo.weight")))
+    assert same["shared.weight"] == (changes == ADAPTERS)
 
 
 @pytest.mark.slow
