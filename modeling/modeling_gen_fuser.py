@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # The default of transformers 4, which every configuration there has; and the length of the paper's targets.
 UNSTATED_LENGTH, TARGET_LENGTH = 20, 128
+EMBEDDINGS, OUTPUT_LAYER = "shared.weight", "lm_head.weight"
 
 
 def state_length(generation: GenerationConfig) -> None:
@@ -28,7 +29,7 @@ def state_length(generation: GenerationConfig) -> None:
 
 
 class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5ForConditionalGeneration):
-    """A T5 that fuses candidates. Plain T5 and Flan-T5 checkpoints load as they are.
+    """A T5 that fuses candidates. Checkpoints of T5, Flan-T5, ByT5 and mT5 load as they are.
 
     `generate` has all of its options (beams, sampling, streaming, cache) and one more, `passages`; see
     `PassageGenerationMixin`. Training with `labels` is that of T5: the cross-entropy of the target's tokens, -100 where
@@ -52,3 +53,22 @@ class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5Fo
         generation = (loaded[0] if isinstance(loaded, tuple) else loaded).generation_config
         state_length(generation)
         return loaded
+
+    def tie_weights(self, missing_keys: set[str] | None = None, **kwargs: Any) -> None:
+        """Tie the embeddings as transformers does; an output layer of its own that was loaded stays one.
+
+        transformers 5 takes all to be tied in every T5. It finds out at loading that they are not, warns, and has
+        forgotten it when weights are tied once more, as FSDP does.
+
+        Args:
+            missing_keys: While a checkpoint is loaded, what it has not.
+            **kwargs: Passed on to transformers.
+        """
+        loading = {} if missing_keys is None else {"missing_keys": missing_keys}
+        scaled = getattr(self.config, "scale_decoder_outputs", True)
+        if loading and not scaled and missing_keys.isdisjoint((EMBEDDINGS, OUTPUT_LAYER)):
+            self._tied_weights_keys = {
+                name: other for name, other in self._tied_weights_keys.items() if name != OUTPUT_LAYER
+            }
+            self.all_tied_weights_keys.pop(OUTPUT_LAYER, None)
+        super().tie_weights(**loading, **kwargs)

@@ -161,7 +161,7 @@ class FuserSettings(LoraSettings):
     """What a `GenFuser` is made of and what it learns."""
 
     model: str | None = field(
-        default=None, metadata={"help": "A fuser or T5 to go on from; none makes a small model that copies."}
+        default=None, metadata={"help": "A fuser or T5, mT5 too, to go on from; none makes a small model that copies."}
     )
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
     tasks: list[str] = field(
