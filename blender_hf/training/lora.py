@@ -1,6 +1,6 @@
 """Training few weights instead of all: LoRA adapters through `peft`, merged when training ends."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -12,10 +12,8 @@ from .settings import LoraSettings
 # What a ranker has that its encoder has not; it is new, so it is trained whole.
 HEAD = "head"
 
-Model = TypeVar("Model", bound=PreTrainedModel)
 
-
-def with_lora(model: Model, settings: LoraSettings) -> nn.Module:
+def with_lora(model: PreTrainedModel, settings: LoraSettings) -> nn.Module:
     """Put adapters on a ranker's encoder or on a fuser, if the settings ask for them.
 
     Args:
