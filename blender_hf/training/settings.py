@@ -57,7 +57,8 @@ class PairSettings(DataSettings):
     )
     damaged_pairs: int = field(default=0, metadata={"help": "Self-made pairs of a good and a damaged answer."})
     damage_kinds: list[str] = field(
-        default_factory=list, metadata={"help": "near, foreign, cut, shortened, loop, shuffled; empty makes all."}
+        default_factory=list,
+        metadata={"help": "near, foreign, cut, shortened, loop, shuffled; named twice, made twice; empty makes all."},
     )
     sampling_seed: int = field(default=0, metadata={"help": "Seed of the choice of pairs."})
     max_eval_pairs_per_source: int | None = field(default=None, metadata={"help": "Most pairs of a source to measure."})
