@@ -34,6 +34,7 @@ DAMAGE_NAMES = {
     "loop": "caught in a loop",
     "shuffled": "in another order",
 }
+Judged = Sequence[tuple[PreferencePair, Comparison]]
 CHUNK = 64  # pairs between two steps of the progress bar
 
 
@@ -42,12 +43,11 @@ def main() -> None:
     prompts = list(read_labelled(options.data))
     pairs = decided_pairs(prompts, options.max_pairs_per_source, options.seed)
     blender = Blender.from_pretrained(options.ranker, None)
-    results = compared(pairs, blender)
-    judged = list(zip(pairs, results, strict=True))
-    rows = {source: figures(group) for source, group in by_source([pair.source for pair in pairs], judged).items()}
-    rows["mean over sources"] = {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
+    groups = judged_by_source(pairs, blender)
+    rows = {source: figures(group) for source, group in groups.items()}
+    rows["mean over sources"] = mean_over(rows)
     damage = damage_found(prompts, blender, options) if options.damaged_pairs else {}
-    calibration = calibration_of(pairs, results, blender.scorer.model.config.logit_temperature)
+    calibration = calibration_of(groups, blender.scorer.model.config.logit_temperature)
     text = report(rows, damage, calibration, options)
     show_figures(text, SCRIPT, options.card)
     print(json.dumps({"accuracy": rows, "damage": damage, "calibration": calibration}))
@@ -70,6 +70,16 @@ def compared(pairs: Sequence[PreferencePair], blender: Blender) -> list[Comparis
     return [result for chunk in tqdm(chunks) for result in compare_pairs(blender, chunk)]
 
 
+def judged_by_source(pairs: Sequence[PreferencePair], blender: Blender) -> dict[str, Judged]:
+    """Compare the two answers of every pair, and return them by source."""
+    return by_source([pair.source for pair in pairs], list(zip(pairs, compared(pairs, blender), strict=True)))
+
+
+def mean_over(rows: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each figure over the sources."""
+    return {name: fmean(row[name] for row in rows.values()) for name in next(iter(rows.values()))}
+
+
 def damage_found(
     prompts: Sequence[LabelledPrompt], blender: Blender, options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
@@ -82,10 +92,9 @@ def damage_found(
     return found
 
 
-def calibration_of(
-    pairs: Sequence[PreferencePair], results: Sequence[Comparison], temperature: float
-) -> dict[str, float]:
+def calibration_of(groups: dict[str, Judged], temperature: float) -> dict[str, float]:
     """Return how far the probabilities are off, with the stored temperature and without it."""
+    pairs, results = zip(*(row for group in groups.values() for row in group), strict=True)
     labels = [pair.label for pair in pairs]
     plain = [probability_of(result.logit) for result in results]
     return {
@@ -95,7 +104,7 @@ def calibration_of(
     }
 
 
-def figures(judged: Sequence[tuple[PreferencePair, Comparison]]) -> dict[str, float]:
+def figures(judged: Judged) -> dict[str, float]:
     """Return the figures of one source; a tie, of logits or of lengths, is half right."""
     pairs, results = zip(*judged, strict=True)
     labels = [pair.label for pair in pairs]

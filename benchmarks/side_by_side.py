@@ -12,21 +12,26 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from cards import markdown_table, show_figures
 from judged_pairs import decided_pairs
-from ranker_dev import DAMAGE_NAMES, calibration_of, compared, damage_found, figures
+from ranker_dev import (
+    DAMAGE_NAMES,
+    Judged,
+    calibration_of,
+    damage_found,
+    figures,
+    judged_by_source,
+    mean_over,
+)
 
-from blender_hf import Blender, Comparison
+from blender_hf import Blender
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
-from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.bootstrap import Shares, mean_of_figures
-from blender_hf.evaluation.pairwise import accuracy, by_source
+from blender_hf.evaluation.pairwise import accuracy
 
 SCRIPT = "benchmarks/side_by_side.py"
-Judged = list[tuple[PreferencePair, Comparison]]
 
 
 @dataclass(frozen=True)
@@ -34,21 +39,21 @@ class Measured:
     """What was found of one ranker.
 
     Args:
-        rows: The cells of its column, by the name of their row.
-        sources: The judged pairs of the first file, by their source, in the order of the file.
+        rows: The figures of its column, by the name of their row.
+        sources: The judged pairs of the first file, by their source.
     """
 
-    rows: dict[str, str]
+    rows: dict[str, float]
     sources: dict[str, Judged]
 
 
 def main() -> None:
     options = arguments()
-    found = [measured(name, options) for name in options.rankers]
-    differences = [difference(found[0], other) for other in found[1:]]
+    files = [list(read_labelled(path)) for path in options.data]
+    found = [measured(ranker, files, options) for ranker in options.rankers]
+    cells = [[row, *(f"{column.rows[row]:.3f}" for column in found)] for row in found[0].rows]
+    cells.insert(1, ["difference, and its 95% interval", "", *(difference(found[0], other) for other in found[1:])])
     names = options.names or [Path(name).name for name in options.rankers]
-    cells = [[row, *(column.rows[row] for column in found)] for row in found[0].rows]
-    cells.insert(1, ["difference, and its 95% interval", "", *differences])
     note = (
         f"The means are over the sources of {options.data[0].name.split('.')[0]}, decided pairs, at most "
         f"{options.max_pairs_per_source} of a source; {options.damaged_pairs} pairs of each kind of damage (seed "
@@ -74,17 +79,17 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def measured(ranker: str, options: argparse.Namespace) -> Measured:
+def measured(ranker: str, files: Sequence[Sequence[LabelledPrompt]], options: argparse.Namespace) -> Measured:
     blender = Blender.from_pretrained(ranker, None)
-    first, *others = (judged(path, blender, options) for path in options.data)
-    found = {source: figures(group) for source, group in first.items()}
-    means = {name: fmean(row[name] for row in found.values()) for name in ("both orders", "without length", "flips")}
-    pairs, results = zip(*(row for group in first.values() for row in group), strict=True)
-    calibration = calibration_of(pairs, results, blender.scorer.model.config.logit_temperature)
-    damage = damage_found(list(read_labelled(options.data[0])), blender, options)
-    single = {name: found[name] for name in options.columns}
+    drawn = [decided_pairs(prompts, options.max_pairs_per_source, options.seed) for prompts in files]
+    first, *others = (judged_by_source(pairs, blender) for pairs in drawn)
+    figures_of = {source: figures(group) for source, group in first.items()}
+    means = mean_over(figures_of)
+    calibration = calibration_of(first, blender.scorer.model.config.logit_temperature)
+    damage = damage_found(files[0], blender, options)
+    single = {name: figures_of[name] for name in options.columns}
     single |= {source: figures(group) for groups in others for source, group in groups.items()}
-    values: dict[str, Any] = {
+    rows = {
         "mean over sources": means["both orders"],
         "without length": means["without length"],
         "flips": means["flips"],
@@ -93,13 +98,7 @@ def measured(ranker: str, options: argparse.Namespace) -> Measured:
         **{f"against damage: {DAMAGE_NAMES[kind]}": row["both orders"] for kind, row in damage.items()},
         **{source: row["both orders"] for source, row in single.items()},
     }
-    return Measured({name: f"{value:.3f}" for name, value in values.items()}, first)
-
-
-def judged(path: Path, blender: Blender, options: argparse.Namespace) -> dict[str, Judged]:
-    """Compare the decided pairs of a file, and return them by source."""
-    pairs = decided_pairs(read_labelled(path), options.max_pairs_per_source, options.seed)
-    return by_source([pair.source for pair in pairs], list(zip(pairs, compared(pairs, blender), strict=True)))
+    return Measured(rows, first)
 
 
 def difference(first: Measured, other: Measured) -> str:
@@ -109,15 +108,15 @@ def difference(first: Measured, other: Measured) -> str:
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
-def _shares(first: Sequence[tuple[PreferencePair, Comparison]], other: Judged) -> list[Shares]:
+def _shares(first: Judged, other: Judged) -> list[Shares]:
     """Return what each prompt of a source adds to the difference, above and below the line."""
-    lost: dict[str, float] = defaultdict(float)
+    gained: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
-    for (pair, mine), (_, its) in zip(first, other, strict=True):
-        right, wrong = (accuracy([result.logit], [pair.label]) or 0.0 for result in (its, mine))
-        lost[pair.prompt] += right - wrong
+    for (pair, before), (_, after) in zip(first, other, strict=True):
+        was, now = (accuracy([result.logit], [pair.label]) or 0.0 for result in (before, after))
+        gained[pair.prompt] += now - was
         count[pair.prompt] += 1
-    return [{"difference": (lost[prompt], float(count[prompt]))} for prompt in count]
+    return [{"difference": (gained[prompt], float(count[prompt]))} for prompt in count]
 
 
 if __name__ == "__main__":
