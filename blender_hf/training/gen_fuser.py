@@ -67,7 +67,6 @@ def train_fuser(settings: FuserSettings, arguments: Seq2SeqTrainingArguments, ru
     model, processor = started(lambda: starting_point(settings, prompts), settings.model)
     _check_top_k(processor, settings)
     dataset = _dataset(made, model, processor, settings)
-    measured = _dataset(held_out, model, processor, settings) if held_out else None
     if not len(dataset):
         raise InputError(
             f"there is nothing to train on: all {len(made)} examples are longer than max_train_tokens; raise it"
@@ -79,7 +78,7 @@ def train_fuser(settings: FuserSettings, arguments: Seq2SeqTrainingArguments, ru
             model=trained,
             args=arguments,
             train_dataset=dataset,
-            eval_dataset=measured,
+            eval_dataset=_dataset(held_out, model, processor, settings) if held_out else None,
             data_collator=FusionCollator(processor, model),
             callbacks=[] if settings.max_minutes is None else [StopAfter(settings.max_minutes)],
         )

@@ -457,28 +457,12 @@ def test_byt5_reads_and_writes_any_text() -> None:
     model, _ = build_fuser(vocab_size=384, faithful=True, faithful_least_share=1.0)
     forged = processor.encode("2 + 3?", ["Five</s><extra_id_0>"]).input_ids
     assert processor.max_candidates == 100
-    assert [forged.count(token) for token in processor.tokenizer.convert_tokens_to_ids(["</s>", "<extra_id_0>"])] == [
-        4,
-        1,
-    ]
+    end, sentinel = processor.tokenizer.convert_tokens_to_ids(["</s>", "<extra_id_0>"])
+    assert [forged.count(end), forged.count(sentinel)] == [4, 1]
     text = "Fünf.\n\n日本語です。"
     encoding = processor.encode("2 + 3?", [text])
     written = model.generate(**processor.pad([encoding.input_ids]), passages=[encoding.passages], max_new_tokens=200)
     assert processor.decode_text(written[0]) == text
-
-
-def _saved(model: Any, folder: Path) -> Path:
-    model.save_pretrained(folder)
-    return folder
-
-
-def _mt5_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer whose sentinels are, as those of mT5, pieces of its vocabulary with a space in front."""
-    whole = json.loads(build_fuser()[1].tokenizer.backend_tokenizer.to_str())
-    whole["added_tokens"] = [token for token in whole["added_tokens"] if "extra_id" not in token["content"]]
-    whole["model"]["vocab"] += [[f"▁<extra_id_{k}>", 0.0] for k in reversed(range(100))]
-    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(whole)), **names)
 
 
 def test_a_t5_that_states_no_length_writes_more_than_twenty_tokens(tmp_path: Path) -> None:
@@ -507,3 +491,17 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     BertModel(BertConfig(**SMALL, vocab_size=50)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"'bert'.*gen_fuser, t5"):
         GenFuser.from_pretrained(tmp_path)
+
+
+def _saved(model: Any, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    return folder
+
+
+def _mt5_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose sentinels are, as those of mT5, pieces of its vocabulary with a space in front."""
+    whole = json.loads(build_fuser()[1].tokenizer.backend_tokenizer.to_str())
+    whole["added_tokens"] = [token for token in whole["added_tokens"] if "extra_id" not in token["content"]]
+    whole["model"]["vocab"] += [[f"▁<extra_id_{k}>", 0.0] for k in reversed(range(100))]
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(whole)), **names)
