@@ -42,9 +42,12 @@ test-4: .venv-4/.installed ## run the tests under transformers 4.57, with Optimu
 test-5: .venv-5/.installed ## run all tests under the newest transformers 5
 	.venv-5/bin/$(PYTEST)
 
-lint: .venv-5/.installed ## check style and formatting
+lint: .venv-5/.installed ## check style, formatting and types
 	.venv-5/bin/ruff check .
 	.venv-5/bin/ruff format --check .
+	rm -rf build/typed && mkdir -p build/typed/blender_hf
+	ln -s $(CURDIR)/modeling $(CURDIR)/export $(CURDIR)/blender_hf/* build/typed/blender_hf
+	.venv-5/bin/mypy
 
 format: .venv-5/.installed ## correct style and formatting
 	.venv-5/bin/ruff check --fix .

@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from blender_hf.aggregation import AGGREGATIONS
-from blender_hf.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER
 from blender_hf.data.records import Record
+from blender_hf.engine.aggregation import AGGREGATIONS
+from blender_hf.engine.schedules import SCHEDULES
 from blender_hf.errors import BlenderError
 from blender_hf.inputs import Candidate
-from blender_hf.schedules import SCHEDULES
+from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER
 from blender_hf.space import markup
 from blender_hf.space.answers import Failure, answer_models, iter_answers, make_client, on_space
 from blender_hf.space.data_sets import read_data_set

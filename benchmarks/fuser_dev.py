@@ -21,11 +21,11 @@ from sacrebleu.metrics import CHRF
 from tqdm import tqdm
 
 from blender_hf import Blend, Blender, GenFuserConfig
-from blender_hf.blending import best_different, subset
-from blender_hf.checkpoints import HubOptions, load_fuser, load_ranker
 from blender_hf.data.preferences import read_json_lines
+from blender_hf.engine.blending import best_different, subset
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
+from blender_hf.loading.checkpoints import HubOptions, load_fuser, load_ranker
 from blender_hf.modeling.passages import split_passages
 
 SCRIPT = "benchmarks/fuser_dev.py"

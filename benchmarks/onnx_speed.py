@@ -22,12 +22,12 @@ from cards import markdown_table, write_figures
 from judged_pairs import decided_pairs
 from ranking_inputs import SHAPES, save_checkpoint
 
-from blender_hf.checkpoints import HubOptions, has_bfloat16, load_ranker
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.engine.scorer import PairScorer, Presentation
 from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import load_onnx_ranker
-from blender_hf.scorer import PairScorer, Presentation
+from blender_hf.loading.checkpoints import HubOptions, has_bfloat16, load_ranker
 
 SCRIPT = "benchmarks/onnx_speed.py"
 FILES = {"float32": "model.onnx", "int8": "model_int8.onnx", "float16": "model_fp16.onnx"}

@@ -33,8 +33,8 @@ from tqdm import tqdm
 from worth import WORTHS, Worth, strengths_of
 
 from blender_hf import Blender
-from blender_hf.aggregation import max_logits
 from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.engine.aggregation import max_logits
 from blender_hf.evaluation.bootstrap import Figure, figures
 
 SCRIPT = "benchmarks/question_candidates.py"

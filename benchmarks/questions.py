@@ -20,9 +20,9 @@ from blender_hf import Blender
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import read_json_lines, soft_label
+from blender_hf.engine.rankers import as_ranker
 from blender_hf.evaluation.bootstrap import Figure
 from blender_hf.inputs import Item
-from blender_hf.rankers import as_ranker
 
 # The id of a prompt and the places of two candidates.
 JudgedKey = tuple[str | int, int, int]

@@ -35,7 +35,7 @@ from ranking_products import model_flops
 from ranking_report import Cell, Part, part_sections, report
 from ranking_settings import DTYPES, REFERENCE, SETTINGS, Setting
 
-from blender_hf.checkpoints import DEFAULT_RANKER
+from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
 SCRIPT = "benchmarks/ranking.py"
 HERE = Path(__file__).parent

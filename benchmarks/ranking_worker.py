@@ -9,9 +9,9 @@ from ranking_protocol import Json, Meter, serve
 from torch import nn
 
 from blender_hf import Blender
+from blender_hf.engine.scorer import pack_by_tokens
 from blender_hf.modeling import flash_deberta
 from blender_hf.modeling.deberta_states import reads_places, states_at
-from blender_hf.scorer import pack_by_tokens
 
 # What operations of PyTorch are for, by how a word of their name ends; the first that fits.
 GROUPS = {

@@ -26,12 +26,12 @@ from scipy.stats import kendalltau
 from tqdm import tqdm
 
 from blender_hf import Blender
-from blender_hf.aggregation import complete, max_logits
 from blender_hf.data.preferences import read_json_lines
+from blender_hf.engine.aggregation import complete, max_logits
+from blender_hf.engine.ranking import Contest, leads
+from blender_hf.engine.schedules import Schedule
+from blender_hf.engine.scorer import Presentation
 from blender_hf.inputs import Item, make_item
-from blender_hf.ranking import Contest, leads
-from blender_hf.schedules import Schedule
-from blender_hf.scorer import Presentation
 
 SCRIPT = "benchmarks/schedules.py"
 Matrix = list[list[float]]

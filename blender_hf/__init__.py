@@ -13,14 +13,15 @@ __version__ = "0.1.0"
 
 # Where each public name lives. They are imported when they are asked for.
 _HOMES = {
-    "Blend": "results",
+    "AGGREGATIONS": "engine.aggregation",
+    "Blend": "engine.results",
     "Blender": "blender",
     "BlenderError": "errors",
     "BlenderPipeline": "pipeline",
     "Candidate": "inputs",
     "CheckpointError": "errors",
-    "Comparison": "results",
-    "Fusion": "results",
+    "Comparison": "engine.results",
+    "Fusion": "engine.results",
     "GenFuser": "modeling",
     "GenFuserConfig": "modeling",
     "GenFuserProcessor": "modeling",
@@ -35,12 +36,15 @@ _HOMES = {
     "PairRanker": "modeling",
     "PairRankerConfig": "modeling",
     "PairRankerProcessor": "modeling",
-    "PointwiseRanker": "pointwise",
-    "Ranking": "results",
+    "PointwiseRanker": "engine.pointwise",
+    "Ranking": "engine.results",
     "RemoteLLM": "generation.specs",
-    "Schedule": "schedules",
-    "Truncation": "results",
+    "Schedule": "engine.schedules",
+    "Truncation": "engine.results",
     "generate": "generation.candidates",
+    "locate": "loading.checkpoints",
+    "make_item": "inputs",
+    "ranks_of": "engine.aggregation",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -5,13 +5,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import replace
 from typing import Any
 
-from .columns import check_tie_threshold, pairs_of, references_of, unwrapped
-from .concurrency import PerObject
-from .inputs import Item, make_items
-from .micro_batching import MicroBatcher
-from .results import Blend, Comparison, Fusion, Ranking
-from .rewards import duel_rewards, duels, get_scale, group_rewards
-from .schedules import Schedule, as_schedule
+from .engine.concurrency import PerObject
+from .engine.micro_batching import MicroBatcher
+from .engine.results import Blend, Comparison, Fusion, Ranking
+from .engine.rewards import duel_rewards, duels, get_scale, group_rewards, references_of
+from .engine.schedules import Schedule, as_schedule
+from .inputs import Item, check_tie_threshold, make_items, pairs_of, unwrapped
 
 _batchers = PerObject(MicroBatcher)
 

@@ -9,25 +9,24 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .aggregation import get_aggregation
 from .asynchronous import AsyncMethods
-from .blending import blend_items
-from .checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
-from .columns import check_tie_threshold, pairs_of, references_of, unwrapped
+from .engine.aggregation import get_aggregation
+from .engine.blending import blend_items
+from .engine.fusion import ItemFuser, as_fuser
+from .engine.pointwise import PointwiseRanker
+from .engine.rankers import as_ranker, as_scorer
+from .engine.results import Blend, Comparison, Fusion, Ranking
+from .engine.rewards import duel_rewards, duels, get_scale, group_rewards, references_of
+from .engine.schedules import Schedule, as_schedule
+from .engine.windows import windowed
 from .errors import BlenderError, InputError
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
-from .fusion import ItemFuser, as_fuser
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from .inputs import Item, as_items, make_items
+from .inputs import Item, as_items, check_tie_threshold, make_items, pairs_of, unwrapped
+from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
+from .loading.rankers import load_any_ranker
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
-from .pointwise import PointwiseRanker
-from .ranker_loading import load_any_ranker
-from .rankers import as_ranker, as_scorer
-from .results import Blend, Comparison, Fusion, Ranking
-from .rewards import duel_rewards, duels, get_scale, group_rewards
-from .schedules import Schedule, as_schedule
-from .windows import windowed
 
 # How many prompts are worked on together: enough to fill batches, few enough that results arrive as they are made.
 DEFAULT_WINDOW = 16
@@ -44,7 +43,7 @@ class Blender(AsyncMethods):
 
     Args:
         ranker: The ranker, in evaluation mode: a `PairRanker`; a reward model, which is a sequence classification model
-            with one label; or any object with the method of `blender_hf.pointwise.PointwiseRanker`.
+            with one label; or any object with the method of `blender_hf.PointwiseRanker`.
         ranker_processor: Its processor; the tokenizer of a reward model; None for an object that scores by itself.
         fuser: The fuser, a `GenFuser` or what fuses by itself, such as a `ChatFuser`; None to rank only.
         fuser_processor: The processor of a `GenFuser`.
@@ -169,11 +168,11 @@ class Blender(AsyncMethods):
             candidates: The candidates of the prompt, or a list of them for each prompt; lists may differ in length.
             instructions: What is to be done with the prompt, if that is stated apart.
             schedule: Which pairs are compared: "full" (all), "bubble", "knockout", "adaptive", or a
-                `blender_hf.schedules.Schedule`, which has all options. A pointwise ranker scores each candidate once
+                `blender_hf.Schedule`, which has all options. A pointwise ranker scores each candidate once
                 and knows all pairs, whatever the schedule.
             top_k: How many of the best matter to the schedule; see `Schedule`.
             orders: "both" compares a pair in both orders of presentation, "one" in one.
-            aggregation: How comparisons become scores: one of `blender_hf.aggregation.AGGREGATIONS`. With a pointwise
+            aggregation: How comparisons become scores: one of `blender_hf.AGGREGATIONS`. With a pointwise
                 ranker, "max_logits" stands for the scores that it gives.
             progress: Whether to show a progress bar on stderr.
 

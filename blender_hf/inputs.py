@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import Any, TypeVar
 
 from .errors import InputError, InputTypeError
 from .modeling.chat import read_turns, render_prompt
@@ -10,6 +11,7 @@ from .modeling.chat import read_turns, render_prompt
 Prompt = str | Sequence[Mapping[str, Any]]
 Turn = tuple[str, str]  # role and text
 CandidateInput = str | Mapping[str, Any]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,39 @@ def as_columns(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
     if len(set(lengths.values())) > 1:
         raise InputError(f"give one entry a prompt in every list; the lengths are {lengths}")
     return rows
+
+
+def pairs_of(prompts: Any, candidates_a: Any, candidates_b: Any) -> tuple[Any, Any]:
+    """Put two columns of candidates into one column of pairs, for `make_items` to check.
+
+    Returns:
+        The prompts and the pairs.
+
+    Raises:
+        InputTypeError: If a column is no list or the like.
+        InputError: If the columns differ in length.
+    """
+    if is_single_prompt(prompts):
+        return prompts, [candidates_a, candidates_b]
+    rows = as_columns({"prompts": prompts, "candidates_a": candidates_a, "candidates_b": candidates_b})
+    pairs = zip(rows["candidates_a"], rows["candidates_b"], strict=True)
+    return rows["prompts"], [list(pair) for pair in pairs]
+
+
+def unwrapped(results: Iterable[Result], single: bool) -> Result | list[Result]:
+    """Return the result of a single prompt, or the list of those of many."""
+    found = list(results)
+    return found[0] if single else found
+
+
+def check_tie_threshold(tie_threshold: float) -> None:
+    """Check how far a probability may be from 0.5 and still be a tie.
+
+    Raises:
+        InputError: If it is out of range.
+    """
+    if not isinstance(tie_threshold, Real) or not 0 <= tie_threshold <= 0.5:
+        raise InputError(f"tie_threshold={tie_threshold!r}; it is a distance from probability 0.5, from 0 to 0.5")
 
 
 def _is_column(value: Any) -> bool:

@@ -11,9 +11,21 @@ from packaging.version import Version
 from transformers import Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .aggregation import get_aggregation
 from .blender import DEFAULT_WINDOW, Blender
-from .checkpoints import (
+from .engine.aggregation import get_aggregation
+from .engine.results import Blend
+from .engine.reward_models import is_reward_model
+from .engine.schedules import as_schedule
+from .errors import InputError, InputTypeError
+from .export.backend import check_backend, load_fuser_for_onnx
+from .export.onnx_ranker import load_onnx_ranker
+from .generation.candidates import CandidateWriter, Generated
+from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
+from .generation.prompt_inputs import is_prompt, placed, request_from_input
+from .generation.requests import Request
+from .generation.sampling import Sampling
+from .inputs import Item, item_from_mapping
+from .loading.checkpoints import (
     AUTO_FUSER,
     DEFAULT_RANKER,
     HubOptions,
@@ -24,24 +36,12 @@ from .checkpoints import (
     load_fuser,
     locate,
 )
-from .errors import InputError, InputTypeError
-from .export.backend import check_backend, load_fuser_for_onnx
-from .export.onnx_ranker import load_onnx_ranker
-from .generation.candidates import CandidateWriter, Generated
-from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from .generation.prompt_inputs import is_prompt, placed, request_from_input
-from .generation.requests import Request
-from .generation.sampling import Sampling
-from .inputs import Item, item_from_mapping
+from .loading.rankers import AutoRanker
+from .loading.saving import save_portable
 from .modeling import PairRankerConfig, PairRankerProcessor
 from .modeling.loading import access_of
 from .modeling.pipeline_llm_blending import rows_of
 from .modeling.ranker_tokenizer import load_tokenizer, restore_normalizer
-from .ranker_loading import AutoRanker
-from .results import Blend
-from .reward_models import is_reward_model
-from .saving import save_portable
-from .schedules import as_schedule
 
 TASK = "llm-blending"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from blender_hf.checkpoints import HubOptions, load_fuser, pick_device, pick_dtype
+from blender_hf.engine.pointwise import PointwiseRanker
 from blender_hf.errors import InputError, InputTypeError
-from blender_hf.pointwise import PointwiseRanker
+from blender_hf.loading.checkpoints import HubOptions, load_fuser, pick_device, pick_dtype
 
 from .graph import FUSER_FILES, find_onnx_file, has_optimum
 

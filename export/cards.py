@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult
 
-from blender_hf.checkpoints import BUNDLED, locate
+from blender_hf.loading.checkpoints import BUNDLED, locate
 from blender_hf.modeling import GenFuserConfig, PairRankerConfig
 from blender_hf.modeling.publishing import TASKS, completed_card
 

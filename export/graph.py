@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from transformers.utils import cached_file
 
-from blender_hf.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.errors import CheckpointError
+from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
 
 MODEL_FILE, INT8_FILE, FLOAT16_FILE = "model.onnx", "model_int8.onnx", "model_fp16.onnx"
 FUSER_FILES = ("encoder_model.onnx", "decoder_model_merged.onnx")

@@ -12,11 +12,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel
 
-from blender_hf.checkpoints import check_processor, first_line, locate
 from blender_hf.errors import CheckpointError, HubError, InputError
-from blender_hf.load_errors import reason_for
+from blender_hf.loading.checkpoints import check_processor, first_line, locate
+from blender_hf.loading.load_errors import reason_for
+from blender_hf.loading.saving import save_portable
 from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
-from blender_hf.saving import save_portable
 
 from .cards import card_text, find_card
 from .graph import FLOAT16_FILE, FUSER_GRAPHS, INT8_FILE, MODEL_FILE, WEIGHTS_SUFFIX

@@ -11,8 +11,16 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig
 
-from blender_hf.checkpoints import HubOptions, explained, first_line, hub_settings, load_fuser, load_ranker, locate
 from blender_hf.errors import BlenderError, CheckpointError, InputError, ModelOutputError
+from blender_hf.loading.checkpoints import (
+    HubOptions,
+    explained,
+    first_line,
+    hub_settings,
+    load_fuser,
+    load_ranker,
+    locate,
+)
 from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
 

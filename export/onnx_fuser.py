@@ -6,7 +6,7 @@ from optimum.onnxruntime import ORTModelForSeq2SeqLM
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from blender_hf.checkpoints import HubOptions, explained, hub_settings, locate
+from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.modeling import GenFuserConfig, GenFuserProcessor
 from blender_hf.modeling.generation_gen_fuser import PassageGenerationMixin
 from blender_hf.modeling.modeling_gen_fuser import state_length

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from blender_hf.checkpoints import HubOptions, explained, first_line, hub_settings, locate, set_truncation
 from blender_hf.errors import BlenderError, CheckpointError, InputError
+from blender_hf.loading.checkpoints import HubOptions, explained, first_line, hub_settings, locate, set_truncation
 from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerProcessor
 from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
 

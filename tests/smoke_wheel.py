@@ -19,10 +19,10 @@ ESSENTIAL = (
     "py.typed",
     "modeling/modeling_pair_ranker.py",
     "modeling/modeling_gen_fuser.py",
-    "checkpoints/pair-ranker-mini/config.json",
-    "checkpoints/pair-ranker-mini/model.safetensors",
-    "checkpoints/gen-fuser-mini/config.json",
-    "checkpoints/gen-fuser-mini/model.safetensors",
+    "bundled/pair-ranker-mini/config.json",
+    "bundled/pair-ranker-mini/model.safetensors",
+    "bundled/gen-fuser-mini/config.json",
+    "bundled/gen-fuser-mini/model.safetensors",
     "examples/smoke.jsonl",
 )
 N_LINES = 3

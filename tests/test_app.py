@@ -13,9 +13,9 @@ from gradio_client import Client
 
 from app import AggregationName, ScheduleName, build_app, plain_errors
 from blender_hf import Blender
-from blender_hf.aggregation import AGGREGATIONS
+from blender_hf.engine.aggregation import AGGREGATIONS
+from blender_hf.engine.schedules import SCHEDULES
 from blender_hf.errors import InputError
-from blender_hf.schedules import SCHEDULES
 
 PROMPT = "How do I boil an egg?"
 TEXTS = ["Put it in boiling water for eight minutes. Then cool it.", "Eggs are laid by hens.", "No. I like trains."]

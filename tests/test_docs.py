@@ -28,11 +28,11 @@ FOLDERS = "benchmarks|blender_hf|configs|docs|export|model_cards|modeling|space|
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 NAME = re.compile(r"`(blender_hf(?:\.\w+)+)`")
 WITH_EXAMPLES = (
-    "blender_hf.calibration",
-    "blender_hf.aggregation",
+    "blender_hf.engine.calibration",
+    "blender_hf.engine.aggregation",
     "blender_hf.evaluation.pairwise",
     "blender_hf.evaluation.rankings",
-    "blender_hf.scorer",
+    "blender_hf.engine.scorer",
     "blender_hf.space.answers",
     "blender_hf.space.leaderboard",
     "blender_hf.space.passages",

@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> None:
         BlenderError: If the source is not a whole ranker, or the output can't be written or has files already.
     """
     # These load torch and transformers, for which `--help` need not wait.
-    from blender_hf.checkpoints import HubOptions, load_ranker
-    from blender_hf.saving import save_portable
+    from blender_hf.loading.checkpoints import HubOptions, load_ranker
+    from blender_hf.loading.saving import save_portable
 
     output = Path(options.output)
     _check(output, options.source, options.force)

@@ -10,7 +10,6 @@ from huggingface_hub.constants import HF_HOME
 from tqdm import tqdm
 
 from blender_hf.blender import Blender
-from blender_hf.checkpoints import HubOptions
 from blender_hf.data.labelled import LabelledPrompt, check_metric
 from blender_hf.data.labelled_reading import LabelledFile, read_labelled
 from blender_hf.data.records import STDIN
@@ -25,6 +24,7 @@ from blender_hf.evaluation.metrics.named import Metric, load_metric
 from blender_hf.evaluation.paper_rows import TableSettings
 from blender_hf.evaluation.paper_tables import PAPER_BASES, paper_tables
 from blender_hf.evaluation.plots import save_plots
+from blender_hf.loading.checkpoints import HubOptions
 from blender_hf.logs import quieten_libraries
 
 from .options import ranker_arguments

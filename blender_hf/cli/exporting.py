@@ -47,9 +47,9 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         BlenderError: If it can't be loaded or exported, or an exported file does not compute what torch does.
     """
-    from blender_hf.checkpoints import HubOptions
     from blender_hf.errors import InputError
     from blender_hf.export.onnx_export import export_onnx
+    from blender_hf.loading.checkpoints import HubOptions
 
     quieten_libraries()
     precisions = [name for name in (options.quantize, options.dtype) if name is not None]

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from blender_hf.blender import Blender
 from blender_hf.data.records import Record, checked_count, read_records
+from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
 from blender_hf.logs import quieten_libraries
-from blender_hf.schedules import Schedule
 
 from . import rendering
 from .appending import checked_output

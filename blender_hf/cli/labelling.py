@@ -163,10 +163,10 @@ def _hub_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Any:
+    from blender_hf.engine.schedules import Schedule
     from blender_hf.labelling.filters import Filters
     from blender_hf.labelling.judging import JudgeSettings
     from blender_hf.labelling.settings import LabelSettings, Shard
-    from blender_hf.schedules import Schedule
 
     check_top_k(options)
     if options.pairs is not None and options.format != "dpo":

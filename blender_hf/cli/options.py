@@ -74,7 +74,7 @@ def check_revision(option: str, revision: str | None, name: str) -> None:
     Raises:
         InputError: If it is such a one.
     """
-    from blender_hf.checkpoints import locate
+    from blender_hf.loading.checkpoints import locate
 
     if revision is not None and Path(locate(name)).is_dir():
         raise InputError(f"{option} {revision}: {name} is on this machine, and has no revisions; leave it out")

@@ -5,7 +5,7 @@ import textwrap
 from typing import Any
 
 from blender_hf.data.records import Record
-from blender_hf.results import Blend, Fusion, Ranking
+from blender_hf.engine.results import Blend, Fusion, Ranking
 
 WIDTH = 100
 PREVIEW = 56

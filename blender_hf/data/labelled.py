@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from blender_hf.aggregation import max_logits
+from blender_hf.engine.aggregation import max_logits
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
 
@@ -107,7 +107,7 @@ def gold_scores(prompt: LabelledPrompt, metric: str | None = None) -> tuple[floa
         prompt: The prompt.
         metric: Name of the scores to take. None takes those named "score", else, where at least half of all pairs were
             judged, the mean verdict against the others: 1 for a win, -1 for a loss; what was not judged is inferred
-            from the rest, see `blender_hf.aggregation.complete`.
+            from the rest, see `blender_hf.engine.aggregation.complete`.
     """
     n = len(prompt.item.candidates)
     if n < 2:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from blender_hf.data.preferences import soft_label
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.inputs import Item, check_characters, make_item
 
 from .implicit_prompts import Completions, completions
 from .labelled import UNKNOWN, JudgedPair, LabelledPrompt
+from .preferences import soft_label
 from .records import id_of
 
 # The verdicts of MixInstruct: the label, and for a tie whether both are good.

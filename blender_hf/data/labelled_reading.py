@@ -6,13 +6,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from blender_hf.checkpoints import first_line
-from blender_hf.data.csv_files import read_csv
-from blender_hf.data.records import STDIN, decode_line, read_lines
 from blender_hf.errors import BlenderError, InputError, InputTypeError
+from blender_hf.loading.checkpoints import first_line
 
+from .csv_files import read_csv
 from .labelled import LabelledPrompt
 from .labelled_formats import from_mapping
+from .records import STDIN, decode_line, read_lines
 
 # Endings of files that `datasets` reads, and the name of its reader.
 TABLES = {".parquet": "parquet", ".arrow": "arrow", ".json": "json"}

@@ -1,11 +1,11 @@
-"""Do the probabilities come true? The curve, and its errors; the expected error is in `blender_hf.calibration`."""
+"""Do the probabilities come true? The reliability curve and its errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from blender_hf.calibration import expected_calibration_error
+from blender_hf.engine.calibration import expected_calibration_error
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
-from blender_hf.aggregation import count_cycles
+from blender_hf.engine.aggregation import count_cycles
 
 
 def count_triples(comparisons: Sequence[Sequence[float]]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from blender_hf.aggregation import ranks_of
+from blender_hf.engine.aggregation import ranks_of
 
 from . import rankings
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from blender_hf.blender import DEFAULT_WINDOW
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
+from blender_hf.engine.windows import windowed
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate
-from blender_hf.windows import windowed
 
 from .best_model import best_model_judge
 from .bootstrap import Figure, Shares, figures, mean_of_figures

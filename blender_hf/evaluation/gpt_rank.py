@@ -7,8 +7,8 @@ tie nothing, and equal sums share the better rank.
 import math
 from collections.abc import Callable
 
-from blender_hf.aggregation import ranks_of
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt
+from blender_hf.engine.aggregation import ranks_of
 from blender_hf.errors import InputError
 
 # What a verdict is worth to a candidate that is compared with a model: the label, 1 if it is the better one, and for a

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Protocol
 
-from blender_hf.aggregation import get_aggregation
 from blender_hf.blender import Blender
 from blender_hf.data.labelled import LabelledPrompt, Pair, check_metric
+from blender_hf.engine.aggregation import get_aggregation
+from blender_hf.engine.pointwise import OWN_SCORES, Pointwise
+from blender_hf.engine.rankers import Ranker, as_ranker
+from blender_hf.engine.ranking import comparison_of
+from blender_hf.engine.results import Comparison, Truncation
+from blender_hf.engine.schedules import Schedule
 from blender_hf.inputs import Item
-from blender_hf.pointwise import OWN_SCORES, Pointwise
-from blender_hf.rankers import Ranker, as_ranker
-from blender_hf.ranking import comparison_of
-from blender_hf.results import Comparison, Truncation
-from blender_hf.schedules import Schedule
 
 Scores = tuple[float, ...]
 

@@ -7,8 +7,8 @@ import torch
 import transformers
 from packaging.version import Version
 
-from blender_hf.checkpoints import HubOptions, explained, hub_settings, pick_device, pick_dtype
 from blender_hf.errors import CheckpointError
+from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, pick_device, pick_dtype
 from blender_hf.modeling.loading import raise_if_incomplete
 from blender_hf.modeling.ranker_tokenizer import load_tokenizer
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from blender_hf.blender import DEFAULT_WINDOW, Blender
 from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.engine.results import Blend
 from blender_hf.errors import InputError
-from blender_hf.results import Blend
 
 from .bootstrap import Figure, Shares, figures
 from .correlations import RankNotes, correlations

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from blender_hf.aggregation import order_of, ranks_of
+from blender_hf.engine.aggregation import order_of, ranks_of
 
 
 def pearson(scores: Sequence[float], gold: Sequence[float]) -> float | None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from blender_hf.engine.windows import windowed
 from blender_hf.errors import GenerationError
 from blender_hf.inputs import Candidate, Item, Prompt, make_item
-from blender_hf.windows import windowed
 
 from .in_flight import InFlight
 from .models import LanguageModel, load_model

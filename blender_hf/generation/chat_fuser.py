@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blender_hf.checkpoints import HubOptions
+from blender_hf.engine.results import Fusion, Truncation
 from blender_hf.errors import GenerationError, InputError
 from blender_hf.inputs import Item
-from blender_hf.results import Fusion, Truncation
+from blender_hf.loading.checkpoints import HubOptions
 
 from .chat import Messages
 from .in_flight import InFlight

@@ -3,9 +3,9 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from blender_hf.engine.windows import windowed
 from blender_hf.errors import GenerationError
 from blender_hf.inputs import Item
-from blender_hf.windows import windowed
 
 from .chat import Messages
 from .in_flight import InFlight

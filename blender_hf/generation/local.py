@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from blender_hf.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
 from blender_hf.errors import CheckpointError
+from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
 from blender_hf.modeling.fast_products import use_fast_products
 
 from .chat import Messages, answer_in

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from blender_hf.data.records import Record
+from blender_hf.engine.results import Ranking
 from blender_hf.errors import InputError
-from blender_hf.results import Ranking
 
 from .outcomes import Judged, Outcome
 from .pairs import get_pairs

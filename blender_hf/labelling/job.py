@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from blender_hf.checkpoints import locate
 from blender_hf.errors import InputError
+from blender_hf.loading.checkpoints import locate
 
 from .checking import check_records, is_conversational, pinned
 from .durable import replacing

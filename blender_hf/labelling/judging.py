@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blender_hf.aggregation import get_aggregation
 from blender_hf.blender import DEFAULT_WINDOW, Blender
-from blender_hf.checkpoints import DEFAULT_RANKER
+from blender_hf.engine.aggregation import get_aggregation
+from blender_hf.engine.rankers import as_ranker
+from blender_hf.engine.recording import RecordingScorer
+from blender_hf.engine.results import Ranking
+from blender_hf.engine.schedules import Schedule
+from blender_hf.engine.scorer import PairScorer
+from blender_hf.engine.windows import windowed
 from blender_hf.inputs import Item
-from blender_hf.rankers import as_ranker
-from blender_hf.recording import RecordingScorer
-from blender_hf.results import Ranking
-from blender_hf.schedules import Schedule
-from blender_hf.scorer import PairScorer
-from blender_hf.windows import windowed
+from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
 from .outcomes import Judged, presented_matrix
 

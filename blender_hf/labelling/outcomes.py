@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from blender_hf.aggregation import complete
-from blender_hf.ranking import probability_of
-from blender_hf.results import Ranking
+from blender_hf.engine.aggregation import complete
+from blender_hf.engine.ranking import probability_of
+from blender_hf.engine.results import Ranking
 
 Matrix = Sequence[Sequence[float]]
 

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Callable, Iterator
 
+from blender_hf.engine.results import Ranking
 from blender_hf.errors import InputError
-from blender_hf.results import Ranking
 
 # Chooses pairs of indices of candidates, the better one first.
 PairRule = Callable[[Ranking, random.Random], Iterator[tuple[int, int]]]

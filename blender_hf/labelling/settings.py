@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from blender_hf import __version__
-from blender_hf.checkpoints import locate
 from blender_hf.errors import InputError
+from blender_hf.loading.checkpoints import locate
 
 from .filters import Filters
 from .formats import OutputFormat, get_format

@@ -9,9 +9,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from blender_hf.checkpoints import first_line
 from blender_hf.data.records import Record, decode_line, read_lines, record_from_mapping
 from blender_hf.errors import InputError, InputTypeError
+from blender_hf.loading.checkpoints import first_line
 
 INSTALL = "pip install 'blender-hf[label]'"
 # Rows of a Parquet file that are in memory at once.

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from blender_hf.data.records import Record
+from blender_hf.engine.results import Ranking
 from blender_hf.labelling.filters import Filters
 from blender_hf.labelling.formats import Labelled, get_format, ranked_fields
 from blender_hf.labelling.outcomes import Judged
-from blender_hf.results import Ranking
 
 
 def ranked_record(record: Record, ranking: Ranking) -> dict[str, Any]:

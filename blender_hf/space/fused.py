@@ -9,12 +9,12 @@ from typing import Any
 
 from transformers.generation.streamers import BaseStreamer
 
-from blender_hf.blending import best_different, subset
+from blender_hf.engine.blending import best_different, subset
+from blender_hf.engine.fusion import Fuser, ItemFuser
+from blender_hf.engine.rankers import Ranker
+from blender_hf.engine.results import Comparison, Fusion
 from blender_hf.errors import InputError
-from blender_hf.fusion import Fuser, ItemFuser
 from blender_hf.inputs import Candidate, Item
-from blender_hf.rankers import Ranker
-from blender_hf.results import Comparison, Fusion
 
 from .passages import SourcedPassage, sourced_passages
 from .ranked import Ranked

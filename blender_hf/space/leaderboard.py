@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from blender_hf.ranking import probability_of
-from blender_hf.results import Ranking
+from blender_hf.engine.ranking import probability_of
+from blender_hf.engine.results import Ranking
 
 N_DRAWS = 400
 N_STEPS = 200

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from blender_hf.pointwise import POINTWISE
-from blender_hf.ranking import probability_of
-from blender_hf.results import Comparison
+from blender_hf.engine.pointwise import POINTWISE
+from blender_hf.engine.ranking import probability_of
+from blender_hf.engine.results import Comparison
 
 from .fused import Fused
 from .leaderboard import Standing

@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from blender_hf.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser
+from blender_hf.engine.fusion import Fuser, ItemFuser
+from blender_hf.engine.rankers import Ranker, as_ranker, as_scorer
 from blender_hf.errors import InputError
-from blender_hf.fusion import Fuser, ItemFuser
 from blender_hf.generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from blender_hf.ranker_loading import load_any_ranker
-from blender_hf.rankers import Ranker, as_ranker, as_scorer
+from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser
+from blender_hf.loading.rankers import load_any_ranker
 
 Loaded = TypeVar("Loaded")
 

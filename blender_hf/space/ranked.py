@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blender_hf.aggregation import complete
+from blender_hf.engine.aggregation import complete
+from blender_hf.engine.rankers import Pairwise, Ranker
+from blender_hf.engine.ranking import probability_of
+from blender_hf.engine.recording import RecordingScorer
+from blender_hf.engine.results import Ranking
+from blender_hf.engine.scorer import Presentation
 from blender_hf.inputs import Item
-from blender_hf.rankers import Pairwise, Ranker
-from blender_hf.ranking import probability_of
-from blender_hf.recording import RecordingScorer
-from blender_hf.results import Ranking
-from blender_hf.scorer import Presentation
 
 from .settings import RankingSettings
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blender_hf.data.records import Record, record_from_mapping
+from blender_hf.engine.results import Comparison, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, make_item
-from blender_hf.results import Comparison, Ranking
 
 from .exports import preference_records, ranked_record
 from .fused import Fused, fusion_item, iter_fusion, judge_fusion

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
-from blender_hf.aggregation import get_aggregation
+from blender_hf.engine.aggregation import get_aggregation
+from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError, InputTypeError
-from blender_hf.schedules import Schedule
 
 from .limits import DEFAULT_LIMITS
 

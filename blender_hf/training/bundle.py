@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from blender_hf.checkpoints import BUNDLED, locate
+from blender_hf.loading.checkpoints import BUNDLED, locate
 
 from .runs import METRICS_FILE, RUN_FILE
 
@@ -25,7 +25,7 @@ def bundle(run: str | Path, name: str) -> Path:
 
     Args:
         run: Folder that `save_checkpoint` wrote.
-        name: One of `blender_hf.checkpoints.BUNDLED`.
+        name: One of `blender_hf.loading.checkpoints.BUNDLED`.
 
     Returns:
         The place.

@@ -12,8 +12,8 @@ from pathlib import Path
 from blender_hf.blender import Blender
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.engine.results import Comparison
 from blender_hf.modeling import PairRankerConfig
-from blender_hf.results import Comparison
 
 from .pair_data import balance_sources, training_pairs
 from .ranker_metrics import fitted_temperature

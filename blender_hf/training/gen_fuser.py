@@ -9,9 +9,9 @@ import torch
 from transformers import Seq2SeqTrainingArguments, set_seed
 
 from blender_hf.blender import Blender
-from blender_hf.checkpoints import locate
 from blender_hf.data.labelled import LabelledPrompt, check_metric
 from blender_hf.errors import InputError
+from blender_hf.loading.checkpoints import locate
 from blender_hf.modeling import GenFuser, GenFuserProcessor
 
 from .cards import fuser_card

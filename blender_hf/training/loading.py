@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from blender_hf.checkpoints import first_line
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_reading import read_labelled
 from blender_hf.errors import BlenderError, CheckpointError, InputError
+from blender_hf.loading.checkpoints import first_line
 
 from .bags import Bag
 from .settings import DataSettings

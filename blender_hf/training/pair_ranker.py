@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PretrainedConfig, TrainerCallback, set_seed
 
-from blender_hf.checkpoints import locate
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError
+from blender_hf.loading.checkpoints import locate
 from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
 from blender_hf.modeling.original_formats import is_pairrm, is_ranker_config
 from blender_hf.modeling.ranker_tokenizer import load_tokenizer

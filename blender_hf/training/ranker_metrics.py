@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from statistics import fmean
 
-from blender_hf.calibration import TEMPERATURES, expected_calibration_error, fit_temperature
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.engine.calibration import TEMPERATURES, expected_calibration_error, fit_temperature
+from blender_hf.engine.ranking import mean_logit, probability_of
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
-from blender_hf.ranking import mean_logit, probability_of
 
 logger = logging.getLogger(__name__)
 # For each source a figure of each kind, and the mean over the sources.

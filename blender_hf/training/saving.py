@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from blender_hf.saving import save_portable
+from blender_hf.loading.saving import save_portable
 
 
 def save_checkpoint(model: PreTrainedModel, processor: ProcessorMixin, output: str | Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from blender_hf.checkpoints import has_bfloat16
 from blender_hf.errors import InputError
+from blender_hf.loading.checkpoints import has_bfloat16
 
 from .settings import INFINITE, Limits, check_limits
 from .yaml_files import decoded, read_documents

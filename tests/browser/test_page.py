@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from blender_hf import Blender
-from blender_hf.results import Ranking
+from blender_hf.engine.results import Ranking
 from blender_hf.space.examples import examples
 
 EVIL = "<img src=x onerror=alert(1)> [link](javascript:alert(2)) `${alert(3)}` {{alert(4)}}"

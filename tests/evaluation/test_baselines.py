@@ -10,7 +10,6 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from blender_hf import Blender
-from blender_hf.checkpoints import HubOptions
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.errors import CheckpointError, InputError
 from blender_hf.evaluation.baselines import simcls
@@ -19,6 +18,7 @@ from blender_hf.evaluation.baselines.mlm import MlmScorer
 from blender_hf.evaluation.baselines.named import load_judge
 from blender_hf.evaluation.judges import Question
 from blender_hf.inputs import make_item
+from blender_hf.loading.checkpoints import HubOptions
 
 TEXTS = ["Boil the egg for eight minutes.", "Eggs [MASK] eggs.", "No.", ""]
 ITEM = make_item("How long do I boil an egg?", TEXTS)

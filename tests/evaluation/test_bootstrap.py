@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from blender_hf.engine.ranking import probability_of
 from blender_hf.evaluation.bootstrap import figures, mean_of_figures
 from blender_hf.evaluation.calibration import calibration_of
-from blender_hf.ranking import probability_of
 
 
 def test_a_figure_is_a_sum_over_a_sum() -> None:

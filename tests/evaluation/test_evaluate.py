@@ -9,6 +9,7 @@ import pytest
 
 from blender_hf import Blender
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt, gold_scores
+from blender_hf.engine.scorer import PairScorer, Presentation
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.evaluation import extras, report
 from blender_hf.evaluation.best_model import best_model_judge
@@ -16,7 +17,6 @@ from blender_hf.evaluation.evaluate import BEST_MODEL, CHANCE, LENGTH, MEAN, Eva
 from blender_hf.evaluation.judges import Question, judge_of, oracle_judge, random_judge
 from blender_hf.evaluation.plots import save_plots
 from blender_hf.inputs import make_item
-from blender_hf.scorer import PairScorer, Presentation
 
 
 def prompt(n: int, texts: list[str], pairs: list[tuple[int, int, float]], **more: object) -> LabelledPrompt:

@@ -15,11 +15,11 @@ from transformers import (
 )
 
 from blender_hf import Blender, CheckpointError, GenFuser, InputError, InputTypeError
-from blender_hf.checkpoints import HubOptions
 from blender_hf.export.backend import check_backend, load_fuser_for_onnx
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import OnnxPairRanker
+from blender_hf.loading.checkpoints import HubOptions
 from tests.conftest import T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
 
 TEXTS = example_texts()

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from blender_hf.checkpoints import locate
 from blender_hf.export.cards import card_text, find_card
+from blender_hf.loading.checkpoints import locate
 
 CARD = """\
 ---

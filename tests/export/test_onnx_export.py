@@ -10,11 +10,11 @@ import torch
 from transformers import BertConfig, BertModel
 
 from blender_hf import BlenderError, CheckpointError, InputError, ModelOutputError, PairRanker, PairRankerProcessor
-from blender_hf.checkpoints import HubOptions
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import load_onnx_ranker
 from blender_hf.export.provenance import statement_of
+from blender_hf.loading.checkpoints import HubOptions
 from tests.conftest import BACKBONES, SMALL, build_fuser, build_ranker, example_texts
 
 TEXTS = example_texts()

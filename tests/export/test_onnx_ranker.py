@@ -11,7 +11,7 @@ import torch
 from onnxruntime.quantization import quantize_dynamic
 
 from blender_hf import BlenderError, CheckpointError, InputError
-from blender_hf.checkpoints import HubOptions, load_ranker
+from blender_hf.engine.scorer import PairScorer, Presentation
 from blender_hf.export.onnx_ranker import (
     OnnxPairRanker,
     _device_of,
@@ -20,8 +20,8 @@ from blender_hf.export.onnx_ranker import (
     provider_options,
     quantises_batch,
 )
+from blender_hf.loading.checkpoints import HubOptions, load_ranker
 from blender_hf.modeling import PairRankerConfig
-from blender_hf.scorer import PairScorer, Presentation
 from tests.conftest import build_ranker, example_texts
 
 TEXTS = example_texts()

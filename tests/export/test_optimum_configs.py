@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from blender_hf.checkpoints import HubOptions
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_ranker import OnnxPairRanker
+from blender_hf.loading.checkpoints import HubOptions
 from blender_hf.modeling import PairRanker
 from tests.conftest import build_ranker, example_texts
 

@@ -26,7 +26,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from blender_hf import Blender, BlenderError, CheckpointError, InputError, InputTypeError
 from blender_hf.integrations.trl import PairRMJudge, WinRateCallback, pairwise_reward
 from blender_hf.integrations.trl.generating import generate
-from blender_hf.partitioning import FSDP_LOADING, ZERO_INIT, whole_weights
+from blender_hf.loading.partitioning import FSDP_LOADING, ZERO_INIT, whole_weights
 from tests.conftest import SMALL, encoder_tokenizer
 
 trl = pytest.importorskip("trl")

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from blender_hf import Blender
-from blender_hf.aggregation import count_cycles, max_logits, order_of, ranks_of
 from blender_hf.data.records import Record, record_from_mapping
+from blender_hf.engine.aggregation import count_cycles, max_logits, order_of, ranks_of
+from blender_hf.engine.results import Ranking, Truncation
+from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
 from blender_hf.labelling.formats import FORMATS, Labelled, get_format
 from blender_hf.labelling.judging import Judge, JudgeSettings
 from blender_hf.labelling.outcomes import Judged
 from blender_hf.labelling.pairs import PAIRS, get_pairs
-from blender_hf.results import Ranking, Truncation
-from blender_hf.schedules import Schedule
 
 CHAT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2 + 2?"}]
 NAN = math.nan

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from blender_hf import GenFuser, GenFuserProcessor
-from blender_hf.checkpoints import locate
+from blender_hf.loading.checkpoints import locate
 from blender_hf.modeling.generation_gen_fuser import PassageLogitsProcessor
 from blender_hf.modeling.passages import Passage
 from blender_hf.modeling.processing_gen_fuser import FusionEncoding

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blender_hf import Blender, PairRanker, PairRankerConfig
-from blender_hf.scorer import PairScorer, Presentation
+from blender_hf.engine.scorer import PairScorer, Presentation
 from tests.conftest import backbone_config, build_ranker, example_texts
 
 TEXTS = example_texts()

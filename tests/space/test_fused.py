@@ -3,9 +3,9 @@ import threading
 import pytest
 
 from blender_hf import Blender
+from blender_hf.engine.results import Fusion
 from blender_hf.errors import InputError
 from blender_hf.inputs import make_item
-from blender_hf.results import Fusion
 from blender_hf.space.fused import fusion_item, iter_fusion, judge_fusion
 from blender_hf.space.passages import sourced_passages
 from blender_hf.space.ranked import Ranked, rank_item

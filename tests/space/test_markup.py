@@ -4,8 +4,8 @@ from html import unescape
 import pytest
 
 from blender_hf import Blender
+from blender_hf.engine.results import Comparison, Truncation
 from blender_hf.inputs import make_item
-from blender_hf.results import Comparison, Truncation
 from blender_hf.space import markup
 from blender_hf.space.fused import Fused
 from blender_hf.space.leaderboard import Standing

@@ -10,7 +10,7 @@ from blender_hf.space.fused import blend_fields
 from blender_hf.space.models import Models
 from blender_hf.space.service import Service
 from blender_hf.space.settings import FusionSettings, RankingSettings
-from tests.test_pointwise import chat_tokenizer, decoder_model
+from tests.engine.test_pointwise import chat_tokenizer, decoder_model
 
 PROMPT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How do I boil an egg?"}]
 TEXTS = ("Boil the water. Add the egg.", "Eggs are laid by hens. Wait eight minutes.", "No. Never. I like trains.")

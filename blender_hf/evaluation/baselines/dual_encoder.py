@@ -8,12 +8,11 @@ import torch
 from torch.nn.functional import normalize
 from transformers import AutoModel
 
+from blender_hf.engine.scorer import DEFAULT_BATCH_TOKENS, MAX_PADDING, pack_by_tokens
+from blender_hf.evaluation.loading import frame_of, load_with_tokenizer, longest_input
 from blender_hf.inputs import Item
 from blender_hf.modeling.padding import pad_right
 from blender_hf.modeling.plain_text import PlainTextEncoder
-from blender_hf.scorer import DEFAULT_BATCH_TOKENS, MAX_PADDING, pack_by_tokens
-
-from ..loading import frame_of, load_with_tokenizer, longest_input
 
 MAX_TOKENS = 512
 

@@ -11,12 +11,11 @@ import torch
 from transformers import AutoModelForMaskedLM, BatchEncoding
 from transformers.modeling_outputs import MaskedLMOutput
 
+from blender_hf.engine.scorer import BatchScorer
+from blender_hf.evaluation.loading import frame_of, load_with_tokenizer, longest_input
 from blender_hf.inputs import Item
 from blender_hf.modeling.padding import pad_right
 from blender_hf.modeling.plain_text import PlainTextEncoder
-from blender_hf.scorer import BatchScorer
-
-from ..loading import frame_of, load_with_tokenizer, longest_input
 
 # As many tokens of a candidate are scored; each of them is a row of its own.
 MAX_TOKENS = 512

@@ -6,10 +6,10 @@ from typing import Any
 
 from blender_hf.blender import Blender
 from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.engine.pointwise import Pointwise
 from blender_hf.errors import InputError
-from blender_hf.pointwise import Pointwise
+from blender_hf.evaluation.judges import Judge, judge_of, judge_of_ranker, length_judge, oracle_judge, random_judge
 
-from ..judges import Judge, judge_of, judge_of_ranker, length_judge, oracle_judge, random_judge
 from .dual_encoder import DualEncoder
 from .mlm import MlmScorer
 

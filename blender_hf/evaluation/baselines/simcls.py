@@ -17,11 +17,11 @@ from torch.utils.data import Dataset
 from transformers import HfArgumentParser, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from blender_hf.aggregation import ranks_of
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
 from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.engine.aggregation import ranks_of
 from blender_hf.errors import InputError
-from blender_hf.saving import save_portable
+from blender_hf.loading.saving import save_portable
 
 from .dual_encoder import DualEncoder
 

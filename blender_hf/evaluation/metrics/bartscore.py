@@ -13,11 +13,10 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSeq2SeqLM, BatchEncoding
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from blender_hf.engine.scorer import BatchScorer
+from blender_hf.evaluation.loading import frame_of, load_with_tokenizer, longest_input
 from blender_hf.modeling.padding import pad_right
 from blender_hf.modeling.plain_text import PlainTextEncoder
-from blender_hf.scorer import BatchScorer
-
-from ..loading import frame_of, load_with_tokenizer, longest_input
 
 DEFAULT_MODEL = "facebook/bart-large-cnn"
 MAX_TOKENS = 1024

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from blender_hf.checkpoints import explained, pick_device
 from blender_hf.errors import BlenderError, InputError
-
-from ..loading import longest_input
+from blender_hf.evaluation.loading import longest_input
+from blender_hf.loading.checkpoints import explained, pick_device
 
 MAX_TOKENS = 512
 # That of the paper's evaluation code.

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blender_hf.checkpoints import HubOptions
+from blender_hf.engine.reward_models import RewardModelScorer
 from blender_hf.inputs import Candidate, Item
-from blender_hf.ranker_loading import load_reward_model
-from blender_hf.reward_models import RewardModelScorer
+from blender_hf.loading.checkpoints import HubOptions
+from blender_hf.loading.rankers import load_reward_model
 
 # A port to PyTorch of the one that the paper's evaluation code takes.
 DEFAULT_MODEL = "Elron/bleurt-base-128"

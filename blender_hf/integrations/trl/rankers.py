@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from blender_hf.blender import Blender
-from blender_hf.checkpoints import DEFAULT_RANKER
 from blender_hf.errors import InputError
+from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
 RankerInput = Blender | str | Path
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blender_hf.checkpoints import DEFAULT_RANKER
+from blender_hf.engine.rewards import get_scale
 from blender_hf.errors import InputError
-from blender_hf.rewards import get_scale
+from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
 from .groups import Contestant, groups_of
 from .rankers import LazyBlender, RankerInput

@@ -7,8 +7,8 @@ from typing import Any
 from transformers import GenerationConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from blender_hf.blender import Blender
-from blender_hf.checkpoints import DEFAULT_RANKER
 from blender_hf.errors import InputError
+from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
 from .generating import generate
 from .rankers import LazyBlender, RankerInput

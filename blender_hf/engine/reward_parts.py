@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import CheckpointError
+from blender_hf.errors import CheckpointError
 
 # A letter that every tokenizer gives tokens of its own, to find what stands around it.
 MARKER = "\u0394"

@@ -7,16 +7,17 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
+from blender_hf.engine.reward_models import check_head
+from blender_hf.errors import BlenderError, CheckpointError, InputError
+from blender_hf.modeling import PairRanker, PairRankerConfig
+from blender_hf.modeling.fast_products import use_fast_products
+from blender_hf.modeling.loading import HubAccess, raise_if_incomplete
+from blender_hf.modeling.original_formats import is_pairrm, is_ranker_config
+from blender_hf.modeling.ranker_tokenizer import load_tokenizer
+from blender_hf.modeling.tokenizer_files import FILE_OPTIONS
+
 from .checkpoints import HubOptions, explained, hub_settings, load_ranker, locate, pick_device, pick_dtype
-from .errors import BlenderError, CheckpointError, InputError
-from .modeling import PairRanker, PairRankerConfig
-from .modeling.fast_products import use_fast_products
-from .modeling.loading import HubAccess, raise_if_incomplete
-from .modeling.original_formats import is_pairrm, is_ranker_config
-from .modeling.ranker_tokenizer import load_tokenizer
-from .modeling.tokenizer_files import FILE_OPTIONS
 from .partitioning import whole_weights
-from .reward_models import check_head
 
 HEAD = "ForSequenceClassification"
 PLACE_OPTIONS = ("revision", "cache_dir", "subfolder")

@@ -13,7 +13,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from .errors import InputError, InputTypeError
+from blender_hf.errors import InputError, InputTypeError
 
 Pair = tuple[int, int]
 Rounds = Generator[list[Pair], Sequence[float], None]

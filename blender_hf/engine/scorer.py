@@ -14,9 +14,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from transformers import BatchEncoding
 
+from blender_hf.errors import ModelOutputError
+from blender_hf.modeling import PairEncoding, PairRanker, PairRankerProcessor
+
 from .concurrency import lock_of
-from .errors import ModelOutputError
-from .modeling import PairEncoding, PairRanker, PairRankerProcessor
 from .prefetch import one_ahead
 
 # More than this buys nothing on a CPU; a GPU wants more work at once than it takes to fill it.

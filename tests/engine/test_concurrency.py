@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from blender_hf import Blender, InputError, InputTypeError, Item, ModelOutputError
-from blender_hf.concurrency import lock_of
-from blender_hf.micro_batching import MicroBatcher
+from blender_hf.engine.concurrency import lock_of
+from blender_hf.engine.micro_batching import MicroBatcher
 from tests.conftest import build_fuser, build_ranker, example_texts
-from tests.test_pointwise import chat_tokenizer, decoder_model
+from tests.engine.test_pointwise import chat_tokenizer, decoder_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXTS = example_texts()
 N_THREADS = 8
 CASES = [(TEXTS[k], [text[:80] for text in TEXTS[k + 1 : k + 4]]) for k in range(0, 42, 7)]
@@ -94,7 +94,7 @@ def test_an_object_is_called_by_one_thread_at_a_time() -> None:
 
 
 def test_a_lock_belongs_to_its_object_and_goes_with_it() -> None:
-    from blender_hf import concurrency
+    from blender_hf.engine import concurrency
 
     class Thing:
         pass

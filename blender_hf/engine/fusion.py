@@ -5,11 +5,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from blender_hf.errors import InputError, InputTypeError
+from blender_hf.inputs import Item
+from blender_hf.modeling import FusionEncoding, GenFuser, GenFuserProcessor
+from blender_hf.modeling.generation_gen_fuser import one_text_options
+
 from .concurrency import lock_of
-from .errors import InputError, InputTypeError
-from .inputs import Item
-from .modeling import FusionEncoding, GenFuser, GenFuserProcessor
-from .modeling.generation_gen_fuser import one_text_options
 from .results import Fusion, Truncation
 
 BATCH_SIZE = 8

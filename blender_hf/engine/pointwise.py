@@ -8,10 +8,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
+from blender_hf.errors import InputError, InputTypeError, ModelOutputError
+from blender_hf.inputs import Item
+
 from .aggregation import get_aggregation, order_of, ranks_of
 from .concurrency import lock_of
-from .errors import InputError, InputTypeError, ModelOutputError
-from .inputs import Item
 from .ranking import comparison_of
 from .results import Comparison, Ranking, Truncation
 from .schedules import Schedule

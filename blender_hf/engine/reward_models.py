@@ -6,10 +6,11 @@ from typing import Any
 
 from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 
-from .errors import CheckpointError
-from .inputs import Item
-from .modeling import PairRankerConfig
-from .modeling.padding import pad_right
+from blender_hf.errors import CheckpointError
+from blender_hf.inputs import Item
+from blender_hf.modeling import PairRankerConfig
+from blender_hf.modeling.padding import pad_right
+
 from .results import Truncation
 from .reward_inputs import RewardInputs, reading_length
 from .reward_parts import RewardEncoding

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blender_hf import Blender, InputError, InputTypeError
-from blender_hf.aggregation import max_logits, order_of
+from blender_hf.engine.aggregation import max_logits, order_of
+from blender_hf.engine.ranking import Contest
+from blender_hf.engine.results import Truncation
+from blender_hf.engine.schedules import SCHEDULES, Pair, Schedule
 from blender_hf.inputs import make_item
-from blender_hf.ranking import Contest
-from blender_hf.results import Truncation
-from blender_hf.schedules import SCHEDULES, Pair, Schedule
 from tests.conftest import example_texts
 
 TEXTS = example_texts()
@@ -82,7 +82,7 @@ def test_without_contradictions_the_best_k_beat_the_rest(strengths: list[int], t
 
 
 def scores_of(made: dict[Pair, float], n: int) -> tuple[float, ...]:
-    from blender_hf.aggregation import max_logits
+    from blender_hf.engine.aggregation import max_logits
 
     matrix = [[math.nan] * n for _ in range(n)]
     for (i, j), logit in made.items():

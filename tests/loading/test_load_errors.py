@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModel, pipeline
 
 from blender_hf import Blender, BlenderError, CheckpointError
-from blender_hf.ranker_loading import AutoRanker
+from blender_hf.loading.rankers import AutoRanker
 from tests.conftest import BACKBONES, backbone_config, encoder_tokenizer, ranker_processor
 from tests.export.test_hub import Place
 from tests.hub_server import running_hub

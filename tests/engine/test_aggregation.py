@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from blender_hf import InputError
-from blender_hf.aggregation import (
+from blender_hf.engine.aggregation import (
     AGGREGATIONS,
     bradley_terry,
     complete,

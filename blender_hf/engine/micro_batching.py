@@ -8,7 +8,7 @@ from threading import Condition
 from time import monotonic
 from typing import Any
 
-from .inputs import Item
+from blender_hf.inputs import Item
 
 # How long, in seconds, the first of several requests waits for others: little beside the work on any of them.
 MAX_WAIT = 0.004

@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
+from blender_hf.inputs import Item
+
 from .aggregation import complete, count_cycles, get_aggregation, order_of, ranks_of
-from .inputs import Item
 from .results import Comparison, Preferred, Ranking, Truncation
 from .schedules import Pair, Schedule
 from .scorer import PairScorer, Presentation, Texts

@@ -24,11 +24,11 @@ from transformers import (
 )
 
 from blender_hf import Blender, BlenderError, CheckpointError, InputError, InputTypeError, Item, ModelOutputError
-from blender_hf.checkpoints import locate
 from blender_hf.cli.main import main
+from blender_hf.engine.reward_inputs import RewardInputs, reading_length
 from blender_hf.inputs import make_item
+from blender_hf.loading.checkpoints import locate
 from blender_hf.modeling.fast_products import FastLinear
-from blender_hf.reward_inputs import RewardInputs, reading_length
 from tests.conftest import EXAMPLES, SMALL, encoder_tokenizer, example_texts
 
 TEXTS = example_texts()

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from blender_hf.errors import InputError
+from blender_hf.inputs import Item, Turn
+from blender_hf.modeling.plain_text import PlainTextEncoder
+
 from .concurrency import lock_of
-from .errors import InputError
-from .inputs import Item, Turn
-from .modeling.plain_text import PlainTextEncoder
 from .reward_parts import Part, RewardEncoding, assembled, pair_parts
 
 # Where the text of message N will stand in a rendered template: characters for private use, which no template has.

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from blender_hf.inputs import Candidate, Item
+
 from .fusion import ItemFuser
-from .inputs import Candidate, Item
 from .rankers import Ranker
 from .results import Blend, Comparison, Fusion, Ranking
 

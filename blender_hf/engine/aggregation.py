@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from .errors import BlenderError, InputError
+from blender_hf.errors import BlenderError, InputError
 
 Matrix = Sequence[Sequence[float]]
 Scores = tuple[float, ...]

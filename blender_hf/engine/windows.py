@@ -5,7 +5,8 @@ from contextlib import closing
 from itertools import islice
 from typing import TypeVar
 
-from .errors import InputError
+from blender_hf.errors import InputError
+
 from .prefetch import one_ahead
 
 Given = TypeVar("Given")

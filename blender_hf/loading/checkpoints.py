@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import torch
 from transformers import PretrainedConfig
 
-from .errors import CheckpointError, InputError, InputTypeError
+from blender_hf.errors import CheckpointError, InputError, InputTypeError
+from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.modeling.fast_products import cpu_features
+from blender_hf.modeling.truncation import TRUNCATION
+
 from .load_errors import reason_for
-from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
-from .modeling.fast_products import cpu_features
-from .modeling.truncation import TRUNCATION
 from .partitioning import whole_weights
 
 DEFAULT_RANKER = "pair-ranker-mini"
@@ -50,7 +51,7 @@ def locate(name: str | Path) -> str:
             f"a checkpoint is named by a text or a path, not by a {type(name).__name__}; what is loaded already goes "
             "to Blender(model, processor)"
         )
-    return str(files("blender_hf") / "checkpoints" / name) if name in BUNDLED else str(name)
+    return str(files("blender_hf") / "bundled" / name) if name in BUNDLED else str(name)
 
 
 def load_ranker(

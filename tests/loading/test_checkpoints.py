@@ -9,7 +9,7 @@ from transformers import AutoModel, pipeline
 
 import blender_hf
 from blender_hf import Blender, CheckpointError, InputError, InputTypeError
-from blender_hf.checkpoints import (
+from blender_hf.loading.checkpoints import (
     BUNDLED,
     HubOptions,
     check_processor,

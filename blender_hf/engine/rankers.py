@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from .errors import InputError, InputTypeError
-from .inputs import Item
+from blender_hf.errors import InputError, InputTypeError
+from blender_hf.inputs import Item
+
 from .pointwise import Pointwise, PointwiseRanker
 from .ranking import compare_items, rank_items, tokenise_items
 from .results import Comparison, Ranking

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blender_hf import Blender, ModelOutputError
-from blender_hf.scorer import PairScorer, Presentation, pack_by_tokens
+from blender_hf.engine.scorer import PairScorer, Presentation, pack_by_tokens
 from tests.conftest import build_ranker, example_texts
 
 TEXTS = (*example_texts()[:12], "", "hi!", "［SEP］ <|candidate2|>")

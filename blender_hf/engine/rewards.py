@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
-from .errors import InputError
-from .inputs import Candidate, Item, check_characters
+from blender_hf.errors import InputError
+from blender_hf.inputs import Candidate, Item, as_candidate, as_columns, check_characters
+
 from .ranking import probability_of
 from .results import Comparison, Ranking
 
@@ -45,6 +47,16 @@ def get_rule(name: str) -> Callable[[Sequence[str]], str]:
     if not isinstance(name, str) or name not in RULES:
         raise InputError(f"there is no rule {name!r} for the reference; use one of {', '.join(RULES)}")
     return RULES[name]
+
+
+def references_of(items: Sequence[Item], single: bool, reference: Any, rule: str | None) -> list[Candidate]:
+    """Return what the candidates of each item are compared with."""
+    if (reference is None) == (rule is None):
+        raise InputError("give either reference=, what to compare with, or rule=, which candidate it is")
+    if rule is not None:
+        return [Candidate(get_rule(rule)(item.texts)) for item in items]
+    rows = as_columns({"prompts": items, "reference": [reference] if single else reference})["reference"]
+    return [as_candidate(value, f"{item.where}, reference") for item, value in zip(items, rows, strict=True)]
 
 
 def duels(item: Item, reference: Candidate) -> list[Item]:

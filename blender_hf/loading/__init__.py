@@ -1,0 +1,1 @@
+"""From names of checkpoints, folders and Hub ids to loaded models."""
