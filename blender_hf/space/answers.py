@@ -18,7 +18,7 @@ from blender_hf.generation.sampling import Sampling
 from blender_hf.generation.specs import RemoteLLM
 from blender_hf.inputs import Candidate
 
-from .limits import DEFAULT_LIMITS
+from .settings import DEFAULT_LIMITS
 
 TIMEOUT_S = 120
 # Somebody waits for the answers, so a server that is busy is not asked for long.

@@ -1,12 +1,16 @@
-"""From what people type to prompts and candidates."""
+"""Prompts and candidates: what people type, and the examples that they can start from."""
 
 import re
 from collections.abc import Sequence
+from functools import cache
+from importlib.resources import as_file, files
 from typing import Any
 
+from blender_hf.data.records import Record, read_records
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
 
+TITLE_LENGTH = 88
 SPEAKER = re.compile(r"^(user|assistant)\s*:\s*", re.IGNORECASE | re.MULTILINE)
 SEPARATOR = re.compile(r"^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.MULTILINE)
 
@@ -70,3 +74,15 @@ def candidates_of_rows(names: Sequence[str | None], texts: Sequence[str | None])
     if len(found) < 2:
         raise InputError(f"there is nothing to compare: {len(found)} candidate(s) have a text; write at least two")
     return found
+
+
+@cache
+def examples() -> dict[str, Record]:
+    """Return the records of the bundled file by their titles, the beginnings of their prompts."""
+    with as_file(files("blender_hf") / "examples" / "smoke.jsonl") as path:
+        return {_title(record.item.prompt): record for record in read_records(path)}
+
+
+def _title(prompt: str) -> str:
+    line = " ".join(prompt.split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"

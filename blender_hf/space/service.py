@@ -11,10 +11,9 @@ from blender_hf.inputs import Item, make_item
 from .exports import preference_records, ranked_record
 from .fused import Fused, fusion_item, iter_fusion, judge_fusion
 from .leaderboard import leaderboard
-from .limits import DEFAULT_LIMITS, Limits, check_batch, check_item
 from .models import Models
 from .ranked import Ranked, rank_item
-from .settings import FusionSettings, RankingSettings
+from .settings import DEFAULT_LIMITS, FusionSettings, Limits, RankingSettings, check_batch, check_item
 
 
 class Service:

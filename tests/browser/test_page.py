@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from blender_hf import Blender
 from blender_hf.engine.results import Ranking
-from blender_hf.space.examples import examples
+from blender_hf.space.prompts import examples
 
 EVIL = "<img src=x onerror=alert(1)> [link](javascript:alert(2)) `${alert(3)}` {{alert(4)}}"
 TITLE = "Can you explain the basics of quantum computing?"

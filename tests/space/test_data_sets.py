@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from blender_hf import InputError
-from blender_hf.space.data_sets import read_data_set
+from blender_hf.space.batches import read_data_set
 from tests.hub_server import TOKEN, running_hub
 
 READ = """
 import json, sys
 from blender_hf.errors import InputError
-from blender_hf.space.data_sets import read_data_set
-from blender_hf.space.limits import Limits
+from blender_hf.space.batches import read_data_set
+from blender_hf.space.settings import Limits
 found = [r.item.prompt for r in read_data_set(" org/answers ", "", Limits(prompts=2))]
 try:
     read_data_set("org/answers", "nowhere")

@@ -3,8 +3,7 @@ import pytest
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
 from blender_hf.modeling.chat import render_prompt
-from blender_hf.space.examples import examples
-from blender_hf.space.prompts import candidates_of_rows, make_prompt, split_candidates
+from blender_hf.space.prompts import candidates_of_rows, examples, make_prompt, split_candidates
 
 
 def test_a_prompt_alone_stays_a_text() -> None:

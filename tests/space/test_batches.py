@@ -4,8 +4,8 @@ import pytest
 
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate, make_item
-from blender_hf.space.limits import Limits, check_item
-from blender_hf.space.uploads import read_upload
+from blender_hf.space.batches import read_upload
+from blender_hf.space.settings import Limits, check_item
 from tests.conftest import EXAMPLES
 
 

@@ -1,17 +1,22 @@
-"""Files that people upload: JSON lines as the command line reads them, and CSV."""
+"""The prompts of a batch: from a file that is uploaded (JSON lines or CSV), or from a dataset on the Hub."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from blender_hf.data.csv_files import read_csv
 from blender_hf.data.records import Record, read_records, record_from_mapping
 from blender_hf.errors import InputError
+from blender_hf.labelling.sources import HubSource
 
-from .limits import DEFAULT_LIMITS, Limits, check_batch
+from .settings import DEFAULT_LIMITS, Limits, check_batch
 
 # The columns of a CSV with one answer a line; with other columns, each is a model and holds its answers.
 ANSWER_COLUMNS = ("candidate", "answer", "response", "text")
 OWN_COLUMNS = ("id", "prompt", "instruction")
+# An id of the Hub, and nothing that could be a place on the server.
+ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Record]:
@@ -38,8 +43,31 @@ def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Recor
         records = list(readers[path.suffix.lower()](path))
         check_batch([record.item for record in records], limits)
     except (InputError, TypeError) as error:
-        # Where the server keeps the file is nobody's business.
+        # Visitors must not learn where the server keeps the file.
         raise InputError(str(error).replace(str(path), path.name)) from None
+    return records
+
+
+def read_data_set(name: str, split: str | None = None, limits: Limits = DEFAULT_LIMITS) -> list[Record]:
+    """Read the first prompts of a data set on the Hub, as many as a batch may have.
+
+    Args:
+        name: Its id, `org/name`; its rows are in any format of `blender_hf.data.records`.
+        split: Its split; may be left out if there is one.
+        limits: The largest batch that is taken.
+
+    Returns:
+        The records.
+
+    Raises:
+        InputError: If the name is no id, the data set can't be read, or a row can't be used.
+    """
+    name, split = name.strip(), (split or "").strip() or None
+    # A folder of that name would be opened instead, and visitors must not learn where the server keeps its files.
+    if not ID.fullmatch(name) or Path(name).exists():
+        raise InputError(f"{name!r} is no id of a data set on the Hub; ids are like org/name")
+    records = [entry.record() for entry in islice(HubSource(name, split=split).entries(), limits.prompts)]
+    check_batch([record.item for record in records], limits)
     return records
 
 
