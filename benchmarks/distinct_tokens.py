@@ -16,7 +16,7 @@ from judged_pairs import decided_pairs
 from ranker_dev import compared, without_length
 
 from blender_hf import Blender
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import accuracy, by_source, length_rule
 from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens

@@ -21,7 +21,7 @@ from sacrebleu.metrics import CHRF
 from tqdm import tqdm
 
 from blender_hf import Blend, Blender, GenFuserConfig
-from blender_hf.data.preferences import read_json_lines
+from blender_hf.data.sources import read_values
 from blender_hf.engine.blending import best_different, subset
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
@@ -42,7 +42,7 @@ ROUGE, CHRF_SCORE = RougeScorer(["rougeL"], use_stemmer=False), CHRF()
 
 def main() -> None:
     options = arguments()
-    examples = sampled(read_json_lines(options.data), options.max_prompts_per_source, options.seed)
+    examples = sampled(read_values(options.data), options.max_prompts_per_source, options.seed)
     fuser, processor = load_fuser(options.fuser, HubOptions(), None, None)
     blender = Blender(*load_ranker(options.ranker, HubOptions(), None, None), fuser, processor)
     blends = list(tqdm(blender.iter_blend(item for _, item, _ in examples), total=len(examples)))

@@ -22,7 +22,7 @@ from cards import markdown_table, write_figures
 from judged_pairs import decided_pairs
 from ranking_inputs import SHAPES, save_checkpoint
 
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.engine.scorer import PairScorer, Presentation
 from blender_hf.export.onnx_export import export_onnx

@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 
 from blender_hf import Blender
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt
-from blender_hf.data.labelled_reading import read_labelled
-from blender_hf.data.preferences import read_json_lines, soft_label
+from blender_hf.data.labelled_formats import read_labelled
+from blender_hf.data.preferences import soft_label
+from blender_hf.data.sources import read_values
 from blender_hf.engine.rankers import as_ranker
 from blender_hf.evaluation.bootstrap import Figure
 from blender_hf.inputs import Item
@@ -116,7 +117,7 @@ def soft_labels(paths: Iterable[Path]) -> dict[JudgedKey, float]:
     return {
         (record["id"], pair["a"], pair["b"]): soft_label(pair)
         for path in paths
-        for record in read_json_lines(path)
+        for record in read_values(path)
         for pair in record["pairs"]
     }
 

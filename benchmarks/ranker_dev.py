@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from blender_hf import Blender, Comparison
 from blender_hf.data.labelled import LabelledPrompt
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.engine.calibration import expected_calibration_error
 from blender_hf.engine.ranking import probability_of

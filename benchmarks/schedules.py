@@ -26,7 +26,7 @@ from scipy.stats import kendalltau
 from tqdm import tqdm
 
 from blender_hf import Blender
-from blender_hf.data.preferences import read_json_lines
+from blender_hf.data.sources import read_values
 from blender_hf.engine.aggregation import complete, max_logits
 from blender_hf.engine.ranking import Contest, leads
 from blender_hf.engine.schedules import Schedule
@@ -101,7 +101,7 @@ def arguments() -> argparse.Namespace:
 def sampled(path: Path, most: int, seed: int) -> dict[str, list[Item]]:
     """Return items of four different candidates and more, by source."""
     by_source: dict[str, list[Item]] = defaultdict(list)
-    for record in read_json_lines(path):
+    for record in read_values(path):
         if len({candidate["text"] for candidate in record["candidates"]}) >= 4:
             by_source[record["source"]].append(make_item(record["prompt"], record["candidates"]))
     rng = random.Random(seed)

@@ -27,7 +27,7 @@ from ranker_dev import (
 
 from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.evaluation.bootstrap import Shares, mean_of_figures
 from blender_hf.evaluation.pairwise import accuracy
 

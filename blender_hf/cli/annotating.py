@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     from tqdm import tqdm
 
-    from blender_hf.data.records import checked_count
+    from blender_hf.data.sources import checked_count
     from blender_hf.generation.annotation import judged_records
     from blender_hf.generation.judge import Judge
     from blender_hf.generation.models import load_model

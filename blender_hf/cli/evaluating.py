@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from blender_hf.blender import Blender
 from blender_hf.data.labelled import LabelledPrompt, check_metric
-from blender_hf.data.labelled_reading import LabelledFile, read_labelled
-from blender_hf.data.records import STDIN
+from blender_hf.data.labelled_formats import LabelledFile, read_labelled
+from blender_hf.data.sources import STDIN
 from blender_hf.errors import InputError
 from blender_hf.evaluation import paper_report, report
 from blender_hf.evaluation.baselines.named import is_named, load_judge

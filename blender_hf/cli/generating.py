@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     from tqdm import tqdm
 
-    from blender_hf.data.records import checked_count
+    from blender_hf.data.sources import checked_count
     from blender_hf.generation.candidates import CandidateWriter
     from blender_hf.generation.records import answered_prompts
     from blender_hf.generation.sampling import Sampling

@@ -14,7 +14,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from blender_hf.blender import Blender
-from blender_hf.data.records import Record, checked_count, read_records
+from blender_hf.data.records import Record
+from blender_hf.data.sources import checked_count, read_records
 from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item

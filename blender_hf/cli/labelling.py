@@ -61,10 +61,10 @@ def run(options: argparse.Namespace) -> None:
     # These load torch and transformers, for which `--help` need not wait.
     from pathlib import Path
 
+    from blender_hf.data.sources import open_source
     from blender_hf.export.hub import check_repo_id
     from blender_hf.labelling.job import label
     from blender_hf.labelling.publishing import publish
-    from blender_hf.labelling.sources import open_source
 
     quieten_libraries()
     if options.push_to_hub is not None:

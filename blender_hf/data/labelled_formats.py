@@ -3,18 +3,22 @@
 import ast
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from blender_hf.errors import BlenderError, InputError
+from blender_hf.errors import BlenderError, InputError, InputTypeError
 from blender_hf.inputs import Item, check_characters, make_item
 
 from .implicit_prompts import Completions, completions
 from .labelled import UNKNOWN, JudgedPair, LabelledPrompt
 from .preferences import soft_label
 from .records import id_of
+from .sources import STDIN, Entry, is_stream, one_split, open_source
 
 # The verdicts of MixInstruct: the label, and for a tie whether both are good.
 VERDICTS: dict[str, tuple[float, bool | None]] = {
@@ -46,6 +50,63 @@ class LabelledFormat:
     scores: Callable[[Mapping[str, Any], Item], dict[str, list[Any]]]
     reference: str = "reference"
     source: Callable[[Mapping[str, Any]], str | None] = lambda record: record.get("source") or record.get("subset")
+
+
+def read_labelled(
+    data: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    skipped: list[str] | None = None,
+) -> Iterator[LabelledPrompt]:
+    """Yield the labelled prompts of any data in one of `FORMATS`, lazily.
+
+    Args:
+        data: A file, folder or id as in `sources.open_source`, "-" for the standard input; or any iterable of records,
+            such as a `datasets.Dataset` or a `datasets.DatasetDict`.
+        split: Which split of a dataset; None takes the only one. Files have no splits.
+        limit: Only so many records.
+        skipped: Collects the reasons why records can't be used, which are then skipped; None makes them errors.
+
+    Returns:
+        An iterator of prompts.
+
+    Raises:
+        InputError: If it can't be read, or a record can't be used; the message says which.
+        InputTypeError: If a value of a record has the wrong type.
+    """
+    name = _name_of(data)
+    for entry in islice(_entries(data, split), limit):
+        try:
+            yield from_mapping(entry.value(), where=entry.where, default_id=entry.number, default_source=name)
+        except (InputError, InputTypeError) as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
+
+
+class LabelledFile:
+    """The labelled prompts of a local file or folder, read anew each time: only those in use take memory.
+
+    Args:
+        path: As in `read_labelled`, on this machine.
+        split: Which split of a dataset; None takes the only one.
+        limit: Only so many records.
+
+    Raises:
+        InputError: As `read_labelled`, for any record, before the first is used.
+        InputTypeError: Likewise.
+    """
+
+    def __init__(self, path: str | Path, *, split: str | None = None, limit: int | None = None) -> None:
+        self._read = partial(read_labelled, path, split=split, limit=limit)
+        self._n_prompts = sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[LabelledPrompt]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self._n_prompts
 
 
 def from_mapping(record: Any, *, where: str, default_id: str | int, default_source: str) -> LabelledPrompt:
@@ -109,6 +170,23 @@ def _python_literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (SyntaxError, RecursionError, MemoryError):  # the last two are its errors for what is nested too deeply
         raise ValueError("a text that is neither JSON nor Python") from None
+
+
+def _entries(data: str | Path | Iterable[Mapping[str, Any]], split: str | None) -> Iterator[Entry]:
+    if not isinstance(data, str | Path):
+        rows = one_split(data, split, "the dataset")
+        return (Entry(index, index, f"record {index}", row) for index, row in enumerate(rows))
+    # A training run may name a split that only some of its sources have.
+    return open_source(data, split=None if is_stream(data) or Path(data).is_file() else split).entries()
+
+
+def _name_of(data: str | Path | Iterable[Mapping[str, Any]]) -> str:
+    """Return a short name for data: a file's without its extensions, or a dataset's id."""
+    if not isinstance(data, str | Path):
+        return "records"
+    if str(data) == STDIN:
+        return "stdin"
+    return Path(data).name.split(".")[0] if Path(data).exists() else str(data)
 
 
 def _text(record: Mapping[str, Any], key: str) -> str | None:

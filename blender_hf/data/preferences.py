@@ -1,10 +1,6 @@
 """Labelled pairs of candidates, for training a ranker and for measuring one."""
 
-import gzip
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 
@@ -41,13 +37,6 @@ class PreferencePair:
         """Return the same judgment with the candidates in the other order."""
         swapped = tuple(1 - label for label in self.task_labels)
         return PreferencePair(self.prompt, self.candidate_b, self.candidate_a, 1 - self.label, self.source, swapped)
-
-
-def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSONL file, which may be compressed with gzip."""
-    opener = gzip.open if str(path).endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        yield from (json.loads(line) for line in lines if line.strip())
 
 
 def soft_label(pair: dict[str, Any]) -> float:

@@ -1,19 +1,12 @@
-"""Prompts with their candidates, one JSON object a line: our own format and that of MixInstruct."""
+"""Prompts with their candidates: our own format and that of MixInstruct."""
 
-import gzip
 import json
-import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, check_characters, make_item
-
-STDIN = "-"
 
 
 @dataclass(frozen=True)
@@ -69,72 +62,6 @@ FORMATS = (
 )
 
 
-def checked_count(path: str | Path, records: Iterable[Any]) -> int | None:
-    """Read the records of a file to check them all, and return how many there are.
-
-    Args:
-        path: The file.
-        records: What is read from it, lazily.
-
-    Returns:
-        The number; None for a stream, which can be read only once: the standard input, a named pipe, or one of a
-        shell's `<(...)`. Nothing is read of it.
-    """
-    is_stream = str(path) == STDIN or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
-    return None if is_stream else sum(1 for _ in records)
-
-
-def read_records(path: str | Path) -> Iterator[Record]:
-    """Yield the records of a JSONL file, lazily.
-
-    Args:
-        path: A file, compressed with gzip if its name ends in `.gz`, or "-" for the standard input.
-
-    Returns:
-        An iterator of records; empty lines are passed over.
-
-    Raises:
-        InputError: If the file can't be read, or a line can't be used; the message names the file and the line.
-        InputTypeError: If a value has the wrong type; the message names the file, the line and the candidate.
-    """
-    for number, where, value in read_values(path):
-        yield record_from_mapping(value, where=where, default_id=number)
-
-
-def read_values(path: str | Path) -> Iterator[tuple[int, str, Any]]:
-    """Yield the number of each line of a JSONL file, how messages name it, and what it holds, lazily.
-
-    Args:
-        path: A file, compressed with gzip if its name ends in `.gz`, or "-" for the standard input.
-
-    Returns:
-        An iterator; empty lines are passed over.
-
-    Raises:
-        InputError: If the file can't be read, or a line is not JSON; the message names the file and the line.
-    """
-    for number, where, line in read_lines(path):
-        yield number, where, decode_line(line, where)
-
-
-def read_lines(path: str | Path) -> Iterator[tuple[int, str, bytes]]:
-    """Yield the number of each line of a file, how messages name it, and the line as it stands, lazily.
-
-    Args:
-        path: A file, compressed with gzip if its name ends in `.gz`, or "-" for the standard input.
-
-    Returns:
-        An iterator; empty lines are passed over.
-
-    Raises:
-        InputError: If the file can't be read.
-    """
-    name = "<stdin>" if str(path) == STDIN else str(path)
-    for number, line in enumerate(_lines(path, name), 1):
-        if line.strip():
-            yield number, f"{name}:{number}", line
-
-
 def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Record:
     """Check a decoded record in any of `FORMATS`.
 
@@ -173,48 +100,6 @@ def id_of(value: Mapping[str, Any], default: str | int) -> str | int:
         return default
     # True is an int to Python, and equal to 1.
     return own if isinstance(own, str | int) and not isinstance(own, bool) else json.dumps(own, default=str)
-
-
-def decode_line(line: bytes, where: str) -> Any:
-    """Return what a line of JSON holds.
-
-    Args:
-        line: The line.
-        where: How messages name it.
-
-    Raises:
-        InputError: If it is not JSON in UTF-8.
-    """
-    try:
-        return json.loads(line)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}: not valid JSON: {error.msg} at column {error.colno}; write one JSON object a line"
-        ) from None
-    except ValueError:
-        most = sys.get_int_max_str_digits()
-        raise InputError(f"{where}: not usable JSON: a number has more than the {most} digits that are read") from None
-    except RecursionError:
-        raise InputError(f"{where}: not usable JSON: it is nested too deeply") from None
-
-
-def _lines(path: str | Path, name: str) -> Iterator[bytes]:
-    try:
-        with _open(path) as lines:
-            yield from lines
-    except (OSError, EOFError, zlib.error) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise InputError(f"can't read {name}: {reason}") from None
-
-
-def _open(path: str | Path) -> AbstractContextManager[IO[bytes] | Iterable[bytes]]:
-    if str(path) == STDIN:
-        if sys.stdin is None:
-            raise InputError("the standard input is closed: name a file, or pipe records into the command")
-        return nullcontext(sys.stdin.buffer)
-    return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
 
 
 def _json_name(value: Any) -> str:

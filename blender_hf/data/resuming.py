@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 from blender_hf.errors import InputError
 
-from .records import decode_line
+from .sources import decode_line
 
 BLOCK = 1 << 16
 # How a record begins, as `json.dumps` writes it.

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from blender_hf.data.labelled_formats import decode_comparisons
-from blender_hf.data.records import read_values, record_from_mapping
+from blender_hf.data.records import record_from_mapping
 from blender_hf.data.resuming import ELSEWHERE, digest_of, each_id_once, written_values
+from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, check_characters
 
@@ -88,7 +89,7 @@ def read_candidates(path: str | Path) -> Iterator[JudgedRecord]:
         InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
         InputTypeError: If a value has the wrong type; the message names the file, the line and the candidate.
     """
-    return each_id_once(_record(value, number, where) for number, where, value in read_values(path))
+    return each_id_once(_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries())
 
 
 def judged_records(path: Path, judge: str) -> dict[str | int, str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blender_hf.data.records import FORMATS, id_of, read_values
+from blender_hf.data.records import FORMATS, id_of
 from blender_hf.data.resuming import ELSEWHERE, digest_of, each_id_once, written_values
+from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
 from blender_hf.inputs import check_characters
 
@@ -77,7 +78,7 @@ def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
         InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
         InputTypeError: If a value has the wrong type; the message names the file and the line.
     """
-    return each_id_once(_record(value, number, where) for number, where, value in read_values(path))
+    return each_id_once(_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries())
 
 
 def answered_prompts(path: Path, asked: Collection[str], n: int = 1) -> dict[str | int, str]:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
+from blender_hf.data.sources import Source
 from blender_hf.errors import InputError, InputTypeError
 
 from .parts import entries_of
 from .settings import LabelSettings
-from .sources import Source
 
 
 def check_records(source: Source, settings: LabelSettings, on_record: Callable[[], object]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from blender_hf.data.sources import FileSource, Source
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import locate
 
@@ -18,7 +19,6 @@ from .durable import replacing
 from .journal import Journal, Part, check_settings, open_journal, total
 from .parts import PartMaker, RawPart, raw_parts
 from .settings import LabelSettings
-from .sources import FileSource, Source
 from .tables import as_line, table_format
 
 Read = Callable[[], Iterator[RawPart]]
@@ -190,6 +190,8 @@ def _summary(counts: dict[str, Any], resumed: int, started: float) -> dict[str, 
 
 def _check_output(output: Path, source: Source) -> None:
     table_format(output)
+    if not source.rereadable:
+        raise InputError("the input can be read only once, and a job that is resumed reads it again: give a file")
     if isinstance(source, FileSource) and output.exists() and output.samefile(source.path):
         raise InputError(f"{output} is the input itself; write to another file")
     if output.is_dir() or not output.absolute().parent.is_dir():

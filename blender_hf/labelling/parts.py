@@ -7,13 +7,13 @@ from itertools import islice
 from typing import Any
 
 from blender_hf.data.records import Record
+from blender_hf.data.sources import Entry, Source
 from blender_hf.errors import InputError, InputTypeError
 
 from .formats import Labelled, Row
 from .journal import Part, PartSummary
 from .outcomes import Judged
 from .settings import LabelSettings
-from .sources import Entry, Source
 from .tables import as_line
 
 

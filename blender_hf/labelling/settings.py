@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from blender_hf import __version__
+from blender_hf.data.sources import digest
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import locate
 
@@ -14,7 +14,6 @@ from .filters import Filters
 from .formats import OutputFormat, get_format
 from .judging import JudgeSettings
 from .pairs import get_pairs
-from .sources import file_digest
 
 # Prompts of a part: what is done again at most when a process is killed.
 DEFAULT_PART_SIZE = 64
@@ -107,7 +106,7 @@ class LabelSettings:
             "version": __version__,
             **{f"input {name}": value for name, value in source.items()},
             **{name: value for name, value in loading.items() if value is not None},
-            "weights": ranker_digest(self.judge.ranker),
+            "weights": weights_digest(self.judge.ranker),
             "aggregation": self.judge.aggregation,
             "schedule": self.judge.schedule.name,
             "top_k": self.judge.schedule.top_k,
@@ -123,12 +122,7 @@ class LabelSettings:
         }
 
 
-def ranker_digest(name: str | Path) -> str | None:
-    """Return a digest of a ranker in a folder, or None if it is on the Hub, where its revision tells it."""
+def weights_digest(name: str | Path) -> str | None:
+    """Return a digest of a ranker in a folder; None if it is on the Hub, where its revision identifies it."""
     folder = Path(locate(name))
-    if not folder.is_dir():
-        return None
-    digest = blake2b(digest_size=16)
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS and path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n".encode())
-    return digest.hexdigest()
+    return digest(folder, suffixes=WEIGHTS) if folder.is_dir() else None

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from blender_hf.data.sources import INSTALL
 from blender_hf.errors import InputError
-
-from .sources import INSTALL
 
 # Rows of a row group: enough to be read fast, few enough to be held in memory.
 ROW_GROUP = 4096

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from blender_hf.data.csv_files import read_csv
-from blender_hf.data.records import Record, read_records, record_from_mapping
+from blender_hf.data.records import Record, record_from_mapping
+from blender_hf.data.sources import HubSource, read_csv, read_records
 from blender_hf.errors import InputError
-from blender_hf.labelling.sources import HubSource
 
 from .settings import DEFAULT_LIMITS, Limits, check_batch
 

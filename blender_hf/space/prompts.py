@@ -6,7 +6,8 @@ from functools import cache
 from importlib.resources import as_file, files
 from typing import Any
 
-from blender_hf.data.records import Record, read_records
+from blender_hf.data.records import Record
+from blender_hf.data.sources import read_records
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
 

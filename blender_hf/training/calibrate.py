@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from blender_hf.blender import Blender
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.engine.results import Comparison
 from blender_hf.modeling import PairRankerConfig

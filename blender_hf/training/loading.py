@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from blender_hf.data.labelled import LabelledPrompt
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.errors import BlenderError, CheckpointError, InputError
 from blender_hf.loading.checkpoints import first_line
 

@@ -1,6 +1,5 @@
 """The folder of a run: what was asked for, on which data and with which code, what came out, and a finished card."""
 
-import hashlib
 import json
 import math
 import platform
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import blender_hf
+from blender_hf.data.sources import digest
 from blender_hf.errors import InputError
 from blender_hf.labelling.durable import replacing
 
 SETTINGS_FILE, RUN_FILE, METRICS_FILE, CARD_FILE = "settings.yaml", "run.json", "metrics.json", "README.md"
 CHECKPOINTS = "trainer"
 PACKAGES = ("blender-hf", "torch", "transformers", "accelerate", "datasets", "peft", "trl")
-BLOCK = 1 << 20
 # What the trainer writes last into a checkpoint.
 TRAINER_STATE = "trainer_state.json"
 
@@ -149,15 +148,7 @@ class Run:
 def fingerprint(source: str) -> str:
     """Return what identifies data: the SHA-256 of a file, of the files of a folder, or the id of a data set."""
     path = Path(source)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    if not path.exists():
-        return f"hub:{source}"
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as content:
-            while block := content.read(BLOCK):
-                digest.update(block)
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{digest(path, algorithm='sha256')}" if path.exists() else f"hub:{source}"
 
 
 def git_revision() -> str | None:

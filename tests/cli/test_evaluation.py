@@ -65,7 +65,7 @@ def test_a_report_keeps_no_more_of_a_file_than_it_works_on(
         most = max(most, len(alive))
         return prompt
 
-    monkeypatch.setattr("blender_hf.data.labelled_reading.from_mapping", watched)
+    monkeypatch.setattr("blender_hf.data.labelled_formats.from_mapping", watched)
     options = [*arguments, "--pairs-only", "--batch-size", "2"]
     assert main(["evaluate", str(data), *options]) == 0
     report = capsys.readouterr().out

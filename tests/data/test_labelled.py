@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from blender_hf.data.labelled import LabelledPrompt, gold_scores, win_shares
-from blender_hf.data.labelled_reading import LabelledFile, read_labelled
+from blender_hf.data.labelled_formats import LabelledFile, read_labelled
 from blender_hf.errors import InputError
 from tests.evaluation.samples import chosen_and_rejected, mixinstruct_records
 
@@ -203,12 +203,12 @@ def test_the_same_from_any_place(tmp_path: Path) -> None:
     assert len(list(read_labelled(tmp_path / "splits", split="test"))) == 2
     assert len(list(read_labelled(tmp_path / "data.jsonl", limit=3))) == 3
     assert next(read_labelled(tmp_path / "data.jsonl")).source == "data"
-    with pytest.raises(InputError, match="has the splits train, test, not None; name one of them"):
+    with pytest.raises(InputError, match="has the splits train, test, not None; choose one with"):
         list(read_labelled(tmp_path / "splits"))
 
 
 def test_what_can_not_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"can't read .*none\.jsonl: No such file"):
+    with pytest.raises(InputError, match=r"can't read .*none\.jsonl: there is no such file"):
         list(read_labelled(tmp_path / "none.jsonl"))
     with pytest.raises(InputError, match=r"can't read .*: .*give a file, a folder of `datasets`, or the id"):
         list(read_labelled(tmp_path))
@@ -277,5 +277,5 @@ def test_a_split_of_a_dictionary_of_data_sets() -> None:
     splits = {name: datasets.Dataset.from_list([{"prompt": name, "candidates": ["a"]}]) for name in ("train", "test")}
     data = datasets.DatasetDict(splits)
     assert [prompt.item.prompt for prompt in read_labelled(data, split="test")] == ["test"]
-    with pytest.raises(InputError, match="the data set has the splits train, test, not None"):
+    with pytest.raises(InputError, match="the dataset has the splits train, test, not None"):
         list(read_labelled(data))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from blender_hf import InputError, InputTypeError
-from blender_hf.data.records import read_records
+from blender_hf.data.sources import read_records
 from tests.conftest import EXAMPLES
 
 GOOD = '{"id": "q", "prompt": "p", "candidates": ["a", {"text": "b", "model": "m", "score": 1.0}]}'

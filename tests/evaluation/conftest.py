@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from blender_hf.data.labelled import LabelledPrompt
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from tests.conftest import backbone_config, encoder_tokenizer
 
 JUDGED = Path(__file__).parent / "judged.jsonl"

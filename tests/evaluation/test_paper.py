@@ -5,7 +5,7 @@ import pytest
 
 from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.errors import InputError
 from blender_hf.evaluation import paper_report
 from blender_hf.evaluation.correlations import RankNotes, correlations

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from blender_hf import Blender
-from blender_hf.data.records import read_values
+from blender_hf.data.sources import Entry, Source, read_values
 from blender_hf.labelling.judging import Judge, JudgeSettings
 from blender_hf.labelling.settings import LabelSettings
-from blender_hf.labelling.sources import Entry, Source
 from tests.conftest import EXAMPLES
 
 N_RECORDS = 11
@@ -62,7 +61,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def values() -> list[dict[str, Any]]:
     """Real records of two to six candidates."""
-    found = [value for _, _, value in islice(read_values(EXAMPLES), N_RECORDS)]
+    found = list(islice(read_values(EXAMPLES), N_RECORDS))
     return [
         {"id": value["id"], "prompt": value["prompt"], "candidates": value["candidates"][: 2 + index % 5]}
         for index, value in enumerate(found)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blender_hf import Blender
+from blender_hf.data.sources import open_source
 from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
 from blender_hf.labelling.filters import Filters
@@ -21,7 +22,6 @@ from blender_hf.labelling.job import label, work_here
 from blender_hf.labelling.journal import Part
 from blender_hf.labelling.judging import JudgeSettings
 from blender_hf.labelling.settings import LabelSettings, Shard
-from blender_hf.labelling.sources import open_source
 
 from .conftest import N_RECORDS, Called, CountedSource, rows_of, small_settings, written
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blender_hf.data.records import read_values
+from blender_hf.data.sources import read_values
 from tests.conftest import EXAMPLES
 
 from .conftest import written
@@ -21,7 +21,7 @@ def test_killed_at_random_moments(checkpoints: Path, tmp_path: Path) -> None:
     """Twenty times SIGKILL to a real process on a real file: no row is lost, none is there twice, no byte differs."""
     work = tmp_path / "work"
     work.mkdir()
-    values = [{**value, "candidates": value["candidates"][:2]} for _, _, value in islice(read_values(EXAMPLES), 24)]
+    values = [{**value, "candidates": value["candidates"][:2]} for value in islice(read_values(EXAMPLES), 24)]
     data = written(work / "in.jsonl", [*values[:15], "not JSON", *values[15:]])
     command = ["label", str(data), "--ranker", str(checkpoints / "ranker"), "--device", "cpu", "--quiet", "--skip-bad"]
     command += ["--format", "rewards", "--part-size", "2"]

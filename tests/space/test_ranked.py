@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blender_hf import Blender
-from blender_hf.data.records import read_records
+from blender_hf.data.sources import read_records
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, make_item
 from blender_hf.space.ranked import candidate_name, heat_map, rank_item, ranked_rows

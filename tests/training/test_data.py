@@ -7,7 +7,7 @@ import pytest
 
 from blender_hf import InputError
 from blender_hf.data.labelled import LabelledPrompt
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.passages import split_passages
 from blender_hf.training.damaged_data import DAMAGES, LABEL, LABELS, SOURCE, _Collection, damaged_pairs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.training.provenance import data_facts, licence_text, measured_on
 from tests.training.test_training import train
 

@@ -17,7 +17,7 @@ import yaml
 from blender_hf import Blender, GenFuser, GenFuserProcessor, InputError, PairRanker
 from blender_hf.blender import make_items
 from blender_hf.cli.main import main
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.modeling.passages import split_passages
 from blender_hf.training import bundle, calibrate, small_fuser
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset

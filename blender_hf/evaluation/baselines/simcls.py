@@ -18,7 +18,7 @@ from transformers import HfArgumentParser, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
-from blender_hf.data.labelled_reading import read_labelled
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.engine.aggregation import ranks_of
 from blender_hf.errors import InputError
 from blender_hf.loading.saving import save_portable

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from blender_hf.data import sources
+from blender_hf.data.labelled_formats import read_labelled
+from blender_hf.data.sources import FileSource, HubSource, SavedSource, Source, open_source, read_csv, read_values
 from blender_hf.errors import InputError, InputTypeError
-from blender_hf.labelling import sources
-from blender_hf.labelling.sources import FileSource, HubSource, SavedSource, Source, open_source
+from tests.conftest import EXAMPLES
+from tests.labelling.conftest import written
 
-from .conftest import written
+
+@pytest.fixture(scope="module")
+def values() -> list[dict[str, Any]]:
+    names = ("id", "prompt", "candidates")
+    return [{name: value[name] for name in names} for value in islice(read_values(EXAMPLES), 11)]
 
 
 def records(source: Source) -> list[Any]:
@@ -37,10 +45,17 @@ def test_all_sources_give_the_same(values: list[dict[str, Any]], tmp_path: Path)
     compressed = tmp_path / "in.jsonl.gz"
     compressed.write_bytes(gzip.compress(lines.read_bytes()))
     same(open_source(compressed), values)
-    pq.write_table(pa.Table.from_pylist(values), tmp_path / "in.parquet", row_group_size=4)
+    table = pa.Table.from_pylist(values)
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=4)
     same(open_source(tmp_path / "in.parquet"), values)
     datasets.Dataset.from_list(values).save_to_disk(tmp_path / "saved")
     same(open_source(tmp_path / "saved"), values)
+    (tmp_path / "in.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
+    same(open_source(tmp_path / "in.json"), values)
+    same(open_source(lines.rename(tmp_path / "lines.json")), values)
+    with pa.OSFile(str(tmp_path / "in.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    same(open_source(tmp_path / "in.arrow"), values)
     # What the Hub sends is read as `datasets` reads any repository; a folder stands for one.
     (tmp_path / "repository").mkdir()
     written(tmp_path / "repository" / "train.jsonl", values)
@@ -63,7 +78,7 @@ def test_splits(values: list[dict[str, Any]], tmp_path: Path) -> None:
     folds = {"train": datasets.Dataset.from_list(values[:3]), "test": datasets.Dataset.from_list(values[3:5])}
     datasets.DatasetDict(folds).save_to_disk(tmp_path / "saved")
     same(open_source(tmp_path / "saved", split="test"), values[3:5])
-    with pytest.raises(InputError, match="has the splits train, test, not None; name one of them with --split"):
+    with pytest.raises(InputError, match="has the splits train, test, not None; choose one with --split"):
         records(open_source(tmp_path / "saved"))
 
 
@@ -92,7 +107,7 @@ def test_kinds() -> None:
     [
         ("missing.jsonl", {}, "can't read missing.jsonl: there is no such file"),
         ("some/missing.parquet", {}, "can't read some/missing.parquet"),
-        (__file__, {"split": "train"}, "has no split: that is an option for data sets"),
+        (__file__, {"split": "train"}, "has no split: that is an option for datasets"),
         (str(Path(__file__).parent), {"subset": "x"}, "has no subset"),
     ],
 )
@@ -105,7 +120,7 @@ def test_files_that_are_not_what_they_say(tmp_path: Path) -> None:
     (tmp_path / "no.parquet").write_text("plain text")
     with pytest.raises(InputError, match=r"can't read .*no.parquet"):
         records(open_source(tmp_path / "no.parquet"))
-    with pytest.raises(InputError, match=r"can't read .*tests/labelling"):
+    with pytest.raises(InputError, match=r"can't read .*tests/data"):
         records(open_source(Path(__file__).parent))
 
 
@@ -149,3 +164,41 @@ def test_parquet_is_read_a_little_at_a_time(tmp_path: Path, monkeypatch: pytest.
     entries = open_source(tmp_path / "in.parquet").entries()
     assert next(entries).where.endswith("in.parquet, row 1")
     assert asked == [2]
+
+
+def csv_file(folder: Path, text: str | bytes) -> Path:
+    path = folder / "data.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_cells_are_texts_whatever_they_look_like(tmp_path: Path) -> None:
+    """`datasets` takes them for numbers and missing values, and one such cell for a whole column."""
+    path = csv_file(
+        tmp_path, "prompt,chosen,rejected,score_chosen\n2+2?,4,5,8.5\nMissing?,None,False,\nYes?,N/A,null,7\n"
+    )
+    prompts = list(read_labelled(path))
+    assert [set(prompt.item.texts) for prompt in prompts] == [{"4", "5"}, {"None", "False"}, {"N/A", "null"}]
+    assert [set(prompt.scores.get("score", ())) for prompt in prompts] == [{8.5, None}, set(), {7.0, None}]
+
+
+def test_a_cell_may_be_long_and_have_several_lines(tmp_path: Path) -> None:
+    long = "word " * 50_000
+    path = csv_file(tmp_path, f'\ufeffprompt,chosen\n"a\n""b""",{long}\nc\n')
+    assert list(read_csv(path)) == [
+        (3, {"prompt": 'a\n"b"', "chosen": long}),
+        (4, {"prompt": "c", "chosen": ""}),
+    ]
+
+
+def test_what_can_not_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
+        list(read_csv(csv_file(tmp_path, b"prompt,chosen\n\xff,a\n")))
+    path = csv_file(tmp_path, "prompt,chosen,rejected\np,,b\n")
+    with pytest.raises(InputError, match=r"data\.csv:2: .*empty"):
+        list(read_labelled(path))
+
+
+def test_a_stream_is_read_once() -> None:
+    assert not open_source("-").rereadable
+    assert open_source(__file__).rereadable
