@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -21,6 +22,7 @@ from transformers import (
 
 from blender_hf import Blender, GenFuser, GenFuserConfig, GenFuserProcessor, PairRanker, PairRankerConfig
 from blender_hf.modeling import PairRankerProcessor
+from tests.language_server import LanguageServer, serving
 
 EXAMPLES = Path(__file__).parent.parent / "blender_hf" / "examples" / "smoke.jsonl"
 BACKBONES = ("bert", "roberta", "modernbert", "deberta-v2")
@@ -223,6 +225,29 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save_pretrained(root / name)
         processor.save_pretrained(root / name)
     return root
+
+
+@pytest.fixture(scope="session")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small chat model."""
+    from tests.generation.tiny_models import save_chat_model  # which imports this module
+
+    return save_chat_model(tmp_path_factory.mktemp("models") / "chat")
+
+
+@pytest.fixture(scope="session")
+def running(chat_model: Path) -> Iterator[LanguageServer]:
+    with serving(chat_model) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: LanguageServer, monkeypatch: pytest.MonkeyPatch) -> LanguageServer:
+    """A server of language models on loopback, as nobody has used it yet."""
+    # `make test` forbids the Hub, by a switch that closes every connection of huggingface_hub; this one is our own.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    running.serve_another()
+    return running
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from blender_hf.cli.main import main
-from tests.generation.conftest import chat_model, running, server  # noqa: F401 (fixtures)
-from tests.generation.language_server import Fault, LanguageServer
 from tests.generation.test_judge import longer
+from tests.language_server import Fault, LanguageServer
 
 RECORDS = [
     {
@@ -30,7 +29,7 @@ def answers(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def judge(server: LanguageServer) -> list[str]:  # noqa: F811
+def judge(server: LanguageServer) -> list[str]:
     server.answers["judge"] = longer
     return ["--judge", f"{server.url}#judge", "--max-retries", "0", "--quiet"]
 
@@ -59,7 +58,7 @@ def test_verdicts_and_summary(
 
 
 def test_what_is_no_verdict_is_counted(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     answers: Path,
     judge: list[str],
     capsys: pytest.CaptureFixture[str],
@@ -83,7 +82,7 @@ def test_it_goes_on_from_wherever_it_was_killed(answers: Path, judge: list[str],
 
 
 def test_what_a_judge_said_nothing_of_is_judged_again(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     answers: Path,
     judge: list[str],
     tmp_path: Path,
@@ -103,7 +102,7 @@ def test_what_a_judge_said_nothing_of_is_judged_again(
 
 
 def test_a_judge_that_goes_away_loses_nothing(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     answers: Path,
     judge: list[str],
     tmp_path: Path,
@@ -121,7 +120,7 @@ def test_a_judge_that_goes_away_loses_nothing(
 
 
 def test_the_output_of_another_job_is_left_alone(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     answers: Path,
     judge: list[str],
     tmp_path: Path,

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from blender_hf.cli.main import main
-from tests.generation.conftest import chat_model, running, server  # noqa: F401 (fixtures)
-from tests.generation.language_server import Fault, LanguageServer
+from tests.language_server import Fault, LanguageServer
 
 RECORDS = [
     {"id": "one", "prompt": "2 + 2?", "note": "kept"},
@@ -39,7 +38,7 @@ def prompts(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def models(server: LanguageServer) -> list[str]:  # noqa: F811
+def models(server: LanguageServer) -> list[str]:
     names = [argument for name in ("echo", "loud") for argument in ("--llm", f"{server.url}#{name}")]
     return [*names, "--max-retries", "0", "--quiet"]
 
@@ -81,8 +80,8 @@ def test_records_are_answered_in_their_order(
 
 
 def test_options_reach_local_and_remote_models(
-    server: LanguageServer,  # noqa: F811
-    chat_model: Path,  # noqa: F811
+    server: LanguageServer,
+    chat_model: Path,
     prompts: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -110,7 +109,7 @@ def test_options_reach_local_and_remote_models(
 
 
 def test_a_model_that_fails_costs_no_other(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     prompts: Path,
     models: list[str],
     tmp_path: Path,
@@ -141,7 +140,7 @@ def test_a_model_that_fails_costs_no_other(
 
 
 def test_an_answer_that_was_cut_within_a_character_is_written(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     prompts: Path,
     tmp_path: Path,
 ) -> None:
@@ -153,7 +152,7 @@ def test_an_answer_that_was_cut_within_a_character_is_written(
 
 
 def test_prompts_without_a_candidate_are_asked_for_again(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     prompts: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -170,7 +169,7 @@ def test_prompts_without_a_candidate_are_asked_for_again(
 
 
 def test_when_all_models_are_gone_it_stops(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -193,7 +192,7 @@ def test_it_goes_on_from_wherever_it_was_killed(prompts: Path, models: list[str]
 
 
 def test_only_what_is_missing_is_asked_for(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     prompts: Path,
     models: list[str],
     tmp_path: Path,
@@ -211,7 +210,7 @@ def test_only_what_is_missing_is_asked_for(
 
 
 @pytest.mark.slow
-def test_killed_while_it_works(server: LanguageServer, tmp_path: Path) -> None:  # noqa: F811
+def test_killed_while_it_works(server: LanguageServer, tmp_path: Path) -> None:
     prompts = write(tmp_path / "prompts.jsonl", [{"id": f"n{number}", "prompt": f"{number}?"} for number in range(60)])
     output = tmp_path / "answers.jsonl"
     program = "import sys; from blender_hf.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -262,7 +261,7 @@ def test_mistakes_are_named_before_any_work(
 
 
 def test_the_output_of_another_job_is_left_alone(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     prompts: Path,
     models: list[str],
     tmp_path: Path,
@@ -289,7 +288,7 @@ def test_the_output_of_another_job_is_left_alone(
 
 @pytest.mark.parametrize("cut", [1, 40])
 def test_a_refused_output_is_left_as_it_is(
-    server: LanguageServer,  # noqa: F811
+    server: LanguageServer,
     prompts: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

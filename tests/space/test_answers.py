@@ -1,78 +1,52 @@
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any
 
-import huggingface_hub.constants
+import huggingface_hub
 import pytest
 
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate
 from blender_hf.space import answers
 from blender_hf.space.answers import Failure, check_endpoint, iter_answers, make_client
+from tests.language_server import Fault, LanguageServer
 
 SECRET = "hf_of_this_machine"
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    """Speaks OpenAI's language: repeats the last message, or refuses."""
-
-    seen: ClassVar[list[tuple[dict[str, Any], str]]] = []
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.seen.append((request, self.headers.get("Authorization", "")))
-        text = {"silent": ""}.get(request["model"], f"{request['model']}: {request['messages'][-1]['content']}")
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
-        self.send_response(401 if request["model"] == "closed" else 200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
-
-    def log_message(self, *args: Any) -> None:
-        """Stay silent."""
-
-
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    # `make test` forbids the Hub, by a switch that closes every connection of huggingface_hub; this one is our own.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+def endpoint(server: LanguageServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[LanguageServer]:
     reset = getattr(huggingface_hub.utils, "close_session", None) or huggingface_hub.utils._http.reset_sessions
     reset()
     monkeypatch.setattr(answers, "get_token", lambda: SECRET)
-    Endpoint.seen = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    yield server
     reset()
 
 
-def test_models_answer_and_one_failure_costs_no_other(endpoint: str) -> None:
-    client = make_client(endpoint, "", public=False)
+def test_models_answer_and_one_failure_costs_no_other(endpoint: LanguageServer) -> None:
+    endpoint.answers = {
+        "one": lambda messages: f"one: {messages[-1]['content']}",
+        "silent": lambda messages: "",
+        "two": lambda messages: f"two: {messages[-1]['content']}",
+    }
+    endpoint.faults = [Fault("closed", 401, message="")]
+    client = make_client(endpoint.url, "", public=False)
     found = list(iter_answers(client, "2 + 2?", ["one", "closed", "silent", "two"], 32))
     assert {c for c in found if isinstance(c, Candidate)} == {Candidate(f"{m}: 2 + 2?", m) for m in ("one", "two")}
     reasons = {failure.model: failure.reason for failure in found if isinstance(failure, Failure)}
     assert reasons == {"closed": "the token was refused", "silent": "it gave an empty answer"}
-    assert all(request["max_tokens"] == 32 for request, _ in Endpoint.seen)
+    assert all(request["max_tokens"] == 32 for request in endpoint.requests)
 
 
-def test_a_conversation_is_passed_on_whole(endpoint: str) -> None:
+def test_a_conversation_is_passed_on_whole(endpoint: LanguageServer) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    list(iter_answers(make_client(endpoint, "mine", public=False), messages, ["m"], 8))
-    ((request, authorization),) = Endpoint.seen
-    assert request["messages"] == messages
-    assert authorization == "Bearer mine"
+    list(iter_answers(make_client(endpoint.url, "mine", public=False), messages, ["echo"], 8))
+    assert endpoint.asked("echo")[0]["messages"] == messages
+    assert endpoint.authorizations == ["Bearer mine"]
 
 
-def test_the_token_of_the_machine_is_never_sent_to_an_endpoint(endpoint: str) -> None:
-    list(iter_answers(make_client(endpoint, "", public=False), "?", ["m"], 8))
-    assert SECRET not in Endpoint.seen[0][1]
+def test_the_token_of_the_machine_is_never_sent_to_an_endpoint(endpoint: LanguageServer) -> None:
+    list(iter_answers(make_client(endpoint.url, "", public=False), "?", ["echo"], 8))
+    assert SECRET not in endpoint.authorizations[0]
 
 
 def test_without_a_token_it_says_where_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
