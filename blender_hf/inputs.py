@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any, TypeVar
 
 from .errors import InputError, InputTypeError
-from .modeling.chat import read_turns, render_prompt
+from .modeling.chat import Message, as_messages, render_messages
 
 Prompt = str | Sequence[Mapping[str, Any]]
-Turn = tuple[str, str]  # role and text
 CandidateInput = str | Mapping[str, Any]
 Result = TypeVar("Result")
 
@@ -27,23 +27,26 @@ class Item:
     """A prompt with its candidates.
 
     Args:
-        prompt: Text of the prompt; chat messages are already rendered.
-        candidates: The answers, at least one.
-        instruction: What is to be done with the prompt, if it is stated apart from it.
+        prompt: A string or chat messages, as given.
+        candidates: The answers; none for a prompt that language models are about to answer.
+        instruction: What to do with the prompt, if stated separately.
         where: How messages name this item, such as "item 3".
-        turns: The chat messages that the prompt was rendered from, for a model with a chat template; None for a text.
     """
 
-    prompt: str
+    prompt: Prompt
     candidates: tuple[Candidate, ...]
     instruction: str | None = None
     where: str = "item 0"
-    turns: tuple[Turn, ...] | None = None
 
-    @property
+    @cached_property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation of prompt and instruction, which every model gets; see `modeling.chat.as_messages`."""
+        return as_messages(self.prompt, self.instruction)
+
+    @cached_property
     def source(self) -> str:
-        """The text that the ranker reads as the prompt: the instruction and the prompt on lines of their own."""
-        return "\n".join(part for part in (self.instruction, self.prompt) if part)
+        """The text of the messages, for models without a chat template."""
+        return render_messages(self.messages)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -52,7 +55,12 @@ class Item:
 
 
 def make_item(
-    prompt: Prompt, candidates: Iterable[CandidateInput], instruction: str | None = None, *, where: str = "item 0"
+    prompt: Prompt,
+    candidates: Iterable[CandidateInput],
+    instruction: str | None = None,
+    *,
+    where: str = "item 0",
+    allow_no_candidates: bool = False,
 ) -> Item:
     """Check one prompt with its candidates.
 
@@ -61,6 +69,7 @@ def make_item(
         candidates: Texts, or mappings `{"text", "model"}`; any iterable but a text.
         instruction: What is to be done with the prompt.
         where: How error messages name this item.
+        allow_no_candidates: Whether there may be none.
 
     Returns:
         The checked item; the arguments are left as they are.
@@ -76,10 +85,16 @@ def make_item(
             f"{where}: candidates must be a list of texts for this prompt, not {type(candidates).__name__}"
         )
     checked = tuple(as_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates))
-    if not checked:
+    if not checked and not allow_no_candidates:
         raise InputError(f"{where}: there are no candidates; give at least one answer to rank")
-    item = Item(_render(prompt, where), checked, instruction, where, _turns(prompt))
-    check_characters((item.source, *item.texts), where)
+    item = Item(_own(prompt), checked, instruction, where)
+    try:
+        texts = [message["content"] for message in item.messages]
+    except TypeError as error:
+        raise InputTypeError(f"{where}: {error}") from None
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+    check_characters((*texts, *item.texts), where)
     return item
 
 
@@ -241,14 +256,7 @@ def as_candidate(value: Any, where: str) -> Candidate:
     return Candidate(text, model)
 
 
-def _turns(prompt: Prompt) -> tuple[Turn, ...] | None:
-    return None if isinstance(prompt, str) else tuple(read_turns(prompt))
-
-
-def _render(prompt: Any, where: str) -> str:
-    try:
-        return render_prompt(prompt)
-    except TypeError as error:
-        raise InputTypeError(f"{where}: {error}") from None
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
+def _own(prompt: Any) -> Any:
+    """Copy the messages of a conversation, which a caller may change later."""
+    is_conversation = isinstance(prompt, list | tuple) and all(isinstance(message, Mapping) for message in prompt)
+    return [dict(message) for message in prompt] if is_conversation else prompt

@@ -21,9 +21,9 @@ from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .generation.candidates import CandidateWriter, Generated
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from .generation.prompt_inputs import is_prompt, placed, request_from_input
-from .generation.requests import Request
+from .generation.prompts import is_prompt, prompt_item_from_input
 from .generation.sampling import Sampling
+from .generation.specs import on_device
 from .inputs import Item, item_from_mapping
 from .loading.checkpoints import (
     AUTO_FUSER,
@@ -132,7 +132,7 @@ class BlenderPipeline(Pipeline):
         self._reader = self._reads(beside)
         self.blender = Blender(self.model.eval(), self._reader, *loaded, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
-        self._writer = None if llms is None else CandidateWriter(placed(llms, self.device), sampling)
+        self._writer = None if llms is None else CandidateWriter(on_device(llms, self.device), sampling)
 
     def _reads(self, access: Mapping[str, Any]) -> Any:
         """Return what reads for the ranker: the processor of a pair ranker, the tokenizer of a reward model."""
@@ -197,24 +197,24 @@ class BlenderPipeline(Pipeline):
             raise InputError("a pipeline with backend='onnx' has no weights to save: copy the folder of the ranker")
         save_portable(self.model, self._reader, save_directory, **kwargs)
 
-    def preprocess(self, inputs: Any) -> Item | Request:
+    def preprocess(self, inputs: Any) -> Item:
         """Check an input."""
         return self._checked(inputs, "the input")
 
-    def _forward(self, model_inputs: Item | Request, **options: Any) -> Blend:
+    def _forward(self, model_inputs: Item, **options: Any) -> Blend:
         return next(self._blend(self._items([model_inputs], deque()), options))
 
     def postprocess(self, model_outputs: Blend) -> dict[str, Any]:
         """Turn a result into plain dictionaries and lists."""
         return model_outputs.to_dict()
 
-    def _checked(self, value: Any, where: str) -> Item | Request:
-        return (item_from_mapping if self._writer is None else request_from_input)(value, where=where)
+    def _checked(self, value: Any, where: str) -> Item:
+        return (item_from_mapping if self._writer is None else prompt_item_from_input)(value, where=where)
 
-    def _all_checked(self, values: Iterable[Any]) -> Iterator[Item | Request]:
+    def _all_checked(self, values: Iterable[Any]) -> Iterator[Item]:
         return (self._checked(value, f"item {index}") for index, value in enumerate(values))
 
-    def _run(self, given: Iterable[Item | Request], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _run(self, given: Iterable[Item], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         # What was written for the items that are read ahead, until their results are there.
         written: deque[Generated] = deque()
         for result in self._blend(self._items(given, written), options):

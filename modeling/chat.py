@@ -1,56 +1,100 @@
-"""One text for a prompt, whether it is given as text or as chat messages."""
+"""One conversation for every model, however a prompt is given, and its text for models without a chat template."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+Message = dict[str, str]
+
 ROLES = ("system", "user", "assistant", "tool")
-# The newer name of some, which few chat templates know.
+# The newer name of a role, which few chat templates know.
 RENAMED = {"developer": "system"}
 
 
-def render_prompt(prompt: str | Sequence[Mapping[str, Any]]) -> str:
-    """Turn a prompt into the text that the models read.
+def as_messages(prompt: str | Sequence[Mapping[str, Any]], instruction: str | None = None) -> tuple[Message, ...]:
+    r"""Return the conversation of a prompt and its instruction, which every model gets.
 
-    A text is returned as it is. A conversation of a single user message is that message's text; any other becomes one
-    line per turn, `USER: ...`, `ASSISTANT: ...`, `SYSTEM: ...`, the form of the data the models were trained on.
+    - A string is one user message. An instruction goes above it, on a line of its own.
+    - A conversation stays as it is. An instruction becomes its system message; if it begins with a system message
+      already, the instruction goes above that one's text, with a blank line between.
 
     Args:
-        prompt: A text, or chat messages as `read_turns` takes them.
+        prompt: A string, or chat messages `{"role", "content"}`, oldest first. `content` is a string or a list of
+            `{"type": "text", "text": ...}` parts. The role is one of `ROLES`; "developer" is "system".
+        instruction: What to do with the prompt, if stated separately; None or empty for nothing.
 
     Returns:
-        The text of the prompt.
+        New messages `{"role", "content"}` whose contents are strings, as chat templates and APIs take them.
 
     Raises:
-        TypeError: If `prompt` is neither a text nor a list of messages, or a content is not text.
+        TypeError: If `prompt` is neither a string nor a list of messages, or a content is not text.
         ValueError: If there is no message, or a role is unknown.
+
+    >>> as_messages("cat", "Translate.")
+    ({'role': 'user', 'content': 'Translate.\ncat'},)
+    >>> as_messages([{"role": "user", "content": "cat"}], "Translate.")[0]
+    {'role': 'system', 'content': 'Translate.'}
     """
     if isinstance(prompt, str):
-        return prompt
-    turns = read_turns(prompt)
-    if len(turns) == 1 and turns[0][0] == "user":
-        return turns[0][1]
-    return "\n".join(f"{role.upper()}: {content}" for role, content in turns)
+        return (_message("user", "\n".join(part for part in (instruction, prompt) if part)),)
+    messages = _checked_messages(prompt)
+    if not instruction:
+        return messages
+    first, *others = messages
+    if first["role"] != "system":
+        return (_message("system", instruction), *messages)
+    return (_message("system", f"{instruction}\n\n{first['content']}"), *others)
 
 
-def read_turns(prompt: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return the role and the text of each turn of a conversation.
+def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    r"""Return a conversation for a chat template without a system role.
 
-    Args:
-        prompt: Chat messages `{"role", "content"}`, oldest first. `content` is a text or a list of
-            `{"type": "text", "text": ...}` parts. The role is one of `ROLES`; "developer" is "system".
+    Its system message, if it begins with one, goes above the text of the first user message, with a blank line between;
+    without a user message it becomes one.
 
-    Returns:
-        The turns.
+    >>> fold_system(as_messages([{"role": "user", "content": "cat"}], "Translate."))
+    ({'role': 'user', 'content': 'Translate.\n\ncat'},)
+    """
+    first, *others = messages
+    if first["role"] != "system":
+        return tuple(messages)
+    place = next((n for n, message in enumerate(others) if message["role"] == "user"), None)
+    if place is None:
+        return (_message("user", first["content"]), *others)
+    joined = _message("user", f"{first['content']}\n\n{others[place]['content']}")
+    return (*others[:place], joined, *others[place + 1 :])
+
+
+def render_messages(messages: Sequence[Message]) -> str:
+    """Return a conversation as the text that models without a chat template read.
+
+    A single user message is its text. Any other conversation is one line per message, `USER: ...`, `ASSISTANT: ...`,
+    `SYSTEM: ...`, as in the training data of the rankers.
+    """
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return messages[0]["content"]
+    return "\n".join(f"{message['role'].upper()}: {message['content']}" for message in messages)
+
+
+def render_prompt(prompt: str | Sequence[Mapping[str, Any]], instruction: str | None = None) -> str:
+    """Return the text of the conversation that a prompt and its instruction form; see `as_messages`.
 
     Raises:
-        TypeError: If these are no messages, or a content is not text.
+        TypeError: If `prompt` is neither a string nor a list of messages, or a content is not text.
         ValueError: If there is no message, or a role is unknown.
     """
+    return render_messages(as_messages(prompt, instruction))
+
+
+def _checked_messages(prompt: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
     if not isinstance(prompt, Sequence) or not all(isinstance(message, Mapping) for message in prompt):
         raise TypeError(f"a prompt must be a text or a list of chat messages, not {_describe(prompt)}")
     if not prompt:
         raise ValueError("a conversation needs at least one message")
-    return [(_role(message), _content(message)) for message in prompt]
+    return tuple(_message(_role(message), _content(message)) for message in prompt)
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
 
 
 def _role(message: Mapping[str, Any]) -> str:

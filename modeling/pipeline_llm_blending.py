@@ -44,21 +44,18 @@ class BlendingInput:
     """A prompt with its candidates, checked.
 
     Args:
-        prompt: Its text.
-        instruction: What is to be done with it, if that is stated apart.
+        prompt: A string or chat messages, as given.
+        instruction: What to do with it, if stated separately.
+        source: The text that the ranker reads: that of the conversation which both are.
         texts: The candidates.
         models: The names of their models, None where unknown.
     """
 
-    prompt: str
+    prompt: Any
     instruction: str | None
+    source: str
     texts: tuple[str, ...]
     models: tuple[str | None, ...]
-
-    @property
-    def source(self) -> str:
-        """The text that the ranker reads as the prompt."""
-        return "\n".join(part for part in (self.instruction, self.prompt) if part)
 
 
 def rows_of(inputs: Any) -> Iterable[Any] | None:
@@ -173,9 +170,10 @@ class LlmBlendingPipeline(Pipeline):
             raise ValueError(f"{where}: there are no candidates; give at least one answer to rank")
         texts, models = zip(*pairs, strict=True)
         try:
-            return BlendingInput(render_prompt(inputs["prompt"]), instruction, texts, models)
+            source = render_prompt(inputs["prompt"], instruction)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
+        return BlendingInput(inputs["prompt"], instruction, source, texts, models)
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
         """Return the result, which is of plain dictionaries and lists already."""

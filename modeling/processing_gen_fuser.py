@@ -96,9 +96,10 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         does not need goes to the long ones. The closing request always stays, and no candidate is dropped.
 
         Args:
-            prompt: A text or chat messages. Without an instruction it is the instruction, with an empty input.
+            prompt: A string or chat messages.
             candidates: The texts, the best first.
-            instruction: What is to be done with the prompt.
+            instruction: What to do with the prompt. Beside a string it is the layout's instruction and the string the
+                input; in all other cases the text of the whole conversation is the instruction, with an empty input.
 
         Returns:
             The ids, what was cut, and the passages that faithful decoding may write.
@@ -108,8 +109,8 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
             ValueError: If there are no candidates, more than there are sentinels, or no room for them.
         """
         texts = self._checked(candidates)
-        text = render_prompt(prompt)
-        task, source = (text, "") if instruction is None else (instruction, text)
+        apart = isinstance(prompt, str) and instruction is not None
+        task, source = (instruction, prompt) if apart else (render_prompt(prompt, instruction), "")
         heads = [self._fixed("Instruction:"), self._fixed("Input:")]
         heads += [[*self._fixed(f"Candidate {k}:"), self._sentinels[k]] for k in range(len(texts))]
         bodies = self._encode_plain([task, source, *(f":{text}" for text in texts)])

@@ -28,6 +28,7 @@ FOLDERS = "benchmarks|blender_hf|configs|docs|export|model_cards|modeling|space|
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 NAME = re.compile(r"`(blender_hf(?:\.\w+)+)`")
 WITH_EXAMPLES = (
+    "blender_hf.modeling.chat",
     "blender_hf.engine.calibration",
     "blender_hf.engine.aggregation",
     "blender_hf.evaluation.pairwise",

@@ -68,7 +68,7 @@ def test_one_prompt_or_many() -> None:
     items, single = make_items(["p", chat], [["a"], ["b", "c"]], [None, "Do it."])
     assert not single
     assert [item.texts for item in items] == [("a",), ("b", "c")]
-    assert items[1].source == "Do it.\nhi"
+    assert items[1].source == "SYSTEM: Do it.\nUSER: hi"
     assert make_items([], []) == ([], False)
 
 

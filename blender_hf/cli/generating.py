@@ -116,4 +116,4 @@ def _waiting(options: argparse.Namespace, answered: dict[str | int, str]) -> Ite
 def _noted(records: Iterator["PromptRecord"], waiting: "deque[PromptRecord]") -> Iterator[Any]:
     for record in records:
         waiting.append(record)
-        yield record.request
+        yield record.item

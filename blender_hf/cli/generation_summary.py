@@ -32,7 +32,7 @@ class Tally:
 
     def count(self, record: "PromptRecord", generated: "Generated") -> None:
         """Add what became of a prompt."""
-        for candidate in generated.candidates[len(record.request.candidates) :]:
+        for candidate in generated.candidates[len(record.item.candidates) :]:
             self.models[candidate.model]["candidates"] += 1
             self.models[candidate.model]["truncated"] += candidate.truncated
         for failure in generated.failures:

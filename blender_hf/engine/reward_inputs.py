@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blender_hf.errors import InputError
-from blender_hf.inputs import Item, Turn
+from blender_hf.inputs import Item
+from blender_hf.modeling.chat import Message
 from blender_hf.modeling.plain_text import PlainTextEncoder
 
+from .chat_templates import ChatTemplate
 from .concurrency import lock_of
 from .reward_parts import Part, RewardEncoding, assembled, pair_parts
 
@@ -41,10 +43,12 @@ class RewardInputs:
         self._max_length = max_length
         self._skeletons: dict[tuple[str, ...], list[int]] = {}
         if tokenizer.chat_template:
+            self._template = ChatTemplate(tokenizer)
             # What delimits messages stands around the user's too; <think> and the like are the assistant's to write.
-            delimited = SLOTS.sub("", self._render([("user", SLOT.format(0))], "the chat template"))
-            self._plain = PlainTextEncoder(tokenizer, _added_in(tokenizer, delimited))
-            self._guarded = _guarded(tokenizer, delimited)
+            self._render([{"role": "user", "content": ""}], "the chat template")  # one that refuses this is named
+            delimiters = self._template.delimiters()
+            self._plain = PlainTextEncoder(tokenizer, delimiters)
+            self._guarded = _guarded(tokenizer, delimiters)
         else:
             self._plain = PlainTextEncoder(tokenizer)
             self._pair = pair_parts(tokenizer)
@@ -65,7 +69,8 @@ class RewardInputs:
         return [self._assemble(self._pair, [source, candidate], item.where) for candidate in candidates]
 
     def _encode_chats(self, item: Item) -> list[RewardEncoding]:
-        chats = [(*_turns(item), ("assistant", text)) for text in item.texts]
+        prompt = self._template.fitted(item.messages)
+        chats = [(*prompt, {"role": "assistant", "content": text}) for text in item.texts]
         written = [self._render(chat, item.where) for chat in chats]
         ids = self._tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]
         expected = self._skeleton(chats[0], item.where)
@@ -78,22 +83,22 @@ class RewardInputs:
         """Tell whether an input fits, and has no special token but those of the template."""
         return len(ids) <= self._max_length and [i for i in ids if i in self._guarded] == expected
 
-    def _skeleton(self, chat: Sequence[Turn], where: str) -> list[int]:
+    def _skeleton(self, chat: Sequence[Message], where: str) -> list[int]:
         """Return the special tokens that the template writes for these roles."""
-        roles = tuple(role for role, _ in chat)
+        roles = tuple(message["role"] for message in chat)
         if roles not in self._skeletons:
-            written = self._render([(role, SLOT.format(n)) for n, role in enumerate(roles)], where)
+            written = self._render([{"role": role, "content": SLOT.format(n)} for n, role in enumerate(roles)], where)
             ids = self._tokenizer(SLOTS.sub("x", written), add_special_tokens=False)["input_ids"]
             self._skeletons[roles] = [i for i in ids if i in self._guarded]
         return self._skeletons[roles]
 
-    def _encode_by_parts(self, chat: Sequence[Turn], where: str) -> RewardEncoding:
+    def _encode_by_parts(self, chat: Sequence[Message], where: str) -> RewardEncoding:
         """Encode template and texts apart, so that texts can be cut, and can't forge what belongs to the template."""
         # Only the inner text is held back: white space at its ends is the template's to keep or to strip.
-        texts = [text.strip() for _, text in chat]
+        texts = [message["content"].strip() for message in chat]
         held = [
-            (role, text.replace(inner, SLOT.format(n)) if inner else text)
-            for n, ((role, text), inner) in enumerate(zip(chat, texts, strict=True))
+            {**message, "content": message["content"].replace(inner, SLOT.format(n))} if inner else message
+            for n, (message, inner) in enumerate(zip(chat, texts, strict=True))
         ]
         pieces = SLOTS.split(self._render(held, where))
         return self._assemble(list(self._parts(pieces)), self._plain(texts), where)
@@ -110,13 +115,12 @@ class RewardInputs:
         except ValueError as error:
             raise InputError(f"{where}: {error}") from None
 
-    def _render(self, chat: Sequence[Turn], where: str) -> str:
-        messages = [{"role": role, "content": text} for role, text in chat]
+    def _render(self, chat: Sequence[Message], where: str) -> str:
         try:
-            return self._tokenizer.apply_chat_template(messages, tokenize=False)
+            return self._template.render(chat)
         # A template raises what it likes, mostly jinja2.TemplateError.
         except Exception as error:
-            roles = ", ".join(role for role, _ in chat)
+            roles = ", ".join(message["role"] for message in chat)
             raise InputError(f"{where}: the ranker's chat template refuses messages of {roles}: {error}") from None
 
 
@@ -134,29 +138,8 @@ def reading_length(tokenizer: Any, config: Any) -> int:
     return min(tokenizer.model_max_length, positions if positions > 0 else NO_LIMIT)
 
 
-def _turns(item: Item) -> list[Turn]:
-    """Return the conversation of an item; an instruction that is stated apart begins the user's first message."""
-    if item.turns is None:
-        return [("user", item.source)]
-    if not item.instruction:
-        return list(item.turns)
-    first = next((n for n, (role, _) in enumerate(item.turns) if role == "user"), 0)
-    role, text = item.turns[first]
-    return [*item.turns[:first], (role, f"{item.instruction}\n{text}"), *item.turns[first + 1 :]]
-
-
-def _added_in(tokenizer: Any, text: str) -> list[str]:
-    """Return the added tokens that a template is made of, special or not.
-
-    White space is none of them: some tokenizers have a token for line breaks, which texts have too.
-    """
-    contents = (token.content for token in tokenizer.added_tokens_decoder.values())
-    return [content for content in contents if content.strip() and content in text]
-
-
-def _guarded(tokenizer: Any, template: str) -> set[int]:
+def _guarded(tokenizer: Any, delimiters: Sequence[str]) -> set[int]:
     """Return the tokens that no text may become: the special ones, and those that the template is made of."""
-    own = _added_in(tokenizer, template)
     added = tokenizer.added_tokens_decoder.items()
-    special = {token_id for token_id, token in added if token.special or token.content in own}
+    special = {token_id for token_id, token in added if token.special or token.content in delimiters}
     return (special | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}

@@ -195,9 +195,7 @@ def _note(notes: _Notes, prompt: LabelledPrompt, opinion: Opinion, judge: Judge,
 def _without_texts(prompt: LabelledPrompt) -> LabelledPrompt:
     """Return a prompt that takes little memory: the names of its models and its labels are left."""
     bare = tuple(Candidate("", model) for model in prompt.models)
-    return replace(
-        prompt, item=replace(prompt.item, prompt="", instruction=None, candidates=bare, turns=None), reference=None
-    )
+    return replace(prompt, item=replace(prompt.item, prompt="", instruction=None, candidates=bare), reference=None)
 
 
 def _summary(notes: _Notes, seed: int) -> RankerEvaluation:

@@ -9,12 +9,12 @@ from tqdm.auto import tqdm
 
 from blender_hf.engine.windows import windowed
 from blender_hf.errors import GenerationError
-from blender_hf.inputs import Candidate, Item, Prompt, make_item
+from blender_hf.inputs import Candidate, Item, Prompt
 
 from .in_flight import InFlight
 from .models import LanguageModel, load_model
 from .outcomes import Failure, Outcome, Reply
-from .requests import Request, make_requests
+from .prompts import prompt_item, prompt_items
 from .sampling import Sampling, as_sampling
 from .specs import as_llms
 
@@ -61,7 +61,7 @@ class Generated:
         if not self.candidates:
             reasons = "; ".join(f"{failure.model}: {failure.reason}" for failure in self.failures)
             raise GenerationError(f"{self.where}: no language model answered ({reasons})")
-        return make_item(self.prompt, self.candidates, self.instruction, where=self.where)
+        return prompt_item(self.prompt, self.instruction, self.candidates, where=self.where)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a record that `blender-hf blend` reads, with `failures` beside it."""
@@ -102,13 +102,13 @@ class CandidateWriter:
         """The models that are not asked now, and why."""
         return {model.name: model.given_up for model in self.models if model.given_up is not None}
 
-    def iter(self, requests: Iterable[Request], window: int = DEFAULT_WINDOW) -> Generator[Generated, None, None]:
+    def iter(self, prompts: Iterable[Item], window: int = DEFAULT_WINDOW) -> Generator[Generated, None, None]:
         """Answer prompts from any iterable, lazily and in order, with constant memory.
 
         The next window is asked of the servers while this one is worked on here.
 
         Args:
-            requests: The prompts.
+            prompts: The prompts, with the candidates that they have so far.
             window: How many of them are worked on together.
 
         Returns:
@@ -118,25 +118,25 @@ class CandidateWriter:
         local = [model for model in self.models if model.runs_here]
         flight = InFlight()
 
-        def ask(batch: Sequence[Request]) -> list["_Share"]:
+        def ask(batch: Sequence[Item]) -> list["_Share"]:
             return [_Share(flight, model, batch, self.sampling) for model in remote]
 
-        def collect(batch: Sequence[Request], asked: list["_Share"]) -> list[Generated]:
+        def collect(batch: Sequence[Item], asked: list["_Share"]) -> list[Generated]:
             here = [_Share(flight, model, batch, self.sampling) for model in local]
             outcomes = {share.model: share.outcomes() for share in (*asked, *here)}
             written = [outcomes[model.name] for model in self.models]
-            return [_generated(request, [of_model[i] for of_model in written]) for i, request in enumerate(batch)]
+            return [_generated(item, [of_model[i] for of_model in written]) for i, item in enumerate(batch)]
 
-        return flight.during(windowed(requests, ask, collect, window))
+        return flight.during(windowed(prompts, ask, collect, window))
 
 
 class _Share:
     """What one model was asked of a window: for each prompt only what it has not answered yet."""
 
-    def __init__(self, flight: InFlight, model: LanguageModel, batch: Sequence[Request], sampling: Sampling) -> None:
+    def __init__(self, flight: InFlight, model: LanguageModel, batch: Sequence[Item], sampling: Sampling) -> None:
         self.model = model.name
         self._size = len(batch)
-        missing = [sampling.n - Counter(c.model for c in request.candidates)[model.name] for request in batch]
+        missing = [sampling.n - Counter(c.model for c in item.candidates)[model.name] for item in batch]
         by_number: dict[int, list[int]] = defaultdict(list)
         for index, number in enumerate(missing):
             if number > 0:
@@ -191,17 +191,17 @@ def generate(
         CheckpointError: If a local model can't be loaded.
     """
     sampling = Sampling(n, max_new_tokens, temperature, top_p, seed)
-    requests, single = make_requests(prompts, instructions)
+    items, single = prompt_items(prompts, instructions)
     writer = CandidateWriter(llms, sampling)
-    found = list(writer.iter(tqdm(requests, unit="prompt", disable=not progress)))
+    found = list(writer.iter(tqdm(items, unit="prompt", disable=not progress)))
     return found[0] if single else found
 
 
-def _generated(request: Request, written: Sequence[Sequence[tuple[str, Outcome]]]) -> Generated:
+def _generated(item: Item, written: Sequence[Sequence[tuple[str, Outcome]]]) -> Generated:
     outcomes = [outcome for of_model in written for outcome in of_model]
     new = tuple(
         GeneratedCandidate(reply.text, model, reply.truncated) for model, reply in outcomes if isinstance(reply, Reply)
     )
     # Several answers of one model that fail for the same reason say so once.
     failures = tuple(dict.fromkeys(failure for _, failure in outcomes if isinstance(failure, Failure)))
-    return Generated(request.prompt, (*request.candidates, *new), failures, request.instruction, request.where)
+    return Generated(item.prompt, (*item.candidates, *new), failures, item.instruction, item.where)

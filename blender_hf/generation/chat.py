@@ -1,43 +1,4 @@
-"""Chat messages for language models, and the answer in what they write."""
-
-from blender_hf.errors import InputError, InputTypeError
-from blender_hf.inputs import Prompt
-from blender_hf.modeling.chat import read_turns
-
-Messages = list[dict[str, str]]
-
-
-def as_messages(prompt: Prompt, instruction: str | None = None, *, where: str = "the prompt") -> Messages:
-    """Return a prompt as chat messages whose contents are texts.
-
-    An instruction stands on lines of its own before a text, as the ranker reads it. For a conversation it is the
-    system's message, or begins it.
-
-    Args:
-        prompt: A text, or chat messages `{"role", "content"}`.
-        instruction: What is to be done with the prompt.
-        where: How messages of errors name it.
-
-    Returns:
-        New messages `{"role", "content"}`; the prompt is left as it is.
-
-    Raises:
-        InputTypeError: If something has the wrong type.
-        InputError: If there is no message, or a role is unknown.
-    """
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": "\n".join(part for part in (instruction, prompt) if part)}]
-    try:
-        messages = [{"role": role, "content": text} for role, text in read_turns(prompt)]
-    except TypeError as error:
-        raise InputTypeError(f"{where}: {error}") from None
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
-    if not instruction:
-        return messages
-    if messages[0]["role"] == "system":
-        return [{"role": "system", "content": f"{instruction}\n{messages[0]['content']}"}, *messages[1:]]
-    return [{"role": "system", "content": instruction}, *messages]
+"""The answer in what a language model writes."""
 
 
 def answer_in(text: str) -> str:

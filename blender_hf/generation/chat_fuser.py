@@ -10,8 +10,8 @@ from blender_hf.engine.results import Fusion, Truncation
 from blender_hf.errors import GenerationError, InputError
 from blender_hf.inputs import Item
 from blender_hf.loading.checkpoints import HubOptions
+from blender_hf.modeling.chat import Message
 
-from .chat import Messages
 from .in_flight import InFlight
 from .layout import key_of, marked
 from .models import LanguageModel, load_model
@@ -100,7 +100,7 @@ class ChatFuser:
         return Fusion(outcome.text, read, Truncation(0, (0,) * len(read)))
 
 
-def fusion_messages(item: Item) -> Messages:
+def fusion_messages(item: Item) -> list[Message]:
     """Return what a chat model is told to fuse the candidates of an item.
 
     Raises:

@@ -3,7 +3,8 @@
 from collections.abc import Generator, Iterator, Sequence
 from typing import Self, TypeVar
 
-from .chat import Messages
+from blender_hf.modeling.chat import Message
+
 from .models import LanguageModel
 from .outcomes import Answers
 from .sampling import Sampling
@@ -21,7 +22,7 @@ class InFlight:
     def __init__(self) -> None:
         self._unanswered: set[Answers] = set()
 
-    def start(self, model: LanguageModel, requests: Sequence[Messages], sampling: Sampling) -> Answers:
+    def start(self, model: LanguageModel, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
         """Do as the model's own `start`."""
         answers = model.start(requests, sampling)
         self._unanswered.add(answers)

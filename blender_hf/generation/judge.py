@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from blender_hf.engine.windows import windowed
 from blender_hf.errors import GenerationError
 from blender_hf.inputs import Item
+from blender_hf.modeling.chat import Message
 
-from .chat import Messages
 from .in_flight import InFlight
 from .judging import SWAPPED, Verdict, judging_messages, parse_verdict, reminded, settle
 from .models import LanguageModel
@@ -73,7 +73,7 @@ class Judgment:
 class _Question:
     """One order of a pair, until it has a verdict or fails."""
 
-    messages: Messages
+    messages: Sequence[Message]
     verdict: Verdict | None = None
     reason: str | None = None
     reminders: int = 0

@@ -4,9 +4,11 @@ The verdicts are those of MixInstruct (Jiang, Ren, Lin 2023, section 2): one is 
 """
 
 import re
+from collections.abc import Sequence
 from typing import Literal, get_args
 
-from .chat import Messages
+from blender_hf.modeling.chat import Message
+
 from .layout import key_of, marked
 
 Verdict = Literal["A is better", "B is better", "Same good", "Same bad"]
@@ -39,7 +41,7 @@ PREFIX = re.compile(r"^(?:(?:my |final |the )*(?:verdict|choice|answer|output)(?
 SUBJECT = re.compile(r"^(?:candidate|answer|response|option)\s+(?=[ab] is better$)")
 
 
-def judging_messages(source: str, a: str, b: str) -> Messages:
+def judging_messages(source: str, a: str, b: str) -> list[Message]:
     """Return what a chat model is told to compare two answers.
 
     Args:
@@ -56,7 +58,7 @@ def judging_messages(source: str, a: str, b: str) -> Messages:
     ]
 
 
-def reminded(messages: Messages, reply: str) -> Messages:
+def reminded(messages: Sequence[Message], reply: str) -> list[Message]:
     """Return a conversation in which a reply without a verdict is asked for one."""
     return [*messages, {"role": "assistant", "content": reply}, {"role": "user", "content": REMINDER}]
 

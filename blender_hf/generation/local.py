@@ -10,9 +10,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
+from blender_hf.modeling.chat import Message
 from blender_hf.modeling.fast_products import use_fast_products
 
-from .chat import Messages, answer_in
+from .chat import answer_in
 from .local_prompts import PromptEncoder
 from .outcomes import Answers, Failure, Outcome, Reply, empty_reason
 from .sampling import Sampling
@@ -73,14 +74,14 @@ class LocalModel:
         """Most tokens that the model reads and writes together; None if its configuration states no such limit."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
-    def start(self, requests: Sequence[Messages], sampling: Sampling) -> Answers:
+    def start(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
         """Write `n` answers to each conversation, as in `RemoteModel.start`; it is done when this returns."""
         done = Answers()
         with self._lock:
             done.set_result(self._answer_all(requests, sampling))
         return done
 
-    def _answer_all(self, requests: Sequence[Messages], sampling: Sampling) -> list[tuple[Outcome, ...]]:
+    def _answer_all(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> list[tuple[Outcome, ...]]:
         encoded = [self._encoded(index, messages, sampling) for index, messages in enumerate(requests)]
         readable = [row for row in encoded if isinstance(row, Encoded)]
         outcomes: dict[int, tuple[Outcome, ...]] = {
@@ -97,7 +98,7 @@ class LocalModel:
             outcomes |= zip((row.index for row in batch), written, strict=True)
         return [outcomes[index] for index in range(len(requests))]
 
-    def _encoded(self, index: int, messages: Messages, sampling: Sampling) -> Encoded | Failure:
+    def _encoded(self, index: int, messages: Sequence[Message], sampling: Sampling) -> Encoded | Failure:
         # A template may refuse a conversation, such as one with two turns of the same role; what it raises is its own.
         try:
             ids, text = self._encode(messages)

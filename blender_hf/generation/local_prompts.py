@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from blender_hf.modeling.chat import render_prompt
+from blender_hf.engine.chat_templates import ChatTemplate
+from blender_hf.modeling.chat import Message, render_messages
 from blender_hf.modeling.plain_text import PlainTextEncoder
-
-from .chat import Messages
 
 # One of these characters, which have no meaning of their own, stands for special tokens within texts.
 PRIVATE_USE = range(0xE000, 0xF900)
@@ -27,7 +26,8 @@ class PromptEncoder:
     def __init__(self, tokenizer: Any, *, answers_apart: bool = False) -> None:
         self._tokenizer = tokenizer
         self._answers_apart = answers_apart
-        delimiters = self._delimiters()
+        self._template = ChatTemplate(tokenizer)
+        delimiters = self._template.delimiters() if tokenizer.chat_template else []
         self._encode_plain = PlainTextEncoder(tokenizer, delimiters)
         self._prefix, self._suffix = self._frame()
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
@@ -35,10 +35,11 @@ class PromptEncoder:
         longest_first = sorted(filter(None, special), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
-    def __call__(self, messages: Messages) -> tuple[list[int], str]:
+    def __call__(self, messages: Sequence[Message]) -> tuple[list[int], str]:
         """Return the token ids of a conversation, nothing cut, and the text that they stand for."""
         if not self._tokenizer.chat_template:
             return self._plain(messages)
+        messages = self._template.fitted(messages)
         forged: list[str] = []
         letters = {letter for message in messages for letter in message["content"]}
         mark = next(letter for letter in map(chr, PRIVATE_USE) if letter not in letters)
@@ -48,7 +49,7 @@ class PromptEncoder:
             return f"{mark}{len(forged) - 1}{mark}"
 
         hidden = [{**message, "content": self._special.sub(hide, message["content"])} for message in messages]
-        rendered = self._tokenizer.apply_chat_template(hidden, tokenize=False, add_generation_prompt=True)
+        rendered = self._template.render(hidden, add_generation_prompt=True)
         return self._joined(rendered, forged, mark), rendered
 
     def _joined(self, rendered: str, forged: Sequence[str], mark: str) -> list[int]:
@@ -64,20 +65,11 @@ class PromptEncoder:
     def _template_ids(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
 
-    def _plain(self, messages: Messages) -> tuple[list[int], str]:
-        text = render_prompt(messages)
+    def _plain(self, messages: Sequence[Message]) -> tuple[list[int], str]:
+        text = render_messages(messages)
         if len(messages) > 1 and not self._answers_apart:
             text += "\nASSISTANT:"
         return [*self._prefix, *self._encode_plain([text])[0], *self._suffix], text
-
-    def _delimiters(self) -> list[str]:
-        """Return the added tokens that part the turns; some tokenizers do not call them special."""
-        if not self._tokenizer.chat_template:
-            return []
-        turn = self._tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
-        added = (token.content for token in self._tokenizer.added_tokens_decoder.values())
-        # Gemma has line breaks among its added tokens, which are as good as any in a text.
-        return [content for content in added if content.strip() and content in turn]
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """Return the special tokens that the tokenizer puts before and after any text."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from .chat import Messages
+from blender_hf.modeling.chat import Message
+
 from .outcomes import Answers
 from .sampling import Sampling
 from .specs import RemoteLLM, as_llm
@@ -25,7 +26,7 @@ class LanguageModel(Protocol):
         """Why it is not asked now, or None."""
         ...
 
-    def start(self, requests: Sequence[Messages], sampling: Sampling) -> Answers:
+    def start(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
         """Begin to answer conversations; the future has `n` replies or failures for each."""
         ...
 

@@ -11,10 +11,10 @@ from blender_hf.data.records import FORMATS, id_of
 from blender_hf.data.resuming import ELSEWHERE, digest_of, each_id_once, written_values
 from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
-from blender_hf.inputs import check_characters
+from blender_hf.inputs import Item, check_characters
 
 from .candidates import Generated, candidate_fields
-from .requests import Request, make_request
+from .prompts import prompt_item
 
 # How a record that is written here begins, and one of `annotation` too.
 BEGINS = b'{"id": '
@@ -27,22 +27,22 @@ class PromptRecord:
     Args:
         id: The record's own id, or the number of its line.
         fields: All of its fields; none is lost on the way.
-        request: The prompt in it, with the candidates that it has already.
+        item: The prompt in it, with the candidates that it has so far.
     """
 
     id: str | int
     fields: Mapping[str, Any]
-    request: Request
+    item: Item
 
     @property
     def digest(self) -> str:
         """What tells its prompt from others."""
-        return digest_of(self.request.messages)
+        return digest_of(self.item.messages)
 
     @property
     def where(self) -> str:
         """How messages name it."""
-        return self.request.where
+        return self.item.where
 
     def answered(self, generated: Generated, asked: Collection[str]) -> str:
         """Return the record with its new candidates and failures as a line of JSON, without a line break.
@@ -51,7 +51,7 @@ class PromptRecord:
             generated: What the models wrote.
             asked: The names of the models; earlier failures of theirs are gone.
         """
-        new = generated.candidates[len(self.request.candidates) :]
+        new = generated.candidates[len(self.item.candidates) :]
         earlier = [failure for failure in self.fields.get("failures") or [] if failure.get("model") not in asked]
         record = {
             "id": self.id,
@@ -99,7 +99,7 @@ def answered_prompts(path: Path, asked: Collection[str], n: int = 1) -> dict[str
         if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():
             raise InputError(f"{where}: this is no output of `blender-hf generate`; {ELSEWHERE}")
         record = _record(value, 0, where)
-        written = Counter(candidate.model for candidate in record.request.candidates)
+        written = Counter(candidate.model for candidate in record.item.candidates)
         failed = {failure.get("model") for failure in value["failures"]}
         if missing := sorted(set(asked) - written.keys() - failed):
             raise InputError(f"{where}: {', '.join(missing)} had no part in this file; {ELSEWHERE}")
@@ -116,7 +116,7 @@ def _record(value: Any, number: int, where: str) -> PromptRecord:
     if found is None:
         raise InputError(f'{where}: the key "prompt" or "messages" is needed; it has {sorted(map(str, value))}')
     given = value.get("candidates") or []
-    request = make_request(found.prompt(value), found.instruction(value), given, where=where)
+    item = prompt_item(found.prompt(value), found.instruction(value), given, where=where)
     # All of its fields are written again.
     check_characters([json.dumps(value, ensure_ascii=False)], where)
-    return PromptRecord(id_of(value, number), value, request)
+    return PromptRecord(id_of(value, number), value, item)

@@ -14,8 +14,9 @@ from huggingface_hub import AsyncInferenceClient, get_token
 from packaging.version import Version
 
 from blender_hf.errors import BlenderError, InputError
+from blender_hf.modeling.chat import Message
 
-from .chat import Messages, answer_in
+from .chat import answer_in
 from .loop import in_background
 from .outcomes import FATAL, Answers, Failure, Outcome, Reply, empty_reason, is_transient, reason_of, status_of
 from .retrying import with_retries
@@ -62,7 +63,7 @@ class RemoteModel:
         resting = self._resting
         return resting[0] if resting is not None and time.monotonic() < resting[1] else None
 
-    def start(self, requests: Sequence[Messages], sampling: Sampling) -> Answers:
+    def start(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
         """Ask in the background.
 
         Args:
@@ -75,7 +76,7 @@ class RemoteModel:
         """
         return in_background(self._answer_all(requests, sampling))
 
-    async def _answer_all(self, requests: Sequence[Messages], sampling: Sampling) -> list[tuple[Outcome, ...]]:
+    async def _answer_all(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> list[tuple[Outcome, ...]]:
         limit = self._limits.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.llm.concurrency))
         async with self._connection() as create:
             asked = [
@@ -87,7 +88,7 @@ class RemoteModel:
         return [tuple(outcomes[start : start + sampling.n]) for start in range(0, len(outcomes), sampling.n)]
 
     async def _answer(
-        self, create: Create, messages: Messages, sampling: Sampling, sample: int, limit: asyncio.Semaphore
+        self, create: Create, messages: Sequence[Message], sampling: Sampling, sample: int, limit: asyncio.Semaphore
     ) -> Outcome:
         async with limit:
             if (reason := self.given_up) is not None:
@@ -148,7 +149,7 @@ class _ServerClient(AsyncInferenceClient):
         return client
 
 
-def _body(llm: RemoteLLM, messages: Messages, sampling: Sampling, sample: int) -> dict[str, Any]:
+def _body(llm: RemoteLLM, messages: Sequence[Message], sampling: Sampling, sample: int) -> dict[str, Any]:
     extra = dict(llm.extra_body or {})
     options = {
         # OpenAI's reasoning models refuse the old name of this field; whoever gives the new one means it.
@@ -159,7 +160,7 @@ def _body(llm: RemoteLLM, messages: Messages, sampling: Sampling, sample: int) -
         "extra_body": extra or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    return {"model": llm.model, "messages": messages, **given}
+    return {"model": llm.model, "messages": [*map(dict, messages)], **given}
 
 
 def _outcome(name: str, completion: Any) -> Outcome:

@@ -180,6 +180,14 @@ def as_llms(values: Any) -> tuple[LLM, ...]:
     return llms
 
 
+def on_device(llms: Any, device: Any) -> tuple[LLM, ...]:
+    """Return language models; those that run here and name no device run on this one."""
+    return tuple(
+        replace(llm, device=device) if isinstance(llm, LocalLLM) and llm.device is None else llm
+        for llm in as_llms(llms)
+    )
+
+
 def _from_text(text: str) -> LLM:
     if not text:
         raise InputError(f"the name of a language model is empty: {WAYS}")

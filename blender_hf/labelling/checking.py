@@ -49,7 +49,7 @@ def is_conversational(source: Source, settings: LabelSettings) -> bool:
         return settings.conversational
     for entry in islice(source.entries(), settings.limit):
         try:
-            return entry.record().item.turns is not None
+            return not isinstance(entry.record().item.prompt, str)
         except (InputError, InputTypeError):
             continue
     return False

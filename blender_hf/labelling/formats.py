@@ -56,28 +56,17 @@ class Labelled:
     @property
     def prompt(self) -> str | Messages:
         """The prompt with its instruction."""
-        return self.messages if self.conversational else self.record.item.source
-
-    @property
-    def messages(self) -> Messages:
-        """The prompt as chat messages; an instruction that stands apart is a system message, or begins it."""
-        item = self.record.item
-        if item.turns is None:
-            return [_message("user", item.source)]
-        turns = list(item.turns)
-        if item.instruction:
-            system = [turns.pop(0)[1]] if turns[0][0] == "system" else []
-            turns.insert(0, ("system", "\n".join([item.instruction, *system])))
-        return [_message(*turn) for turn in turns]
+        return list(self.record.item.messages) if self.conversational else self.record.item.source
 
     def completion(self, index: int) -> str | Messages:
         """Return a candidate as the answer to the prompt."""
         text = self.judged.ranking.candidates[index]
-        return [_message("assistant", text)] if self.conversational else text
+        return [{"role": "assistant", "content": text}] if self.conversational else text
 
     def dialogue(self, index: int) -> Messages:
         """Return the prompt and a candidate as one conversation."""
-        return [*self.messages, _message("assistant", self.judged.ranking.candidates[index])]
+        answer = {"role": "assistant", "content": self.judged.ranking.candidates[index]}
+        return [*self.record.item.messages, answer]
 
     def start(self) -> Fields:
         """Return the columns that all formats begin with."""
@@ -275,7 +264,3 @@ def _completions(labelled: Labelled) -> Iterator[tuple[int, Fields]]:
                 "model": ranking.models[index],
             },
         )
-
-
-def _message(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from huggingface_hub import InferenceClient, get_token
 
 from blender_hf.errors import InputError
-from blender_hf.generation.chat import as_messages
 from blender_hf.generation.outcomes import Failure
+from blender_hf.generation.prompts import prompt_item
 from blender_hf.generation.remote import RemoteModel
 from blender_hf.generation.sampling import Sampling
 from blender_hf.generation.specs import RemoteLLM
@@ -100,7 +100,7 @@ def iter_answers(
         models: The names of the models.
         max_tokens: Most tokens of an answer.
     """
-    messages, sampling = as_messages(prompt), Sampling(max_new_tokens=max_tokens)
+    messages, sampling = prompt_item(prompt).messages, Sampling(max_new_tokens=max_tokens)
     llms = (RemoteLLM(model, client=client, timeout=TIMEOUT_S, max_retries=MAX_RETRIES) for model in models)
     asked = {RemoteModel(llm).start([messages], sampling): llm.model for llm in llms}
     for done in as_completed(asked):

@@ -81,7 +81,7 @@ def candidates_of_rows(names: Sequence[str | None], texts: Sequence[str | None])
 def examples() -> dict[str, Record]:
     """Return the records of the bundled file by their titles, the beginnings of their prompts."""
     with as_file(files("blender_hf") / "examples" / "smoke.jsonl") as path:
-        return {_title(record.item.prompt): record for record in read_records(path)}
+        return {_title(record.item.source): record for record in read_records(path)}
 
 
 def _title(prompt: str) -> str:

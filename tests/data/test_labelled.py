@@ -32,7 +32,7 @@ def test_our_format() -> None:
     [prompt] = read(record)
     assert (prompt.id, prompt.source, prompt.lang, prompt.reference) == ("x", "s", "ja", "good")
     assert prompt.item.source == record["prompt"]
-    assert prompt.item.turns is not None
+    assert [*prompt.item.messages] == record["messages"]
     assert [(p.a, p.b, p.label, p.probability) for p in prompt.pairs] == [(0, 1, 1.0, 0.8), (2, 0, 0.5, 0.5)]
     assert gold_scores(prompt) == (3.0, 1.5, 0.0)
     assert win_shares(prompt) == (0.75, 0.0, 0.5)

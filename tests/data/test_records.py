@@ -58,7 +58,7 @@ def test_mix_instruct(tmp_path: Path) -> None:
 def test_messages_come_before_the_prompt(tmp_path: Path) -> None:
     chat = {"prompt": "x", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}
     [record] = read_records(written(tmp_path / "chat.jsonl", json.dumps({**chat, "candidates": ["a"]})))
-    assert record.item.prompt == "SYSTEM: s\nUSER: u"
+    assert record.item.source == "SYSTEM: s\nUSER: u"
     assert record.id == 1
 
 

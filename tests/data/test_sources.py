@@ -70,8 +70,8 @@ def test_columns_that_a_table_leaves_empty_are_not_there(tmp_path: Path) -> None
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
     first, second = records(open_source(tmp_path / "in.parquet"))
-    assert (first.id, first.item.prompt, first.item.turns) == (1, "p", None)
-    assert (second.id, second.item.turns) == ("x", (("user", "Hi"),))
+    assert (first.id, first.item.prompt) == (1, "p")
+    assert (second.id, second.item.prompt) == ("x", chat)
 
 
 def test_splits(values: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_conversation_goes_through_the_template_with_its_roles(folders: dict[s
     blender = Blender.from_pretrained(folders["chat"], None)
     assert close(blender.rank(CHAT, ["4", "5"]).scores, tuple(by_hand(blender, CHAT, answer) for answer in "45"))
     told = blender.rank(CHAT, ["4"], instructions="Add up.").scores[0]
-    assert close(told, by_hand(blender, [CHAT[0], {"role": "user", "content": "Add up.\n2 + 2?"}], "4"))
+    assert close(told, by_hand(blender, [{"role": "system", "content": "Add up.\n\nBe brief."}, CHAT[1]], "4"))
     rewards = blender.reward(CHAT, ["4", "5"], reference="6")
     assert close(rewards, [by_hand(blender, CHAT, a) - by_hand(blender, CHAT, "6") for a in "45"])
 
@@ -309,10 +309,27 @@ def test_a_template_that_leaves_no_room_or_refuses_is_named() -> None:
         RewardInputs(chat_tokenizer(), 20).encode([make_item("p", [LONG], where="item 3")])
     strict = chat_tokenizer()
     strict.chat_template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
+        "{% if messages[0]['role'] == 'assistant' %}{{ raise_exception('user first') }}{% endif %}" + TEMPLATE
     )
-    with pytest.raises(InputError, match=r"item 1: .*refuses messages of system, user, assistant: no system"):
-        RewardInputs(strict, 999).encode([make_item(CHAT, ["a"], where="item 1")])
+    talk = [{"role": "assistant", "content": "Hi"}, CHAT[1]]
+    with pytest.raises(InputError, match=r"item 1: .*refuses messages of assistant, user, assistant: user first"):
+        RewardInputs(strict, 999).encode([make_item(talk, ["a"], where="item 1")])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE,
+        TEMPLATE.replace("%}{{", "%}{% if m['role'] != 'system' %}{{", 1).replace("}}{%", "}}{% endif %}{%", 1),
+    ],
+    ids=["refused", "left out"],
+)
+def test_a_template_without_a_system_role_reads_it_in_the_first_user_message(template: str) -> None:
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = template
+    folded = [{"role": "user", "content": "Add up.\n\nBe brief.\n\n2 + 2?"}]
+    found, expected = RewardInputs(tokenizer, 999).encode([make_item(CHAT, ["4"], "Add up."), make_item(folded, ["4"])])
+    assert found == expected
 
 
 def test_a_decoder_without_a_padding_token_reads_one_at_a_time() -> None:

@@ -12,9 +12,9 @@ import blender_hf
 from blender_hf import Blender, Candidate, GenerationError, InputError, InputTypeError, LocalLLM, RemoteLLM, generate
 from blender_hf.generation.candidates import CandidateWriter, Generated, GeneratedCandidate
 from blender_hf.generation.outcomes import Failure
-from blender_hf.generation.requests import make_request
+from blender_hf.generation.prompts import prompt_item
 from blender_hf.generation.sampling import Sampling
-from tests.generation.language_server import Fault, LanguageServer
+from tests.language_server import Fault, LanguageServer
 
 
 def remote(server: LanguageServer, name: str, **settings: Any) -> RemoteLLM:
@@ -80,9 +80,9 @@ def test_several_answers_of_a_model(server: LanguageServer) -> None:
 def test_a_model_is_asked_only_for_what_is_missing(server: LanguageServer) -> None:
     writer = CandidateWriter([f"{server.url}#echo", f"{server.url}#loud"], Sampling(n=2))
     requests = [
-        make_request("a"),
-        make_request("b", candidates=[Candidate("kept", "echo"), "of nobody"]),
-        make_request("c", candidates=[Candidate("1", "echo"), Candidate("2", "echo"), Candidate("3", "loud")]),
+        prompt_item("a"),
+        prompt_item("b", candidates=[Candidate("kept", "echo"), "of nobody"]),
+        prompt_item("c", candidates=[Candidate("1", "echo"), Candidate("2", "echo"), Candidate("3", "loud")]),
     ]
     first, second, third = map(texts, writer.iter(requests))
     assert first == [("echo", "echo: a")] * 2 + [("loud", "A!")] * 2
@@ -94,7 +94,7 @@ def test_prompts_may_be_without_end(server: LanguageServer) -> None:
     def endless() -> Iterator[Any]:
         number = 0
         while True:
-            yield make_request(f"{number}")
+            yield prompt_item(f"{number}")
             number += 1
 
     found = CandidateWriter([f"{server.url}#echo"]).iter(endless(), window=4)
@@ -112,14 +112,14 @@ def test_who_leaves_early_asks_for_nothing_more(server: LanguageServer) -> None:
 
     server.answers["slow"] = slow_from_the_second_window
     writer = CandidateWriter([remote(server, "slow", concurrency=1)])
-    found = writer.iter((make_request(f"{number}") for number in range(8)), window=2)
+    found = writer.iter((prompt_item(f"{number}") for number in range(8)), window=2)
     assert texts(next(found)) == [("slow", "said")]
     while len(server.requests) < 3:
         time.sleep(0.01)
     found.close()
     gate.set()
     # Requests come in their turn, so whatever was still to be asked would come before this one.
-    assert texts(next(writer.iter([make_request("another")]))) == [("slow", "said")]
+    assert texts(next(writer.iter([prompt_item("another")]))) == [("slow", "said")]
     assert [request["messages"][-1]["content"] for request in server.requests] == ["0", "1", "2", "another"]
 
 

@@ -14,8 +14,8 @@ from blender_hf.inputs import make_item
 from blender_hf.space.models import Models
 from blender_hf.space.service import Service
 from blender_hf.space.settings import FusionSettings, RankingSettings
-from tests.generation.language_server import Fault, LanguageServer
 from tests.generation.tiny_models import save_chat_model
+from tests.language_server import Fault, LanguageServer
 
 CANDIDATES = ["It is 4.", "5", "I think that it is 4, or four in words."]
 

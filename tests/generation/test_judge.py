@@ -14,7 +14,7 @@ from blender_hf.generation.annotation import own_names, read_candidates
 from blender_hf.generation.judge import REMINDERS, UNPARSABLE, Judge, Judgment, Task
 from blender_hf.generation.models import load_model
 from blender_hf.inputs import make_item
-from tests.generation.language_server import Fault, LanguageServer
+from tests.language_server import Fault, LanguageServer
 
 Messages = list[dict[str, str]]
 

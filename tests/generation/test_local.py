@@ -146,10 +146,12 @@ def test_a_model_without_a_template_goes_on_with_the_text(tmp_path: Path) -> Non
 
 def test_a_template_that_refuses_costs_that_prompt(tmp_path: Path) -> None:
     model = LocalModel(LocalLLM(str(save_chat_model(tmp_path, template=STRICT_TEMPLATE)), device="cpu"))
-    system = [{"role": "system", "content": "Be brief."}, *user("Hi")]
-    (refused,), (reply,) = model.start([system, user("Hi")], GREEDY).result()
-    assert "its chat template refused the prompt: System role not supported" in refused.reason
+    twice = [*user("Hi"), *user("Hello?")]
+    (refused,), (reply,) = model.start([twice, user("Hi")], GREEDY).result()
+    assert "its chat template refused the prompt: Conversation roles must alternate" in refused.reason
     assert isinstance(reply, Reply)
+    system = [{"role": "system", "content": "Be brief."}, *user("Hi")]
+    assert model._encode(system) == model._encode(user("Be brief.\n\nHi"))
 
 
 def test_thoughts_that_the_template_begins(tmp_path: Path) -> None:

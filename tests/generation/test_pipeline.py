@@ -8,7 +8,7 @@ import pytest
 from transformers import pipeline
 
 from blender_hf import BlenderPipeline, GenerationError, InputError, InputTypeError, LocalLLM, RemoteLLM
-from tests.generation.language_server import LanguageServer
+from tests.language_server import LanguageServer
 
 TALK = [{"role": "user", "content": "2 + 2?"}]
 

@@ -12,7 +12,7 @@ from blender_hf.generation import remote
 from blender_hf.generation.outcomes import Failure, Reply
 from blender_hf.generation.remote import RemoteModel
 from blender_hf.generation.sampling import Sampling
-from tests.generation.language_server import Fault, LanguageServer
+from tests.language_server import Fault, LanguageServer
 
 HI = [{"role": "user", "content": "Hi"}]
 QUICK = {"backoff": 0.0, "timeout": 20.0}

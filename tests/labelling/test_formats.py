@@ -87,7 +87,7 @@ def test_conversations_stay_conversations() -> None:
     [
         (record_of("2 + 2?"), [{"role": "user", "content": "2 + 2?"}]),
         (record_of("2 + 2?", instruction="Reply."), [{"role": "user", "content": "Reply.\n2 + 2?"}]),
-        (record_of(CHAT, instruction="Reply."), [{"role": "system", "content": "Reply.\nBe short."}, CHAT[1]]),
+        (record_of(CHAT, instruction="Reply."), [{"role": "system", "content": "Reply.\n\nBe short."}, CHAT[1]]),
         (record_of(CHAT[1:], instruction="Reply."), [{"role": "system", "content": "Reply."}, CHAT[1]]),
     ],
 )

@@ -1,0 +1,64 @@
+"""Prompts that language models are about to answer, checked at the border."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from blender_hf.errors import InputError, InputTypeError
+from blender_hf.inputs import CandidateInput, Item, Prompt, is_single_prompt, make_item
+
+
+def prompt_item(
+    prompt: Prompt,
+    instruction: str | None = None,
+    candidates: Iterable[CandidateInput] = (),
+    *,
+    where: str = "the prompt",
+) -> Item:
+    """Check one prompt with the candidates that it has so far; a model is asked only for those of its own it lacks.
+
+    Raises:
+        InputTypeError: If a value has the wrong type; the message says where.
+        InputError: If a message can't be used.
+    """
+    return make_item(prompt, candidates, instruction, where=where, allow_no_candidates=True)
+
+
+def prompt_items(prompts: Any, instructions: Any = None) -> tuple[list[Item], bool]:
+    """Check one prompt or a list of prompts; return them, and whether a single one was given.
+
+    Raises:
+        InputTypeError: If a value has the wrong type; the message names the prompt.
+        InputError: If lists differ in length, or a message can't be used.
+    """
+    if is_single_prompt(prompts):
+        return [prompt_item(prompts, instructions)], True
+    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping):
+        raise InputTypeError(f"prompts must be a prompt or a list of prompts, not {type(prompts).__name__}")
+    rows = list(prompts)
+    told = [None] * len(rows) if instructions is None else instructions
+    if isinstance(told, str) or len(told) != len(rows):
+        raise InputError(f"instructions must be a list with one entry for each of the {len(rows)} prompts")
+    return [prompt_item(p, i, where=f"prompt {k}") for k, (p, i) in enumerate(zip(rows, told, strict=True))], False
+
+
+def is_prompt(value: Any) -> bool:
+    """Return whether an input of the pipeline is a single one: a string, chat messages, or a mapping."""
+    if isinstance(value, str | Mapping):
+        return True
+    first = value[0] if isinstance(value, Sequence) and len(value) > 0 else None
+    return isinstance(first, Mapping) and "role" in first
+
+
+def prompt_item_from_input(value: Any, *, where: str) -> Item:
+    """Check an input of the pipeline: a prompt, or `{"prompt" or "messages", "instruction"?, "candidates"?}`.
+
+    Raises:
+        InputTypeError: If a value has the wrong type; the message says where.
+        InputError: If a mapping has no prompt.
+    """
+    if not isinstance(value, Mapping):
+        return prompt_item(value, where=where)
+    name = next((name for name in ("prompt", "messages") if name in value), None)
+    if name is None:
+        raise InputError(f'{where}: the key "prompt" or "messages" is missing; it has {sorted(map(str, value))}')
+    return prompt_item(value[name], value.get("instruction"), value.get("candidates") or (), where=where)
