@@ -294,15 +294,15 @@ def _blend_steps(service: Service, rows: Rows, fuse: bool, *values: Any) -> Iter
     item = service.item(make_prompt(prompt or "", system or "", turns or ""), chosen)
     settings = RankingSettings(schedule, aggregation, int(top_k), tie)
     writing = FusionSettings(int(tokens), int(beams))
-    ranked = service.rank(item, settings, ranker)
-    shown = [markup.ranking_html(ranked), markup.heat_map_html(ranked)]
+    ranking = service.rank(item, settings, ranker)
+    shown = [markup.ranking_html(ranking, tie), markup.heat_map_html(ranking)]
     yield [*shown, markup.writing_html("") if fuse else "", ""]
     if not fuse:
         return
     try:
-        for step in service.iter_fuse(ranked, settings, writing, ranker, fuser):
+        for step in service.iter_fuse(item, ranking, settings, writing, ranker, fuser):
             if isinstance(step, Fused):
-                yield [gr.skip(), gr.skip(), markup.fused_html(step, ranked), step.text]
+                yield [gr.skip(), gr.skip(), markup.fused_html(step, ranking), step.text]
             else:
                 yield [gr.skip(), gr.skip(), markup.writing_html(step), ""]
     except BlenderError as error:  # the ranking stands
@@ -362,7 +362,7 @@ def _compare_tab(service: Service, settings: Settings) -> None:
     def compare(text: str, one: str, other: str, ranker: str, tie: float) -> str:
         with plain_errors():
             found = service.compare(make_prompt(text or ""), one or "", other or "", tie, ranker)
-            return markup.comparison_html(found, service.models.ranker(ranker).temperature)
+            return markup.comparison_html(found)
 
     run.click(compare, [prompt, a, b, settings.ranker, settings.tie_threshold], result, **PRIVATE)
     swap.click(lambda one, other: (other, one, ""), [a, b], [a, b, result], **PRIVATE)
@@ -416,9 +416,8 @@ def _batch_steps(service: Service, records: Sequence[Record], *values: Any) -> I
     for ranking in service.iter_rank(records, settings, ranker):
         rankings.append(ranking)
         yield [markup.progress_html(len(rankings), len(records)), gr.skip()]
-    result = service.batch_result(records, rankings, tie, ranker)
-    temperature = service.models.ranker(ranker).temperature
-    shown = markup.leaderboard_html(leaderboard(rankings, temperature, tie), len(records))
+    result = service.batch_result(records, rankings, tie)
+    shown = markup.leaderboard_html(leaderboard(rankings, tie), len(records))
     # Gradio takes its own copy of what is yielded.
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{name}.jsonl" for name in ("ranked", "preferences")]
@@ -456,7 +455,7 @@ def _endpoints(service: Service) -> None:
         with plain_errors():
             item = service.item(make_prompt(prompt, system, turns), candidates)
             settings = RankingSettings.chosen(schedule=schedule, aggregation=aggregation)
-            return service.rank(item, settings, ranker).ranking.to_dict()
+            return service.rank(item, settings, ranker).to_dict()
 
     def compare(prompt: str, a: str, b: str, tie_threshold: float = 0.02, ranker: str = "") -> dict:
         """Compare two answers to a prompt in both orders of presentation.
@@ -507,8 +506,8 @@ def _endpoints(service: Service) -> None:
             # As `Blender.blend` does, to which no win is too narrow.
             settings = RankingSettings.chosen(top_k=top_k, tie_threshold=0.0)
             writing = FusionSettings.chosen(max_new_tokens=max_new_tokens, num_beams=num_beams)
-            ranked = service.rank(item, settings, ranker)
-            return blend_fields(ranked, service.fuse(ranked, settings, writing, ranker, fuser))
+            ranking = service.rank(item, settings, ranker)
+            return blend_fields(ranking, service.fuse(item, ranking, settings, writing, ranker, fuser))
 
     def batch(records: list[dict], tie_threshold: float = 0.02, ranker: str = "") -> dict:
         """Rank many prompts, and compare the language models that answered them.
@@ -526,7 +525,7 @@ def _endpoints(service: Service) -> None:
             checked = service.records(records)
             settings = RankingSettings.chosen(tie_threshold=tie_threshold)
             rankings = list(service.iter_rank(checked, settings, ranker))
-            return service.batch_result(checked, rankings, settings.tie_threshold, ranker)
+            return service.batch_result(checked, rankings, settings.tie_threshold)
 
     for endpoint in (rank, compare, blend):
         gr.api(endpoint, api_name=endpoint.__name__)

@@ -83,7 +83,7 @@ class AsyncMethods:
         references = references_of(items, single, reference, rule)
         meetings = [duels(item, one) for item, one in zip(items, references, strict=True)]
         found = iter(await self._compared([meeting for group in meetings for meeting in group]))
-        rewards = [duel_rewards([next(found) for _ in group], scale, self._ranker.temperature) for group in meetings]
+        rewards = [duel_rewards([next(found) for _ in group], scale) for group in meetings]
         return unwrapped(rewards, single)
 
     async def agroup_reward(
@@ -93,7 +93,7 @@ class AsyncMethods:
         items, single = make_items(prompts, candidates, instructions)
         get_scale(scale)
         rankings = await self._ranked(items, Schedule())
-        return unwrapped([group_rewards(ranking, scale, self._ranker.temperature) for ranking in rankings], single)
+        return unwrapped([group_rewards(ranking, scale) for ranking in rankings], single)
 
     async def acompare(
         self,

@@ -259,8 +259,7 @@ class Blender(AsyncMethods):
         references = references_of(items, single, reference, rule)
         meetings = [duels(item, one) for item, one in zip(items, references, strict=True)]
         found = self._iter_compare([meeting for group in meetings for meeting in group])
-        temperature = self._ranker.temperature
-        rewards = (duel_rewards([next(found) for _ in group], scale, temperature) for group in meetings)
+        rewards = (duel_rewards([next(found) for _ in group], scale) for group in meetings)
         return unwrapped(rewards, single)
 
     def group_reward(self, prompts: Any, candidates: Any, *, instructions: Any = None, scale: str = "logit") -> Any:
@@ -281,8 +280,7 @@ class Blender(AsyncMethods):
         """
         items, single = make_items(prompts, candidates, instructions)
         get_scale(scale)
-        temperature = self._ranker.temperature
-        rewards = (group_rewards(ranking, scale, temperature) for ranking in self.iter_rank(items))
+        rewards = (group_rewards(ranking, scale) for ranking in self.iter_rank(items))
         return unwrapped(rewards, single)
 
     def compare(

@@ -165,8 +165,7 @@ def _hub_options(parser: argparse.ArgumentParser) -> None:
 def _settings(options: argparse.Namespace) -> Any:
     from blender_hf.engine.schedules import Schedule
     from blender_hf.labelling.filters import Filters
-    from blender_hf.labelling.judging import JudgeSettings
-    from blender_hf.labelling.settings import LabelSettings, Shard
+    from blender_hf.labelling.settings import JudgeSettings, LabelSettings, Shard
 
     check_top_k(options)
     if options.pairs is not None and options.format != "dpo":

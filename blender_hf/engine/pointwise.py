@@ -11,13 +11,11 @@ from typing import Protocol, runtime_checkable
 from blender_hf.errors import InputError, InputTypeError, ModelOutputError
 from blender_hf.inputs import Item
 
-from .aggregation import get_aggregation, order_of, ranks_of
+from .aggregation import get_aggregation
 from .concurrency import lock_of
-from .ranking import comparison_of
-from .results import Comparison, Ranking, Truncation
+from .results import POINTWISE, Comparison, Ranking, Truncation, make_ranking
 from .schedules import Schedule
 
-POINTWISE = "pointwise"
 # The aggregation of pairwise rankers that stands nearest to a score of its own, and the default.
 OWN_SCORES = "max_logits"
 # The loss of a reward model is that of the plain difference.
@@ -61,8 +59,6 @@ class Pointwise:
         ranker: Scores the candidates.
     """
 
-    temperature = TEMPERATURE
-
     def __init__(self, ranker: PointwiseRanker) -> None:
         self.ranker = ranker
 
@@ -82,8 +78,7 @@ class Pointwise:
     def compare(self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: object = None) -> list[Comparison]:
         """Compare the two candidates of every item; there is no order of presentation that could change it."""
         return [
-            comparison_of([a - b, b - a], self.temperature, tie_threshold, truncated)
-            for (a, b), truncated in self._judge(items)
+            Comparison(a - b, b - a, truncated, TEMPERATURE, tie_threshold) for (a, b), truncated in self._judge(items)
         ]
 
     def _judge(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
@@ -123,18 +118,14 @@ def _checked(item: Item, scores: Sequence[float]) -> tuple[float, ...]:
 
 
 def _ranking(item: Item, own: tuple[float, ...], truncated: Truncation, aggregation: str) -> Ranking:
-    comparisons = tuple(tuple(math.nan if i == j else a - b for j, b in enumerate(own)) for i, a in enumerate(own))
-    scores = own if aggregation == OWN_SCORES else get_aggregation(aggregation)(comparisons)
-    return Ranking(
-        candidates=item.texts,
-        models=tuple(candidate.model for candidate in item.candidates),
-        order=order_of(scores),
-        ranks=ranks_of(scores),
-        scores=scores,
-        comparisons=comparisons,
-        n_comparisons=0,
-        flip_rate=None,
-        n_cycles=0,
+    logits = tuple(tuple(math.nan if i == j else a - b for j, b in enumerate(own)) for i, a in enumerate(own))
+    scores = own if aggregation == OWN_SCORES else None
+    return make_ranking(
+        item,
+        logits,
+        aggregation,
+        temperature=TEMPERATURE,
         truncated=truncated,
         schedule=POINTWISE,
+        scores=scores,
     )

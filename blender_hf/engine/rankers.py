@@ -15,10 +15,7 @@ from .scorer import PairScorer, Texts
 
 
 class Ranker(Protocol):
-    """Turns items into rankings and comparisons; `temperature` is what a logit is divided by for its probability."""
-
-    @property
-    def temperature(self) -> float: ...  # noqa: D102
+    """Turns items into rankings and comparisons."""
 
     def prepare(self, items: Sequence[Item]) -> Any:
         """Do what can be done ahead of the model, in a thread of its own; the result goes to the other two."""
@@ -39,11 +36,6 @@ class Pairwise:
 
     def __init__(self, scorer: PairScorer) -> None:
         self.scorer = scorer
-
-    @property
-    def temperature(self) -> float:
-        """What the checkpoint divides a logit by for its probability."""
-        return self.scorer.model.config.logit_temperature
 
     def prepare(self, items: Sequence[Item]) -> Texts:
         """Tokenise all texts of the items."""

@@ -6,8 +6,8 @@ from hashlib import blake2b
 
 from blender_hf.inputs import Item
 
-from .aggregation import complete, count_cycles, get_aggregation, order_of, ranks_of
-from .results import Comparison, Preferred, Ranking, Truncation
+from .aggregation import get_aggregation
+from .results import Comparison, Matrix, Ranking, Truncation, make_ranking, mean_logit
 from .schedules import Pair, Schedule
 from .scorer import PairScorer, Presentation, Texts
 
@@ -40,11 +40,12 @@ def rank_items(
     get_aggregation(aggregation)  # a misspelt name fails before the long work
     texts = tokenise_items(items, scorer) if texts is None else texts
     contests = [Contest(item, schedule) for item in items]
-    while presentations := [p for contest in contests for p in contest.presentations()]:
+    while presentations := [p for contest in contests for p in contest.pending]:
         logits = iter(scorer.score(presentations, texts, on_batch))
         for contest in contests:
-            contest.receive([next(logits) for _ in contest.presentations()])
-    return [contest.ranking(aggregation, cut_of(contest.item, scorer, texts)) for contest in contests]
+            contest.receive([next(logits) for _ in contest.pending])
+    temperature = scorer.model.config.logit_temperature
+    return [contest.ranking(aggregation, temperature, cut_of(contest.item, scorer, texts)) for contest in contests]
 
 
 def compare_items(
@@ -66,7 +67,12 @@ def compare_items(
     logits = iter(scorer.score([p for presentations in orders for p in presentations], texts))
     temperature = scorer.model.config.logit_temperature
     return [
-        comparison_of([next(logits) for _ in presentations], temperature, tie_threshold, cut_of(item, scorer, texts))
+        Comparison(
+            *([next(logits) for _ in presentations] or (0.0, 0.0)),
+            cut_of(item, scorer, texts),
+            temperature,
+            tie_threshold,
+        )
         for item, presentations in zip(items, orders, strict=True)
     ]
 
@@ -74,29 +80,6 @@ def compare_items(
 def tokenise_items(items: Iterable[Item], scorer: PairScorer) -> Texts:
     """Tokenise all texts of items, each once."""
     return scorer.tokenise(text for item in items for text in (item.source, *item.texts))
-
-
-def mean_logit(ab: float, ba: float) -> float:
-    """Return the mean of both orders of presentation: positive if a is better, negated when a and b are swapped."""
-    return (ab - ba) / 2
-
-
-def probability_of(logit: float, temperature: float = 1.0) -> float:
-    """Return the sigmoid of a logit over the temperature, without overflow."""
-    small = math.exp(-abs(logit) / temperature)
-    return (1.0 if logit >= 0 else small) / (1 + small)
-
-
-def comparison_of(
-    logits: Sequence[float], temperature: float, tie_threshold: float, truncated: Truncation
-) -> Comparison:
-    """Return the comparison that the logits of both orders of presentation make; without any it is a tie."""
-    if not logits:
-        return Comparison("tie", 0.0, 0.5, 0.0, 0.0, truncated)
-    ab, ba = logits
-    logit = mean_logit(ab, ba)
-    probability = probability_of(logit, temperature)
-    return Comparison(_preferred(probability, tie_threshold), logit, probability, ab, ba, truncated)
 
 
 def cut_of(item: Item, scorer: PairScorer, texts: Texts) -> Truncation:
@@ -121,80 +104,64 @@ class Contest:
         self.schedule = schedule
         self.texts = sorted(set(item.texts), key=lambda text: _lot(text, schedule.seed))
         self._sign = 1 if schedule.seek == "best" else -1
-        self._logits: dict[Pair, float] = {}
-        self._flips = 0
+        self._logits: dict[tuple[str, str], float] = {}
         self._rounds = schedule.rounds(len(self.texts))
-        self._asked = next(self._rounds, []) if len(self.texts) > 1 else []
-
-    def presentations(self) -> list[Presentation]:
-        """Return what is to be scored next; nothing if the contest is over."""
-        presented = (_presented(self.item.source, *self._named(pair), self.schedule.orders) for pair in self._asked)
-        return [presentation for pair in presented for presentation in pair]
+        self._ask(next(self._rounds, []) if len(self.texts) > 1 else [])
 
     def receive(self, logits: Sequence[float]) -> None:
-        """Take the logits of the presentations and go on to the next round."""
-        if not self._asked:
+        """Take the logits of the pending presentations and go on to the next round."""
+        if not self.pending:
             return
-        if self.schedule.orders == "both":
-            orders = list(zip(logits[::2], logits[1::2], strict=True))
-            self._flips += sum(ab * ba > 0 for ab, ba in orders)
-            found = [mean_logit(ab, ba) for ab, ba in orders]
-        else:
-            found = [logit if leads(pair) else -logit for pair, logit in zip(self._asked, logits, strict=True)]
-        self._logits |= zip(self._asked, found, strict=True)
+        self._logits |= zip(((p.first, p.second) for p in self.pending), logits, strict=True)
         try:
-            self._asked = self._rounds.send([self._sign * logit for logit in found])
+            self._ask(self._rounds.send([self._sign * self._logit(*pair) for pair in self._asked]))
         except StopIteration:
-            self._asked = []
+            self._ask([])
 
-    def ranking(self, aggregation: str, truncated: Truncation) -> Ranking:
+    def ranking(self, aggregation: str, temperature: float, truncated: Truncation) -> Ranking:
         """Return the result."""
-        compared = self._matrix()
-        scores = get_aggregation(aggregation)(self._spread(complete(compared)))
-        comparisons = self._spread(compared)
-        both = self._logits and self.schedule.orders == "both"
-        return Ranking(
-            candidates=self.item.texts,
-            models=tuple(candidate.model for candidate in self.item.candidates),
-            order=order_of(scores),
-            ranks=ranks_of(scores),
-            scores=scores,
-            comparisons=comparisons,
-            n_comparisons=len(self._logits),
-            flip_rate=self._flips / len(self._logits) if both else None,
-            n_cycles=count_cycles(comparisons),
+        return make_ranking(
+            self.item,
+            self._matrix(),
+            aggregation,
+            temperature=temperature,
             truncated=truncated,
             schedule=self.schedule.name,
         )
 
+    def _matrix(self) -> Matrix:
+        """Return the logits as in `Ranking.logits`."""
+        texts = self.item.texts
+
+        def entry(i: int, j: int) -> float:
+            return 0.0 if i != j and texts[i] == texts[j] else self._logits.get((texts[i], texts[j]), math.nan)
+
+        return tuple(tuple(entry(i, j) for j in range(len(texts))) for i in range(len(texts)))
+
+    def _ask(self, pairs: list[Pair]) -> None:
+        """Set what is to be scored next; nothing if the contest is over."""
+        self._asked = pairs
+        presented = (_presented(self.item.source, *self._named(pair), self.schedule.orders) for pair in pairs)
+        self.pending = [presentation for pair in presented for presentation in pair]
+
     def _named(self, pair: Pair) -> tuple[str, str]:
-        """Return the texts of a pair, first the one that is read first if only one order is."""
+        """Return the texts of a pair, first the one that is presented first if only one order is."""
         i, j = pair if leads(pair) or self.schedule.orders == "both" else pair[::-1]
         return self.texts[i], self.texts[j]
 
-    def _matrix(self) -> list[list[float]]:
-        """Return the logits between the different texts."""
-        matrix = [[math.nan] * len(self.texts) for _ in self.texts]
-        for (i, j), logit in self._logits.items():
-            matrix[i][j], matrix[j][i] = logit, -logit
-        return matrix
-
-    def _spread(self, matrix: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-        """Return a matrix between the different texts as one between the candidates; identical ones tie."""
-        place = {text: index for index, text in enumerate(self.texts)}
-        own = [place[text] for text in self.item.texts]
-
-        def entry(a: int, b: int) -> float:
-            return 0.0 if a != b and own[a] == own[b] else matrix[own[a]][own[b]]
-
-        return tuple(tuple(entry(a, b) for b in range(len(own))) for a in range(len(own)))
+    def _logit(self, i: int, j: int) -> float:
+        """Return the logit of text i against j."""
+        a, b = self.texts[i], self.texts[j]
+        if self.schedule.orders == "both":
+            return mean_logit(self._logits[a, b], self._logits[b, a])
+        return self._logits[a, b] if leads((i, j)) else -self._logits[b, a]
 
 
 def leads(pair: Pair) -> bool:
-    """Tell whether the first of a pair is read first where only one order is.
+    """Return whether the first of a pair is presented first where only one order is.
 
-    As a chessboard is coloured, so that everybody is read first in half of all pairs, and no candidate has the model's
-    taste for a place in all its comparisons.
+    As a chessboard is coloured, so that every candidate is presented first in half of its pairs, and the model's
+    position bias never favours one of them in all its comparisons.
     """
     i, j = pair
     return (i < j) == ((i + j) % 2 == 1)
@@ -207,9 +174,3 @@ def _lot(text: str, seed: int) -> bytes:
 def _presented(source: str, a: str, b: str, orders: str) -> list[Presentation]:
     one = Presentation(source, a, b)
     return [one, Presentation(source, b, a)] if orders == "both" else [one]
-
-
-def _preferred(probability: float, tie_threshold: float) -> Preferred:
-    if abs(probability - 0.5) <= tie_threshold:
-        return "tie"
-    return "a" if probability > 0.5 else "b"

@@ -1,20 +1,36 @@
 """Results that can't be misread: every field has a name, a unit and one direction."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from functools import cached_property
+from itertools import combinations
+from typing import Any, ClassVar, Literal
+
+from blender_hf.inputs import Item
+
+from .aggregation import complete, count_cycles, get_aggregation, order_of, ranks_of
 
 Preferred = Literal["a", "b", "tie"]
 Returned = Literal["fused", "best"]
+Matrix = tuple[tuple[float, ...], ...]
+
+# The schedule of rankings whose candidates were scored one by one.
+POINTWISE = "pointwise"
 
 
 class _Result:
+    KEYS: ClassVar[tuple[str, ...]]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain dictionaries, lists and numbers that JSON can hold; NaN becomes None."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return {key: _plain(getattr(self, key)) for key in self.KEYS}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={getattr(self, key)!r}' for key in self.KEYS)})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Truncation(_Result):
     """How many tokens were cut from the texts because they were longer than the model reads.
 
@@ -25,6 +41,8 @@ class Truncation(_Result):
         candidates: Tokens cut from each candidate, in the order of the candidates.
     """
 
+    KEYS = ("prompt", "candidates")
+
     prompt: int
     candidates: tuple[int, ...]
 
@@ -32,9 +50,9 @@ class Truncation(_Result):
         return self.prompt > 0 or any(self.candidates)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking(_Result):
-    """The candidates of one prompt in order.
+    """The candidates of one prompt in order, with every logit of the model.
 
     Args:
         candidates: The texts, in the order in which they were given.
@@ -42,38 +60,74 @@ class Ranking(_Result):
         order: Indices of the candidates, the best first. Among equals the one given first comes first.
         ranks: For each candidate its rank, 1 is the best. Equal scores share a rank, and the next is skipped (1, 1, 3).
         scores: For each candidate its score, higher is better. For "max_logits", the mean logit against the others.
-        comparisons: (candidates, candidates). Entry [i][j] is the logit of i against j, positive if i is better, the
-            mean of both orders of presentation: its sigmoid, over the checkpoint's temperature, is the probability that
-            i is better. NaN where not compared; [i][j] = -[j][i]. Identical texts tie with 0 without a comparison.
-        n_comparisons: How many pairs the model compared; `n_possible` is how many there are.
-        flip_rate: Share, 0 to 1, of the compared pairs in which another candidate wins when the order of presentation
-            is swapped; None if nothing was compared, or in one order only.
-        n_cycles: How many triples i > j > k > i there are: 0 if the comparisons are transitive.
+        logits: (candidates, candidates). Entry [i][j] is the logit with i presented first, positive if i wins. NaN on
+            the diagonal and for presentations that were not scored; identical texts tie with 0. Of a pointwise ranker,
+            the differences of its scores.
+        temperature: Divides a logit before its sigmoid is taken as a probability.
         truncated: What was cut from the texts.
-        schedule: Name of the schedule that chose the comparisons.
+        schedule: Name of the schedule that chose the comparisons; "pointwise" if candidates were scored one by one.
     """
+
+    KEYS = (
+        *("candidates", "models", "order", "ranks", "scores", "comparisons", "n_comparisons", "flip_rate", "n_cycles"),
+        *("truncated", "schedule", "best"),
+    )
 
     candidates: tuple[str, ...]
     models: tuple[str | None, ...]
     order: tuple[int, ...]
     ranks: tuple[int, ...]
     scores: tuple[float, ...]
-    comparisons: tuple[tuple[float, ...], ...]
-    n_comparisons: int
-    flip_rate: float | None
-    n_cycles: int
+    logits: Matrix
+    temperature: float
     truncated: Truncation
     schedule: str
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Tuples that hold the same NaN are equal, and those that hold another are not: a copy shall be equal.
-        rows = (tuple(math.nan if math.isnan(logit) else logit for logit in row) for row in state["comparisons"])
-        vars(self).update(state, comparisons=tuple(rows))
+        # Tuples are equal if they hold the same NaN object, so a copy gets the one that all rankings hold.
+        rows = (tuple(math.nan if math.isnan(logit) else logit for logit in row) for row in state["logits"])
+        vars(self).update(state, logits=tuple(rows))
+
+    @cached_property
+    def comparisons(self) -> Matrix:
+        """(candidates, candidates). Entry [i][j] is the logit of i against j, positive if i is better.
+
+        It is the mean of both presentation orders, or the logit of the only one that was scored; [i][j] = -[j][i]. NaN
+        where i and j were not compared, and on the diagonal.
+        """
+        return mean_logits(self.logits)
+
+    @cached_property
+    def inferred(self) -> Matrix:
+        """`comparisons`, with those that were not made inferred from the others; NaN only on the diagonal."""
+        return infer(self.candidates, self.comparisons)
+
+    @property
+    def n_comparisons(self) -> int:
+        """How many pairs the model compared, of `n_possible`; 0 for a pointwise ranker."""
+        return len(self._compared)
 
     @property
     def n_possible(self) -> int:
         """How many pairs of different candidates there are."""
         return math.comb(len(set(self.candidates)), 2)
+
+    @property
+    def flip_rate(self) -> float | None:
+        """Share, 0 to 1, of the compared pairs whose winner changes when the presentation order is swapped.
+
+        None if nothing was compared, or in one order only.
+        """
+        flips = [self.flipped(*pair) for pair in self._compared]
+        return None if None in flips or not flips else sum(map(bool, flips)) / len(flips)
+
+    @property
+    def n_cycles(self) -> int:
+        """How many triples i > j > k > i there are: 0 if the comparisons are transitive."""
+        return count_cycles(self.comparisons)
 
     @property
     def best(self) -> str:
@@ -90,38 +144,101 @@ class Ranking(_Result):
         """Texts of the candidates, the best first."""
         return tuple(self.candidates[index] for index in self.order)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain dictionaries, lists and numbers, with the best candidate's text."""
-        return {**super().to_dict(), "best": self.best}
+    def probability(self, i: int, j: int) -> float:
+        """Return the probability, 0 to 1, that candidate i is better than j, inferred if they were not compared."""
+        return 0.5 if i == j else probability_of(self.inferred[i][j], self.temperature)
+
+    def win_probability(self, i: int) -> float:
+        """Return the mean probability that candidate i is better than each other one; 0.5 for a single candidate."""
+        others = [j for j in range(len(self.candidates)) if j != i]
+        return math.fsum(self.probability(i, j) for j in others) / len(others) if others else 0.5
+
+    def flipped(self, i: int, j: int) -> bool | None:
+        """Return whether the winner of i and j changes with the presentation order; None if only one was scored."""
+        if i == j:
+            return False
+        product = self.logits[i][j] * self.logits[j][i]
+        return None if math.isnan(product) else product > 0
+
+    @cached_property
+    def _compared(self) -> list[tuple[int, int]]:
+        """The pairs of different texts that the model compared."""
+        if self.schedule == POINTWISE:
+            return []
+        different = sorted(map(self.candidates.index, set(self.candidates)))
+        return [(i, j) for i, j in combinations(different, 2) if not math.isnan(self.comparisons[i][j])]
 
 
-@dataclass(frozen=True)
+def make_ranking(
+    item: Item,
+    logits: Matrix,
+    aggregation: str,
+    *,
+    temperature: float,
+    truncated: Truncation,
+    schedule: str,
+    scores: tuple[float, ...] | None = None,
+) -> Ranking:
+    """Return the ranking of an item's candidates by their aggregated logits, or by given scores."""
+    if scores is None:
+        scores = get_aggregation(aggregation)(infer(item.texts, mean_logits(logits)))
+    return Ranking(
+        candidates=item.texts,
+        models=tuple(candidate.model for candidate in item.candidates),
+        order=order_of(scores),
+        ranks=ranks_of(scores),
+        scores=scores,
+        logits=logits,
+        temperature=temperature,
+        truncated=truncated,
+        schedule=schedule,
+    )
+
+
+@dataclass(frozen=True, repr=False)
 class Comparison(_Result):
     """Two candidates of one prompt against each other.
 
     Args:
-        preferred: "a", "b" or "tie".
-        logit: Positive if a is better: (logit_ab - logit_ba) / 2, the mean of both orders of presentation.
-        probability: Probability, 0 to 1, that a is better.
-        logit_ab: What the model says with a read first; positive favours a.
-        logit_ba: What the model says with b read first; positive favours b.
+        logit_ab: The logit with a presented first; positive favours a.
+        logit_ba: The logit with b presented first; positive favours b.
         truncated: What was cut; its candidates are a and b.
+        temperature: Divides a logit before its sigmoid is taken as a probability.
+        tie_threshold: How far from 0.5 the probability of a tie may be.
     """
 
-    preferred: Preferred
-    logit: float
-    probability: float
+    KEYS = ("preferred", "logit", "probability", "logit_ab", "logit_ba", "truncated")
+
     logit_ab: float
     logit_ba: float
     truncated: Truncation
+    temperature: float = 1.0
+    tie_threshold: float = 0.0
+
+    @property
+    def logit(self) -> float:
+        """Positive if a is better: (logit_ab - logit_ba) / 2, the mean of both presentation orders."""
+        return mean_logit(self.logit_ab, self.logit_ba)
+
+    @property
+    def probability(self) -> float:
+        """Probability, 0 to 1, that a is better."""
+        return probability_of(self.logit, self.temperature)
+
+    @property
+    def preferred(self) -> Preferred:
+        """Which one is better; "tie" if neither is."""
+        if abs(self.probability - 0.5) <= self.tie_threshold:
+            return "tie"
+        return "a" if self.probability > 0.5 else "b"
 
     @property
     def flipped(self) -> bool:
-        """Whether another candidate wins when the order of presentation is swapped."""
+        """Whether the winner changes when the presentation order is swapped."""
         return self.logit_ab * self.logit_ba > 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fusion(_Result):
     """One answer that was written from several candidates.
 
@@ -131,12 +248,14 @@ class Fusion(_Result):
         truncated: What was cut; its candidates are those of `fused_from`, in that order.
     """
 
+    KEYS = ("text", "fused_from", "truncated")
+
     text: str
     fused_from: tuple[int, ...]
     truncated: Truncation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Blend(_Result):
     """The way from candidates to one answer: ranked, fused, and the fused answer judged.
 
@@ -147,6 +266,8 @@ class Blend(_Result):
         fusion: What the fuser wrote; None if there was nothing to fuse (fewer than two different candidates).
         comparison: The fused text (a) against the best candidate (b); None without a fusion.
     """
+
+    KEYS = ("output", "returned", "ranking", "fusion", "comparison", "best", "fused", "fused_from")
 
     output: str
     returned: Returned
@@ -169,10 +290,40 @@ class Blend(_Result):
         """Indices of the candidates that were fused, the best first."""
         return () if self.fusion is None else self.fusion.fused_from
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain dictionaries, lists and numbers that JSON can hold."""
-        short = {"best": self.best, "fused": self.fused, "fused_from": list(self.fused_from)}
-        return {**super().to_dict(), **short}
+
+def mean_logit(ab: float, ba: float) -> float:
+    """Return the mean of both presentation orders: positive if a is better, negated when a and b are swapped."""
+    return (ab - ba) / 2
+
+
+def mean_logits(logits: Matrix) -> Matrix:
+    """Return the mean of both presentation orders for each pair; where one was not scored, the other."""
+
+    def mean(ab: float, ba: float) -> float:
+        if math.isnan(ab):
+            return math.nan if math.isnan(ba) else -ba
+        return ab if math.isnan(ba) else mean_logit(ab, ba)
+
+    return tuple(tuple(mean(ab, logits[j][i]) for j, ab in enumerate(row)) for i, row in enumerate(logits))
+
+
+def infer(texts: Sequence[str], comparisons: Matrix) -> Matrix:
+    """Return `complete` comparisons of candidates; how often a text occurs changes nothing."""
+    # In an order of the texts alone, so that permuting candidates permutes the result to the last bit.
+    places = {text: place for place, text in enumerate(sorted(set(texts)))}
+    first = [texts.index(text) for text in places]
+    filled = complete([[comparisons[i][j] for j in first] for i in first])
+
+    def entry(i: int, j: int) -> float:
+        return 0.0 if i != j and texts[i] == texts[j] else filled[places[texts[i]]][places[texts[j]]]
+
+    return tuple(tuple(entry(i, j) for j in range(len(texts))) for i in range(len(texts)))
+
+
+def probability_of(logit: float, temperature: float = 1.0) -> float:
+    """Return the sigmoid of a logit over the temperature, without overflow."""
+    small = math.exp(-abs(logit) / temperature)
+    return (1.0 if logit >= 0 else small) / (1 + small)
 
 
 def _plain(value: Any) -> Any:

@@ -8,8 +8,7 @@ from typing import Any
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate, Item, as_candidate, as_columns, check_characters
 
-from .ranking import probability_of
-from .results import Comparison, Ranking
+from .results import Comparison, Ranking, probability_of
 
 # What a logit is turned into. All are higher for a better candidate; a tie is 0, or 0.5 as a probability.
 SCALES: dict[str, Callable[[float, float], float]] = {
@@ -66,16 +65,16 @@ def duels(item: Item, reference: Candidate) -> list[Item]:
     return [replace(item, candidates=pair) for pair in pairs]
 
 
-def duel_rewards(comparisons: Sequence[Comparison], scale: str, temperature: float) -> list[float]:
+def duel_rewards(comparisons: Sequence[Comparison], scale: str) -> list[float]:
     """Return the rewards of candidates that met the reference."""
-    return [get_scale(scale)(comparison.logit, temperature) for comparison in comparisons]
+    return [get_scale(scale)(comparison.logit, comparison.temperature) for comparison in comparisons]
 
 
-def group_rewards(ranking: Ranking, scale: str, temperature: float) -> list[float]:
+def group_rewards(ranking: Ranking, scale: str) -> list[float]:
     """Return for each candidate the mean of its comparisons with the others; a single one gets what a tie is worth."""
-    turn = get_scale(scale)
+    turn, temperature = get_scale(scale), ranking.temperature
     rows = [
         [turn(logit, temperature) for j, logit in enumerate(row) if j != i] or [turn(0.0, temperature)]
-        for i, row in enumerate(ranking.comparisons)
+        for i, row in enumerate(ranking.inferred)
     ]
     return [math.fsum(row) / len(row) for row in rows]

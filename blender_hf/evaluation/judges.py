@@ -11,7 +11,6 @@ from blender_hf.data.labelled import LabelledPrompt, Pair, check_metric
 from blender_hf.engine.aggregation import get_aggregation
 from blender_hf.engine.pointwise import OWN_SCORES, Pointwise
 from blender_hf.engine.rankers import Ranker, as_ranker
-from blender_hf.engine.ranking import comparison_of
 from blender_hf.engine.results import Comparison, Truncation
 from blender_hf.engine.schedules import Schedule
 from blender_hf.inputs import Item
@@ -140,7 +139,7 @@ class ScoresJudge:
 def _opinion_of_scores(scores: Sequence[float], question: Question) -> Opinion:
     uncut = Truncation(0, (0, 0))
     gaps = {(i, j): float(scores[i] - scores[j]) for i, j in question.pairs}
-    comparisons = {pair: comparison_of([gap, -gap], 1.0, 0.0, uncut) for pair, gap in gaps.items()}
+    comparisons = {pair: Comparison(gap, -gap, uncut) for pair, gap in gaps.items()}
     # Without all pairs no ranker is asked for a ranking, so that all are measured on the same prompts.
     return Opinion(comparisons, tuple(map(float, scores)) if question.everything else None)
 

@@ -5,6 +5,7 @@ data of its authors (github.com/uclaml/SPPO, scripts/compute_prob.py), with the 
 themselves where theirs are made from differences of scores.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,13 +13,30 @@ from typing import Any
 
 from blender_hf.data.records import Record
 from blender_hf.engine.results import Ranking
+from blender_hf.engine.rewards import group_rewards
 from blender_hf.errors import InputError
 
-from .outcomes import Judged, Outcome
 from .pairs import get_pairs
 
 Messages = list[dict[str, str]]
 Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How sure a winner is.
+
+    Args:
+        margin: Logit of the winner; 0 is a tie, and below 0 the other one wins this comparison.
+        probability: Probability, 0 to 1, that the winner is the better one.
+        flipped: Whether the winner changes with the presentation order; None where only one order was scored.
+        tied: Whether there is no winner.
+    """
+
+    margin: float
+    probability: float
+    flipped: bool | None
+    tied: bool
 
 
 @dataclass(frozen=True)
@@ -41,14 +59,14 @@ class Labelled:
 
     Args:
         record: The record.
-        judged: Its ranking.
+        ranking: Its ranking.
         conversational: Whether prompts and completions are written as chat messages.
         pairs: Which pairs become rows, a name of `pairs.PAIRS`; for DPO.
         seed: Of what is drawn by lot.
     """
 
     record: Record
-    judged: Judged
+    ranking: Ranking
     conversational: bool = False
     pairs: str = "best-worst"
     seed: int | str = 0
@@ -60,12 +78,12 @@ class Labelled:
 
     def completion(self, index: int) -> str | Messages:
         """Return a candidate as the answer to the prompt."""
-        text = self.judged.ranking.candidates[index]
+        text = self.ranking.candidates[index]
         return [{"role": "assistant", "content": text}] if self.conversational else text
 
     def dialogue(self, index: int) -> Messages:
         """Return the prompt and a candidate as one conversation."""
-        answer = {"role": "assistant", "content": self.judged.ranking.candidates[index]}
+        answer = {"role": "assistant", "content": self.ranking.candidates[index]}
         return [*self.record.item.messages, answer]
 
     def start(self) -> Fields:
@@ -94,10 +112,9 @@ class OutputFormat:
 
 def dpo_rows(labelled: Labelled) -> Iterator[Row]:
     """Yield a row a pair: `prompt`, `chosen` and `rejected`, how sure that is, and who wrote them."""
-    judged = labelled.judged
-    ranking = judged.ranking
+    ranking = labelled.ranking
     for chosen, rejected in get_pairs(labelled.pairs)(ranking, random.Random(labelled.seed)):
-        outcome = judged.pair(chosen, rejected)
+        outcome = pair_outcome(ranking, chosen, rejected)
         yield Row(
             {
                 **labelled.start(),
@@ -116,24 +133,21 @@ def dpo_rows(labelled: Labelled) -> Iterator[Row]:
 
 def kto_rows(labelled: Labelled) -> Iterator[Row]:
     """Yield a row a candidate; its `label` is whether it is better than another one with probability above one half."""
-    for index, fields in _completions(labelled):
-        outcome = labelled.judged.alone(index)
-        label = {"label": labelled.judged.win_probability(index) > 0.5}
-        yield Row({**labelled.start(), "completion": labelled.completion(index), **label, **fields}, outcome)
+    for start, fields, outcome in _completions(labelled):
+        yield Row({**start, "label": fields["probability"] > 0.5, **fields}, outcome)
 
 
 def reward_rows(labelled: Labelled) -> Iterator[Row]:
     """Yield a row a candidate; its `reward` is its mean logit against the others."""
-    for index, fields in _completions(labelled):
-        outcome = labelled.judged.alone(index)
-        yield Row({**labelled.start(), "completion": labelled.completion(index), **fields}, outcome)
+    for start, fields, outcome in _completions(labelled):
+        yield Row({**start, **fields}, outcome)
 
 
 def sppo_rows(labelled: Labelled) -> Iterator[Row]:
     """Yield one row: all responses, who beats whom with which probability, and the pair that SPPO trains with."""
-    judged, ranking = labelled.judged, labelled.judged.ranking
+    ranking = labelled.ranking
     indices = range(len(ranking.candidates))
-    probability = [[judged.probability(i, j) for j in indices] for i in indices]
+    probability = [[ranking.probability(i, j) for j in indices] for i in indices]
     best, worst = ranking.order[0], ranking.order[-1]
     yield Row(
         {
@@ -149,16 +163,16 @@ def sppo_rows(labelled: Labelled) -> Iterator[Row]:
             "chosen_probs_win": sum(probability[best]) / len(indices),
             "chosen_probs_lose": sum(probability[worst]) / len(indices),
         },
-        judged.pair(best, worst),
+        pair_outcome(ranking, best, worst),
     )
 
 
 def ranking_rows(labelled: Labelled) -> Iterator[Row]:
     """Yield one row: the candidates, the best first, and how the ranking came about."""
-    ranking = labelled.judged.ranking
+    ranking = labelled.ranking
     row = {**ranked_fields(ranking), **labelled.start()}
     order = ("id", "prompt", *(name for name in row if name not in ("id", "prompt")))
-    yield Row({name: row[name] for name in order}, labelled.judged.pair(ranking.order[0], ranking.order[-1]))
+    yield Row({name: row[name] for name in order}, pair_outcome(ranking, ranking.order[0], ranking.order[-1]))
 
 
 def ranked_fields(ranking: Ranking) -> Fields:
@@ -251,16 +265,40 @@ def get_format(name: str) -> OutputFormat:
     return FORMATS[name]
 
 
-def _completions(labelled: Labelled) -> Iterator[tuple[int, Fields]]:
-    """Yield each different candidate in the order given, with what rewards say of it."""
-    judged, ranking = labelled.judged, labelled.judged.ranking
-    for index in sorted({text: i for i, text in reversed(list(enumerate(ranking.candidates)))}.values()):
+def pair_outcome(ranking: Ranking, winner: int, loser: int) -> Outcome:
+    """Return how sure it is that one candidate is better than another."""
+    margin = 0.0 if winner == loser else ranking.inferred[winner][loser]
+    tied = margin == 0 or ranking.scores[winner] == ranking.scores[loser]
+    return Outcome(margin, ranking.probability(winner, loser), ranking.flipped(winner, loser), tied)
+
+
+def _completions(labelled: Labelled) -> Iterator[tuple[Fields, Fields, Outcome]]:
+    """Yield each different candidate in the order given: its text, its reward, and how sure it is to be good or bad."""
+    ranking = labelled.ranking
+    for index, reward in enumerate(group_rewards(ranking, "logit")):
+        if ranking.candidates.index(ranking.candidates[index]) < index:
+            continue
+        probability = ranking.win_probability(index)
         yield (
-            index,
+            {**labelled.start(), "completion": labelled.completion(index)},
             {
-                "reward": judged.reward(index),
-                "probability": judged.win_probability(index),
+                "reward": reward,
+                "probability": probability,
                 "rank": ranking.ranks[index],
                 "model": ranking.models[index],
             },
+            Outcome(
+                reward if probability > 0.5 else -reward,
+                max(probability, 1 - probability),
+                _flips_overall(ranking, index),
+                probability == 0.5,
+            ),
         )
+
+
+def _flips_overall(ranking: Ranking, index: int) -> bool | None:
+    """Return whether a candidate wins overall in one presentation order and loses in the other."""
+    logits, texts = ranking.logits, ranking.candidates
+    others = [j for j, text in enumerate(texts) if text != texts[index]]
+    product = math.fsum(logits[index][j] for j in others) * math.fsum(logits[j][index] for j in others)
+    return None if math.isnan(product) else product > 0

@@ -8,11 +8,11 @@ from typing import Any
 
 from blender_hf.data.records import Record
 from blender_hf.data.sources import Entry, Source
+from blender_hf.engine.results import Ranking
 from blender_hf.errors import InputError, InputTypeError
 
 from .formats import Labelled, Row
 from .journal import Part, PartSummary
-from .outcomes import Judged
 from .settings import LabelSettings
 from .tables import as_line
 
@@ -64,7 +64,7 @@ class PartMaker:
     def __init__(self, settings: LabelSettings, conversational: bool) -> None:
         self.settings = settings
         self.conversational = conversational
-        self.judge = settings.judge.load()
+        self.blender = settings.judge.load()
 
     def make(self, raw: RawPart) -> Part:
         """Turn records into rows; the same part always gives the same rows.
@@ -74,11 +74,11 @@ class PartMaker:
             InputTypeError: If a value of such a record has the wrong type.
         """
         records, bad = self._decoded(raw)
-        judged = self.judge.judge([record.item for _, record in records])
+        rankings = self.settings.judge.rank(self.blender, [record.item for _, record in records])
         filtered: Counter[str] = Counter()
         lines: list[bytes] = []
-        for (index, record), result in zip(records, judged, strict=True):
-            for row in self._rows(index, record, result, filtered):
+        for (index, record), ranking in zip(records, rankings, strict=True):
+            for row in self._rows(index, record, ranking, filtered):
                 lines.append(as_line(row.fields))
         summary = PartSummary(raw.index, len(raw.entries), len(lines), dict(filtered), bad)
         return Part(summary, b"".join(lines))
@@ -94,14 +94,14 @@ class PartMaker:
                 bad.append({"line": entry.number, "reason": str(error)})
         return records, bad
 
-    def _rows(self, index: int, record: Record, judged: Judged, filtered: Counter[str]) -> Iterator[Row]:
+    def _rows(self, index: int, record: Record, ranking: Ranking, filtered: Counter[str]) -> Iterator[Row]:
         settings, form = self.settings, self.settings.output_format
-        if judged.n_different < settings.filters.fewest(form):
+        if len(set(ranking.candidates)) < settings.filters.fewest(form):
             filtered["candidates"] += 1
             return
         # The lot of a record depends on its place in the source alone, so shards and resumed jobs draw the same.
         lot = f"{settings.seed}:{index}"
-        for row in form.rows(Labelled(record, judged, self.conversational, settings.pairs, lot)):
+        for row in form.rows(Labelled(record, ranking, self.conversational, settings.pairs, lot)):
             reason = settings.filters.reason(row, form)
             if reason is None:
                 yield row

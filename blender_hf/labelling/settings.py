@@ -1,18 +1,22 @@
 """The settings of a job, and which of them its rows depend on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from blender_hf import __version__
+from blender_hf.blender import DEFAULT_WINDOW, Blender
 from blender_hf.data.sources import digest
+from blender_hf.engine.aggregation import get_aggregation
+from blender_hf.engine.results import Ranking
+from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
-from blender_hf.loading.checkpoints import locate
+from blender_hf.inputs import Item
+from blender_hf.loading.checkpoints import DEFAULT_RANKER, locate
 
 from .filters import Filters
 from .formats import OutputFormat, get_format
-from .judging import JudgeSettings
 from .pairs import get_pairs
 
 # Prompts of a part: what is done again at most when a process is killed.
@@ -21,6 +25,43 @@ DEFAULT_PART_SIZE = 64
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".data", ".json")
 # Arguments of loading that change where and how fast a ranker runs, not what it means.
 RUNNING = ("device", "max_batch_tokens", "local_files_only", "trust_remote_code", "token", "cache_dir")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Which ranker, and how it ranks.
+
+    Args:
+        loading: Arguments of `Blender.from_pretrained` for the ranker.
+        schedule: Which pairs are compared.
+        aggregation: How comparisons become scores.
+        window: How many prompts are worked on together.
+
+    Raises:
+        InputError: If there is no such aggregation.
+    """
+
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Schedule = field(default_factory=Schedule)
+    aggregation: str = "max_logits"
+    window: int = DEFAULT_WINDOW
+
+    def __post_init__(self) -> None:
+        get_aggregation(self.aggregation)
+
+    @property
+    def ranker(self) -> str:
+        """Name or folder of the ranker."""
+        return str(self.loading.get("ranker", DEFAULT_RANKER))
+
+    def load(self) -> Blender:
+        """Load the ranker where it works."""
+        return Blender.from_pretrained(**self.loading, fuser=None)
+
+    def rank(self, blender: Blender, items: Sequence[Item]) -> list[Ranking]:
+        """Rank the candidates of every item; results depend on these items alone."""
+        ranked = blender.iter_rank(items, schedule=self.schedule, aggregation=self.aggregation, window=self.window)
+        return list(ranked)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from blender_hf.data.records import Record
 from blender_hf.engine.results import Ranking
 from blender_hf.labelling.filters import Filters
 from blender_hf.labelling.formats import Labelled, get_format, ranked_fields
-from blender_hf.labelling.outcomes import Judged
 
 
 def ranked_record(record: Record, ranking: Ranking) -> dict[str, Any]:
@@ -16,15 +15,12 @@ def ranked_record(record: Record, ranking: Ranking) -> dict[str, Any]:
     return {"id": record.id, "prompt": record.item.source, **ranked_fields(ranking)}
 
 
-def preference_records(
-    records: Sequence[Record], rankings: Sequence[Ranking], temperature: float = 1.0
-) -> list[dict[str, Any]]:
+def preference_records(records: Sequence[Record], rankings: Sequence[Ranking]) -> list[dict[str, Any]]:
     """Return the best candidate of each prompt as chosen and the worst as rejected, as `blender-hf label` does.
 
     Args:
         records: The prompts with their candidates.
         rankings: Their rankings.
-        temperature: What the ranker divides a logit by for its probability.
 
     Returns:
         Rows of `labelling.formats.dpo_rows`; none for a prompt whose best candidate is no better than its worst.
@@ -33,7 +29,7 @@ def preference_records(
     return [
         row.fields
         for record, ranking in zip(records, rankings, strict=True)
-        for row in form.rows(Labelled(record, Judged(ranking, temperature)))
+        for row in form.rows(Labelled(record, ranking))
         if filters.reason(row, form) is None
     ]
 

@@ -12,12 +12,11 @@ from transformers.generation.streamers import BaseStreamer
 from blender_hf.engine.blending import best_different, subset
 from blender_hf.engine.fusion import Fuser, ItemFuser
 from blender_hf.engine.rankers import Ranker
-from blender_hf.engine.results import Comparison, Fusion
+from blender_hf.engine.results import Comparison, Fusion, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate, Item
 
 from .passages import SourcedPassage, sourced_passages
-from .ranked import Ranked
 from .settings import FusionSettings
 
 
@@ -40,7 +39,7 @@ class Fused:
     truncated: tuple[int, ...]
 
 
-def fusion_item(ranked: Ranked, top_k: int, most: int) -> tuple[Item, tuple[int, ...]]:
+def fusion_item(item: Item, ranking: Ranking, top_k: int, most: int) -> tuple[Item, tuple[int, ...]]:
     """Return the best different candidates as an item for the fuser, and their indices.
 
     Raises:
@@ -48,18 +47,17 @@ def fusion_item(ranked: Ranked, top_k: int, most: int) -> tuple[Item, tuple[int,
     """
     if not 2 <= top_k <= most:
         raise InputError(f"top_k={top_k}; this fuser takes from 2 to {most} candidates")
-    chosen = tuple(best_different(ranked.ranking, top_k))
+    chosen = tuple(best_different(ranking, top_k))
     if len(chosen) < 2:
         raise InputError("there is nothing to fuse: all candidates are the same text")
-    return subset(ranked.item, chosen), chosen
+    return subset(item, chosen), chosen
 
 
 def judge_fusion(
-    ranked: Ranked, fusion: Fusion, chosen: tuple[int, ...], ranker: Ranker, tie_threshold: float
+    item: Item, ranking: Ranking, fusion: Fusion, chosen: tuple[int, ...], ranker: Ranker, tie_threshold: float
 ) -> Fused:
     """Compare a fused text with the best candidate, and find where its passages come from."""
-    item = ranked.item
-    duel = replace(item, candidates=(Candidate(fusion.text), Candidate(ranked.ranking.best)))
+    duel = replace(item, candidates=(Candidate(fusion.text), Candidate(ranking.best)))
     sources = {index: item.texts[index] for index in chosen}
     return Fused(
         fusion.text,
@@ -70,20 +68,20 @@ def judge_fusion(
     )
 
 
-def blend_fields(ranked: Ranked, fused: Fused | None) -> dict[str, Any]:
+def blend_fields(ranking: Ranking, fused: Fused | None) -> dict[str, Any]:
     """Return a ranking, what was fused of it, and the better of both, as plain values.
 
     Args:
-        ranked: The ranking.
+        ranking: The ranking.
         fused: The fused text, judged; None where there was nothing to fuse.
     """
     better = fused is not None and fused.comparison.preferred == "a" and bool(fused.text.strip())
     return {
-        "ranking": ranked.ranking.to_dict(),
+        "ranking": ranking.to_dict(),
         "fused": None if fused is None else fused.text,
         "fused_from": [] if fused is None else list(fused.sources),
         "returned": "fused" if better else "best",
-        "output": fused.text if fused is not None and better else ranked.ranking.best,
+        "output": fused.text if fused is not None and better else ranking.best,
     }
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from blender_hf.engine.ranking import probability_of
 from blender_hf.engine.results import Ranking
 
 N_DRAWS = 400
@@ -54,14 +53,11 @@ class Standing:
         return asdict(self)
 
 
-def leaderboard(
-    rankings: Sequence[Ranking], temperature: float, tie_threshold: float, seed: int = 0
-) -> tuple[Standing, ...]:
+def leaderboard(rankings: Sequence[Ranking], tie_threshold: float, seed: int = 0) -> tuple[Standing, ...]:
     """Return the models by falling strength.
 
     Args:
-        rankings: One a prompt; candidates that do not name their model are passed over.
-        temperature: That of the ranker.
+        rankings: One a prompt; candidates that do not name their model are skipped.
         tie_threshold: How far from 0.5 a probability may be and still be a tie.
         seed: Of the draws behind the intervals.
 
@@ -69,7 +65,7 @@ def leaderboard(
         The standings, none if fewer than two models met.
     """
     models = sorted({model for ranking in rankings for model in ranking.models if model})
-    chances = np.stack([_chances(ranking, models, temperature) for ranking in rankings]) if rankings else np.empty(0)
+    chances = np.stack([_chances(ranking, models) for ranking in rankings]) if rankings else np.empty(0)
     if len(models) < 2 or not np.isfinite(chances).any():
         return ()
     won = np.nan_to_num(chances)
@@ -107,16 +103,15 @@ def fit_strengths(wins: np.ndarray) -> np.ndarray:
     return np.log(power)
 
 
-def _chances(ranking: Ranking, models: Sequence[str], temperature: float) -> np.ndarray:
+def _chances(ranking: Ranking, models: Sequence[str]) -> np.ndarray:
     """Return the probability that each model beats each other, (models, models), NaN where they did not meet."""
     found: dict[tuple[int, int], list[float]] = {}
     place = {model: index for index, model in enumerate(models)}
     named = [(candidate, place[model]) for candidate, model in enumerate(ranking.models) if model]
     for (a, i), (b, j) in combinations(named, 2):
-        logit = ranking.comparisons[a][b]
-        if i != j and not math.isnan(logit):
-            found.setdefault((i, j), []).append(probability_of(logit, temperature))
-            found.setdefault((j, i), []).append(probability_of(-logit, temperature))
+        if i != j and not math.isnan(ranking.comparisons[a][b]):
+            found.setdefault((i, j), []).append(ranking.probability(a, b))
+            found.setdefault((j, i), []).append(ranking.probability(b, a))
     chances = np.full((len(models), len(models)), np.nan)
     for pair, values in found.items():
         chances[pair] = math.fsum(values) / len(values)

@@ -1,16 +1,15 @@
 """The results as HTML. Every text from outside goes through `escape`; styles and classes are made of numbers alone."""
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 
-from blender_hf.engine.pointwise import POINTWISE
-from blender_hf.engine.ranking import probability_of
-from blender_hf.engine.results import Comparison
+from blender_hf.engine.results import POINTWISE, Comparison, Ranking, probability_of
 
 from .fused import Fused
 from .leaderboard import Standing
 from .passages import SourcedPassage
-from .ranked import HeatCell, Ranked, RankedRow
 
 # How many colours of sources style.css has.
 N_COLOURS = 8
@@ -18,28 +17,29 @@ N_COLOURS = 8
 LEAST_FULL = 0.05
 
 
-def ranking_html(ranked: Ranked) -> str:
+def ranking_html(ranking: Ranking, tie_threshold: float) -> str:
     """Return the candidates in order as a list of cards."""
-    cards = "".join(_card(row) for row in ranked.rows)
-    cut = ranked.ranking.truncated.prompt
+    tied = tied_candidates(ranking, tie_threshold)
+    cards = "".join(_card(ranking, index, index in tied) for index in ranking.order)
+    cut = ranking.truncated.prompt
     note = f'<p class="bh-note">The ranker did not read {cut} tokens of the prompt.</p>' if cut else ""
-    return f'<div class="bh">{_heading("Ranking", _facts(ranked))}<ol class="bh-ranking">{cards}</ol>{note}</div>'
+    return f'<div class="bh">{_heading("Ranking", _facts(ranking))}<ol class="bh-ranking">{cards}</ol>{note}</div>'
 
 
-def heat_map_html(ranked: Ranked) -> str:
-    """Return all comparisons as a table: the rows beat the columns."""
-    rows = ranked.rows
-    known = [cell.probability for cells in ranked.heat_map for cell in cells if cell and cell.probability is not None]
+def heat_map_html(ranking: Ranking) -> str:
+    """Return all comparisons as a table, in the order of the ranking: the rows beat the columns."""
     # The strongest win of the map has the full colour, unless all are close to a tie.
-    full = max([LEAST_FULL, *(abs(probability - 0.5) for probability in known)])
+    known = [(i, j) for i in ranking.order for j in ranking.order if not math.isnan(ranking.comparisons[i][j])]
+    full = max([LEAST_FULL, *(abs(ranking.probability(*pair) - 0.5) for pair in known)])
+    names = {index: escape(candidate_name(ranking, index)) for index in ranking.order}
     head = "".join(
-        f'<th scope="col">{_dot(row.index)}<span class="bh-sr">{escape(row.name)}</span></th>' for row in rows
+        f'<th scope="col">{_dot(index)}<span class="bh-sr">{name}</span></th>' for index, name in names.items()
     )
     body = "".join(
-        f'<tr><th scope="row">{_dot(row.index)}<span>{escape(row.name)}</span></th>'
-        + "".join(_cell(cell, ranked, full) for cell in cells)
+        f'<tr><th scope="row">{_dot(row)}<span>{name}</span></th>'
+        + "".join(_cell(ranking, row, column, full) for column in ranking.order)
         + "</tr>"
-        for row, cells in zip(rows, ranked.heat_map, strict=True)
+        for row, name in names.items()
     )
     return (
         f'<div class="bh">{_heading("Who beats whom", "")}'
@@ -50,21 +50,40 @@ def heat_map_html(ranked: Ranked) -> str:
     )
 
 
+def candidate_name(ranking: Ranking, index: int) -> str:
+    """Return the name of a candidate's model, or its number if that is unknown or another candidate has it too."""
+    model = ranking.models[index]
+    number = f"Candidate {index + 1}"
+    if model is None:
+        return number
+    return model if ranking.models.count(model) == 1 else f"{model} ({number.lower()})"
+
+
+def tied_candidates(ranking: Ranking, tie_threshold: float) -> set[int]:
+    """Return the candidates that share a score with a neighbour, or are too close to call."""
+    close = (
+        pair
+        for pair in pairwise(ranking.order)
+        if ranking.scores[pair[0]] == ranking.scores[pair[1]] or abs(ranking.probability(*pair) - 0.5) <= tie_threshold
+    )
+    return {index for pair in close for index in pair}
+
+
 def writing_html(text: str) -> str:
     """Return a fused text while it is written."""
     return f'<div class="bh">{_heading("Fused answer", "writing …")}<div class="bh-text">{escape(text)}</div></div>'
 
 
-def fused_html(fused: Fused, ranked: Ranked) -> str:
+def fused_html(fused: Fused, ranking: Ranking) -> str:
     """Return a fused text, coloured by the sources of its passages, and what the ranker makes of it."""
-    names = {row.index: row.name for row in ranked.rows}
+    names = {index: candidate_name(ranking, index) for index in ranking.order}
     legend = "".join(
         f"<li>{_dot(index)}<span>{escape(names[index])}</span>{_cut(cut)}</li>"
         for index, cut in zip(fused.sources, fused.truncated, strict=True)
     )
     passages = "".join(_passage(passage, names) for passage in fused.passages) or "<em>(nothing)</em>"
     return (
-        f'<div class="bh">{_heading("Fused answer", "")}{_fusion_verdict(fused, ranked.rows[0].name)}'
+        f'<div class="bh">{_heading("Fused answer", "")}{_fusion_verdict(fused, names[ranking.order[0]])}'
         f'<ul class="bh-sources" aria-label="Fused from">{legend}</ul>'
         f'<div class="bh-text" data-testid="fused">{passages}</div></div>'
     )
@@ -75,10 +94,11 @@ def note_html(title: str, text: str) -> str:
     return f'<div class="bh">{_heading(title, "")}<p class="bh-note">{escape(text)}</p></div>'
 
 
-def comparison_html(comparison: Comparison, temperature: float) -> str:
+def comparison_html(comparison: Comparison) -> str:
     """Return a comparison in both orders, with what the order alone does."""
     verdict = {"a": "Answer A is better", "b": "Answer B is better", "tie": "A tie"}[comparison.preferred]
     bias = (comparison.logit_ab + comparison.logit_ba) / 2
+    temperature = comparison.temperature
     rows = (
         ("A read first", probability_of(comparison.logit_ab, temperature), comparison.logit_ab),
         ("B read first", probability_of(-comparison.logit_ba, temperature), -comparison.logit_ba),
@@ -123,8 +143,7 @@ def _heading(title: str, aside: str) -> str:
     return f'<div class="bh-heading"><h3>{escape(title)}</h3><span class="bh-facts">{aside}</span></div>'
 
 
-def _facts(ranked: Ranked) -> str:
-    ranking = ranked.ranking
+def _facts(ranking: Ranking) -> str:
     if ranking.schedule == POINTWISE:
         return "<span>each answer scored by itself</span>"
     facts = [f"{ranking.n_comparisons} of {ranking.n_possible} comparisons"]
@@ -134,45 +153,48 @@ def _facts(ranked: Ranked) -> str:
     return _joined(f"<span>{fact}</span>" for fact in facts)
 
 
-def _card(row: RankedRow) -> str:
-    badges = ['<span class="bh-badge bh-tie">tie</span>'] if row.tied else []
-    badges += [_cut(row.truncated)] if row.truncated else []
-    first = " bh-first" if row.rank == 1 else ""
+def _card(ranking: Ranking, index: int, tied: bool) -> str:
+    rank, text, chance = ranking.ranks[index], ranking.candidates[index], ranking.win_probability(index)
+    name, badges = escape(candidate_name(ranking, index)), _cut(ranking.truncated.candidates[index])
+    if tied:
+        badges = f'<span class="bh-badge bh-tie">tie</span>{badges}'
     return (
-        f'<li class="bh-card{first}"><div class="bh-place" aria-label="rank {row.rank}">{row.rank}</div>'
-        f'<div class="bh-main"><div class="bh-name">{_dot(row.index)}<b>{escape(row.name)}</b>{_joined(badges)}</div>'
+        f'<li class="bh-card{" bh-first" if rank == 1 else ""}">'
+        f'<div class="bh-place" aria-label="rank {rank}">{rank}</div>'
+        f'<div class="bh-main"><div class="bh-name">{_dot(index)}<b>{name}</b>{badges}</div>'
         f'<div class="bh-track" title="mean probability of beating another answer">'
-        f'<div class="bh-fill" style="width:{100 * row.win_probability:.1f}%"></div></div></div>'
-        f'<div class="bh-figures"><b>{row.win_probability:.0%}</b><span>score {_signed(row.score)}</span></div>'
-        f'<details><summary>{escape(_preview(row.text))}</summary><div class="bh-text">{escape(row.text)}</div>'
+        f'<div class="bh-fill" style="width:{100 * chance:.1f}%"></div></div></div>'
+        f'<div class="bh-figures"><b>{chance:.0%}</b><span>score {_signed(ranking.scores[index])}</span></div>'
+        f'<details><summary>{escape(_preview(text))}</summary><div class="bh-text">{escape(text)}</div>'
         "</details></li>"
     )
 
 
-def _cell(cell: HeatCell | None, ranked: Ranked, full: float) -> str:
-    if cell is None:
+def _cell(ranking: Ranking, row: int, column: int, full: float) -> str:
+    if row == column:
         return '<td class="bh-none" aria-hidden="true"></td>'
-    names = {row.index: row.name for row in ranked.rows}
-    title = f"<b>{escape(names[cell.row])}</b> against <b>{escape(names[cell.column])}</b>"
-    if cell.probability is None:
+    names = [escape(candidate_name(ranking, index)) for index in (row, column)]
+    title = "<b>{}</b> against <b>{}</b>".format(*names)
+    if math.isnan(ranking.comparisons[row][column]):
         return f'<td class="bh-none" tabindex="0"><i>·</i><span class="bh-tip">{title}: not compared.</span></td>'
-    side = "win" if cell.probability >= 0.5 else "loss"
-    strength = 8 + 62 * abs(cell.probability - 0.5) / full
-    flipped = " bh-flipped" if cell.flipped else ""
+    probability = ranking.probability(row, column)
+    side = "win" if probability >= 0.5 else "loss"
+    strength = 8 + 62 * abs(probability - 0.5) / full
+    flipped = " bh-flipped" if ranking.flipped(row, column) else ""
     return (
-        f'<td class="bh-{side}{flipped}" tabindex="0" style="--x:{strength:.0f}%"><i>{100 * cell.probability:.0f}</i>'
-        f'<span class="bh-tip">{title}: {cell.probability:.1%}. {_orders(cell, ranked)}</span></td>'
+        f'<td class="bh-{side}{flipped}" tabindex="0" style="--x:{strength:.0f}%"><i>{100 * probability:.0f}</i>'
+        f'<span class="bh-tip">{title}: {probability:.1%}. {_orders(ranking, row, column)}</span></td>'
     )
 
 
-def _orders(cell: HeatCell, ranked: Ranked) -> str:
-    if ranked.ranking.schedule == POINTWISE:
+def _orders(ranking: Ranking, row: int, column: int) -> str:
+    if ranking.schedule == POINTWISE:
         return "From the scores of both."
-    if cell.read_first is None and cell.read_second is None:
+    if ranking.candidates[row] == ranking.candidates[column]:
         return "The same text: a tie without a comparison."
-    orders = (("read first", cell.read_first), ("read second", cell.read_second))
-    told = "; ".join(f"{name} {_signed(logit)}" for name, logit in orders if logit is not None)
-    return f"Logit in its favour: {told}.{' The order decides.' if cell.flipped else ''}"
+    orders = (("read first", ranking.logits[row][column]), ("read second", -ranking.logits[column][row]))
+    told = "; ".join(f"{name} {_signed(logit)}" for name, logit in orders if not math.isnan(logit))
+    return f"Logit in its favour: {told}.{' The order decides.' if ranking.flipped(row, column) else ''}"
 
 
 def _legend() -> str:

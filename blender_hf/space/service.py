@@ -12,7 +12,6 @@ from .exports import preference_records, ranked_record
 from .fused import Fused, fusion_item, iter_fusion, judge_fusion
 from .leaderboard import leaderboard
 from .models import Models
-from .ranked import Ranked, rank_item
 from .settings import DEFAULT_LIMITS, FusionSettings, Limits, RankingSettings, check_batch, check_item
 
 
@@ -39,11 +38,11 @@ class Service:
         check_item(item, self.limits)
         return item
 
-    def rank(self, item: Item, settings: RankingSettings, ranker: str | None = None) -> Ranked:
+    def rank(self, item: Item, settings: RankingSettings, ranker: str | None = None) -> Ranking:
         """Rank the candidates of a prompt."""
         judge = self.models.ranker(ranker)
         with self.models.lock:
-            return rank_item(item, judge, settings)
+            return judge.rank([item], settings.as_schedule(), settings.aggregation)[0]
 
     def compare(
         self, prompt: Any, a: str, b: str, tie_threshold: float | None = None, ranker: str | None = None
@@ -61,7 +60,8 @@ class Service:
 
     def iter_fuse(
         self,
-        ranked: Ranked,
+        item: Item,
+        ranking: Ranking,
         settings: RankingSettings,
         fusion: FusionSettings,
         ranker: str | None = None,
@@ -69,27 +69,28 @@ class Service:
     ) -> Iterator[str | Fused]:
         """Fuse the best candidates of a ranking: yield the text as it is written, and at last the judged fusion."""
         judge, writer = self.models.ranker(ranker), self.models.fuser(fuser)
-        item, chosen = fusion_item(ranked, settings.top_k, writer.max_candidates)
-        for step in iter_fusion(item, writer, fusion, self.models.lock):
+        inputs, chosen = fusion_item(item, ranking, settings.top_k, writer.max_candidates)
+        for step in iter_fusion(inputs, writer, fusion, self.models.lock):
             if isinstance(step, str):
                 yield step
                 continue
             with self.models.lock:
-                judged = judge_fusion(ranked, step, chosen, judge, settings.tie_threshold)
+                judged = judge_fusion(item, ranking, step, chosen, judge, settings.tie_threshold)
             yield judged
 
     def fuse(
         self,
-        ranked: Ranked,
+        item: Item,
+        ranking: Ranking,
         settings: RankingSettings,
         fusion: FusionSettings,
         ranker: str | None = None,
         fuser: str | None = None,
     ) -> Fused | None:
         """Fuse the best candidates of a ranking; where no two differ, there is nothing to fuse, and no fusion."""
-        if len(set(ranked.ranking.candidates)) < 2:
+        if len(set(ranking.candidates)) < 2:
             return None
-        steps = self.iter_fuse(ranked, settings, fusion, ranker, fuser)
+        steps = self.iter_fuse(item, ranking, settings, fusion, ranker, fuser)
         return next(step for step in steps if isinstance(step, Fused))
 
     def records(self, values: Sequence[Any]) -> list[Record]:
@@ -112,16 +113,15 @@ class Service:
     ) -> Iterator[Ranking]:
         """Rank the records of a batch one by one, so that others get their turns between them."""
         for record in records:
-            yield self.rank(record.item, settings, ranker).ranking
+            yield self.rank(record.item, settings, ranker)
 
     def batch_result(
-        self, records: Sequence[Record], rankings: Sequence[Ranking], tie_threshold: float, ranker: str | None = None
+        self, records: Sequence[Record], rankings: Sequence[Ranking], tie_threshold: float
     ) -> dict[str, Any]:
         """Return the leaderboard, the ranked records and the preferences of a batch as plain values."""
-        temperature = self.models.ranker(ranker).temperature
-        standings = leaderboard(rankings, temperature, tie_threshold)
+        standings = leaderboard(rankings, tie_threshold)
         return {
             "leaderboard": [standing.to_dict() for standing in standings],
             "ranked": [ranked_record(*pair) for pair in zip(records, rankings, strict=True)],
-            "preferences": preference_records(records, rankings, temperature),
+            "preferences": preference_records(records, rankings),
         }

@@ -14,7 +14,7 @@ from statistics import fmean
 from blender_hf.blender import Blender
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.data.resuming import complete_values, digest_of
-from blender_hf.engine.ranking import probability_of
+from blender_hf.engine.results import probability_of
 
 from .bags import bag_of_run
 from .calibrate import compare_pairs

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.engine.calibration import TEMPERATURES, expected_calibration_error, fit_temperature
-from blender_hf.engine.ranking import mean_logit, probability_of
+from blender_hf.engine.results import mean_logit, probability_of
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import pytest
 
 from blender_hf import Blender, PairRanker
 from blender_hf.engine.calibration import expected_calibration_error, fit_temperature
-from blender_hf.engine.ranking import probability_of
+from blender_hf.engine.results import probability_of
 from blender_hf.training import calibrate
 from tests.conftest import EXAMPLES, build_ranker
 

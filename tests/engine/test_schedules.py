@@ -247,24 +247,24 @@ def test_one_order_is_half_the_work_and_has_no_flip_rate(blender: Blender) -> No
 
 
 def test_in_one_order_everybody_is_read_first_as_often_as_second() -> None:
-    """Else a taste for a place would lift one candidate in all its comparisons."""
+    """Otherwise position bias would lift one candidate in all its comparisons."""
     for n in (4, 5, 9):
         contest = Contest(make_item("p", list(TEXTS[:n])), Schedule(orders="one"))
-        first = Counter(presentation.first for presentation in contest.presentations())
+        first = Counter(presentation.first for presentation in contest.pending)
         assert sum(first.values()) == math.comb(n, 2)
         assert all(abs(first[text] - (n - 1) / 2) <= 0.5 for text in TEXTS[:n])
 
 
-def test_a_taste_for_a_place_names_no_winner() -> None:
-    """Scored by a model that likes what it reads first, and nothing else."""
+def test_position_bias_alone_names_no_winner() -> None:
+    """Scored by a model that favours the first candidate, whatever it is."""
     contest = Contest(make_item("p", list(TEXTS[:5])), Schedule(orders="one"))
     contest.receive([1.0] * 10)
-    assert set(contest.ranking("max_logits", Truncation(0, (0,) * 5)).ranks) == {1}
+    assert set(contest.ranking("max_logits", 1.0, Truncation(0, (0,) * 5)).ranks) == {1}
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
     schedule = Schedule("adaptive", top_k=np.int64(2), seed=np.int64(3), confidence=np.float32(0.5))
-    assert list(Contest(make_item("p", list(TEXTS[:3])), schedule).presentations())
+    assert list(Contest(make_item("p", list(TEXTS[:3])), schedule).pending)
 
 
 def test_a_schedule_that_is_none_is_refused(blender: Blender) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from blender_hf.engine.ranking import probability_of
+from blender_hf.engine.results import probability_of
 from blender_hf.evaluation.bootstrap import figures, mean_of_figures
 from blender_hf.evaluation.calibration import calibration_of
 

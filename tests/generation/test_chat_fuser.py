@@ -114,8 +114,8 @@ def test_the_page_offers_it(server: LanguageServer, checkpoints: Path) -> None:
     name = f"chat:{server.url}#wise"
     service = Service(Models([str(checkpoints / "ranker")], [name]))
     settings = RankingSettings(top_k=2)
-    ranked = service.rank(service.item("2 + 2?", CANDIDATES), settings)
-    fused = service.fuse(ranked, settings, FusionSettings(max_new_tokens=9, num_beams=2))
+    item = service.item("2 + 2?", CANDIDATES)
+    fused = service.fuse(item, service.rank(item, settings), settings, FusionSettings(max_new_tokens=9, num_beams=2))
     assert (fused.text, len(fused.sources)) == ("The answer is 4.", 2)
     assert server.requests[0]["max_tokens"] == 9
 

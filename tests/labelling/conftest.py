@@ -12,8 +12,7 @@ import torch
 
 from blender_hf import Blender
 from blender_hf.data.sources import Entry, Source, read_values
-from blender_hf.labelling.judging import Judge, JudgeSettings
-from blender_hf.labelling.settings import LabelSettings
+from blender_hf.labelling.settings import JudgeSettings, LabelSettings
 from tests.conftest import EXAMPLES
 
 N_RECORDS = 11
@@ -77,18 +76,18 @@ def data(values: list[dict[str, Any]], tmp_path: Path) -> Path:
 def called(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> Called:
     """Lets jobs take the ranker of the session instead of loading one, and counts what is asked."""
     calls = Called()
-    judge = Judge.judge
+    rank = JudgeSettings.rank
 
-    def load(settings: JudgeSettings) -> Judge:
+    def load(settings: JudgeSettings) -> Blender:
         calls.loads += 1
-        return Judge(blender, settings)
+        return blender
 
-    def counted(self: Judge, items: Any) -> Any:
+    def counted(self: JudgeSettings, blender: Blender, items: Any) -> Any:
         calls.items.extend(item.prompt for item in items)
-        return judge(self, items)
+        return rank(self, blender, items)
 
     monkeypatch.setattr(JudgeSettings, "load", load)
-    monkeypatch.setattr(Judge, "judge", counted)
+    monkeypatch.setattr(JudgeSettings, "rank", counted)
     return calls
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from blender_hf.errors import InputError
 from blender_hf.labelling.filters import Filters
-from blender_hf.labelling.formats import FORMATS, Row
-from blender_hf.labelling.outcomes import Outcome
+from blender_hf.labelling.formats import FORMATS, Outcome, Row
 
 DPO, SPPO = FORMATS["dpo"], FORMATS["sppo"]
 

@@ -9,14 +9,13 @@ import pytest
 
 from blender_hf import Blender
 from blender_hf.data.records import Record, record_from_mapping
-from blender_hf.engine.aggregation import count_cycles, max_logits, order_of, ranks_of
+from blender_hf.engine.aggregation import max_logits, order_of, ranks_of
 from blender_hf.engine.results import Ranking, Truncation
 from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
-from blender_hf.labelling.formats import FORMATS, Labelled, get_format
-from blender_hf.labelling.judging import Judge, JudgeSettings
-from blender_hf.labelling.outcomes import Judged
+from blender_hf.labelling.formats import FORMATS, Labelled, get_format, pair_outcome
 from blender_hf.labelling.pairs import PAIRS, get_pairs
+from blender_hf.labelling.settings import JudgeSettings
 
 CHAT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2 + 2?"}]
 NAN = math.nan
@@ -36,10 +35,8 @@ def ranking_of(comparisons: list[list[float]], texts: tuple[str, ...] = ("a", "b
         order=order_of(scores),
         ranks=ranks_of(scores),
         scores=scores,
-        comparisons=tuple(map(tuple, comparisons)),
-        n_comparisons=3,
-        flip_rate=0.0,
-        n_cycles=count_cycles(comparisons),
+        logits=tuple(map(tuple, comparisons)),
+        temperature=1.0,
         truncated=Truncation(0, (0,) * len(texts)),
         schedule="full",
     )
@@ -57,7 +54,7 @@ def fields_of(name: str, labelled: Labelled) -> list[dict[str, Any]]:
 
 
 def test_dpo_is_the_best_against_the_worst() -> None:
-    (row,) = fields_of("dpo", Labelled(record_of(), Judged(RANKING, temperature=2.0)))
+    (row,) = fields_of("dpo", Labelled(record_of(), replace(RANKING, temperature=2.0)))
     assert row == {
         "id": "7",
         "prompt": "2 + 2?",
@@ -73,7 +70,7 @@ def test_dpo_is_the_best_against_the_worst() -> None:
 
 
 def test_conversations_stay_conversations() -> None:
-    labelled = Labelled(record_of(CHAT), Judged(RANKING), conversational=True)
+    labelled = Labelled(record_of(CHAT), RANKING, conversational=True)
     (row,) = fields_of("dpo", labelled)
     assert row["prompt"] == CHAT
     assert row["chosen"] == [{"role": "assistant", "content": "b"}]
@@ -92,26 +89,26 @@ def test_conversations_stay_conversations() -> None:
     ],
 )
 def test_texts_and_instructions_become_messages(record: Record, expected: list[dict[str, str]]) -> None:
-    assert Labelled(record, Judged(RANKING), conversational=True).prompt == expected
+    assert Labelled(record, RANKING, conversational=True).prompt == expected
 
 
 def test_a_conversation_among_texts_becomes_the_text_that_the_ranker_reads() -> None:
     record = record_of(CHAT)
-    assert Labelled(record, Judged(RANKING)).prompt == record.item.source == "SYSTEM: Be short.\nUSER: 2 + 2?"
+    assert Labelled(record, RANKING).prompt == record.item.source == "SYSTEM: Be short.\nUSER: 2 + 2?"
 
 
 def test_kto_labels_what_is_better_than_the_others() -> None:
-    rows = fields_of("kto", Labelled(record_of(), Judged(RANKING)))
+    rows = fields_of("kto", Labelled(record_of(), RANKING))
     assert [(row["completion"], row["label"]) for row in rows] == [("a", True), ("b", True), ("c", False)]
     assert [row["reward"] for row in rows] == [0.5, 2.5, -3.0]
     assert rows[0]["probability"] == pytest.approx((1 / (1 + math.e) + 1 / (1 + math.exp(-2))) / 2)
-    outcomes = [row.outcome for row in get_format("kto").rows(Labelled(record_of(), Judged(RANKING)))]
+    outcomes = [row.outcome for row in get_format("kto").rows(Labelled(record_of(), RANKING))]
     assert [outcome.margin for outcome in outcomes] == [0.5, 2.5, 3.0]
     assert all(outcome.probability >= 0.5 for outcome in outcomes)
 
 
 def test_sppo_has_the_matrix_and_what_its_trainer_reads() -> None:
-    (row,) = fields_of("sppo", Labelled(record_of(), Judged(RANKING)))
+    (row,) = fields_of("sppo", Labelled(record_of(), RANKING))
     assert row["responses"] == ["a", "b", "c"]
     assert row["rm_scores"] == [0.5, 2.5, -3.0]
     for i in range(3):
@@ -124,7 +121,7 @@ def test_sppo_has_the_matrix_and_what_its_trainer_reads() -> None:
 
 
 def test_rankings_and_rewards() -> None:
-    labelled = Labelled(record_of(), Judged(RANKING))
+    labelled = Labelled(record_of(), RANKING)
     (row,) = fields_of("rankings", labelled)
     assert [(c["text"], c["rank"], c["model"]) for c in row["candidates"]] == [
         ("b", 1, "m-b"),
@@ -142,15 +139,15 @@ def test_rankings_and_rewards() -> None:
 def test_identical_candidates_are_one_completion() -> None:
     texts = ("a", "a", "b")
     ranking = ranking_of([[NAN, 0.0, 1.0], [0.0, NAN, 1.0], [-1.0, -1.0, NAN]], texts)
-    labelled = Labelled(record_of(texts=texts), Judged(ranking), pairs="all")
+    labelled = Labelled(record_of(texts=texts), ranking, pairs="all")
     assert [row["completion"] for row in fields_of("rewards", labelled)] == ["a", "b"]
     assert [(row["chosen"], row["rejected"]) for row in fields_of("dpo", labelled)] == [("a", "b")]
 
 
 def test_a_single_candidate_has_a_reward_of_zero() -> None:
-    labelled = Labelled(record_of(texts=("a",)), Judged(ranking_of([[NAN]], ("a",))))
+    labelled = Labelled(record_of(texts=("a",)), ranking_of([[NAN]], ("a",)))
     assert fields_of("rewards", labelled)[0]["reward"] == 0.0
-    assert fields_of("rankings", labelled)[0]["flip_rate"] == 0.0
+    assert fields_of("rankings", labelled)[0]["flip_rate"] is None
 
 
 def test_choices_of_pairs() -> None:
@@ -168,47 +165,50 @@ def test_flips_are_those_of_a_comparison(blender: Blender) -> None:
     """The same pair, asked for by itself, must flip or not as the row says."""
     texts = ("4", "It is four.", "Bananas are yellow.", "5", "Four, I think.")
     item = record_of(texts=texts).item
-    (judged,) = Judge(blender, JudgeSettings()).judge([item])
+    (ranking,) = JudgeSettings().rank(blender, [item])
     found = [
-        judged.pair(i, j).flipped == blender.compare(item.prompt, texts[i], texts[j]).flipped
+        pair_outcome(ranking, i, j).flipped == blender.compare(item.prompt, texts[i], texts[j]).flipped
         for i in range(len(texts))
         for j in range(len(texts))
         if i != j
     ]
     assert all(found)
-    flips = [judged.pair(i, j).flipped for i in range(len(texts)) for j in range(i)]
-    assert judged.ranking.flip_rate == pytest.approx(sum(flips) / len(flips))
+    flips = [pair_outcome(ranking, i, j).flipped for i in range(len(texts)) for j in range(i)]
+    assert ranking.flip_rate == pytest.approx(sum(flips) / len(flips))
+
+
+def flips_of_completions(ranking: Ranking) -> list[bool | None]:
+    return [row.outcome.flipped for row in get_format("kto").rows(Labelled(record_of(), ranking))]
 
 
 def test_flips_that_were_not_asked_are_unknown(blender: Blender) -> None:
     item = record_of(texts=("4", "5", "Bananas.")).item
-    (judged,) = Judge(blender, JudgeSettings(schedule=Schedule(orders="one"))).judge([item])
-    assert {judged.pair(i, j).flipped for i in range(3) for j in range(3) if i != j} == {None}
-    assert judged.alone(0).flipped is None
+    (ranking,) = JudgeSettings(schedule=Schedule(orders="one")).rank(blender, [item])
+    assert {pair_outcome(ranking, i, j).flipped for i in range(3) for j in range(3) if i != j} == {None}
+    assert flips_of_completions(ranking)[0] is None
 
 
 def test_a_completion_flips_if_the_orders_disagree_on_the_whole() -> None:
-    presented = [[NAN, 3.0, 1.0], [1.0, NAN, 1.0], [0.5, -3.0, NAN]]
-    judged = Judged(RANKING, presented=presented)
-    # Read first, a has 3 + 1; read second, -1 - 0.5.
-    assert judged.alone(0).flipped is True
-    # Read first, b has 1 + 1; read second, -3 + 3.
-    assert judged.alone(1).flipped is False
-    assert Judged(RANKING).alone(0).flipped is False
+    ranking = replace(RANKING, logits=((NAN, 3.0, 1.0), (1.0, NAN, 1.0), (0.5, -3.0, NAN)))
+    # Presented first, a has 3 + 1; presented second, -1 - 0.5.
+    assert flips_of_completions(ranking)[0] is True
+    # Presented first, b has 1 + 1; presented second, -3 + 3.
+    assert flips_of_completions(ranking)[1] is False
+    assert flips_of_completions(RANKING)[0] is False
 
 
 def test_what_was_not_compared_is_inferred() -> None:
     sparse = ranking_of([[NAN, 1.0, NAN], [-1.0, NAN, 0.5], [NAN, -0.5, NAN]])
-    (row,) = fields_of("dpo", Labelled(record_of(), Judged(sparse)))
+    (row,) = fields_of("dpo", Labelled(record_of(), sparse))
     assert (row["chosen"], row["rejected"], row["margin"]) == ("a", "c", 1.5)
-    (row,) = fields_of("sppo", Labelled(record_of(), Judged(sparse)))
+    (row,) = fields_of("sppo", Labelled(record_of(), sparse))
     assert all(math.isfinite(value) for line in row["probability"] for value in line)
 
 
 def test_equal_scores_are_a_tie_whatever_the_comparison_says() -> None:
     equal = replace(RANKING, scores=(1.0, 1.0, 1.0))
-    assert Judged(equal).pair(1, 2).tied
-    assert not Judged(RANKING).pair(1, 2).tied
+    assert pair_outcome(equal, 1, 2).tied
+    assert not pair_outcome(RANKING, 1, 2).tied
 
 
 @pytest.mark.parametrize(("get", "message"), [(get_format, "no format 'x'; use one of dpo"), (get_pairs, "no choice")])

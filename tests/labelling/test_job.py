@@ -20,8 +20,7 @@ from blender_hf.labelling.filters import Filters
 from blender_hf.labelling.formats import FORMATS
 from blender_hf.labelling.job import label, work_here
 from blender_hf.labelling.journal import Part
-from blender_hf.labelling.judging import JudgeSettings
-from blender_hf.labelling.settings import LabelSettings, Shard
+from blender_hf.labelling.settings import JudgeSettings, LabelSettings, Shard
 
 from .conftest import N_RECORDS, Called, CountedSource, rows_of, small_settings, written
 

@@ -12,10 +12,9 @@ from ray.cluster_utils import Cluster
 from blender_hf.data.sources import Entry, open_source
 from blender_hf.errors import CheckpointError, InputError
 from blender_hf.labelling.job import label, work_here
-from blender_hf.labelling.judging import JudgeSettings
 from blender_hf.labelling.parts import PartMaker, RawPart
 from blender_hf.labelling.ray_engine import RayEngine, _part, _parts_datasource, _table, _Worker
-from blender_hf.labelling.settings import LabelSettings
+from blender_hf.labelling.settings import JudgeSettings, LabelSettings
 
 from .conftest import small_settings, written
 from .dying import DyingMaker

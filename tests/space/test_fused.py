@@ -3,20 +3,22 @@ import threading
 import pytest
 
 from blender_hf import Blender
-from blender_hf.engine.results import Fusion
+from blender_hf.engine.results import Fusion, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import make_item
 from blender_hf.space.fused import fusion_item, iter_fusion, judge_fusion
 from blender_hf.space.passages import sourced_passages
-from blender_hf.space.ranked import Ranked, rank_item
-from blender_hf.space.settings import FusionSettings, RankingSettings
+from blender_hf.space.settings import FusionSettings
 
 TEXTS = ("Boil the water. Add the egg.", "Eggs are laid by hens. Wait eight minutes.", "No. Never. I like trains.")
 
 
+ITEM = make_item("How do I boil an egg?", TEXTS)
+
+
 @pytest.fixture(scope="module")
-def ranked(blender: Blender) -> Ranked:
-    return rank_item(make_item("How do I boil an egg?", TEXTS), blender._ranker, RankingSettings())
+def ranking(blender: Blender) -> Ranking:
+    return blender.rank(ITEM.prompt, TEXTS)
 
 
 def test_passages_are_the_text_and_name_their_sources() -> None:
@@ -47,9 +49,9 @@ def test_of_two_sources_the_better_candidate_is_named() -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 2])
-def test_the_text_is_shown_as_it_is_written(blender: Blender, ranked: Ranked, num_beams: int) -> None:
-    item, chosen = fusion_item(ranked, 2, 10)
-    assert chosen == ranked.ranking.order[:2]
+def test_the_text_is_shown_as_it_is_written(blender: Blender, ranking: Ranking, num_beams: int) -> None:
+    item, chosen = fusion_item(ITEM, ranking, 2, 10)
+    assert chosen == ranking.order[:2]
     lock = threading.Lock()
     *texts, fusion = iter_fusion(item, blender._fuser, FusionSettings(24, num_beams), lock)
     assert isinstance(fusion, Fusion)
@@ -60,23 +62,23 @@ def test_the_text_is_shown_as_it_is_written(blender: Blender, ranked: Ranked, nu
     assert not lock.locked()
 
 
-def test_an_error_while_writing_reaches_the_reader(blender: Blender, ranked: Ranked) -> None:
-    item, _ = fusion_item(ranked, 2, 10)
+def test_an_error_while_writing_reaches_the_reader(blender: Blender, ranking: Ranking) -> None:
+    item, _ = fusion_item(ITEM, ranking, 2, 10)
     settings = FusionSettings(24)
     object.__setattr__(settings, "max_new_tokens", -1)
     with pytest.raises(InputError, match="can't generate"):
         list(iter_fusion(item, blender._fuser, settings, threading.Lock()))
 
 
-def test_the_fusion_is_judged_against_the_best(blender: Blender, ranked: Ranked) -> None:
-    fusion = blender.fuse(ranked.item.prompt, TEXTS[1:])
-    fused = judge_fusion(ranked, fusion, (1, 2), blender._ranker, 0.0)
-    assert fused.comparison == blender.compare(ranked.item.prompt, fusion.text, ranked.ranking.best)
+def test_the_fusion_is_judged_against_the_best(blender: Blender, ranking: Ranking) -> None:
+    fusion = blender.fuse(ITEM.prompt, TEXTS[1:])
+    fused = judge_fusion(ITEM, ranking, fusion, (1, 2), blender._ranker, 0.0)
+    assert fused.comparison == blender.compare(ITEM.prompt, fusion.text, ranking.best)
     assert fused.sources == (1, 2)
 
 
 @pytest.mark.parametrize(("texts", "top_k", "said"), [(("a", "a"), 2, "nothing to fuse"), (("a", "b"), 1, "top_k=1")])
 def test_what_can_not_be_fused(blender: Blender, texts: tuple[str, ...], top_k: int, said: str) -> None:
-    ranked = rank_item(make_item("?", texts), blender._ranker, RankingSettings())
+    ranking = blender.rank("?", texts)
     with pytest.raises(InputError, match=said):
-        fusion_item(ranked, top_k, 10)
+        fusion_item(make_item("?", texts), ranking, top_k, 10)

@@ -28,10 +28,8 @@ def ranking_of(logits: dict[tuple[str, str], float], models: tuple[str | None, .
         order=tuple(range(len(models))),
         ranks=tuple(range(1, len(models) + 1)),
         scores=scores,
-        comparisons=tuple(map(tuple, matrix)),
-        n_comparisons=len(logits),
-        flip_rate=0.0,
-        n_cycles=0,
+        logits=tuple(map(tuple, matrix)),
+        temperature=1.0,
         truncated=Truncation(0, (0,) * len(models)),
         schedule="full",
     )
@@ -49,7 +47,7 @@ def simulated(n: int, seed: int = 0) -> list[Ranking]:
 
 
 def test_strengths_are_those_that_made_the_comparisons() -> None:
-    standings = leaderboard(simulated(200), 1.0, 0.0)
+    standings = leaderboard(simulated(200), 0.0)
     assert [standing.model for standing in standings] == ["strong", "middle", "weak"]
     assert [standing.strength for standing in standings] == pytest.approx([1.0, 0.2, -1.2], abs=0.1)
     assert sum(standing.strength for standing in standings) == pytest.approx(0, abs=1e-9)
@@ -57,7 +55,7 @@ def test_strengths_are_those_that_made_the_comparisons() -> None:
 
 
 def test_more_prompts_make_narrower_intervals() -> None:
-    few, many = (leaderboard(simulated(n), 1.0, 0.0)[0] for n in (10, 200))
+    few, many = (leaderboard(simulated(n), 0.0)[0] for n in (10, 200))
     assert many.high - many.low < (few.high - few.low) / 2
 
 
@@ -74,27 +72,27 @@ def test_fit_is_the_maximum_of_the_likelihood() -> None:
 
 def test_models_that_never_met_have_finite_strengths() -> None:
     rankings = [ranking_of({("a", "b"): 30.0}, ("a", "b")), ranking_of({("c", "d"): 30.0}, ("c", "d"))]
-    standings = leaderboard(rankings, 1.0, 0.0)
+    standings = leaderboard(rankings, 0.0)
     assert len(standings) == 4
     assert all(math.isfinite(value) for s in standings for value in (s.strength, s.low, s.high))
 
 
 def test_win_rates_count_ties_as_half() -> None:
     rankings = [ranking_of({("a", "b"): logit}, ("a", "b")) for logit in (2.0, 0.001, -2.0, 2.0)]
-    best = leaderboard(rankings, 1.0, 0.02)[0]
+    best = leaderboard(rankings, 0.02)[0]
     assert (best.model, best.wins, best.ties, best.losses, best.win_rate) == ("a", 2, 1, 1, 0.625)
 
 
 def test_candidates_without_a_name_are_passed_over() -> None:
     rankings = [ranking_of({("a", "b"): 1.0}, ("a", None, "b")), ranking_of({}, (None, None))]
-    assert [(s.model, s.n_prompts) for s in leaderboard(rankings, 1.0, 0.0)] == [("a", 1), ("b", 1)]
-    assert leaderboard(rankings[1:], 1.0, 0.0) == ()
-    assert leaderboard([], 1.0, 0.0) == ()
+    assert [(s.model, s.n_prompts) for s in leaderboard(rankings, 0.0)] == [("a", 1), ("b", 1)]
+    assert leaderboard(rankings[1:], 0.0) == ()
+    assert leaderboard([], 0.0) == ()
 
 
 def test_the_order_of_the_prompts_changes_nothing_but_the_draws() -> None:
     rankings = simulated(20)
-    one, other = (leaderboard(order, 1.0, 0.0) for order in (rankings, rankings[::-1]))
+    one, other = (leaderboard(order, 0.0) for order in (rankings, rankings[::-1]))
     assert [s.strength for s in one] == pytest.approx([s.strength for s in other])
 
 

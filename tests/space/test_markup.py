@@ -4,14 +4,13 @@ from html import unescape
 import pytest
 
 from blender_hf import Blender
-from blender_hf.engine.results import Comparison, Truncation
-from blender_hf.inputs import make_item
+from blender_hf.data.sources import read_records
+from blender_hf.engine.results import Comparison, Ranking, Truncation
 from blender_hf.space import markup
 from blender_hf.space.fused import Fused
 from blender_hf.space.leaderboard import Standing
 from blender_hf.space.passages import SourcedPassage
-from blender_hf.space.ranked import Ranked, rank_item
-from blender_hf.space.settings import RankingSettings
+from tests.conftest import EXAMPLES
 
 EVIL = (
     """<img src=x onerror="alert(1)"> [a](javascript:alert(2)) `${alert(3)}` {{alert}} ' " & """
@@ -21,27 +20,27 @@ NO_CUT = Truncation(0, (0, 0))
 
 
 @pytest.fixture(scope="module")
-def ranked(blender: Blender) -> Ranked:
+def ranking(blender: Blender) -> Ranking:
     candidates = [{"text": EVIL, "model": EVIL}, {"text": f"{EVIL} more", "model": "quiet"}, "plain"]
-    return rank_item(make_item(EVIL, candidates), blender._ranker, RankingSettings())
+    return blender.rank(EVIL, candidates)
 
 
-def pages(ranked: Ranked) -> list[str]:
-    comparison = Comparison("a", 1.0, 0.7, 2.0, 0.0, NO_CUT)
+def pages(ranking: Ranking) -> list[str]:
+    comparison = Comparison(2.0, 0.0, NO_CUT)
     passages = (SourcedPassage(EVIL, 0, True), SourcedPassage(f" {EVIL}", None, False))
     fused = Fused(EVIL, (0, 1), passages, comparison, (0, 3))
     return [
-        markup.ranking_html(ranked),
-        markup.heat_map_html(ranked),
+        markup.ranking_html(ranking, 0.02),
+        markup.heat_map_html(ranking),
         markup.writing_html(EVIL),
-        markup.fused_html(fused, ranked),
+        markup.fused_html(fused, ranking),
         markup.note_html(EVIL, EVIL),
         markup.leaderboard_html([Standing(EVIL, 1, 1, 0, 0, 1.0, 0.5, 0.1, 0.9)], 1),
     ]
 
 
-def test_no_text_from_outside_becomes_markup(ranked: Ranked) -> None:
-    for page in pages(ranked):
+def test_no_text_from_outside_becomes_markup(ranking: Ranking) -> None:
+    for page in pages(ranking):
         assert "onerror" in page  # the text is there
         tags = re.findall(r"<[^>]*>", page)
         assert {re.match(r"</?(\w+)", tag)[1] for tag in tags}.isdisjoint({"img", "script", "a"})
@@ -53,26 +52,59 @@ def test_no_text_from_outside_becomes_markup(ranked: Ranked) -> None:
         assert EVIL in unescape(page)
 
 
-def test_the_ranking_shows_every_candidate_in_order(ranked: Ranked) -> None:
-    page = markup.ranking_html(ranked)
-    places = [page.index(f"<b>{markup.escape(row.name)}</b>") for row in ranked.rows]
+def test_the_ranking_shows_every_candidate_in_order(ranking: Ranking) -> None:
+    page = markup.ranking_html(ranking, 0.02)
+    places = [page.index(f"<b>{markup.escape(markup.candidate_name(ranking, i))}</b>") for i in ranking.order]
     assert places == sorted(places)
     assert "3 of 3 comparisons" in page
 
 
-def test_the_heat_map_has_a_cell_for_every_pair(ranked: Ranked) -> None:
-    page = markup.heat_map_html(ranked)
+def test_the_heat_map_has_a_cell_for_every_pair(ranking: Ranking) -> None:
+    page = markup.heat_map_html(ranking)
     assert page.count('class="bh-tip"') == 6
     assert page.count("read first") == page.count("read second") == 6
 
 
+def test_both_orders_of_a_pair_are_shown(ranking: Ranking) -> None:
+    page = markup.heat_map_html(ranking)
+    for i, j in ((0, 1), (1, 0)):
+        first, second = (markup._signed(sign * ranking.logits[a][b]) for sign, a, b in ((1, i, j), (-1, j, i)))
+        assert f"read first {first}; read second {second}." in page
+    flips = [ranking.flipped(i, j) for i in range(3) for j in range(3)]
+    assert page.count("The order decides.") == sum(flips) == page.count('bh-flipped" tabindex')
+
+
+def test_what_was_not_compared_is_said(blender: Blender) -> None:
+    item = next(iter(read_records(EXAMPLES))).item
+    ranking = blender.rank(item.prompt, item.texts, schedule="knockout", top_k=1)
+    page = markup.heat_map_html(ranking)
+    assert page.count(": not compared.") == 2 * (ranking.n_possible - ranking.n_comparisons) > 0
+    assert all(0 < ranking.win_probability(index) < 1 for index in ranking.order)
+
+
+def test_ties_are_marked(blender: Blender) -> None:
+    ranking = blender.rank("2 + 2?", ["4", "Bananas.", "4"])
+    assert ranking.ranks in ((1, 3, 1), (2, 1, 2))
+    assert markup.tied_candidates(ranking, 0) == {0, 2}
+    assert markup.tied_candidates(ranking, 0.5) == {0, 1, 2}
+    assert markup.ranking_html(ranking, 0).count("bh-tie") == 2
+    assert markup.heat_map_html(ranking).count("The same text: a tie without a comparison.") == 2
+
+
+def test_names_tell_candidates_apart(blender: Blender) -> None:
+    named = [{"text": "a", "model": "m"}, {"text": "b", "model": "m"}, {"text": "c", "model": "n"}, "d"]
+    ranking = blender.rank("?", named)
+    names = [markup.candidate_name(ranking, index) for index in range(4)]
+    assert names == ["m (candidate 1)", "m (candidate 2)", "n", "Candidate 4"]
+
+
 def test_position_bias_is_told() -> None:
-    page = markup.comparison_html(Comparison("tie", 0.0, 0.5, 1.5, 1.5, Truncation(3, (0, 7))), 1.0)
+    page = markup.comparison_html(Comparison(1.5, 1.5, Truncation(3, (0, 7))))
     assert "moves the logit by 1.50 in favour of the answer that is read first. It decides who wins." in page
     assert "3 tokens of the prompt, 7 tokens of B" in page
-    steady = markup.comparison_html(Comparison("a", 2.0, 0.88, 1.0, -3.0, NO_CUT), 1.0)
+    steady = markup.comparison_html(Comparison(1.0, -3.0, NO_CUT))
     assert "moves the logit by 1.00 in favour of the answer that is read second. It does not change who wins." in steady
-    symmetric = markup.comparison_html(Comparison("a", 2.0, 0.88, 2.0, -2.0, NO_CUT), 1.0)
+    symmetric = markup.comparison_html(Comparison(2.0, -2.0, NO_CUT))
     assert "The order of presentation changes nothing." in symmetric
     assert "width:73.1%" in steady
     assert "width:95.3%" in steady

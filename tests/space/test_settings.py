@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from blender_hf.errors import InputTypeError
+from blender_hf.errors import InputError, InputTypeError
 from blender_hf.space.settings import FusionSettings, RankingSettings
 
 
@@ -29,3 +29,19 @@ def test_null_is_the_default() -> None:
 def test_another_type_is_said_to_be_one(settings: Any, name: str, value: Any) -> None:
     with pytest.raises(InputTypeError, match=f"{name}=.*give a"):
         settings.chosen(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: RankingSettings("best"),
+        lambda: RankingSettings(aggregation="sum"),
+        lambda: RankingSettings("knockout", top_k=0),
+        lambda: RankingSettings(tie_threshold=0.6),
+        lambda: FusionSettings(max_new_tokens=100_000),
+        lambda: FusionSettings(num_beams=0),
+    ],
+)
+def test_settings_out_of_range_are_errors(build: object) -> None:
+    with pytest.raises(InputError):
+        build()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from blender_hf.engine.ranking import probability_of
+from blender_hf.engine.results import probability_of
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
