@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blender_hf.evaluation.markdown import markdown_table
+from blender_hf.export.cards import markdown_table
 
 __all__ = ["markdown_table", "show_figures", "write_figures"]
 

@@ -22,7 +22,7 @@ from questions import Logits, draw, load_ranker, publish, question_parser, read_
 
 from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
-from blender_hf.evaluation.bootstrap import Figure, Shares, figures
+from blender_hf.evaluation.bootstrap import Figure, Ratios, figures
 from blender_hf.evaluation.pairwise import credits, length_rule
 from blender_hf.inputs import Item, make_item
 
@@ -91,7 +91,7 @@ def figures_at(
     return figures(rows, seed=options.seed)
 
 
-def row_of(item: Item, reference: str, logits: Logits) -> Shares:
+def row_of(item: Item, reference: str, logits: Logits) -> Ratios:
     """Return what the answers to one prompt add to the figures."""
     texts = list(dict.fromkeys(item.texts))
     quality = [chrf(text, reference) for text in texts]
@@ -110,7 +110,7 @@ def row_of(item: Item, reference: str, logits: Logits) -> Shares:
     }
 
 
-def judged(pairs: Sequence[tuple[str, str, float]], logits: Sequence[float]) -> Shares:
+def judged(pairs: Sequence[tuple[str, str, float]], logits: Sequence[float]) -> Ratios:
     """Return what pairs of texts, with the difference of their qualities, add: who is right, and how alike they are."""
     decided = [k for k, (_, _, gap) in enumerate(pairs) if abs(gap) >= LEAST_GAP]
     if not decided:

@@ -28,7 +28,7 @@ from ranker_dev import (
 from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.evaluation.bootstrap import Shares, mean_of_figures
+from blender_hf.evaluation.bootstrap import Ratios, mean_of_figures
 from blender_hf.evaluation.pairwise import accuracy
 
 SCRIPT = "benchmarks/side_by_side.py"
@@ -108,7 +108,7 @@ def difference(first: Measured, other: Measured) -> str:
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
-def _shares(first: Judged, other: Judged) -> list[Shares]:
+def _shares(first: Judged, other: Judged) -> list[Ratios]:
     """Return what each prompt of a source adds to the difference, above and below the line."""
     gained: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)

@@ -1,7 +1,7 @@
 """The card of a published checkpoint: README.md with the metadata that the Hub reads."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -125,6 +125,15 @@ def find_card(folder: str | Path, card: str | Path | None) -> str | None:
     if folder.name in BUNDLED and folder == Path(locate(folder.name)):
         paths.append(folder.parents[2] / "model_cards" / f"{folder.name}.md")
     return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
+
+
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table: text in the first column, numbers in the others."""
+    names = list(header)
+    ruler = ["---", *["---:"] * (len(names) - 1)]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [names, ruler, *rows]
+    )
 
 
 def _names(text: str, repo_id: str) -> bool:

@@ -29,8 +29,8 @@ PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 NAME = re.compile(r"`(blender_hf(?:\.\w+)+)`")
 WITH_EXAMPLES = (
     "blender_hf.modeling.chat",
-    "blender_hf.engine.calibration",
     "blender_hf.engine.aggregation",
+    "blender_hf.evaluation.calibration",
     "blender_hf.evaluation.pairwise",
     "blender_hf.evaluation.rankings",
     "blender_hf.engine.scorer",

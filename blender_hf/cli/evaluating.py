@@ -14,16 +14,14 @@ from blender_hf.data.labelled import LabelledPrompt, check_metric
 from blender_hf.data.labelled_formats import LabelledFile, read_labelled
 from blender_hf.data.sources import STDIN
 from blender_hf.errors import InputError
-from blender_hf.evaluation import paper_report, report
-from blender_hf.evaluation.baselines.named import is_named, load_judge
+from blender_hf.evaluation import paper, report
+from blender_hf.evaluation.baselines import is_named, load_predictor
 from blender_hf.evaluation.evaluate import LENGTH, evaluate
-from blender_hf.evaluation.filling import fill_scores
-from blender_hf.evaluation.judges import Judge
-from blender_hf.evaluation.metrics.cache import CachedMetric
-from blender_hf.evaluation.metrics.named import Metric, load_metric
-from blender_hf.evaluation.paper_rows import TableSettings
-from blender_hf.evaluation.paper_tables import PAPER_BASES, paper_tables
+from blender_hf.evaluation.metric_cache import CachedMetric, fill_scores
+from blender_hf.evaluation.metrics import Metric, load_metric
+from blender_hf.evaluation.paper import PAPER_BASES, TableSettings, paper_tables
 from blender_hf.evaluation.plots import save_plots
+from blender_hf.evaluation.predictors import Predictor
 from blender_hf.loading.checkpoints import HubOptions
 from blender_hf.logs import quieten_libraries
 
@@ -72,13 +70,13 @@ def _prompts(options: argparse.Namespace) -> Prompts:
 def _measure(options: argparse.Namespace, prompts: Prompts, folder: Path | None) -> None:
     if options.gold:
         check_metric(prompts, options.gold)
-    judges = _judges(options, prompts, [options.ranker, *options.baseline])
-    # It stands in every report.
-    judges.pop("length", None)
+    predictors = _predictors(options, prompts, [options.ranker, *options.baseline])
+    # Part of every report.
+    predictors.pop("length", None)
     with _bar(options, len(prompts), "judging") as bar:
         found = evaluate(
             prompts,
-            judges,
+            predictors,
             gold=options.gold,
             rankings=not options.pairs_only,
             tie_threshold=options.tie_threshold,
@@ -99,7 +97,7 @@ def _make_tables(
     options: argparse.Namespace, prompts: list[LabelledPrompt], metrics: dict[str, Metric], folder: Path | None
 ) -> None:
     names = [options.ranker, *options.baseline]
-    # A rule has nothing that could judge the fused text.
+    # A baseline has no fuser.
     blend = options.blend and not is_named(options.ranker)
     blenders = {options.ranker: _blender(options.ranker, options, options.fuser)} if blend else {}
     known = {name for prompt in prompts for name in prompt.scores}
@@ -108,12 +106,12 @@ def _make_tables(
         bases={name: name for name in options.base} if options.base else PAPER_BASES,
         rule=options.rule,
     )
-    judge = (options.judge, _judges(options, prompts, [options.judge])[options.judge]) if options.judge else None
+    judge = (options.judge, _predictors(options, prompts, [options.judge])[options.judge]) if options.judge else None
     given = {"max_new_tokens": options.max_new_tokens, "num_beams": options.num_beams}
     with _bar(options, len(prompts), "ranking") as bar:
         found = paper_tables(
             prompts,
-            _judges(options, prompts, [name for name in names if name not in blenders]),
+            _predictors(options, prompts, [name for name in names if name not in blenders]),
             settings,
             blenders=blenders,
             metrics=metrics,
@@ -123,13 +121,13 @@ def _make_tables(
             seed=options.seed,
             on_prompt=bar.update,
         )
-    _write(options, paper_report.to_json(found), paper_report.to_markdown(found), folder)
+    _write(options, paper.to_json(found), paper.to_markdown(found), folder)
     _say(f"{len(found.rows)} rows on {found.n_prompts} prompts, {found.n_left_out} lacked a verdict", folder)
 
 
-def _judges(options: argparse.Namespace, prompts: Prompts, names: list[str]) -> dict[str, Judge]:
+def _predictors(options: argparse.Namespace, prompts: Prompts, names: list[str]) -> dict[str, Predictor]:
     loading = {"hub": _hub(options), "device": options.device, "dtype": options.dtype}
-    return {name: load_judge(name, prompts, lambda name: _blender(name, options, None), loading) for name in names}
+    return {name: load_predictor(name, prompts, lambda name: _blender(name, options, None), loading) for name in names}
 
 
 def _blender(name: str, options: argparse.Namespace, fuser: str | None) -> Blender:

@@ -1,17 +1,17 @@
-"""Figures with confidence intervals, from what each prompt adds to them: prompts are drawn again, not pairs."""
+"""Figures with bootstrap confidence intervals; prompts are resampled, not pairs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-# By the name of a figure what a prompt adds above and below the line: the figure is the sum above over the sum below.
-Shares = Mapping[str, tuple[float, float]]
+# What one prompt adds to each figure, by name: a numerator and a denominator. A figure is the ratio of their sums.
+Ratios = Mapping[str, tuple[float, float]]
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 EDGES = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
-# Draws that are worked on together, so that memory stays small with many prompts.
+# Resamples computed together, which bounds the memory.
 CHUNK = 100
 
 
@@ -21,9 +21,9 @@ class Figure:
 
     Args:
         value: The number.
-        low: Lower end of its 95 % confidence interval; None where one prompt alone adds to it, which has no spread.
+        low: Lower end of its 95 % confidence interval; None if only one prompt contributes.
         high: Upper end.
-        n: What it was measured on: pairs, prompts or triples.
+        n: Number of pairs, prompts or triples it was measured on.
     """
 
     value: float
@@ -32,25 +32,25 @@ class Figure:
     n: float
 
 
-def figures(rows: Sequence[Shares], *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Figure]:
+def figures(rows: Sequence[Ratios], *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Figure]:
     """Return each figure over all prompts, with the percentile interval of a bootstrap over prompts.
 
-    The pairs of a prompt are not independent, so whole prompts are drawn (Efron and Tibshirani 1993, chapter 8).
+    The pairs of a prompt are not independent, so whole prompts are resampled (Efron and Tibshirani 1993, chapter 8).
 
     Args:
-        rows: What each prompt adds.
-        seed: Of the draws.
-        resamples: How many draws.
+        rows: The ratios of each prompt.
+        seed: Random seed.
+        resamples: Number of resamples.
 
     Returns:
-        The figures that any prompt adds to, in the order of their first appearance.
+        The figures that any prompt contributes to, in the order of their first appearance.
     """
-    names, above, below = _columns(rows)
+    names, numerators, denominators = _columns(rows)
     if not names:
         return {}
-    edges = np.nanquantile(_drawn(above, below, seed, resamples), EDGES, axis=0)
-    values, counts = above.sum(axis=0) / below.sum(axis=0), below.sum(axis=0)
-    spread = (below > 0).sum(axis=0) > 1
+    edges = np.nanquantile(_resampled(numerators, denominators, seed, resamples), EDGES, axis=0)
+    values, counts = numerators.sum(axis=0) / denominators.sum(axis=0), denominators.sum(axis=0)
+    spread = (denominators > 0).sum(axis=0) > 1
     return {
         name: Figure(float(values[k]), *_interval(edges[:, k], spread[k]), n=float(counts[k]))
         for k, name in enumerate(names)
@@ -58,30 +58,30 @@ def figures(rows: Sequence[Shares], *, seed: int = 0, resamples: int = RESAMPLES
 
 
 def mean_of_figures(
-    groups: Sequence[Sequence[Shares]], *, seed: int = 0, resamples: int = RESAMPLES
+    groups: Sequence[Sequence[Ratios]], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Figure]:
     """Return the mean over groups, such as sources, of each figure that every group has, with its interval.
 
-    Prompts are drawn inside their groups. `n` is the number of groups.
+    Prompts are resampled within their groups. `n` is the number of groups.
     """
     columns = [_columns(rows) for rows in groups]
     shared = [name for name in columns[0][0] if all(name in names for names, _, _ in columns)] if columns else []
     found = {}
     for name in shared:
-        values, draws, spread = [], [], False
-        for place, (names, above, below) in enumerate(columns):
+        values, samples, spread = [], [], False
+        for group, (names, numerators, denominators) in enumerate(columns):
             k = names.index(name)
-            values.append(above[:, k].sum() / below[:, k].sum())
-            draws.append(_drawn(above[:, [k]], below[:, [k]], seed + place, resamples)[:, 0])
-            spread |= bool((below[:, k] > 0).sum() > 1)
-        edges = np.nanquantile(np.mean(draws, axis=0), EDGES)
+            values.append(numerators[:, k].sum() / denominators[:, k].sum())
+            samples.append(_resampled(numerators[:, [k]], denominators[:, [k]], seed + group, resamples)[:, 0])
+            spread |= bool((denominators[:, k] > 0).sum() > 1)
+        edges = np.nanquantile(np.mean(samples, axis=0), EDGES)
         found[name] = Figure(float(np.mean(values)), *_interval(edges, spread), n=len(groups))
     return found
 
 
-def _columns(rows: Sequence[Shares]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the names of the figures, and what each prompt adds above and below the line, (prompts, figures)."""
-    names = list(dict.fromkeys(name for row in rows for name, (_, below) in row.items() if below))
+def _columns(rows: Sequence[Ratios]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the names of the figures, their numerators and their denominators, both (prompts, figures)."""
+    names = list(dict.fromkeys(name for row in rows for name, (_, denominator) in row.items() if denominator))
     table = np.array([[row.get(name, (0.0, 0.0)) for name in names] for row in rows], dtype=float)
     table = table.reshape(len(rows), len(names), 2)
     return names, table[..., 0], table[..., 1]
@@ -91,14 +91,14 @@ def _interval(edges: np.ndarray, spread: bool) -> tuple[float | None, float | No
     return (float(edges[0]), float(edges[1])) if spread else (None, None)
 
 
-def _drawn(above: np.ndarray, below: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    """Return each figure in each draw, (draws, figures); NaN where a draw has nothing below the line."""
+def _resampled(numerators: np.ndarray, denominators: np.ndarray, seed: int, resamples: int) -> np.ndarray:
+    """Return each figure in each resample, (resamples, figures); NaN where the denominator is zero."""
     rng = np.random.default_rng(seed)
-    n = len(above)
+    n = len(numerators)
     parts = []
     for start in range(0, resamples, CHUNK):
         # How often each prompt is drawn.
         weights = rng.multinomial(n, np.full(n, 1 / n), size=min(CHUNK, resamples - start)).astype(float)
         with np.errstate(invalid="ignore", divide="ignore"):
-            parts.append((weights @ above) / (weights @ below))
+            parts.append((weights @ numerators) / (weights @ denominators))
     return np.concatenate(parts)

@@ -1,25 +1,26 @@
-"""Do the probabilities come true? The reliability curve and its errors."""
+"""Calibration: whether predicted probabilities match observed frequencies, and the temperature that makes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from blender_hf.engine.calibration import expected_calibration_error
+# Range of fitted temperatures; at either end the logits carry no information.
+TEMPERATURES = (0.05, 20.0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is said, and what comes true.
+    """The reliability curve of decided pairs and its errors.
 
-    Every decided pair is taken once, from the side of the candidate that is said to be better: from 0.5 to 1.
+    Every pair is counted once, from the side of its predicted winner, so probabilities run from 0.5 to 1.
 
     Args:
-        said: Mean probability of the pairs of each bin that is not empty.
-        came_true: Share of these pairs in which the annotator prefers the same candidate.
-        counts: How many pairs are in the bin.
-        error: Expected calibration error, 0 to 1, over ten bins of equal width.
-        brier: Mean squared gap between the probability and the verdict, 0 to 1; 0.25 for one that always says 0.5.
+        said: Mean predicted probability in each bin that is not empty.
+        came_true: Share of the pairs of the bin whose predicted winner the annotator prefers.
+        counts: Number of pairs in the bin.
+        error: Expected calibration error, 0 to 1, over bins of equal width.
+        brier: Mean squared error of the probabilities, 0 to 1; 0.25 for a constant 0.5.
     """
 
     said: tuple[float, ...]
@@ -33,27 +34,80 @@ def calibration_of(probabilities: Sequence[float], labels: Sequence[float], n_bi
     """Return the calibration over decided pairs, or None if there are none.
 
     Args:
-        probabilities: For each pair the probability that a is better.
-        labels: For each pair the verdict: 1 if a is better, 0 if b; a tie is left out.
+        probabilities: For each pair the predicted probability that a is better.
+        labels: For each pair the verdict: 1 if a is better, 0 if b; ties (0.5) are left out.
         n_bins: Number of bins between 0.5 and 1.
     """
-    from sklearn.calibration import calibration_curve
-    from sklearn.metrics import brier_score_loss
-
     decided = [(p, label) for p, label in zip(probabilities, labels, strict=True) if label != 0.5]
     if not decided:
         return None
-    said, judged = np.array(decided).T
-    confident = np.where(said >= 0.5, said, 1 - said)
-    right = np.where(said >= 0.5, judged, 1 - judged)
-    # The curve's bins run from 0 to 1, so the half of interest is stretched over them and shrunk again.
-    true, stretched = calibration_curve(right, (confident - 0.5) * 2, n_bins=n_bins)
-    edges = np.linspace(0, 1, n_bins + 1)
-    counts = np.bincount(np.searchsorted(edges[1:-1], (confident - 0.5) * 2), minlength=n_bins)
+    predicted, judged = np.array(decided).T
+    confidence, right, bins = _binned(predicted, judged, n_bins)
+    counts = np.bincount(bins)
+    filled = np.flatnonzero(counts)
+    said = 0.5 + np.bincount(bins, weights=confidence - 0.5)[filled] / counts[filled]
+    came_true = np.bincount(bins, weights=right)[filled] / counts[filled]
     return Calibration(
-        said=tuple(float(value) for value in stretched / 2 + 0.5),
-        came_true=tuple(float(value) for value in true),
-        counts=tuple(int(count) for count in counts if count),
-        error=expected_calibration_error(list(said), list(judged), n_bins),
-        brier=float(brier_score_loss(judged, said)),
+        said=tuple(map(float, said)),
+        came_true=tuple(map(float, came_true)),
+        counts=tuple(map(int, counts[filled])),
+        error=expected_calibration_error(predicted, judged, n_bins),
+        brier=float(np.mean((judged - predicted) ** 2)),
     )
+
+
+def expected_calibration_error(
+    probabilities: Sequence[float] | np.ndarray, labels: Sequence[float] | np.ndarray, n_bins: int = 10
+) -> float:
+    """Return the mean gap between confidence and accuracy, over bins of equal width, weighted by their pairs.
+
+    Args:
+        probabilities: For each pair the predicted probability that a is better.
+        labels: For each pair the judged probability that a is the better one.
+        n_bins: Number of bins between 0.5 and 1.
+
+    Returns:
+        From 0 (perfectly calibrated) to 1.
+
+    >>> expected_calibration_error([0.9, 0.1, 0.9, 0.9], [1.0, 0.0, 1.0, 0.0])
+    0.15
+    """
+    confidence, right, bins = _binned(probabilities, labels, n_bins)
+    gaps = [abs(float(np.sum(confidence[bins == b] - right[bins == b]))) for b in range(n_bins)]
+    return round(sum(gaps) / max(len(bins), 1), 12)
+
+
+def fit_temperature(logits: Sequence[float], labels: Sequence[float]) -> float:
+    """Return the maximum-likelihood temperature for judged pairs (Guo et al. 2017, arXiv 1706.04599, section 4.2).
+
+    Args:
+        logits: For each pair the mean logit of both presentation orders, positive if a is better.
+        labels: For each pair the probability, 0 to 1, that a is the better one.
+
+    Returns:
+        The divisor of logits: above 1 if the model is overconfident.
+
+    Raises:
+        ValueError: If there are no pairs, or the numbers of logits and labels differ.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if len(logits) == 0 or len(logits) != len(labels):
+        raise ValueError(f"{len(logits)} logits and {len(labels)} labels: give one of each for every pair")
+    given, judged = np.asarray(logits), np.asarray(labels)
+
+    def loss(log_temperature: float) -> float:
+        scaled = given / np.exp(log_temperature)
+        return float(np.mean(np.logaddexp(0, scaled) - judged * scaled))
+
+    return float(np.exp(minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded").x))
+
+
+def _binned(
+    probabilities: Sequence[float] | np.ndarray, labels: Sequence[float] | np.ndarray, n_bins: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return, from the side of each predicted winner, its probability, its label, and the bin it falls into."""
+    predicted, judged = np.asarray(probabilities, dtype=float), np.asarray(labels, dtype=float)
+    confidence = np.where(predicted >= 0.5, predicted, 1 - predicted)
+    right = np.where(predicted >= 0.5, judged, 1 - judged)
+    return confidence, right, np.minimum(((confidence - 0.5) * 2 * n_bins).astype(int), n_bins - 1)

@@ -1,15 +1,18 @@
-"""Models that evaluation needs beside the ranker: found, loaded whole, and put on their device."""
+"""The models of metrics and baselines: loading them, and encoding texts for them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from packaging.version import Version
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, pick_device, pick_dtype
 from blender_hf.modeling.loading import raise_if_incomplete
+from blender_hf.modeling.plain_text import PlainTextEncoder
 from blender_hf.modeling.ranker_tokenizer import load_tokenizer
 
 DEFAULT_HUB = HubOptions()
@@ -63,6 +66,25 @@ def load_with_tokenizer(
     return model.eval().to(where), tokenizer
 
 
+class TextEncoder:
+    """Encodes texts between the affixes of a tokenizer, without special tokens in them, cut to the model's limit.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        max_tokens: Most tokens of a text, affixes included.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        self._plain = PlainTextEncoder(tokenizer)
+        self.before, self.after = affixes(tokenizer)
+        self._room = longest_input(model, tokenizer, max_tokens) - len(self.before) - len(self.after)
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text."""
+        return [[*self.before, *ids[: self._room], *self.after] for ids in self._plain(texts)]
+
+
 def longest_input(model: Any, tokenizer: Any, most: int) -> int:
     """Return how many tokens a model reads: what it and its tokenizer state, and no more than `most`."""
     positions = getattr(model.config, "max_position_embeddings", None) or most
@@ -72,7 +94,7 @@ def longest_input(model: Any, tokenizer: Any, most: int) -> int:
     return min(positions, tokenizer.model_max_length, most)
 
 
-def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
+def affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Return the special tokens that a tokenizer puts before and after a text, such as [CLS] and [SEP].
 
     Raises:

@@ -1,7 +1,7 @@
 """Agreement with judged pairs: numbers in, numbers out.
 
-Evidence is anything that is positive where it favours a and negative where it favours b: a logit, a probability less
-one half, a difference of lengths. A label is the probability, 0 to 1, that a is the better one; 0.5 is a tie.
+Evidence is anything that is positive if it favours a and negative if it favours b: a logit, a probability less one
+half, a difference of lengths. A label is the probability, 0 to 1, that a is the better one; 0.5 is a tie.
 """
 
 import math
@@ -14,49 +14,48 @@ from blender_hf.errors import InputError
 
 Row = TypeVar("Row")
 
-# What a pair is worth, 0 to 1, or None where it does not count.
+# Evidence, label and tie threshold to the credit of a pair, 0 to 1; None if it does not count.
 TieRule = Callable[[float, float, float], float | None]
 
 
 def _decided(evidence: float, label: float, tie_threshold: float) -> float | None:
-    """Pairs that the annotator decided; no evidence is half right."""
+    """Decided pairs only; no evidence is half right."""
     if label == 0.5:
         return None
     return 0.5 if abs(evidence) <= tie_threshold else float((evidence > 0) == (label > 0.5))
 
 
-def _card(evidence: float, label: float, tie_threshold: float) -> float:
-    """All pairs; the ranker has to choose, so an annotator's tie is a miss, and no evidence is a throw of a coin."""
+def _errors(evidence: float, label: float, tie_threshold: float) -> float:
+    """All pairs; an annotator's tie is an error, and no evidence a coin flip."""
     return _decided(evidence, label, 0.0) or 0.0
 
 
 def _three_way(evidence: float, label: float, tie_threshold: float) -> float:
-    """All pairs; a, b and tie are three answers, of which one is right."""
-    said = 0 if abs(evidence) <= tie_threshold else (1 if evidence > 0 else -1)
-    return float(said == (label > 0.5) - (label < 0.5))
+    """All pairs; a, b and tie are three classes."""
+    predicted = 0 if abs(evidence) <= tie_threshold else (1 if evidence > 0 else -1)
+    return float(predicted == (label > 0.5) - (label < 0.5))
 
 
-TIE_RULES: dict[str, TieRule] = {"decided": _decided, "card": _card, "three-way": _three_way}
+TIE_RULES: dict[str, TieRule] = {"decided": _decided, "errors": _errors, "three-way": _three_way}
 
 
 def credits(
     evidence: Sequence[float], labels: Sequence[float], *, ties: str = "decided", tie_threshold: float = 0.0
 ) -> list[float | None]:
-    """Return what each pair is worth: 1 if the evidence agrees with the annotator, 0 if not, None if it does not count.
+    """Return the credit of each pair: 1 if the evidence agrees with the annotator, 0 if not, None if it does not count.
 
     Args:
-        evidence: For each pair, positive if a is said to be better.
+        evidence: For each pair, positive if it favours a.
         labels: For each pair, the judged probability that a is the better one.
-        ties: "decided" leaves out what the annotator calls a tie, and no evidence is half right. "card" counts these
-            pairs as misses, as the figures on the card of `llm-blender/PairRM` do. "three-way" takes a tie as an
-            answer of its own.
-        tie_threshold: Evidence up to this, in its own unit, is a tie; "card" knows none.
+        ties: How the annotator's ties count. "decided" leaves them out, and no evidence is half right. "errors" counts
+            them as errors, as the card of `llm-blender/PairRM` does. "three-way" makes them a third class.
+        tie_threshold: Evidence up to this, in its own unit, predicts a tie; ignored by "errors".
 
     Returns:
         One number, or None, for each pair.
 
     Raises:
-        InputError: If there is no such rule, not a label for each pair, or a number is NaN.
+        InputError: If the rule is unknown, the numbers of pairs and labels differ, or a number is NaN.
 
     >>> credits([2.0, -1.0, 0.1], [1.0, 1.0, 0.5])
     [1.0, 0.0, None]
@@ -64,7 +63,7 @@ def credits(
     [1.0, 0.0, 1.0]
     """
     if ties not in TIE_RULES:
-        raise InputError(f"there is no rule for ties {ties!r}; use one of {', '.join(TIE_RULES)}")
+        raise InputError(f"unknown rule for ties {ties!r}; use one of {', '.join(TIE_RULES)}")
     if len(evidence) != len(labels):
         raise InputError(
             f"evidence for {len(evidence)} pairs and {len(labels)} labels: give one of each for every pair"
@@ -72,8 +71,8 @@ def credits(
     for pair, numbers in enumerate(zip(evidence, labels, strict=True)):
         if any(map(math.isnan, numbers)):
             raise InputError(
-                f"pair {pair} has the evidence {numbers[0]} and the label {numbers[1]}: NaN agrees with nobody; find "
-                "out what made it, or leave the pair out"
+                f"pair {pair} has evidence {numbers[0]} and label {numbers[1]}: NaN evidence cannot be scored; fix its "
+                "source, or drop the pair"
             )
     rule = TIE_RULES[ties]
     return [rule(found, label, tie_threshold) for found, label in zip(evidence, labels, strict=True)]
@@ -88,12 +87,11 @@ def accuracy(
 
     >>> accuracy([2.0, -1.0, 0.1, 0.0], [1.0, 1.0, 0.5, 0.0])
     0.5
-    >>> accuracy([2.0, -1.0, 0.1, 0.0], [1.0, 1.0, 0.5, 0.0], ties="card")
+    >>> accuracy([2.0, -1.0, 0.1, 0.0], [1.0, 1.0, 0.5, 0.0], ties="errors")
     0.375
     """
-    counted = [
-        credit for credit in credits(evidence, labels, ties=ties, tie_threshold=tie_threshold) if credit is not None
-    ]
+    found = credits(evidence, labels, ties=ties, tie_threshold=tie_threshold)
+    counted = [credit for credit in found if credit is not None]
     return fmean(counted) if counted else None
 
 
@@ -107,11 +105,11 @@ def length_rule(candidates_a: Sequence[str], candidates_b: Sequence[str]) -> lis
 
 
 def flip_rate(logits_ab: Sequence[float], logits_ba: Sequence[float]) -> float | None:
-    """Return the share of pairs whose winner changes with the order of presentation; None for no pairs.
+    """Return the share of pairs whose winner changes with the presentation order; None for no pairs.
 
     Args:
-        logits_ab: For each pair what is said with a read first, positive for a.
-        logits_ba: For each pair what is said with b read first, positive for b.
+        logits_ab: For each pair the logit with a read first, positive for a.
+        logits_ba: For each pair the logit with b read first, positive for b.
 
     >>> flip_rate([1.0, 1.0], [-1.0, 0.5])
     0.5
@@ -121,7 +119,7 @@ def flip_rate(logits_ab: Sequence[float], logits_ba: Sequence[float]) -> float |
 
 
 def by_source(sources: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Group the rows of pairs by their source, sorted by its name; for languages as for any other division.
+    """Group rows by their source, or any other key, sorted by its name.
 
     >>> by_source(["x", "w", "x"], [1, 2, 3])
     {'w': [2], 'x': [1, 3]}

@@ -1,4 +1,4 @@
-"""How near one order of candidates is to another, and what its first place is worth. Scores in, numbers out.
+"""Agreement of a ranking with gold scores, and the quality of its first candidate: numbers in, numbers out.
 
 Scores are one number a candidate, higher is better; ranks are 1 for the best, and equal scores share a rank.
 """
@@ -6,27 +6,39 @@ Scores are one number a candidate, higher is better; ranks are 1 for the best, a
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from statistics import fmean
 
 from blender_hf.engine.aggregation import order_of, ranks_of
+from blender_hf.errors import BlenderError
+
+
+def require_scipy() -> None:
+    """Check for SciPy, on which the correlations rest, before long work begins.
+
+    Raises:
+        BlenderError: If it is not installed.
+    """
+    if find_spec("scipy") is None:
+        raise BlenderError("evaluation needs scipy: pip install 'blender-hf[evaluate]'")
 
 
 def pearson(scores: Sequence[float], gold: Sequence[float]) -> float | None:
-    """Return Pearson's correlation of scores with the gold scores, -1 to 1; None where one of them does not vary."""
+    """Return Pearson's correlation with the gold scores, -1 to 1; None if either is constant."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, scores, gold)
 
 
 def spearman(scores: Sequence[float], gold: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation, -1 to 1; None where one of them does not vary."""
+    """Return Spearman's rank correlation, -1 to 1; None if either is constant."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, scores, gold)
 
 
 def kendall(scores: Sequence[float], gold: Sequence[float]) -> float | None:
-    """Return Kendall's tau-b, -1 to 1, which takes ties into account; None where one of them does not vary."""
+    """Return Kendall's tau-b, -1 to 1, which takes ties into account; None if either is constant."""
     from scipy.stats import kendalltau
 
     return _correlation(kendalltau, scores, gold)
@@ -42,7 +54,7 @@ def footrule(scores: Sequence[float], gold: Sequence[float]) -> float:
 
 
 def relative_footrule(scores: Sequence[float], gold: Sequence[float]) -> float:
-    """Return the footrule over the largest that two orders of so many candidates can have: 0 is best, 1 worst.
+    """Return the footrule relative to its maximum for that many candidates: 0 is best, 1 worst.
 
     >>> relative_footrule([3.0, 2.0, 1.0], [1.0, 2.0, 3.0])
     1.0
@@ -51,14 +63,14 @@ def relative_footrule(scores: Sequence[float], gold: Sequence[float]) -> float:
 
 
 def chosen_of(scores: Sequence[float]) -> list[int]:
-    """Return the candidates that stand first: several where their scores are equal, for nothing prefers one of them."""
+    """Return the indices of the highest score: several if it is shared."""
     return [index for index in order_of(scores) if scores[index] == max(scores)]
 
 
 def top1_regret(scores: Sequence[float], gold: Sequence[float]) -> float | None:
-    """Return what is lost by taking the first, as a share of the gap between the best and the worst: 0 best, 1 worst.
+    """Return the gap between the best and the first, relative to that between best and worst: 0 is best, 1 worst.
 
-    None where all candidates are worth the same. Of several that stand first, the mean.
+    None if all gold scores are equal; the mean if several share the first place.
 
     >>> top1_regret([1.0, 3.0, 2.0], [10.0, 7.5, 0.0])
     0.25
@@ -68,7 +80,7 @@ def top1_regret(scores: Sequence[float], gold: Sequence[float]) -> float | None:
 
 
 def top1_found(scores: Sequence[float], gold: Sequence[float]) -> float | None:
-    """Return whether the first is one of the best, 1 or 0; None where all candidates are worth the same.
+    """Return whether the first is one of the best, 1 or 0; None if all gold scores are equal.
 
     >>> top1_found([1.0, 3.0, 2.0], [10.0, 10.0, 0.0])
     1.0
@@ -82,7 +94,7 @@ def win_rate(scores: Sequence[float], shares: Sequence[float | None]) -> float |
     """Return the share of its judged pairs that the chosen candidate wins, 0 to 1; None if it was not judged.
 
     Args:
-        scores: What the ranker says.
+        scores: The predicted scores.
         shares: For each candidate the share of its judged pairs that it wins, see `labelled.win_shares`.
 
     >>> win_rate([1.0, 3.0], [0.25, 0.75])
@@ -96,7 +108,7 @@ def _correlation(function: Callable[..., tuple[float, float]], a: Sequence[float
     if len(set(a)) < 2 or len(set(b)) < 2:
         return None
     with warnings.catch_warnings():
-        # Scores that differ in the last bit alone; the result is NaN, and the caller told so by None.
+        # Scores that differ in the last bit alone give NaN, returned as None.
         warnings.simplefilter("ignore")
         found = float(function(a, b)[0])
     return None if math.isnan(found) else found

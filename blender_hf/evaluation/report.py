@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from blender_hf.export.cards import markdown_table
+
 from .bootstrap import Figure
 from .evaluate import MEAN, Evaluation
-from .markdown import markdown_table
 from .measuring import FIGURES
 
 # What is shown of the first ranker for every source and language, beside the accuracy of all.

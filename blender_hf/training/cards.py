@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.export.cards import card_text
+from blender_hf.export.cards import card_text, markdown_table
 
 from .provenance import licence_text, measured_on
 from .ranker_metrics import KINDS
@@ -34,7 +34,7 @@ def ranker_card(run: Run, settings: Any, pairs: Sequence[PreferencePair], metric
 def fuser_card(run: Run, settings: Any, n_examples: Mapping[str, int], metrics: Mapping[str, Any]) -> str:
     """Return the card of a fuser; the arguments are like those of `ranker_card`."""
     about = "A fuser: it reads a prompt and its best candidate answers and writes one answer from them."
-    trained = _table(["task", "examples"], [[task, str(n)] for task, n in n_examples.items()])
+    trained = markdown_table(["task", "examples"], [[task, str(n)] for task, n in n_examples.items()])
     return _card("fuser", run, settings, about, _loss_figures(metrics), f"{trained}\n\n{licence_text(metrics)}")
 
 
@@ -68,7 +68,7 @@ def _ranker_figures(metrics: Mapping[str, Any]) -> str:
         "whose winner changes with the order of presentation. Expected calibration error: "
         f"{found['eval_ece']:.3f} under the temperature of {found['eval_temperature']:.2f}, fitted on these pairs."
     )
-    return f"{BEGIN}\n{_table(['source', 'pairs', *KINDS], rows)}\n\n{note}\n{END}"
+    return f"{BEGIN}\n{markdown_table(['source', 'pairs', *KINDS], rows)}\n\n{note}\n{END}"
 
 
 def _loss_figures(metrics: Mapping[str, Any]) -> str:
@@ -79,9 +79,4 @@ def _loss_figures(metrics: Mapping[str, Any]) -> str:
 
 def _pairs_text(pairs: Sequence[PreferencePair]) -> str:
     counts = Counter(pair.source for pair in pairs)
-    return _table(["source", "pairs"], [[source, str(n)] for source, n in sorted(counts.items())])
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    ruler = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ruler, *rows])
+    return markdown_table(["source", "pairs"], [[source, str(n)] for source, n in sorted(counts.items())])

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.engine.calibration import TEMPERATURES, expected_calibration_error, fit_temperature
 from blender_hf.engine.results import mean_logit, probability_of
+from blender_hf.evaluation.calibration import TEMPERATURES, expected_calibration_error, fit_temperature
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from blender_hf.evaluation.metrics.surface import SurfaceMetric
+from blender_hf.evaluation.metrics import SurfaceMetric
 from tests.evaluation.conftest import judged_records
 
 VERDICTS = {1: "A is better", 0: "Same good", -1: "B is better"}

@@ -1,8 +1,6 @@
-"""The baselines of the paper: what they compute, by hand, and that they learn."""
+"""The baselines of the paper: what they compute, by hand."""
 
-import json
 import math
-import random
 from pathlib import Path
 
 import pytest
@@ -12,11 +10,8 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.errors import CheckpointError, InputError
-from blender_hf.evaluation.baselines import simcls
-from blender_hf.evaluation.baselines.dual_encoder import DualEncoder
-from blender_hf.evaluation.baselines.mlm import MlmScorer
-from blender_hf.evaluation.baselines.named import load_judge
-from blender_hf.evaluation.judges import Question
+from blender_hf.evaluation.baselines import DualEncoder, MlmScorer, load_predictor
+from blender_hf.evaluation.predictors import Query
 from blender_hf.inputs import make_item
 from blender_hf.loading.checkpoints import HubOptions
 
@@ -47,7 +42,7 @@ def test_mlm_scoring_masks_each_token_in_turn(models: Path) -> None:
 def test_a_mask_in_a_text_is_text(models: Path) -> None:
     scorer = MlmScorer.from_pretrained(models / "mlm", device="cpu")
     mask = scorer._tokenizer.mask_token_id
-    assert all(row.ids.count(mask) == 1 and row.target != mask for row in scorer._rows(scorer._plain([TEXTS[1]])[0]))
+    assert all(row.ids.count(mask) == 1 and row.target != mask for row in scorer.masked_rows([TEXTS[1]])[0])
 
 
 def test_the_dual_encoder_gives_cosines(models: Path) -> None:
@@ -73,57 +68,9 @@ def test_baselines_are_rankers(kind: type, models: Path) -> None:
     assert ranking.scores == pytest.approx(scorer.scores([ITEM])[0])
 
 
-def test_the_loss_wants_a_margin_that_grows_with_the_rank() -> None:
-    ranks = torch.tensor([1, 2, 3])
-    assert simcls.ranking_loss(torch.tensor([0.5, 0.3, 0.1]), ranks, 0.1) == 0
-    assert simcls.ranking_loss(torch.tensor([0.5, 0.5, 0.5]), ranks, 0.1) == pytest.approx((0.1 + 0.1 + 0.2) / 3)
-    # The reference needs no margin, and equals are not told apart.
-    assert simcls.ranking_loss(torch.tensor([0.5, 0.5, 0.1]), torch.tensor([0, 1, 1]), 0.1) == 0
-
-
-def colour_records(n: int) -> list[dict[str, object]]:
-    """Return prompts whose better answer is about the same thing."""
-    words = ["egg", "train", "time", "water", "python", "history", "music", "planet"]
-    rng = random.Random(0)
-    records = []
-    for k in range(n):
-        word, other = rng.sample(words, 2)
-        candidates = [{"text": f"It is about the {w}."} for w in (word, other)]
-        record = {
-            "prompt": f"Tell me about the {word}.",
-            "pairs": [{"a": 0, "b": 1, "label": 1}],
-            "candidates": candidates,
-        }
-        records.append({"id": k, **record})
-    return records
-
-
-@pytest.mark.slow
-def test_the_dual_encoder_learns(models: Path, tmp_path: Path) -> None:
-    data = tmp_path / "train.jsonl"
-    data.write_text("".join(json.dumps(record) + "\n" for record in colour_records(160)), encoding="utf-8")
-    arguments = ["--backbone", str(models / "encoder"), "--data", str(data), "--output", str(tmp_path / "out")]
-    options = ["--learning_rate", "2e-3", "--epochs", "4", "--margin", "0.3"]
-    assert simcls.main([*arguments, *options]) == 0
-    items = [make_item(r["prompt"], r["candidates"]) for r in colour_records(160)]
-    right = {}
-    for name, folder in (("before", models / "encoder"), ("after", tmp_path / "out")):
-        scores = DualEncoder.from_pretrained(folder, device="cpu").scores(items)
-        right[name] = sum(a > b for a, b in scores)
-    assert right["after"] >= 140, right
-    assert right["after"] > right["before"]
-
-
-def test_training_needs_candidates_of_different_quality(models: Path, tmp_path: Path) -> None:
-    data = tmp_path / "train.jsonl"
-    data.write_text(json.dumps({"prompt": "p", "candidates": ["a", "b"], "pairs": []}) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no prompt with candidates of different quality"):
-        simcls.train_simcls(simcls.SimclsConfig(str(models / "encoder"), str(data), str(tmp_path / "out")))
-
-
 def test_rankers_by_name(models: Path) -> None:
     prompt = LabelledPrompt("p", ITEM, scores={"quality": (1.0, 4.0, 2.0, 3.0)})
-    question = Question.about(prompt, everything=True)
+    query = Query.about(prompt, complete=True)
     options = {"device": "cpu", "hub": HubOptions(local_files_only=True)}
 
     def no_blender(name: str) -> Blender:
@@ -131,16 +78,16 @@ def test_rankers_by_name(models: Path) -> None:
 
     found = {}
     for spec in ("length", "random", "oracle:quality", f"mlm:{models / 'mlm'}", f"simcls:{models / 'encoder'}"):
-        [opinion] = load_judge(spec, [prompt], no_blender, options).answer([question])
-        found[spec] = opinion.scores
-        assert len(opinion.comparisons) == 6
+        [prediction] = load_predictor(spec, [prompt], no_blender, options).predict([query])
+        found[spec] = prediction.scores
+        assert len(prediction.comparisons) == 6
     assert found["length"] == (31.0, 17.0, 3.0, 0.0)
     assert found["oracle:quality"] == (1.0, 4.0, 2.0, 3.0)
     with pytest.raises(CheckpointError, match="org/ranker"):
-        load_judge("org/ranker", [prompt], no_blender, options)
+        load_predictor("org/ranker", [prompt], no_blender, options)
     with pytest.raises(InputError, match="no candidate has scores named 'bleurt'; there are quality"):
-        load_judge("oracle:bleurt", [prompt], no_blender, options)
+        load_predictor("oracle:bleurt", [prompt], no_blender, options)
     with pytest.raises(InputError, match=r"no ranker 'oracle'; write oracle:\.\.\. with the name of a metric"):
-        load_judge("oracle", [prompt], no_blender, options)
+        load_predictor("oracle", [prompt], no_blender, options)
     with pytest.raises(InputError, match="no ranker 'length:x'; write length"):
-        load_judge("length:x", [prompt], no_blender, options)
+        load_predictor("length:x", [prompt], no_blender, options)

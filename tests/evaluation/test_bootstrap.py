@@ -1,14 +1,10 @@
 """Figures and their intervals."""
 
-import random
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from blender_hf.engine.results import probability_of
 from blender_hf.evaluation.bootstrap import figures, mean_of_figures
-from blender_hf.evaluation.calibration import calibration_of
 
 
 def test_a_figure_is_a_sum_over_a_sum() -> None:
@@ -57,31 +53,3 @@ def test_the_mean_over_sources_counts_each_once() -> None:
     assert set(found) == {"x"}
     assert (found["x"].value, found["x"].n) == (0.5, 2)
     assert mean_of_figures([]) == {}
-
-
-def test_a_calibrated_ranker_lies_on_the_diagonal() -> None:
-    rng = random.Random(0)
-    logits = [rng.gauss(0, 2) for _ in range(6000)]
-    labels = [float(rng.random() < probability_of(logit)) for logit in logits]
-    honest = calibration_of([probability_of(logit) for logit in logits], labels)
-    boastful = calibration_of([probability_of(4 * logit) for logit in logits], labels)
-    assert honest is not None
-    assert boastful is not None
-    assert max(abs(a - b) for a, b in zip(honest.said, honest.came_true, strict=True)) < 0.08
-    assert honest.error < 0.02 < boastful.error
-    assert honest.brier < boastful.brier
-    assert sum(honest.counts) == 6000
-    assert len(honest.counts) == len(honest.said) == len(honest.came_true)
-
-
-def test_ties_do_not_count_and_swapping_changes_nothing() -> None:
-    said, labels = [0.9, 0.3, 0.5, 0.8], [1.0, 1.0, 0.5, 0.0]
-    found = calibration_of(said, labels)
-    assert found == calibration_of(said[:2] + said[3:], labels[:2] + labels[3:])
-    swapped = calibration_of([1 - p for p in said], [1 - label for label in labels])
-    assert found is not None
-    assert swapped is not None
-    assert swapped.error == pytest.approx(found.error)
-    assert sum(found.counts) == 3
-    assert calibration_of([0.9], [0.5]) is None
-    assert calibration_of([], []) is None

@@ -11,11 +11,10 @@ from blender_hf import Blender
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt, gold_scores
 from blender_hf.engine.scorer import PairScorer, Presentation
 from blender_hf.errors import BlenderError, InputError
-from blender_hf.evaluation import extras, report
-from blender_hf.evaluation.best_model import best_model_judge
+from blender_hf.evaluation import rankings, report
 from blender_hf.evaluation.evaluate import BEST_MODEL, CHANCE, LENGTH, MEAN, Evaluation, evaluate
-from blender_hf.evaluation.judges import Question, judge_of, oracle_judge, random_judge
 from blender_hf.evaluation.plots import save_plots
+from blender_hf.evaluation.predictors import Query, best_model_baseline, oracle, predictor_of, random_baseline
 from blender_hf.inputs import make_item
 
 
@@ -31,7 +30,7 @@ THREE = [(0, 1, 1.0), (1, 2, 1.0), (0, 2, 1.0)]
 
 @pytest.fixture(scope="module")
 def evaluation(blender: Blender, judged: list[LabelledPrompt]) -> Evaluation:
-    return evaluate(judged, {"ours": judge_of(blender), "dice": random_judge()})
+    return evaluate(judged, {"ours": predictor_of(blender), "dice": random_baseline()})
 
 
 def test_everybody_is_measured_on_the_same(evaluation: Evaluation) -> None:
@@ -84,12 +83,12 @@ def test_each_pair_is_asked_about_once(
         return score(self, presentations, *args, **options)
 
     monkeypatch.setattr(PairScorer, "score", counted)
-    evaluate(judged[:2], {"ours": judge_of(blender)})
+    evaluate(judged[:2], {"ours": predictor_of(blender)})
     different = [len(list(combinations(one.item.texts, 2))) for one in judged[:2]]
     assert sum(asked.values()) == 2 * sum(different)
     assert max(asked.values()) == 1
     asked.clear()
-    evaluate(judged[:2], {"ours": judge_of(blender)}, rankings=False)
+    evaluate(judged[:2], {"ours": predictor_of(blender)}, rankings=False)
     assert sum(asked.values()) == 2 * sum(len({frozenset((p.a, p.b)) for p in one.pairs}) for one in judged[:2])
 
 
@@ -102,7 +101,7 @@ def test_prompts_are_read_as_they_are_needed(blender: Blender) -> None:
             yield prompt(n, ["good", "bad"], [(0, 1, 1.0)])
 
     seen: list[int] = []
-    evaluate(source(), {"ours": judge_of(blender)}, window=2, on_prompt=lambda: seen.append(len(read)))
+    evaluate(source(), {"ours": predictor_of(blender)}, window=2, on_prompt=lambda: seen.append(len(read)))
     assert seen[0] <= 5
     assert len(seen) == 9
 
@@ -112,7 +111,7 @@ def test_a_right_ranker_and_a_wrong_one() -> None:
         prompt(n, ["aaa", "bb", "c"], THREE, scores={"right": (3.0, 2.0, 1.0), "wrong": (1.0, 2.0, 3.0)})
         for n in range(4)
     ]
-    found = evaluate(prompts, {name: oracle_judge(name, prompts) for name in ("right", "wrong")}).rankers
+    found = evaluate(prompts, {name: oracle(name, prompts) for name in ("right", "wrong")}).rankers
     right, wrong = ({name: f.value for name, f in found[key].figures.items()} for key in ("right", "wrong"))
     assert right | {"footrule": 0, "top-1 regret": 0} == {
         **dict.fromkeys(("accuracy", "accuracy, ties missed", "accuracy, three-way", "win rate", "top-1 found"), 1),
@@ -128,8 +127,8 @@ def test_a_right_ranker_and_a_wrong_one() -> None:
 
 def test_ties_need_a_threshold(blender: Blender) -> None:
     prompts = [prompt(0, ["same", "same"], [(0, 1, 0.5)]), prompt(1, ["yes", "no"], [(0, 1, 1.0)])]
-    strict = evaluate(prompts, {"ours": judge_of(blender)}, tie_threshold=0.0).rankers["ours"].figures
-    loose = evaluate(prompts, {"ours": judge_of(blender)}, tie_threshold=0.5).rankers["ours"].figures
+    strict = evaluate(prompts, {"ours": predictor_of(blender)}, tie_threshold=0.0).rankers["ours"].figures
+    loose = evaluate(prompts, {"ours": predictor_of(blender)}, tie_threshold=0.5).rankers["ours"].figures
     assert strict["accuracy, ties missed"].value <= 0.5
     assert strict["accuracy, three-way"].value >= 0.5  # identical texts tie under any threshold
     assert loose["accuracy, three-way"].value == 0.5
@@ -153,21 +152,22 @@ def test_the_best_single_model_learns_from_other_prompts_alone() -> None:
     pairs = [(0, 1, 1.0)]
     prompts = [prompt(n, ["a", "b"], pairs, models=["strong", "weak"]) for n in range(3)]
     prompts.append(prompt(3, ["a", "b"], [(0, 1, 0.0)], models=["strong", "weak"]))
-    judge = best_model_judge(prompts)
-    answers = judge.answer([Question.about(one, everything=True) for one in prompts])
-    strengths = [opinion.scores for opinion in answers if opinion is not None]
+    predictions = best_model_baseline(prompts).predict([Query.about(one, complete=True) for one in prompts])
+    strengths = [found.scores for found in predictions if found is not None]
     assert strengths == [(pytest.approx(2 / 3), pytest.approx(1 / 3))] * 3 + [(1.0, 0.0)]
     # A model that is seen once has nothing to be known by.
-    [alone] = best_model_judge(prompts[:1]).answer([Question.about(prompts[0], everything=True)])
+    [alone] = best_model_baseline(prompts[:1]).predict([Query.about(prompts[0], complete=True)])
     assert alone is not None
     assert alone.scores == (0.5, 0.5)
     for names in ([None, None], ["unknown", "unknown"]):
         nameless = prompt(0, ["a", "b"], pairs, models=names)
-        assert best_model_judge([nameless]).answer([Question.about(nameless, everything=True)]) == [None]
+        assert best_model_baseline([nameless]).predict([Query.about(nameless, complete=True)]) == [None]
 
 
 def test_two_candidates_make_no_ranking(blender: Blender) -> None:
-    found = evaluate([prompt(0, ["good", "bad"], [(0, 1, 1.0)])], {"ours": judge_of(blender)}).rankers["ours"].figures
+    found = (
+        evaluate([prompt(0, ["good", "bad"], [(0, 1, 1.0)])], {"ours": predictor_of(blender)}).rankers["ours"].figures
+    )
     assert "win rate" in found
     assert not {"pearson", "spearman", "kendall", "footrule"} & set(found)
 
@@ -187,7 +187,7 @@ def test_what_candidates_are_worth() -> None:
 
 def test_scores_without_pairs(blender: Blender, tmp_path: Path) -> None:
     prompts = [prompt(n, ["good", "fair", "bad"], [], scores={"score": (3.0, 2.0, 1.0)}) for n in range(2)]
-    found = evaluate(prompts, {"ours": judge_of(blender)})
+    found = evaluate(prompts, {"ours": predictor_of(blender)})
     assert set(found.rankers["ours"].figures) >= {"spearman", "top-1 regret", "flips"}
     assert "accuracy" not in found.rankers["ours"].figures
     assert found.rankers["ours"].calibration is None
@@ -205,22 +205,22 @@ def test_plots_are_drawn_again_the_same(evaluation: Evaluation, tmp_path: Path) 
 
 def test_what_can_not_be_measured(blender: Blender) -> None:
     with pytest.raises(InputError, match="nothing to measure"):
-        evaluate([prompt(0, ["a", "b"], [])], {"ours": judge_of(blender)})
+        evaluate([prompt(0, ["a", "b"], [])], {"ours": predictor_of(blender)})
     with pytest.raises(InputError, match=r"tie_threshold=0\.7"):
         evaluate([], {}, tie_threshold=0.7)
     with pytest.raises(InputError, match="chance is always measured"):
-        evaluate([], {"chance": judge_of(blender)})
+        evaluate([], {"chance": predictor_of(blender)})
 
 
-def test_dice_are_the_same_wherever_a_candidate_stands() -> None:
+def test_random_scores_are_the_same_wherever_a_candidate_stands() -> None:
     one, other = prompt(0, ["a", "b", "a"], []), prompt(0, ["b", "a"], [])
-    [first, second] = random_judge(3).answer([Question.about(p, everything=True) for p in (one, other)])
+    [first, second] = random_baseline(3).predict([Query.about(p, complete=True) for p in (one, other)])
     assert first is not None
     assert second is not None
     assert first.scores == (second.scores[1], second.scores[0], second.scores[1])
 
 
 def test_a_missing_extra_is_named_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "PACKAGES", {"no_such_module": "no-such-package"})
-    with pytest.raises(BlenderError, match=r"evaluation needs no-such-package: pip install 'blender-hf\[evaluate\]'"):
+    monkeypatch.setattr(rankings, "find_spec", lambda name: None)
+    with pytest.raises(BlenderError, match=r"evaluation needs scipy: pip install 'blender-hf\[evaluate\]'"):
         evaluate([], {})

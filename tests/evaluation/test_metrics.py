@@ -8,12 +8,9 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from blender_hf.errors import CheckpointError, InputError
-from blender_hf.evaluation.metrics.bartscore import BartScore
-from blender_hf.evaluation.metrics.bertscore import BertScore
-from blender_hf.evaluation.metrics.bleurt import Bleurt
-from blender_hf.evaluation.metrics.cache import CachedMetric
-from blender_hf.evaluation.metrics.named import load_metric
-from blender_hf.evaluation.metrics.surface import SurfaceMetric
+from blender_hf.evaluation.learned_metrics import BartScore, BertScore, Bleurt
+from blender_hf.evaluation.metric_cache import CachedMetric
+from blender_hf.evaluation.metrics import SurfaceMetric, load_metric
 from blender_hf.loading.checkpoints import HubOptions
 
 CANDIDATES = ["Boil the egg for eight minutes.", "Eggs.", "I don't know how long an egg takes, sorry.", ""]

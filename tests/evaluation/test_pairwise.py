@@ -14,8 +14,8 @@ LABELS = [1.0, 1.0, 0.5, 0.0, 0.25]
     [
         ("decided", 0.0, [1.0, 0.0, None, 0.5, 1.0]),
         ("decided", 0.2, [1.0, 0.0, None, 0.5, 0.5]),
-        ("card", 0.0, [1.0, 0.0, 0.0, 0.5, 1.0]),
-        ("card", 0.2, [1.0, 0.0, 0.0, 0.5, 1.0]),
+        ("errors", 0.0, [1.0, 0.0, 0.0, 0.5, 1.0]),
+        ("errors", 0.2, [1.0, 0.0, 0.0, 0.5, 1.0]),
         ("three-way", 0.0, [1.0, 0.0, 0.0, 0.0, 1.0]),
         ("three-way", 0.2, [1.0, 0.0, 1.0, 0.0, 0.0]),
     ],
@@ -39,7 +39,7 @@ def test_nothing_to_count() -> None:
 
 
 def test_wrong_input_is_named() -> None:
-    with pytest.raises(InputError, match="no rule for ties 'half'; use one of decided, card, three-way"):
+    with pytest.raises(InputError, match="unknown rule for ties 'half'; use one of decided, errors, three-way"):
         accuracy([1.0], [1.0], ties="half")
     with pytest.raises(InputError, match="2 pairs and 1 labels"):
         accuracy([1.0, 2.0], [1.0])
@@ -59,6 +59,6 @@ def test_groups_are_sorted_by_name() -> None:
 
 
 @pytest.mark.parametrize(("evidence", "label"), [(float("nan"), 1.0), (1.0, float("nan"))])
-def test_nan_agrees_with_nobody(evidence: float, label: float) -> None:
-    with pytest.raises(InputError, match=r"pair 1 has the evidence .*NaN agrees with nobody"):
+def test_nan_cannot_be_scored(evidence: float, label: float) -> None:
+    with pytest.raises(InputError, match=r"pair 1 has evidence .*NaN evidence cannot be scored"):
         accuracy([1.0, evidence], [1.0, label])

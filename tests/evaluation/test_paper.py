@@ -7,14 +7,12 @@ from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.errors import InputError
-from blender_hf.evaluation import paper_report
-from blender_hf.evaluation.correlations import RankNotes, correlations
-from blender_hf.evaluation.filling import fill_scores
-from blender_hf.evaluation.gpt_rank import at_least_as_good, gpt_ranks, is_fully_judged
-from blender_hf.evaluation.judges import judge_of, length_judge
-from blender_hf.evaluation.metrics.surface import SurfaceMetric
-from blender_hf.evaluation.paper_rows import TableSettings, blend_shares, with_answer
-from blender_hf.evaluation.paper_tables import PaperTables, paper_tables
+from blender_hf.evaluation import paper
+from blender_hf.evaluation.gpt_rank import RankAccumulator, at_least_as_good, gpt_ranks, is_fully_judged
+from blender_hf.evaluation.metric_cache import fill_scores
+from blender_hf.evaluation.metrics import SurfaceMetric
+from blender_hf.evaluation.paper import PaperTables, TableSettings, blend_ratios, paper_tables, with_answer
+from blender_hf.evaluation.predictors import length_baseline, predictor_of
 from tests.evaluation.samples import mixinstruct_records
 
 VICUNA, GUANACO = "vicuna-13b", "guanaco-7b"
@@ -62,7 +60,7 @@ def mixinstruct() -> list[LabelledPrompt]:
 
 @pytest.fixture(scope="module")
 def tables(blender: Blender) -> PaperTables:
-    rankers = {"length": length_judge()}
+    rankers = {"length": length_baseline()}
     metrics = {name: SurfaceMetric(name) for name in SETTINGS.metrics}
     generation = {"max_new_tokens": 8}
     return paper_tables(
@@ -121,11 +119,11 @@ def test_the_correlation_table(tables: PaperTables) -> None:
 
 
 def test_the_same_ranks_correlate_wholly() -> None:
-    notes = RankNotes()
+    ranks = RankAccumulator()
     for scores in ([3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0]):
         order = sorted(scores, reverse=True)
-        notes.add(("a", "b", "c"), scores, tuple(order.index(score) + 1 for score in scores))
-    found = correlations(notes)
+        ranks.add(("a", "b", "c"), scores, tuple(order.index(score) + 1 for score in scores))
+    found = ranks.correlations()
     assert found.pop("footrule") == 0
     assert len(found) == 6
     assert all(value == pytest.approx(1) for value in found.values())
@@ -135,20 +133,20 @@ def test_what_is_not_known_of_a_blend_is_not_said(blender: Blender) -> None:
     prompts = mixinstruct()[:2]
     text = "A new answer."
     metrics = {"chrf": SurfaceMetric("chrf")}
-    unjudged = blend_shares(prompts[0], text, SETTINGS, metrics, None)
+    unjudged = blend_ratios(prompts[0], text, SETTINGS, metrics, None)
     assert set(unjudged) == {"chrf"}
-    judged = blend_shares(prompts[0], text, SETTINGS, metrics, judge_of(blender))
+    judged = blend_ratios(prompts[0], text, SETTINGS, metrics, predictor_of(blender))
     assert set(judged) == {"chrf", "GPT-Rank", ">= Vicuna (%)", ">= Guanaco (%)", "top 3 (%)"}
     known = prompts[0].item.texts[2]
-    assert blend_shares(prompts[0], known, SETTINGS, {}, None)["chrf"] == (prompts[0].scores["chrf"][2], 1.0)
+    assert blend_ratios(prompts[0], known, SETTINGS, {}, None)["chrf"] == (prompts[0].scores["chrf"][2], 1.0)
 
 
 def test_a_judged_answer_stands_among_the_others() -> None:
     prompt = mixinstruct()[0]
-    longest = with_answer(prompt, "x" * 10_000, length_judge())
+    longest = with_answer(prompt, "x" * 10_000, length_baseline())
     assert is_fully_judged(longest)
     assert gpt_ranks(longest)[-1] == 1
-    shortest = with_answer(prompt, "x", length_judge())
+    shortest = with_answer(prompt, "x", length_baseline())
     assert gpt_ranks(shortest)[-1] == 7
     assert at_least_as_good(shortest, 6, VICUNA, "paper") == 0
 
@@ -165,11 +163,11 @@ def test_prompts_without_all_verdicts_are_counted(blender: Blender) -> None:
 
 
 def test_the_report_says_what_was_measured(tables: PaperTables) -> None:
-    text = paper_report.to_markdown(tables)
+    text = paper.to_markdown(tables)
     assert "| answers of | kind | rougeL | chrf | GPT-Rank | >= Vicuna (%) | >= Guanaco (%) | top 3 (%) |" in text
     assert 'by the rule "paper"' in text
     assert "| ranks by | Pearson, by model | Spearman, by model | footrule |" in text
-    assert paper_report.to_json(tables)["settings"]["rule"] == "paper"
+    assert paper.to_json(tables)["settings"]["rule"] == "paper"
 
 
 def test_missing_scores_are_computed_and_others_left() -> None:

@@ -5,12 +5,12 @@ import math
 import pytest
 
 from blender_hf.evaluation import rankings
-from blender_hf.evaluation.consistency import cycles_and_triples
+from blender_hf.evaluation.measuring import cycles_and_triples
 
 GOLD = [4.0, 3.0, 2.0, 1.0]
 
 
-def test_the_same_order_is_as_near_as_can_be_and_the_reverse_as_far() -> None:
+def test_the_same_order_is_best_and_the_reverse_worst() -> None:
     for correlation in (rankings.pearson, rankings.spearman, rankings.kendall):
         assert correlation(GOLD, GOLD) == pytest.approx(1)
         assert correlation(GOLD[::-1], GOLD) == pytest.approx(-1)
@@ -38,7 +38,7 @@ def test_what_the_first_place_is_worth() -> None:
     assert rankings.top1_found([1.0, 2.0], [5.0, 5.0]) is None
 
 
-def test_no_opinion_expects_what_dice_get() -> None:
+def test_a_constant_expects_what_random_guessing_gets() -> None:
     assert rankings.top1_regret([0.0] * 4, GOLD) == pytest.approx(0.5)
     assert rankings.top1_found([0.0] * 4, GOLD) == 0.25
 

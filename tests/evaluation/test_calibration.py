@@ -5,10 +5,12 @@ import random
 from pathlib import Path
 
 import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
 
 from blender_hf import Blender, PairRanker
-from blender_hf.engine.calibration import expected_calibration_error, fit_temperature
 from blender_hf.engine.results import probability_of
+from blender_hf.evaluation.calibration import calibration_of, expected_calibration_error, fit_temperature
 from blender_hf.training import calibrate
 from tests.conftest import EXAMPLES, build_ranker
 
@@ -40,6 +42,46 @@ def test_certainty_that_is_always_right_or_always_wrong() -> None:
 def test_labels_must_fit() -> None:
     with pytest.raises(ValueError, match="2 logits and 1 labels"):
         fit_temperature([0.0, 1.0], [1.0])
+
+
+def test_a_calibrated_ranker_lies_on_the_diagonal() -> None:
+    rng = random.Random(0)
+    logits = [rng.gauss(0, 2) for _ in range(6000)]
+    labels = [float(rng.random() < probability_of(logit)) for logit in logits]
+    honest = calibration_of([probability_of(logit) for logit in logits], labels)
+    boastful = calibration_of([probability_of(4 * logit) for logit in logits], labels)
+    assert honest is not None
+    assert boastful is not None
+    assert max(abs(a - b) for a, b in zip(honest.said, honest.came_true, strict=True)) < 0.08
+    assert honest.error < 0.02 < boastful.error
+    assert honest.brier < boastful.brier
+    assert sum(honest.counts) == 6000
+    assert len(honest.counts) == len(honest.said) == len(honest.came_true)
+
+
+def test_ties_do_not_count_and_swapping_changes_nothing() -> None:
+    said, labels = [0.9, 0.3, 0.5, 0.8], [1.0, 1.0, 0.5, 0.0]
+    found = calibration_of(said, labels)
+    assert found == calibration_of(said[:2] + said[3:], labels[:2] + labels[3:])
+    swapped = calibration_of([1 - p for p in said], [1 - label for label in labels])
+    assert found is not None
+    assert swapped is not None
+    assert swapped.error == pytest.approx(found.error)
+    assert sum(found.counts) == 3
+    assert calibration_of([0.9], [0.5]) is None
+    assert calibration_of([], []) is None
+
+
+def test_the_curve_is_that_of_scikit_learn() -> None:
+    said, labels = drawn(2.0)
+    found = calibration_of([probability_of(logit) for logit in said], labels)
+    confident = [abs(probability_of(logit) - 0.5) * 2 for logit in said]
+    right = [label == (logit > 0) for logit, label in zip(said, labels, strict=True)]
+    true, predicted = calibration_curve(right, confident, n_bins=10)
+    assert found is not None
+    assert found.came_true == pytest.approx(list(true))
+    assert found.said == pytest.approx([value / 2 + 0.5 for value in predicted])
+    assert found.brier == pytest.approx(brier_score_loss(labels, [probability_of(logit) for logit in said]))
 
 
 def test_the_fitted_temperature_is_stored_and_used(judged_ranker: tuple[Path, Path]) -> None:

@@ -1,27 +1,65 @@
-"""Scores that were computed once, kept in a file: large metrics take hours."""
+"""Missing scores of records: computed once, and cached in a file, since learned metrics take hours."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
+from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.errors import InputError
 
-from .named import Metric
+from .metrics import Metric
 
-# What SQLite can bind in one statement.
+# Prompts whose candidates are scored together.
+WINDOW = 64
+# Variables that SQLite can bind in one statement.
 CHUNK = 500
-# Pairs between two writes: what a run that is killed loses at most.
+# Pairs between two writes: the most that a killed run loses.
 WRITE_EVERY = 256
 
 
-class CachedMetric:
-    """A metric that looks into a file before it computes, and writes what it computed there.
+def fill_scores(
+    prompts: Iterable[LabelledPrompt],
+    metrics: Mapping[str, Metric],
+    *,
+    on_scored: Callable[[int], object] = lambda n: None,
+) -> Iterator[LabelledPrompt]:
+    """Yield the prompts, lazily and in order, with the scores that any of their candidates lacked.
 
     Args:
-        metric: The metric; its `key` tells its scores from those of others.
-        path: The SQLite file, which is made if it does not exist.
+        prompts: The prompts. One without a reference stays as it is.
+        metrics: The metrics by the name of their scores.
+        on_scored: Called with the number of prompts just finished, for progress.
+    """
+    source = iter(prompts)
+    while batch := list(islice(source, WINDOW)):
+        for name, metric in metrics.items():
+            batch = _filled(batch, name, metric)
+        yield from batch
+        on_scored(len(batch))
+
+
+def _filled(prompts: Sequence[LabelledPrompt], name: str, metric: Metric) -> list[LabelledPrompt]:
+    lacking = [n for n, prompt in enumerate(prompts) if prompt.reference and prompt.complete_scores(name) is None]
+    texts = [text for n in lacking for text in prompts[n].item.texts]
+    references = [prompts[n].reference or "" for n in lacking for _ in prompts[n].item.texts]
+    scores = iter(metric(texts, references))
+    filled = list(prompts)
+    for n in lacking:
+        own = tuple(next(scores) for _ in prompts[n].item.texts)
+        filled[n] = replace(prompts[n], scores={**prompts[n].scores, name: own})
+    return filled
+
+
+class CachedMetric:
+    """A metric whose scores are cached in a file.
+
+    Args:
+        metric: The metric; its `key` identifies its scores in the file.
+        path: The SQLite file, created if missing.
 
     Raises:
         InputError: If the file can't be opened.
@@ -37,7 +75,7 @@ class CachedMetric:
             )
 
     def __call__(self, candidates: Sequence[str], references: Sequence[str]) -> list[float]:
-        """Return the score of each candidate against its reference; each different pair is computed once, ever."""
+        """Return the score of each candidate against its reference; each distinct pair is computed once, ever."""
         keys = [self._key(*pair) for pair in zip(candidates, references, strict=True)]
         known = self._known(keys)
         missing = {key: n for n, key in enumerate(keys) if key not in known}
