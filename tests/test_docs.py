@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 
 import pytest
 
-from blender_hf.cli.main import _parser
+from blender_hf.cli.main import parser
 
 ROOT = Path(__file__).parent.parent
 INDEX = ROOT / "docs" / "README.md"
@@ -84,11 +84,11 @@ def test_python_of_a_document_runs(
 @pytest.mark.parametrize(("name", "command"), COMMANDS)
 def test_a_command_in_a_document_exists(name: str, command: str) -> None:
     words = list(takewhile(lambda word: word not in ENDS, shlex.split(command)))
-    assert _parser().parse_args(words).command == words[0]
+    assert parser().parse_args(words).command == words[0]
 
 
 def test_all_commands_are_in_the_readme() -> None:
-    known = next(action.choices for action in _parser()._actions if action.dest == "command")
+    known = next(action.choices for action in parser()._actions if action.dest == "command")
     assert {command.split()[0] for name, command in COMMANDS if name == "README.md"} == set(known)
 
 

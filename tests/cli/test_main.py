@@ -74,7 +74,7 @@ def test_a_summary_for_people_and_for_machines(
     assert (summary["command"], summary["prompts"], summary["output"]) == ("rank", 3, str(output))
     assert "rank: 3 prompts in" in err.splitlines()[-1]
     assert main(["rank", str(file), *models[:2], "--json"]) == 2
-    assert "give them an --output" in capsys.readouterr().err
+    assert "add --output" in capsys.readouterr().err
 
 
 def test_options_reach_the_work(file: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +142,7 @@ def test_an_empty_file_gives_no_results(tmp_path: Path, models: list[str], capsy
         (["{file}", "--output", "/no/such/folder/out"], "its folder does not exist"),
         (["missing.jsonl"], "can't read missing.jsonl: No such file or directory"),
         (["{file}", "--top-k", "2"], "--top-k 2 has no meaning for --schedule full"),
-        (["{file}", "--revision", "main"], "is on this machine, and has no revisions"),
+        (["{file}", "--revision", "main"], "is a local checkpoint and has no revisions"),
     ],
 )
 def test_errors_are_one_line_and_code_2(
@@ -235,7 +235,7 @@ def test_a_full_disk_is_an_error_in_one_line(file: Path, models: list[str], outp
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     where = output[-1] if output else "stdout"
-    assert line == f"blender-hf: error: can't write {where}: No space left on device; make room, and run it again"
+    assert line == f"blender-hf: error: can't write {where}: No space left on device; free some space and retry"
 
 
 @pytest.mark.slow
@@ -258,7 +258,7 @@ def test_help_tells_the_commands_apart(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["fuse", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "which may name the fuser" in out
+    assert "it may name a fuser" in out
     assert "--max-batch-tokens" not in out
 
 

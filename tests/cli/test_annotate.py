@@ -95,7 +95,7 @@ def test_what_a_judge_said_nothing_of_is_judged_again(
     server.faults = [Fault("judge", 503, times=2)]
     command = ["annotate", str(answers), *judge, "--output", str(output)]
     assert main(command) == 2
-    assert "the judge said nothing of the record" in capsys.readouterr().err
+    assert "the judge never replied about the record" in capsys.readouterr().err
     assert output.read_text(encoding="utf-8") == ""
     assert main(command) == 0
     assert len(lines(output)[0]["cmp_results"]) == 1

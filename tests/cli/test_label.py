@@ -115,7 +115,7 @@ def test_shards_that_do_not_exist(shard: str, tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit) as exit_:
         main(["label", str(EXAMPLES), "--output", str(tmp_path / "o.jsonl"), "--shard", shard])
     assert exit_.value.code == 2
-    assert "is no shard; write the first of four as 1/4" in capsys.readouterr().err
+    assert "is not a shard; write the first of four as 1/4" in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_named(

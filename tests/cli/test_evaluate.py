@@ -151,11 +151,11 @@ def test_rules_are_rankers_too(mixinstruct: Path, capsys: pytest.CaptureFixture[
             ["--table", "mixinstruct", "--no-blend"],
             "no prompt has a verdict on every pair of its candidates; 2 lack some",
         ),
-        (["--output", __file__], "it is a file; --output names a folder"),
+        (["--output", __file__], "it is a file; name a folder"),
         (["--base", "vicuna"], "--base is for --table"),
         (["--num-beams", "2"], "--num-beams is for --table"),
         (["--table", "mixinstruct", "--pairs-only"], "--pairs-only has no meaning for --table"),
-        (["--split", "dev"], "is a file, and has no splits: leave out --split"),
+        (["--split", "dev"], "is a file, and has no splits: remove --split"),
     ],
 )
 def test_wrong_options_are_errors_of_one_line(
@@ -169,7 +169,7 @@ def test_wrong_options_are_errors_of_one_line(
 
 def test_the_hub_is_not_asked_for_data(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "org/preferences", *arguments]) == 2
-    assert "org/preferences is no file or folder here, and --local-files-only forbids" in capsys.readouterr().err
+    assert "org/preferences is not a local file or folder, and --local-files-only forbids" in capsys.readouterr().err
 
 
 def test_a_pipe_is_read(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

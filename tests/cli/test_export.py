@@ -31,7 +31,7 @@ def test_a_ranker_is_exported_and_ranks(checkpoints: Path, tmp_path: Path, capsy
         (["nothing", "out", "--local-files-only"], "can't load the model 'nothing'"),
         (["nothing", "out", "--opset", "3"], "opset=3; use 18"),
         (["nothing", "out", "--opset", "99"], "opset=99; use 18 to 23"),
-        (["nothing", __file__], "test_exporting.py is a file, and an export is a folder"),
+        (["nothing", __file__], "test_export.py is a file, and an export is a folder"),
         (["nothing", "out", "--tolerance", "0.3"], "--tolerance is for the files of --quantize int8"),
         (["nothing", "out", "--quantize", "int8", "--tolerance", "0"], "above 0"),
     ],

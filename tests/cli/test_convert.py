@@ -86,7 +86,7 @@ def test_a_folder_that_is_not_empty_is_left_alone_unless_forced(pairrm: Path, tm
         (["{pairrm}", "{new}", "--dtype", "int3"], "there is no precision 'int3'"),
         (["{pairrm}", "{new}/deep/down"], "its folder does not exist"),
         (["{pairrm}", "{file}"], "it is a file"),
-        (["{pairrm}", "{pairrm}", "--force"], "is the source itself"),
+        (["{pairrm}", "{pairrm}", "--force"], "is the input itself"),
         (
             ["{pairrm}", "{new}", "--max-source-length", "2040"],
             "truncation: max_source_length=2040 leaves fewer than 8",

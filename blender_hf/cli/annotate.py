@@ -1,0 +1,146 @@
+"""The command `annotate`: candidates in, the verdicts of a chat model on their pairs out."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from blender_hf.errors import BlenderError
+from blender_hf.logs import quieten_libraries
+
+from .appending import opened
+from .command import (
+    LLM_FORMS,
+    Command,
+    Options,
+    Parser,
+    chosen_llms,
+    llm_options,
+    overwrite_option,
+    record_options,
+    whole,
+)
+from .output import Tally, check_records, report
+
+if TYPE_CHECKING:
+    from blender_hf.generation.annotation import JudgedRecord
+    from blender_hf.generation.judge import Judgment, Task
+
+
+def run(options: Options) -> None:
+    """Judge all pairs; each line is written complete, as soon as its record is judged."""
+    output = check_records(options)
+    from tqdm import tqdm
+
+    from blender_hf.data.sources import checked_count
+    from blender_hf.generation.annotation import judged_records
+    from blender_hf.generation.judge import Judge
+    from blender_hf.generation.models import load_model
+    from blender_hf.generation.sampling import Sampling
+
+    quieten_libraries()
+    (llm,) = chosen_llms([options.judge], options)
+    done = judged_records(output, llm.label) if output is not None and not options.overwrite else {}
+    # A file is checked whole before a model is loaded.
+    total = checked_count(options.file, _waiting(options, done))
+    judge = Judge(load_model(llm), Sampling(max_new_tokens=options.max_new_tokens, temperature=0))
+    tally = Tally(already=len(done))
+    # The records that are read ahead wait here until their verdicts are there.
+    waiting: deque[JudgedRecord] = deque()
+    with opened(output, options.overwrite) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+        for judgments in judge.iter(_noted(_waiting(options, done), waiting)):
+            record = waiting.popleft()
+            if _count(tally, record, judgments):
+                out.write(record.judged(judgments, llm.label) + "\n")
+                out.flush()
+            bar.update()
+    _report(options, tally)
+
+
+def _count(tally: Tally, record: "JudgedRecord", judgments: Sequence["Judgment"]) -> bool:
+    """Add the judgments of a prompt; return whether to write it, which is not so if the judge never replied."""
+    written = not judgments or any(judgment.replied for judgment in judgments)
+    tally.counts["written"] += written
+    if not written:
+        tally.failed.append(record.id)
+    for judgment in judgments:
+        tally.counts["reminders"] += judgment.reminders
+        if judgment.verdict is None:
+            tally.reasons["unjudged"][judgment.reason or ""] += 1
+        else:
+            tally.counts["verdict", judgment.verdict] += 1
+            tally.counts["consistent"] += judgment.consistent
+    return written
+
+
+def _report(options: Options, tally: Tally) -> None:
+    """Log and print the summary; fail if the judge never replied about a record."""
+    from blender_hf.generation.judging import VERDICTS
+
+    counts, seconds, unjudged = tally.counts, tally.seconds, tally.reasons["unjudged"]
+    verdicts = {verdict: counts["verdict", verdict] for verdict in VERDICTS}
+    judged = sum(verdicts.values())
+    parts = [
+        f"{judged} pairs of {counts['written']} prompts judged in {seconds:.1f} s",
+        f"{counts['already']} prompts were judged before" if counts["already"] else "",
+        ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items()) if judged else "",
+        f"both orders agree on {counts['consistent'] / judged:.0%}" if judged else "",
+        f"{counts['reminders']} replies had no verdict" if counts["reminders"] else "",
+        *(f"{number} pairs are left out: {reason}" for reason, number in unjudged.items()),
+    ]
+    summary = {
+        **{name: counts[name] for name in ("written", "already")},
+        "judged": judged,
+        "verdicts": verdicts,
+        "consistent": counts["consistent"],
+        "replies_without_verdict": counts["reminders"],
+        "unjudged": dict(unjudged),
+        "seconds": seconds,
+        "output": options.output,
+    }
+    report(options, parts, summary)
+    if tally.failed:
+        raise BlenderError(
+            f"the judge never replied about the record {tally.failed[0]!r} ({next(iter(unjudged))}); such records are "
+            "not in the output; run the command again to retry them"
+        )
+
+
+def _waiting(options: Options, done: dict[str | int, str]) -> Iterator["JudgedRecord"]:
+    from blender_hf.data.resuming import is_done
+    from blender_hf.generation.annotation import read_candidates
+
+    return (record for record in islice(read_candidates(options.file), options.limit) if not is_done(record, done))
+
+
+def _noted(records: Iterator["JudgedRecord"], waiting: "deque[JudgedRecord]") -> Iterator["Task"]:
+    for record in records:
+        waiting.append(record)
+        yield record.task
+
+
+def _options(parser: Parser) -> None:
+    parser.add_argument("--judge", required=True, metavar="MODEL", help="the chat model")
+    overwrite_option(parser)
+    parser.add_argument(
+        "--max-new-tokens", type=whole(1), default=1024, metavar="N", help="maximum reply length (default: %(default)s)"
+    )
+
+
+COMMAND = Command(
+    name="annotate",
+    help="Let a chat model compare the candidates of each prompt",
+    about="""Let a chat model compare all pairs of candidates of each prompt, in both presentation orders, and write its
+    verdicts as cmp_results, in MixInstruct's format. A candidate is better only if both orders agree; otherwise the
+    pair is a tie: "Same bad" if one order says that both are bad, else "Same good". A reply without a verdict is
+    retried twice, and never guessed. After an interruption, run the same command again to resume after the last record
+    written.""",
+    options=(record_options, _options, llm_options),
+    run=run,
+    epilog=f"""\
+Input is what rank and blend read. A pair that already has a verdict is not judged again.
+
+{LLM_FORMS}
+Example: blender-hf annotate answers.jsonl --judge http://localhost:8000/v1#qwen --output judged.jsonl
+""",
+)

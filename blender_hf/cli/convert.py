@@ -1,0 +1,68 @@
+"""The command `convert`: a ranker in any supported format, written in ours."""
+
+from blender_hf.errors import InputError
+from blender_hf.logs import quieten_libraries
+
+from .command import Command, Options, Parser, hub_options, whole
+from .output import checked_folder, log
+
+LENGTHS = {"pair": "a pair", "source": "the prompt", "candidate": "a candidate"}
+
+
+def run(options: Options) -> None:
+    """Convert a checkpoint; the folder then works on its own, with processor and code."""
+    output = checked_folder(options.output, options.source)
+    if output.is_dir() and any(output.iterdir()) and not options.force:
+        raise InputError(f"{output} is not empty; use --force to overwrite files in it")
+    from blender_hf.loading.checkpoints import HubOptions, load_ranker
+    from blender_hf.loading.saving import save_portable
+
+    quieten_libraries()
+    hub = HubOptions(
+        revision=options.revision,
+        local_files_only=options.local_files_only,
+        trust_remote_code=options.trust_remote_code,
+    )
+    model, processor = load_ranker(options.source, hub, "cpu", options.dtype, _truncation(options))
+    try:
+        save_portable(model, processor, output)
+    except OSError as error:
+        raise InputError(f"can't write {output}: {error.strerror or error}") from None
+    log(f"wrote {output}")
+
+
+def _truncation(options: Options) -> dict[str, int | str]:
+    names = (*(f"max_{name}_length" for name in LENGTHS), "source_truncation_side")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _options(parser: Parser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="Hub id or folder of the ranker")
+    parser.add_argument("output", metavar="OUTPUT", help="folder to write")
+    parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+    parser.add_argument("--dtype", help="precision of the weights: float32, bfloat16 or float16 (default: float32)")
+    parser.add_argument("--revision", help="branch, tag or commit of the source")
+    for name, what in LENGTHS.items():
+        parser.add_argument(
+            f"--max-{name}-length",
+            type=whole(1),
+            metavar="N",
+            help=f"maximum tokens of {what} (default: the source's)",
+        )
+    parser.add_argument(
+        "--source-truncation-side",
+        choices=("left", "right"),
+        help="end at which a long prompt is truncated (default: the source's)",
+    )
+    hub_options(parser)
+
+
+COMMAND = Command(
+    name="convert",
+    help="Write a ranker in our format",
+    about="""Write a ranker in our format, from any supported one: llm-blender/PairRM-hf, PairRM and pair-ranker,
+    mightbe/Better-PairRM, and our own. The result states its maximum lengths and carries its code.""",
+    options=(_options,),
+    run=run,
+    epilog="Example: blender-hf convert llm-blender/PairRM-hf pair-rm --dtype float16",
+)

@@ -1,0 +1,285 @@
+"""The command `evaluate`: metrics of a ranker on labelled data, or the tables of the paper."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blender_hf.errors import InputError
+from blender_hf.logs import quieten_libraries
+
+from .command import (
+    Command,
+    Options,
+    Parser,
+    fuser_options,
+    fusion_generation,
+    limit_option,
+    ranker_arguments,
+    ranker_options,
+    seed_option,
+)
+from .output import checked_folder, log
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from blender_hf.blender import Blender
+    from blender_hf.data.labelled import LabelledPrompt
+    from blender_hf.data.labelled_formats import LabelledFile
+    from blender_hf.evaluation.metrics import Metric
+    from blender_hf.evaluation.predictors import Predictor
+
+    Prompts = list[LabelledPrompt] | LabelledFile
+
+# The paper's columns, shown if the records have these scores.
+PAPER_METRICS = ("bertscore", "bartscore", "bleurt")
+
+
+def run(options: Options) -> None:
+    """Evaluate a ranker, or make the tables of the paper."""
+    _check(options)
+    folder = checked_folder(options.output) if options.output else None
+    from blender_hf.evaluation.metric_cache import fill_scores
+
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+    quieten_libraries()
+    prompts = _prompts(options)
+    metrics = dict(_metric(spec, options) for spec in options.metric)
+    if metrics:
+        with _bar(options, len(prompts), "scoring") as bar:
+            prompts = list(fill_scores(prompts, metrics, on_scored=bar.update))
+    if options.table:
+        _make_tables(options, list(prompts), metrics, folder)
+    else:
+        _measure(options, prompts, folder)
+
+
+def _check(options: Options) -> None:
+    """Reject options that would change nothing, and data that can't be found."""
+    if options.table and (unused := _given(options, options.measuring)):
+        raise InputError(f"{unused[0]} has no meaning for --table; remove it")
+    if not options.table and (unused := _given(options, options.tables)):
+        raise InputError(f"{unused[0]} is for --table; add --table mixinstruct, or remove {unused[0]}")
+    is_local = options.data == "-" or Path(options.data).exists()
+    if options.local_files_only and not is_local:
+        raise InputError(
+            f"{options.data} is not a local file or folder, and --local-files-only forbids downloading it from the Hub"
+        )
+    if options.split is not None and Path(options.data).is_file():
+        raise InputError(f"{options.data} is a file, and has no splits: remove --split")
+
+
+def _given(options: Options, group: argparse._ArgumentGroup) -> list[str]:
+    """Return the options of a group that differ from their defaults, as they are written."""
+    actions = group._group_actions  # argparse has no public name for it
+    return [action.option_strings[0] for action in actions if getattr(options, action.dest) != action.default]
+
+
+def _prompts(options: Options) -> "Prompts":
+    """Return the prompts: streamed from a file of any size if a report, which reads it twice, needs nothing else."""
+    from blender_hf.data.labelled_formats import LabelledFile, read_labelled
+
+    given = {"split": options.split, "limit": options.limit}
+    path = Path(options.data)
+    if options.metric or options.table or not (path.is_file() or path.is_dir()):
+        return list(read_labelled(options.data, **given))
+    return LabelledFile(path, **given)
+
+
+def _measure(options: Options, prompts: "Prompts", folder: Path | None) -> None:
+    from blender_hf.data.labelled import check_metric
+    from blender_hf.evaluation import report
+    from blender_hf.evaluation.evaluate import LENGTH, evaluate
+    from blender_hf.evaluation.plots import save_plots
+
+    if options.gold:
+        check_metric(prompts, options.gold)
+    predictors = _predictors(options, prompts, [options.ranker, *options.baseline])
+    predictors.pop("length", None)  # part of every report
+    with _bar(options, len(prompts), "judging") as bar:
+        found = evaluate(
+            prompts,
+            predictors,
+            gold=options.gold,
+            rankings=not options.pairs_only,
+            tie_threshold=options.tie_threshold,
+            seed=options.seed,
+            window=options.batch_size,
+            on_prompt=bar.update,
+        )
+    _write(options, report.to_json(found), report.to_markdown(found), folder)
+    if folder is not None:
+        save_plots(found, folder)
+    shown = found.rankers.get(options.ranker) or found.rankers[LENGTH]
+    accuracy = shown.figures.get("accuracy")
+    said = f"accuracy {accuracy.value:.3f} on {accuracy.n:.0f} decided pairs" if accuracy else "no pair was decided"
+    _log(f"{options.ranker}: {said}, {found.n_prompts} prompts", folder)
+
+
+def _make_tables(
+    options: Options, prompts: "list[LabelledPrompt]", metrics: "dict[str, Metric]", folder: Path | None
+) -> None:
+    from blender_hf.evaluation import paper
+    from blender_hf.evaluation.baselines import is_named
+    from blender_hf.evaluation.paper import PAPER_BASES, TableSettings, paper_tables
+
+    names = [options.ranker, *options.baseline]
+    blend = options.blend and not is_named(options.ranker)  # a baseline has no fuser
+    blenders = {options.ranker: _blender(options.ranker, options, options.fuser)} if blend else {}
+    known = {name for prompt in prompts for name in prompt.scores}
+    settings = TableSettings(
+        metrics=tuple(dict.fromkeys([name for name in PAPER_METRICS if name in known] + list(metrics))),
+        bases={name: name for name in options.base} if options.base else PAPER_BASES,
+        rule=options.rule,
+    )
+    judge = (options.judge, _predictors(options, prompts, [options.judge])[options.judge]) if options.judge else None
+    with _bar(options, len(prompts), "ranking") as bar:
+        found = paper_tables(
+            prompts,
+            _predictors(options, prompts, [name for name in names if name not in blenders]),
+            settings,
+            blenders=blenders,
+            metrics=metrics,
+            judge=judge,
+            generation=fusion_generation(options),
+            window=options.batch_size,
+            seed=options.seed,
+            on_prompt=bar.update,
+        )
+    _write(options, paper.to_json(found), paper.to_markdown(found), folder)
+    _log(f"{len(found.rows)} rows on {found.n_prompts} prompts, {found.n_left_out} lacked a verdict", folder)
+
+
+def _predictors(options: Options, prompts: "Prompts", names: list[str]) -> "dict[str, Predictor]":
+    from blender_hf.evaluation.baselines import load_predictor
+
+    loading = _loading(options)
+    return {name: load_predictor(name, prompts, lambda name: _blender(name, options, None), loading) for name in names}
+
+
+def _blender(name: str, options: Options, fuser: str | None) -> "Blender":
+    from blender_hf.blender import Blender
+
+    arguments = ranker_arguments(options)
+    if name != options.ranker:
+        arguments |= {"revision": None, "file_name": None}  # these are about --ranker alone
+    return Blender.from_pretrained(
+        **{**arguments, "ranker": name}, fuser=fuser, fuser_revision=options.fuser_revision if fuser else None
+    )
+
+
+def _metric(spec: str, options: Options) -> "tuple[str, Metric]":
+    from huggingface_hub.constants import HF_HOME
+
+    from blender_hf.evaluation.metric_cache import CachedMetric
+    from blender_hf.evaluation.metrics import load_metric
+
+    name, metric = load_metric(spec, _loading(options))
+    return name, CachedMetric(metric, options.cache or Path(HF_HOME) / "blender-hf" / "scores.sqlite")
+
+
+def _loading(options: Options) -> dict[str, Any]:
+    from blender_hf.loading.checkpoints import HubOptions
+
+    hub = HubOptions(local_files_only=options.local_files_only, trust_remote_code=options.trust_remote_code)
+    return {"hub": hub, "device": options.device, "dtype": options.dtype}
+
+
+def _bar(options: Options, total: int, what: str) -> "tqdm[Any]":
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="prompt", desc=what, disable=options.quiet)
+
+
+def _write(options: Options, found: dict[str, Any], text: str, folder: Path | None) -> None:
+    document = json.dumps(found, ensure_ascii=False)
+    sys.stdout.write(f"{document}\n" if options.json else text)
+    if folder is not None:
+        (folder / "report.json").write_text(f"{document}\n", encoding="utf-8")
+        (folder / "report.md").write_text(text, encoding="utf-8")
+
+
+def _log(summary: str, folder: Path | None) -> None:
+    log(f"{summary}{f'; wrote {folder}' if folder else ''}")
+
+
+def _data_options(parser: Parser) -> None:
+    parser.add_argument("data", metavar="DATA", help="labelled data: a file, a folder, or a dataset on the Hub")
+    parser.add_argument("--split", help="split of a dataset (default: the only one)")
+    limit_option(parser)
+    parser.add_argument("--output", metavar="DIR", help="write report.json, report.md and plots to this folder")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--baseline", action="append", default=[], metavar="RANKER", help="another ranker to compare; repeatable"
+    )
+    parser.add_argument(
+        "--metric", action="append", default=[], metavar="METRIC", help="scores to compute where missing; repeatable"
+    )
+    parser.add_argument("--cache", metavar="FILE", help="cache of computed scores (default: in HF_HOME)")
+    seed_option(parser)
+
+
+def _measuring_options(parser: Parser) -> None:
+    group = parser.add_argument_group("metrics of a ranker")
+    group.add_argument("--gold", metavar="METRIC", help="gold scores of answers (default: score, else the verdicts)")
+    group.add_argument("--pairs-only", action="store_true", help="score the labelled pairs only, without rankings")
+    group.add_argument(
+        "--tie-threshold",
+        type=float,
+        default=0.05,
+        metavar="P",
+        help="probabilities within P of 0.5 are ties (default: %(default)s)",
+    )
+    parser.set_defaults(measuring=group)
+
+
+def _table_options(parser: Parser) -> None:
+    parser.add_argument("--table", choices=("mixinstruct",), help="make the two tables of the paper instead")
+    group = parser.add_argument_group("tables of the paper")
+    group.add_argument(
+        "--base",
+        action="append",
+        metavar="MODEL",
+        help="model that all are compared with; repeatable (default: the paper's Vicuna and OpenAssistant)",
+    )
+    group.add_argument(
+        "--rule",
+        choices=("paper", "win-rate"),
+        default="paper",
+        help='"at least as good": any tie counts as one, or a tie of good answers as one half (default: %(default)s)',
+    )
+    group.add_argument("--no-blend", dest="blend", action="store_false", help="do not fuse")
+    group.add_argument("--judge", metavar="RANKER", help="ranker that compares fused answers with the candidates")
+    fuser_options(group)
+    parser.set_defaults(tables=group)
+
+
+COMMAND = Command(
+    name="evaluate",
+    help="Measure a ranker on labelled data",
+    about="""Measure a ranker on labelled data, next to three baselines: the longer answer, the best single model, and
+    chance; or make the paper's tables on MixInstruct.""",
+    options=(_data_options, ranker_options, _measuring_options, _table_options),
+    run=run,
+    epilog="""\
+Data is a JSONL file (or .jsonl.gz), a Parquet, CSV or JSON file, a folder of `datasets`, or the id of a dataset on the
+Hub. Its records have pairs, as ours; verdicts and scores, as MixInstruct; or chosen and rejected, as RewardBench and
+TRL's preference datasets.
+
+A ranker is the Hub id or folder of a pair ranker or a reward model; or one of
+  length          the longer answer wins
+  random          random guessing
+  oracle:METRIC   the records' own scores
+  mlm:ID          pseudo-likelihood of the answer under a masked language model
+  simcls:ID       similarity of answer and prompt under an encoder
+
+A metric is rouge1, rouge2, rougeL, chrf, bleu, bertscore, bartscore or bleurt; the last three take a model, as in
+bertscore=org/encoder@9, where 9 is the layer. Scores that the records already have are not computed again.
+
+Example: blender-hf evaluate dev.jsonl.gz --ranker org/pair-ranker --baseline length --output report
+""",
+)

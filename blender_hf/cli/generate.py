@@ -1,0 +1,154 @@
+"""The command `generate`: prompts in, the candidates of several language models out."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from blender_hf.errors import BlenderError
+from blender_hf.logs import quieten_libraries
+
+from .appending import opened
+from .command import (
+    LLM_FORMS,
+    Command,
+    Options,
+    Parser,
+    chosen_llms,
+    llm_options,
+    overwrite_option,
+    record_options,
+    whole,
+)
+from .output import Tally, check_records, report
+
+if TYPE_CHECKING:
+    from blender_hf.generation.candidates import Generated
+    from blender_hf.generation.records import PromptRecord
+
+
+def run(options: Options) -> None:
+    """Generate candidates; each line is written complete, as soon as its prompt is answered."""
+    output = check_records(options)
+    from tqdm import tqdm
+
+    from blender_hf.data.sources import checked_count
+    from blender_hf.generation.candidates import CandidateWriter
+    from blender_hf.generation.records import answered_prompts
+    from blender_hf.generation.sampling import Sampling
+
+    quieten_libraries()
+    llms = chosen_llms(options.llm, options)
+    sampling = Sampling(options.n, options.max_new_tokens, options.temperature, options.top_p, options.seed)
+    names = [llm.label for llm in llms]
+    answered = answered_prompts(output, names, options.n) if output is not None and not options.overwrite else {}
+    # A file is checked whole before a model is loaded.
+    total = checked_count(options.file, _waiting(options, answered))
+    writer = CandidateWriter(llms, sampling)
+    tally = Tally(already=len(answered))
+    # The records that are read ahead wait here until their candidates are there.
+    waiting: deque[PromptRecord] = deque()
+    with opened(output, options.overwrite) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+        for generated in writer.iter(_noted(_waiting(options, answered), waiting)):
+            record = waiting.popleft()
+            if generated.candidates:
+                out.write(record.answered(generated, names) + "\n")
+                out.flush()
+            _count(tally, record, generated)
+            bar.update()
+            if len(writer.given_up) == len(names) and not generated.candidates:
+                break
+    _report(options, tally, names)
+
+
+def _count(tally: Tally, record: "PromptRecord", generated: "Generated") -> None:
+    """Add what became of a prompt."""
+    for candidate in generated.candidates[len(record.item.candidates) :]:
+        tally.counts["candidates", candidate.model] += 1
+        tally.counts["truncated", candidate.model] += getattr(candidate, "truncated", False)
+    for failure in generated.failures:
+        tally.reasons[failure.model][failure.reason] += 1
+    if generated.candidates:
+        tally.counts["written"] += 1
+    else:
+        tally.failed.append(record.id)
+
+
+def _report(options: Options, tally: Tally, names: Sequence[str]) -> None:
+    """Log and print the summary; fail if a prompt has no candidate."""
+    counts, seconds = tally.counts, tally.seconds
+    models = {
+        name: {
+            **{kind: counts[kind, name] for kind in ("candidates", "truncated")},
+            "failures": tally.reasons[name].total(),
+            "reasons": dict(tally.reasons[name]),
+        }
+        for name in names
+    }
+    parts = [
+        f"{counts['written']} prompts answered in {seconds:.1f} s",
+        f"{counts['already']} were answered before" if counts["already"] else "",
+        *(_of_model(tally, name) for name in names),
+    ]
+    done = {**{name: counts[name] for name in ("written", "already")}, "unanswered": len(tally.failed)}
+    report(options, parts, {**done, "seconds": seconds, "models": models, "output": options.output})
+    if tally.failed:
+        reasons = "; ".join(f"{name}: {next(iter(tally.reasons[name]), 'no answer')}" for name in names)
+        raise BlenderError(
+            f"no language model answered the prompt {tally.failed[0]!r} ({reasons}); prompts without candidates are "
+            "not in the output; run the command again to retry them"
+        )
+
+
+def _of_model(tally: Tally, name: str) -> str:
+    text = f"{name}: {tally.counts['candidates', name]} candidates"
+    if truncated := tally.counts["truncated", name]:
+        text += f" ({truncated} truncated)"
+    if reasons := tally.reasons[name]:
+        text += f", {reasons.total()} failures ({reasons.most_common(1)[0][0]})"
+    return text
+
+
+def _waiting(options: Options, answered: dict[str | int, str]) -> Iterator["PromptRecord"]:
+    from blender_hf.data.resuming import is_done
+    from blender_hf.generation.records import read_prompts
+
+    return (record for record in islice(read_prompts(options.file), options.limit) if not is_done(record, answered))
+
+
+def _noted(records: Iterator["PromptRecord"], waiting: "deque[PromptRecord]") -> Iterator[Any]:
+    for record in records:
+        waiting.append(record)
+        yield record.item
+
+
+def _options(parser: Parser) -> None:
+    parser.add_argument("--llm", action="append", required=True, metavar="MODEL", help="a language model; repeatable")
+    overwrite_option(parser)
+    parser.add_argument("--n", type=whole(1), default=1, metavar="N", help="answers per model (default: %(default)s)")
+    parser.add_argument(
+        "--max-new-tokens", type=whole(1), default=512, metavar="N", help="maximum answer length (default: %(default)s)"
+    )
+    parser.add_argument("--temperature", type=float, metavar="T", help="0 is greedy decoding (default: the model's)")
+    parser.add_argument("--top-p", type=float, metavar="P", help="nucleus sampling (default: the model's)")
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="random seed, as far as the model supports it")
+
+
+COMMAND = Command(
+    name="generate",
+    help="Let several language models answer each prompt",
+    about="""Let several language models answer each prompt, and write what blend, rank and fuse read. A model that
+    fails is recorded with the reason, and the others continue. After an interruption, run the same command again to
+    resume after the last record written.""",
+    options=(record_options, _options, llm_options),
+    run=run,
+    epilog=f"""\
+Input is one JSON object per line, for example
+  {{"id": "q1", "prompt": "2 + 2?"}}
+"messages" (chat) can replace "prompt"; MixInstruct records work as they are. A record keeps the candidates that it
+already has, and no model is queried twice: run on its own output, the command retries only what failed.
+
+{LLM_FORMS}
+Example: blender-hf generate prompts.jsonl --llm org/model --llm http://localhost:8000/v1#qwen --output answers.jsonl
+""",
+)

@@ -1,0 +1,207 @@
+"""The command `label`: preference data from prompts with candidates, in a job that survives being killed."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blender_hf.errors import InputError
+from blender_hf.logs import quieten_libraries
+
+from .command import (
+    Command,
+    Options,
+    Parser,
+    checked_schedule,
+    limit_option,
+    ranker_arguments,
+    ranker_options,
+    schedule_options,
+    schedule_top_k_option,
+    whole,
+)
+from .output import report
+
+if TYPE_CHECKING:
+    from blender_hf.labelling.job import Engine
+    from blender_hf.labelling.settings import LabelSettings
+
+
+def run(options: Options) -> None:
+    """Label the data, and upload the result if asked to."""
+    _check(options)
+    from blender_hf.data.sources import open_source
+    from blender_hf.export.hub import check_repo_id
+    from blender_hf.labelling.job import label
+    from blender_hf.labelling.publishing import publish
+
+    quieten_libraries()
+    if options.push_to_hub is not None:
+        check_repo_id(options.push_to_hub)
+    settings, engine = _settings(options), _engine(options)
+    source = open_source(options.data, subset=options.subset, split=options.split, revision=options.dataset_revision)
+    summary = label(
+        source, options.output, settings, engine=engine, restart=options.restart, progress=not options.quiet
+    )
+    if options.push_to_hub is not None:
+        private = True if options.private else None
+        summary["url"] = publish(
+            Path(options.output), options.push_to_hub, settings, private=private, token=options.token
+        )
+    report(options, _parts(summary), summary)
+
+
+def _check(options: Options) -> None:
+    """Reject options that would change nothing."""
+    checked_schedule(options)
+    if options.push_to_hub is None and (unused := [name for name in ("private", "token") if getattr(options, name)]):
+        raise InputError(f"--{unused[0]} is for --push-to-hub")
+    if options.pairs is not None and options.format != "dpo":
+        raise InputError(f"--pairs is for --format dpo, not {options.format}; remove it")
+    if options.engine != "ray":
+        for name in ("workers", "gpus_per_worker"):
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name.replace('_', '-')} is for --engine ray")
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Read a shard such as "3/16"."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shard; write the first of four as 1/4 and the last as 4/4")
+    return int(number), int(of)
+
+
+def _data_options(parser: Parser) -> None:
+    parser.add_argument("data", metavar="DATA", help="JSONL, .jsonl.gz, .parquet, a folder of datasets, or a Hub id")
+    parser.add_argument("--output", required=True, metavar="OUT", help="a .jsonl, .jsonl.gz or .parquet file")
+    group = parser.add_argument_group("data")
+    group.add_argument("--split", help="split of a dataset (default: the only one)")
+    group.add_argument("--subset", help="configuration of a dataset on the Hub")
+    group.add_argument("--dataset-revision", metavar="REVISION", help="branch, tag or commit of a dataset on the Hub")
+    limit_option(group)
+    group.add_argument(
+        "--shard",
+        type=shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="only every N-th record, starting at the I-th, so that N processes share the work",
+    )
+    group.add_argument("--skip-bad", action="store_true", help="skip invalid lines, and write them to OUT.bad.jsonl")
+
+
+def _row_options(parser: Parser) -> None:
+    group = parser.add_argument_group("rows")
+    group.add_argument("--format", default="dpo", help="dpo, kto, sppo, rankings or rewards (default: %(default)s)")
+    group.add_argument("--pairs", help="pairs of dpo: best-worst, best-random or all (default: best-worst)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)")
+    group.add_argument("--min-margin", type=float, metavar="X", help="minimum logit by which the chosen answer wins")
+    group.add_argument("--min-probability", type=float, metavar="P", help="minimum probability that it is better")
+    group.add_argument("--no-ties", action="store_true", help="drop rows without a winner, in any format")
+    group.add_argument(
+        "--drop-flips", action="store_true", help="drop rows whose winner depends on the presentation order"
+    )
+    group.add_argument(
+        "--min-candidates", type=whole(1), metavar="N", help="minimum number of distinct candidates per prompt"
+    )
+
+
+def _work_options(parser: Parser) -> None:
+    group = parser.add_argument_group("work")
+    group.add_argument("--restart", action="store_true", help="discard the progress of earlier processes")
+    group.add_argument(
+        "--part-size",
+        type=whole(1),
+        default=64,
+        metavar="N",
+        help="prompts saved together; a killed process repeats at most N (default: %(default)s)",
+    )
+    group.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="this process, or a Ray cluster: at RAY_ADDRESS, or on this machine (default: %(default)s)",
+    )
+    group.add_argument("--workers", type=whole(1), metavar="N", help="number of Ray actors (default: 1)")
+    group.add_argument("--gpus-per-worker", type=float, metavar="X", help="GPUs, or a share, per actor (default: 0)")
+    group.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _hub_options(parser: Parser) -> None:
+    group = parser.add_argument_group("publishing")
+    group.add_argument("--push-to-hub", metavar="ID", help="upload the output to this dataset, org/name")
+    group.add_argument("--private", action="store_true", help="make a new dataset private")
+    group.add_argument("--token", help="token with write access (default: that of `hf auth login`)")
+
+
+def _settings(options: Options) -> "LabelSettings":
+    from blender_hf.labelling.filters import Filters
+    from blender_hf.labelling.settings import JudgeSettings, LabelSettings, Shard
+
+    return LabelSettings(
+        judge=JudgeSettings(
+            ranker_arguments(options), checked_schedule(options), options.aggregation, options.batch_size
+        ),
+        form=options.format,
+        **({} if options.pairs is None else {"pairs": options.pairs}),
+        seed=options.seed,
+        filters=Filters(
+            options.min_margin, options.min_probability, options.no_ties, options.drop_flips, options.min_candidates
+        ),
+        skip_bad=options.skip_bad,
+        shard=Shard(*options.shard),
+        limit=options.limit,
+        part_size=options.part_size,
+    )
+
+
+def _engine(options: Options) -> "Engine":
+    if options.engine == "ray":
+        from blender_hf.labelling.ray_engine import RayEngine
+
+        return RayEngine(options.workers or 1, options.gpus_per_worker or 0)
+    from blender_hf.labelling.job import work_here
+
+    return work_here
+
+
+def _parts(summary: Mapping[str, Any]) -> list[str]:
+    """Return the summary for the logs."""
+    left_out = ", ".join(f"{number} {reason}" for reason, number in summary["filtered"].items())
+    return [
+        f"{summary['rows']} rows of {summary['records']} prompts in {summary['output']}",
+        f"left out: {left_out}" if left_out else "",
+        f"{summary['bad']} bad lines in {summary['bad_file']}" if summary["bad"] else "",
+        f"{summary['resumed']} prompts were done before" if summary["resumed"] else "",
+        f"{summary['records_per_second']} prompts a second" if summary["records_per_second"] else "",
+        summary.get("url", ""),
+    ]
+
+
+COMMAND = Command(
+    name="label",
+    help="Make preference data from prompts with candidates",
+    about="""Make preference data by ranking the candidates of each prompt: pairs for DPO, labels for KTO, probabilities
+    for SPPO, rankings or rewards. After an interruption of any kind, run the same command again to resume; an invalid
+    line stops it before any work.""",
+    options=(
+        _data_options,
+        _row_options,
+        _work_options,
+        _hub_options,
+        ranker_options,
+        schedule_options,
+        schedule_top_k_option,
+    ),
+    run=run,
+    epilog="""\
+Records are those of `blender-hf rank`, in JSONL (.gz), Parquet, a folder of `datasets` or on the Hub:
+  {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
+
+Examples:
+  blender-hf label answers.jsonl --output dpo.parquet --min-probability 0.7 --drop-flips
+  blender-hf label org/answers --split train --format kto --output kto.jsonl --engine ray --workers 8
+  blender-hf label answers.parquet --output part3.parquet --shard 3/16 --push-to-hub org/preferences
+""",
+)

@@ -1,0 +1,83 @@
+"""Where results go, and the summary of a run."""
+
+import json
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from blender_hf.errors import InputError
+
+from .command import Options
+
+
+def check_records(options: Options) -> Path | None:
+    """Check the input and output of a command that reads records; return the output, None for stdout."""
+    if options.output is None:
+        if sys.stdout is None:
+            raise InputError("the standard output is closed: name a file with --output")
+        if options.json:
+            raise InputError("--json prints the summary on stdout, where the records go; add --output")
+    elif Path(options.output).is_dir():
+        raise InputError(f"can't write {options.output}: it is a folder")
+    if options.file != "-":
+        check_readable(options.file)
+    return None if options.output is None else checked_output(options.output, options.file)
+
+
+def check_readable(name: str) -> None:
+    """Reject a file that does not exist, before the libraries that read it are imported; pipes are left alone."""
+    try:
+        Path(name).stat()
+    except OSError as error:
+        raise InputError(f"can't read {name}: {error.strerror}") from None
+
+
+def checked_output(name: str, source: str | None = None) -> Path:
+    """Return the file or folder to write, which must not be the input itself, in an existing folder."""
+    output = Path(name)
+    if source is not None and output.exists() and Path(source).exists() and output.samefile(source):
+        raise InputError(f"{output} is the input itself; write to another place")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"can't write {output}: its folder does not exist")
+    return output
+
+
+def checked_folder(name: str, source: str | None = None) -> Path:
+    """Return the folder to write, as `checked_output` does."""
+    folder = checked_output(name, source)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"can't write into {folder}: it is a file; name a folder")
+    return folder
+
+
+def log(text: str) -> None:
+    """Write a line to the logs."""
+    sys.stderr.write(f"blender-hf: {text}\n")
+
+
+def report(options: Options, parts: Sequence[str], summary: Mapping[str, object]) -> None:
+    """Log the summary of a run, if it has any part that is not empty; with `--json`, also print it on stdout."""
+    if line := "; ".join(part for part in parts if part):
+        log(line)
+    if options.json:
+        sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
+
+
+class Tally:
+    """What became of the records of a run, and the time since it began."""
+
+    def __init__(self, **counts: int) -> None:
+        self._started = time.monotonic()
+        # By name, or by name and model or verdict.
+        self.counts: Counter[str | tuple[str, str | None]] = Counter(counts)
+        # How often something failed, by whom and why.
+        self.reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        # The records without a result.
+        self.failed: list[str | int] = []
+
+    @property
+    def seconds(self) -> float:
+        """The time since the run began."""
+        return round(time.monotonic() - self._started, 3)

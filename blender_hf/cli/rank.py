@@ -1,0 +1,275 @@
+"""The commands `rank`, `fuse` and `blend`: records in, one result a record out, in their order."""
+
+import contextlib
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, tee
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from blender_hf.errors import InputError
+from blender_hf.logs import quieten_libraries
+
+from .command import (
+    Command,
+    Options,
+    Parser,
+    backend_options,
+    check_revision,
+    checked_schedule,
+    fuser_options,
+    fusion_generation,
+    ranker_arguments,
+    ranker_options,
+    record_options,
+    schedule_options,
+    schedule_top_k_option,
+    whole,
+)
+from .output import Tally, check_records, report
+
+if TYPE_CHECKING:
+    from blender_hf.blender import Blender
+    from blender_hf.data.records import Record
+    from blender_hf.engine.results import Blend, Fusion, Ranking
+    from blender_hf.inputs import Item
+
+Result = TypeVar("Result")
+
+EPILOG = """\
+Input is one JSON object per line, for example
+  {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
+"messages" (chat) can replace "prompt"; MixInstruct records work as they are.
+"""
+WIDTH = 100
+PREVIEW = 56
+
+
+def rank(options: Options) -> None:
+    """Rank the candidates of each record."""
+    from blender_hf.engine.aggregation import get_aggregation
+
+    schedule = checked_schedule(options)
+    get_aggregation(options.aggregation)
+
+    def ranked(blender: "Blender", items: Iterable["Item"]) -> Iterator["Ranking"]:
+        return blender.iter_rank(items, schedule=schedule, aggregation=options.aggregation, window=options.batch_size)
+
+    _run(options, ranked, rank_fields, rank_text)
+
+
+def fuse(options: Options) -> None:
+    """Fuse the candidates of each record."""
+
+    def fused(blender: "Blender", items: Iterable["Item"]) -> Iterator["Fusion"]:
+        return blender.iter_fuse(items, generation=fusion_generation(options), window=options.batch_size)
+
+    _run(options, fused, fuse_fields, fuse_text)
+
+
+def blend(options: Options) -> None:
+    """Rank the candidates of each record, fuse the best, and choose the answer."""
+    from blender_hf.engine.aggregation import get_aggregation
+    from blender_hf.engine.schedules import Schedule
+
+    schedule = Schedule(options.schedule, orders=options.orders)
+    get_aggregation(options.aggregation)
+
+    def blended(blender: "Blender", items: Iterable["Item"]) -> Iterator["Blend"]:
+        return blender.iter_blend(
+            items,
+            schedule=schedule,
+            aggregation=options.aggregation,
+            top_k=options.top_k,
+            fallback=options.fallback,
+            generation=fusion_generation(options),
+            window=options.batch_size,
+        )
+
+    _run(options, blended, blend_fields, blend_text)
+
+
+def _run(
+    options: Options,
+    work: Callable[["Blender", Iterable["Item"]], Iterator[Result]],
+    fields: Callable[[Result], dict[str, Any]],
+    text: Callable[[Result], str],
+) -> None:
+    """Check a file whole before a model is loaded; write each line complete, as soon as its result is there."""
+    check_records(options)
+    from tqdm import tqdm
+
+    from blender_hf.blender import Blender
+    from blender_hf.data.sources import checked_count, read_records
+
+    def read() -> Iterator["Record"]:
+        return islice(read_records(options.file), options.limit)
+
+    def shown(record: "Record", result: Result) -> str:
+        if options.format == "text":
+            return _as_text(record, text(result))
+        return json.dumps({"id": record.id, "prompt": record.item.source, **fields(result)}, ensure_ascii=False)
+
+    arguments = {**ranker_arguments(options), **_fuser_arguments(options)}
+    total = checked_count(options.file, read())
+    quieten_libraries()
+    blender = Blender.from_pretrained(**arguments)
+    records, for_items = tee(read())
+    results = work(blender, (record.item for record in for_items))
+    tally = Tally()
+    with _opened(options.output) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+        # The results come first: they raise what reading the records raises.
+        for result, record in zip(results, records, strict=True):
+            out.write(shown(record, result) + "\n")
+            out.flush()
+            tally.counts["prompts"] += 1
+            bar.update()
+    where, prompts = options.output or "stdout", tally.counts["prompts"]
+    summary = {"command": options.command, "prompts": prompts, "seconds": tally.seconds, "output": where}
+    line = f"{options.command}: {prompts} prompts in {tally.seconds:.1f} s, to {where}"
+    report(options, [] if options.quiet else [line], summary)
+
+
+def _fuser_arguments(options: Options) -> dict[str, Any]:
+    if options.command == "rank":
+        return {"fuser": None}
+    check_revision("--fuser-revision", options.fuser_revision, options.fuser)
+    return {"fuser": options.fuser, "fuser_revision": options.fuser_revision}
+
+
+@contextlib.contextmanager
+def _opened(output: str | None) -> Iterator[TextIO]:
+    if output is None:
+        yield sys.stdout
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(output, "w", encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"can't write {output}: {error.strerror}") from None
+        yield file
+
+
+def rank_fields(ranking: "Ranking") -> dict[str, Any]:
+    """Return the fields of `rank` in a JSON line."""
+    names = ("order", "ranks", "scores", "models", "schedule", "n_comparisons", "flip_rate", "n_cycles", "truncated")
+    full = ranking.to_dict()
+    return {"ranking": {name: full[name] for name in names}, "best": ranking.best}
+
+
+def fuse_fields(fusion: "Fusion") -> dict[str, Any]:
+    """Return the fields of `fuse` in a JSON line."""
+    full = fusion.to_dict()
+    return {"fused": fusion.text, "fused_from": full["fused_from"], "truncated": full["truncated"]}
+
+
+def blend_fields(blend: "Blend") -> dict[str, Any]:
+    """Return the fields of `blend` in a JSON line."""
+    return {
+        **rank_fields(blend.ranking),
+        "fused": blend.fused,
+        "fused_from": list(blend.fused_from),
+        "returned": blend.returned,
+        "output": blend.output,
+    }
+
+
+def rank_text(ranking: "Ranking") -> str:
+    """Return a ranking as a small table, the best candidate first."""
+    names = _names(ranking)
+    width = max(map(len, names))
+    rows = [
+        f"  {ranking.ranks[i]:>2}  {ranking.scores[i]:+6.2f}  {names[i]:<{width}}  {_preview(ranking.candidates[i])}"
+        for i in ranking.order
+    ]
+    return "\n".join([f"rank  score  {'model':<{width}}  answer", *rows])
+
+
+def fuse_text(fusion: "Fusion") -> str:
+    """Return a fused answer under its sources."""
+    sources = ", ".join(f"candidate {index}" for index in fusion.fused_from)
+    return f"Fused from {sources}:\n{_indented(fusion.text)}"
+
+
+def blend_text(blend: "Blend") -> str:
+    """Return a ranking, what became of the fusion, and the answer."""
+    return f"{rank_text(blend.ranking)}\n\n{_verdict(blend)}:\n{_indented(blend.output)}"
+
+
+def _verdict(blend: "Blend") -> str:
+    if blend.comparison is None:
+        return "Returned: the best candidate (there are not two different candidates to fuse)"
+    names = _names(blend.ranking)
+    sources = ", ".join(names[index] for index in blend.fused_from)
+    chance = f"{blend.comparison.probability:.0%} against the best candidate"
+    if blend.returned == "fused":
+        return f"Returned: the text fused from {sources} ({chance})"
+    return f"Returned: the best candidate (the text fused from {sources} has {chance})"
+
+
+def _as_text(record: "Record", body: str) -> str:
+    title = f"== {record.id} "
+    return f"{title:=<{WIDTH}}\n{_wrapped(record.item.source)}\n\n{body}\n"
+
+
+def _names(ranking: "Ranking") -> list[str]:
+    return [model or f"candidate {index}" for index, model in enumerate(ranking.models)]
+
+
+def _preview(text: str) -> str:
+    return textwrap.shorten(" ".join(text.split()), PREVIEW, placeholder=" ...") if text.strip() else "(empty)"
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, WIDTH) or [""])
+
+
+def _indented(text: str) -> str:
+    return textwrap.indent(_wrapped(text), "    ", lambda line: True)
+
+
+def _io_options(parser: Parser) -> None:
+    record_options(parser, quiet="no progress bar and no summary")
+    parser.add_argument(
+        "--format",
+        choices=("jsonl", "text"),
+        default="jsonl",
+        help="JSON Lines or human-readable (default: jsonl)",
+    )
+
+
+def _blend_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--top-k", type=whole(1), default=3, metavar="K", help="top candidates to fuse (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-fallback", dest="fallback", action="store_false", help="return the fused text even if it is worse"
+    )
+
+
+RANK = Command(
+    name="rank",
+    help="Rank the candidates of each prompt",
+    about="Rank the candidates of each prompt, best first, by pairwise comparison.",
+    options=(_io_options, ranker_options, schedule_options, schedule_top_k_option),
+    run=rank,
+    epilog=EPILOG,
+)
+FUSE = Command(
+    name="fuse",
+    help="Write one answer from all candidates of each prompt",
+    about="Write one answer from all candidates of each prompt, which are expected best first.",
+    options=(_io_options, backend_options, fuser_options),
+    run=fuse,
+    epilog=EPILOG,
+)
+BLEND = Command(
+    name="blend",
+    help="Rank the candidates of each prompt, fuse the best, and return the better answer",
+    about="""Rank the candidates of each prompt, fuse the best, and return the fused text if the ranker prefers it to
+    the best candidate, else the best candidate.""",
+    options=(_io_options, ranker_options, schedule_options, fuser_options, _blend_options),
+    run=blend,
+    epilog=EPILOG,
+)
