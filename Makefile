@@ -53,7 +53,7 @@ format: .venv-5/.installed ## correct style and formatting
 	.venv-5/bin/ruff check --fix .
 	.venv-5/bin/ruff format .
 
-bench-peer: .venv-peer/.installed ## install the official llm-blender for benchmarks/ranking.py
+bench-peer: .venv-peer/.installed ## install the official llm-blender for benchmarks/peer/compare.py
 
 clean: ## remove the environments and everything that was built or cached
 	rm -rf .venv .venv-4 .venv-5 .venv-peer build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

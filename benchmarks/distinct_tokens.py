@@ -1,37 +1,32 @@
-"""Measures what a preference for distinct tokens does to a ranker: `PairRankerConfig.distinct_token_weight`.
+"""Measure a ranker with other values of `distinct_token_weight`.
 
-    python benchmarks/distinct_tokens.py dev.jsonl.gz other_dev.jsonl.gz --card model_cards/pair-ranker-mini.md
+    python -m benchmarks.distinct_tokens dev.jsonl.gz other_dev.jsonl.gz --save
 
-Every pair is compared once; a weight adds a term to the logit that is known beforehand. Prints a Markdown table: for
-each weight the accuracy on judged pairs, and how often a good answer is preferred to one with self-made damage.
+Every pair is compared once: a weight adds a known term to the logit. The table has for each weight the accuracy on
+judged pairs, and how often a good answer is preferred to a synthetic negative.
 """
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from cards import markdown_table, show_figures
-from judged_pairs import decided_pairs
-from ranker_dev import compared, without_length
-
+from benchmarks.judged import compared, decided_pairs, judged_parser, negatives_of, without_length
+from benchmarks.tables import Table, publish
 from blender_hf import Blender
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import accuracy, by_source, length_rule
 from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
-from blender_hf.training.damaged_data import DAMAGES, damaged_pairs
 
-SCRIPT = "benchmarks/distinct_tokens.py"
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
 class Group:
-    """Pairs of one source or one kind of damage, with what the ranker says of them.
+    """Pairs of one source or of one corruption, scored by the ranker.
 
     Args:
         pairs: The pairs.
-        logits: What it says with a weight of 0.
+        logits: Their logits with a weight of 0.
         leads: What a weight is multiplied by.
     """
 
@@ -41,11 +36,11 @@ class Group:
         self.logits, self.leads = logits, leads
 
     def accuracy(self, weight: float) -> float:
-        """Return the share of pairs in which the preferred one wins."""
+        """Return the share of pairs in which the preferred candidate wins."""
         return accuracy(self._weighted(weight), self.labels) or 0.0
 
     def without_length(self, weight: float) -> float:
-        """Return it for longer and shorter winners alike."""
+        """Return the mean of the accuracies for longer and for shorter winners."""
         return without_length(self._weighted(weight), self.lengths, self.labels)
 
     def _weighted(self, weight: float) -> list[float]:
@@ -55,32 +50,23 @@ class Group:
 def main() -> None:
     options = arguments()
     blender = Blender.from_pretrained(options.ranker, None)
-    judged = [judged_groups(path, blender, options) for path in options.data]
-    prompts = list(read_labelled(options.data[0]))
-    damaged = {
-        kind: group_of(damaged_pairs(prompts, options.damaged_pairs, options.seed, [kind]), blender) for kind in DAMAGES
-    }
-    text = report(judged, damaged, options)
-    show_figures(text, SCRIPT, options.card)
+    files = [list(read_labelled(path)) for path in options.data]
+    judged = []
+    for prompts in files:
+        pairs = decided_pairs(prompts, options.max_pairs_per_source, options.seed)
+        groups = by_source([pair.source for pair in pairs], pairs)
+        judged.append({source: group_of(group, blender) for source, group in groups.items()})
+    negatives = negatives_of(files[0], options.negatives, options.seed)
+    table = table_of(judged, {kind: group_of(pairs, blender) for kind, pairs in negatives.items()}, options)
+    publish(__file__, [table, note(options)], options)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, nargs="+", help="JSONL files of judged pairs; damage is made from the first")
-    parser.add_argument("--ranker", default="pair-ranker-mini", help="Hub id or folder")
-    parser.add_argument("--weights", type=float, nargs="+", default=WEIGHTS, help="to be tried")
-    parser.add_argument("--columns", nargs="*", default=["vicuna80"], help="sources of the first file, one by one")
-    parser.add_argument("--max-pairs-per-source", type=int, default=200, help="drawn at random of larger sources")
-    parser.add_argument("--damaged-pairs", type=int, default=150, help="self-made pairs of each kind of damage")
-    parser.add_argument("--seed", type=int, default=0, help="of that draw")
-    parser.add_argument("--card", type=Path, help="card to write the table into")
+    parser = judged_parser(__doc__, max_pairs=200, files="+")
+    parser.add_argument("--weights", type=float, nargs="+", default=WEIGHTS, help="to try")
+    parser.add_argument("--columns", nargs="*", default=["vicuna80"], help="sources of the first file shown alone")
+    parser.add_argument("--negatives", type=int, default=150, help="synthetic negatives of each corruption")
     return parser.parse_args()
-
-
-def judged_groups(path: Path, blender: Blender, options: argparse.Namespace) -> dict[str, Group]:
-    """Compare the decided pairs of a file, and return them by source."""
-    pairs = decided_pairs(read_labelled(path), options.max_pairs_per_source, options.seed)
-    return {source: group_of(group, blender) for source, group in by_source([p.source for p in pairs], pairs).items()}
 
 
 def group_of(pairs: Sequence[PreferencePair], blender: Blender) -> Group:
@@ -91,32 +77,37 @@ def group_of(pairs: Sequence[PreferencePair], blender: Blender) -> Group:
 
 
 def lead_of(pair: PreferencePair, blender: Blender) -> float:
-    """Return by how much more distinct tokens the first candidate has, as the ranker counts them."""
+    """Return the first candidate's relative lead in distinct tokens."""
     scorer = blender.scorer
     inputs = scorer.processor([pair.prompt], [pair.candidate_a], [pair.candidate_b])
     markers = scorer.model.config.markers
     return lead_in_distinct_tokens(inputs["input_ids"], inputs["attention_mask"].bool(), markers).item()
 
 
-def report(judged: Sequence[dict[str, Group]], damaged: dict[str, Group], options: argparse.Namespace) -> str:
+def table_of(
+    judged: Sequence[Mapping[str, Group]], negatives: Mapping[str, Group], options: argparse.Namespace
+) -> Table:
     first, others = judged[0], [pair for groups in judged[1:] for pair in groups.items()]
-    single = {**{name: first[name] for name in options.columns}, **dict(others), **damaged}
+    single = {**{name: first[name] for name in options.columns}, **dict(others), **negatives}
     rows = [
         [
-            f"{weight:g}",
-            f"{fmean(group.accuracy(weight) for group in first.values()):.3f}",
-            f"{fmean(group.without_length(weight) for group in first.values()):.3f}",
-            *(f"{group.accuracy(weight):.3f}" for group in single.values()),
+            weight,
+            fmean(group.accuracy(weight) for group in first.values()),
+            fmean(group.without_length(weight) for group in first.values()),
+            *(group.accuracy(weight) for group in single.values()),
         ]
         for weight in options.weights
     ]
-    name = options.data[0].name.split(".")[0]
-    note = (
-        f"The first two columns are means over the sources of {name}, decided pairs; then single sources, and how "
-        f"often a good answer is preferred to one with self-made damage. At most {options.max_pairs_per_source} pairs "
-        f"of a source and {options.damaged_pairs} of a kind of damage (seed {options.seed}); chance is 0.5."
+    return Table({"weight": "g", **dict.fromkeys(["accuracy", "without length", *single], ".3f")}, rows)
+
+
+def note(options: argparse.Namespace) -> str:
+    return (
+        f"The first two columns are means over the sources of {options.data[0].name.split('.')[0]}, decided pairs; "
+        "then single sources, and how often a good answer is preferred to a synthetic negative. At most "
+        f"{options.max_pairs_per_source} pairs per source and {options.negatives} negatives of each corruption (seed "
+        f"{options.seed}); chance is 0.5."
     )
-    return f"{markdown_table(['weight', 'accuracy', 'without length', *single], rows)}\n\n{note}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Take the pictures of the page that the documents show: `python benchmarks/screenshots.py`, into docs/.
+"""Take the screenshots of the page for the documents: `python -m benchmarks.screenshots`, into docs/.
 
 It runs the page on the bundled checkpoints in the system's Chromium (`apt-get install chromium`).
 """
@@ -6,18 +6,15 @@ It runs the page on the bundled checkpoints in the system's Chromium (`apt-get i
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from app import build_app, launch_options
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from app import build_app, launch_options  # noqa: E402 (app.py lies beside this folder, not in the package)
-
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 N_PROMPTS = 12
 TIMEOUT_MS = 600_000

@@ -1,10 +1,9 @@
-"""Measures several rankers on the same judged pairs, and how far from the first the others are.
+"""Measure several rankers on the same judged pairs, and the difference of each from the first.
 
-    python benchmarks/side_by_side.py dev.jsonl.gz other_dev.jsonl.gz --rankers pair-ranker-mini runs/pair-ranker-mini \
-        --names "this model" "run again" --card model_cards/pair-ranker-mini.md
+    python -m benchmarks.side_by_side dev.jsonl.gz other_dev.jsonl.gz --rankers pair-ranker-mini runs/pair-ranker-mini \
+        --names "this model" "run again" --save
 
-Prints a Markdown table with a column for each ranker. The interval of a difference comes from drawing prompts anew
-within their sources.
+The interval of a difference is that of a bootstrap over prompts within their sources.
 """
 
 import argparse
@@ -13,37 +12,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cards import markdown_table, show_figures
-from judged_pairs import decided_pairs
-from ranker_dev import (
-    DAMAGE_NAMES,
+from benchmarks.judged import (
     Judged,
+    Metrics,
+    against_negatives,
     calibration_of,
-    damage_found,
-    figures,
+    decided_pairs,
     judged_by_source,
+    judged_parser,
     mean_over,
+    pair_metrics,
 )
-
+from benchmarks.ranker_dev import NEGATIVE_NAMES
+from benchmarks.tables import Cell, Table, interval, publish
 from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.evaluation.bootstrap import Ratios, mean_of_figures
 from blender_hf.evaluation.pairwise import accuracy
 
-SCRIPT = "benchmarks/side_by_side.py"
-
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of one ranker.
+    """The metrics of one ranker by the name of their row, and its judged pairs of the first file by source."""
 
-    Args:
-        rows: The figures of its column, by the name of their row.
-        sources: The judged pairs of the first file, by their source.
-    """
-
-    rows: dict[str, float]
+    rows: Metrics
     sources: dict[str, Judged]
 
 
@@ -51,28 +44,24 @@ def main() -> None:
     options = arguments()
     files = [list(read_labelled(path)) for path in options.data]
     found = [measured(ranker, files, options) for ranker in options.rankers]
-    cells = [[row, *(f"{column.rows[row]:.3f}" for column in found)] for row in found[0].rows]
-    cells.insert(1, ["difference, and its 95% interval", "", *(difference(found[0], other) for other in found[1:])])
     names = options.names or [Path(name).name for name in options.rankers]
+    cells: list[list[Cell]] = [[row, *(column.rows[row] for column in found)] for row in found[0].rows]
+    cells.insert(1, ["difference, and its 95% interval", None, *(difference(found[0], other) for other in found[1:])])
     note = (
         f"The means are over the sources of {options.data[0].name.split('.')[0]}, decided pairs, at most "
-        f"{options.max_pairs_per_source} of a source; {options.damaged_pairs} pairs of each kind of damage (seed "
-        f"{options.seed}). Differences are drawn anew by prompts within the sources; they say how much the choice of "
-        "prompts may matter, and not that of a seed of training."
+        f"{options.max_pairs_per_source} per source; {options.negatives} synthetic negatives of each corruption (seed "
+        f"{options.seed}). The intervals are from a bootstrap over prompts within the sources: they show how much the "
+        "choice of prompts may matter, not that of a training seed."
     )
-    show_figures(f"{markdown_table(['', *names], cells)}\n\n{note}", SCRIPT, options.card)
+    publish(__file__, [Table({"": "", **dict.fromkeys(names, ".3f")}, cells), note], options)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, nargs="+", help="JSONL files of judged pairs; means are over the first")
+    parser = judged_parser(__doc__, max_pairs=200, files="+")
     parser.add_argument("--rankers", nargs="+", required=True, help="Hub ids or folders")
-    parser.add_argument("--names", nargs="+", help="what the table calls them")
-    parser.add_argument("--columns", nargs="*", default=["vicuna80"], help="sources of the first file, one by one")
-    parser.add_argument("--max-pairs-per-source", type=int, default=200, help="drawn at random of larger sources")
-    parser.add_argument("--damaged-pairs", type=int, default=150, help="self-made pairs of each kind of damage")
-    parser.add_argument("--seed", type=int, default=0, help="of that draw")
-    parser.add_argument("--card", type=Path, help="card to write the table into")
+    parser.add_argument("--names", nargs="+", help="their names in the table")
+    parser.add_argument("--columns", nargs="*", default=["vicuna80"], help="sources of the first file shown alone")
+    parser.add_argument("--negatives", type=int, default=150, help="synthetic negatives of each corruption")
     options = parser.parse_args()
     if options.names and len(options.names) != len(options.rankers):
         parser.error(f"{len(options.rankers)} rankers have {len(options.names)} names; give one for each")
@@ -83,33 +72,32 @@ def measured(ranker: str, files: Sequence[Sequence[LabelledPrompt]], options: ar
     blender = Blender.from_pretrained(ranker, None)
     drawn = [decided_pairs(prompts, options.max_pairs_per_source, options.seed) for prompts in files]
     first, *others = (judged_by_source(pairs, blender) for pairs in drawn)
-    figures_of = {source: figures(group) for source, group in first.items()}
-    means = mean_over(figures_of)
+    by_source = {source: pair_metrics(group) for source, group in first.items()}
+    means = mean_over(by_source)
     calibration = calibration_of(first, blender.scorer.model.config.logit_temperature)
-    damage = damage_found(files[0], blender, options)
-    single = {name: figures_of[name] for name in options.columns}
-    single |= {source: figures(group) for groups in others for source, group in groups.items()}
+    single = {name: by_source[name] for name in options.columns}
+    single |= {source: pair_metrics(group) for groups in others for source, group in groups.items()}
+    negatives = against_negatives(files[0], blender, options)
     rows = {
         "mean over sources": means["both orders"],
         "without length": means["without length"],
         "flips": means["flips"],
         "calibration error": calibration["error"],
         "temperature": calibration["temperature"],
-        **{f"against damage: {DAMAGE_NAMES[kind]}": row["both orders"] for kind, row in damage.items()},
+        **{f"against negatives: {NEGATIVE_NAMES[kind]}": row["both orders"] for kind, row in negatives.items()},
         **{source: row["both orders"] for source, row in single.items()},
     }
     return Measured(rows, first)
 
 
-def difference(first: Measured, other: Measured) -> str:
-    """Return by how much the mean over the sources is another, with its interval."""
+def difference(first: Measured, other: Measured) -> Cell:
+    """Return the difference of the means over sources, with its interval."""
     groups = [_shares(first.sources[source], group) for source, group in other.sources.items()]
-    found = mean_of_figures(groups)["difference"]
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    return {**interval(mean_of_figures(groups)["difference"]), "format": "+.3f|+.3f"}
 
 
 def _shares(first: Judged, other: Judged) -> list[Ratios]:
-    """Return what each prompt of a source adds to the difference, above and below the line."""
+    """Return each prompt's numerator and denominator of the difference."""
     gained: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
     for (pair, before), (_, after) in zip(first, other, strict=True):

@@ -1,41 +1,43 @@
-"""How much memory a step of training a ranker takes: counted for its weights, measured for its activations.
+"""Measure the memory of a training step of a ranker: counted for weights, measured for activations.
 
-    python benchmarks/training_memory.py --hidden 1024 --layers 24 --length 384 --batch 4
+    python -m benchmarks.training_memory --hidden 1024 --layers 24 --length 384 --batch 4
 
 The encoder has the shape of DeBERTa-v3 with random weights. On a CPU the peak is that of the process, in float32; on
-CUDA that of the allocator, under bf16 autocast. Prints a table.
+CUDA that of the allocator, under bf16 autocast.
 """
 
 import argparse
 import resource
 
 import torch
-from cards import markdown_table
-from transformers import DebertaV2Config
 
+from benchmarks.inputs import VOCABULARY, Shape
+from benchmarks.judged import parser_of
+from benchmarks.tables import Cell, Table, publish
 from blender_hf import PairRanker, PairRankerConfig
 
 GIB = 2**30
-# Bytes a weight in float32: itself and its gradient, and what the optimiser keeps.
+# Bytes per weight in float32: weight, gradient, and state of the optimiser.
 OPTIMISERS = {"AdamW": 16, "Adafactor": 8}
-VOCABULARY = 128104
 
 
 def main() -> None:
     options = arguments()
     model = build(options)
     n_weights = sum(weight.numel() for weight in model.parameters())
-    rows = [[f"weights, gradients and {name}", f"{n_weights * size / GIB:.2f}"] for name, size in OPTIMISERS.items()]
+    rows: list[list[Cell]] = [
+        [f"weights, gradients and {name}", n_weights * size / GIB] for name, size in OPTIMISERS.items()
+    ]
     before = peak()
     for checkpointing in (True, False) if options.both else (True,):
         name = "activations with checkpointing" if checkpointing else "activations without"
-        rows.append([name, f"{activations(model, options, checkpointing, before) / GIB:.2f}"])
-    print(f"{n_weights / 1e6:.0f} million weights, {options.batch} pairs of {options.length} tokens\n")
-    print(markdown_table(["GiB", "memory"], rows))
+        rows.append([name, activations(model, options, checkpointing, before) / GIB])
+    size = f"{n_weights / 1e6:.0f} million weights, {options.batch} pairs of {options.length} tokens"
+    publish(__file__, [size, Table({"memory": "", "GiB": ".2f"}, rows)], options)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--length", type=int, default=384, help="tokens of a pair")
@@ -45,27 +47,14 @@ def arguments() -> argparse.Namespace:
 
 
 def build(options: argparse.Namespace) -> PairRanker:
-    encoder = DebertaV2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=options.hidden,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.hidden // 64,
-        intermediate_size=4 * options.hidden,
-        relative_attention=True,
-        position_buckets=256,
-        norm_rel_ebd="layer_norm",
-        share_att_key=True,
-        pos_att_type=["p2c", "c2p"],
-        position_biased_input=False,
-        type_vocab_size=0,
-    )
+    encoder = Shape("", options.layers, options.hidden).config(VOCABULARY)
     ids = {"source_token_id": 1, "candidate1_token_id": 2, "candidate2_token_id": 3}
     model = PairRanker(PairRankerConfig(backbone_config=encoder, **ids)).train()
     return model.cuda() if torch.cuda.is_available() else model
 
 
 def activations(model: PairRanker, options: argparse.Namespace, checkpointing: bool, before: int) -> int:
-    """Return by how much a forward and a backward pass raise the peak, gradients left out."""
+    """Return by how much a forward and a backward pass raise the peak, without the gradients."""
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     else:
