@@ -15,8 +15,8 @@ from benchmarks.judged import parser_of
 from benchmarks.tables import Cell, Table, processor, publish
 from benchmarks.timing import in_ms, medians
 from blender_hf import Blender
-from blender_hf.modeling import fast_products
-from blender_hf.modeling.fast_products import FastLinear, heads_product
+from blender_hf.modeling import fast_kernels
+from blender_hf.modeling.fast_kernels import FastLinear, heads_product
 
 # Of a small encoder and of DeBERTa-v3-base: inputs and outputs.
 LAYERS = ((384, 384), (384, 1536), (1536, 384), (768, 768), (768, 3072), (3072, 768))
@@ -33,13 +33,13 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--turns", type=int, default=9)
     options = parser.parse_args()
-    if not fast_products.gains(torch.float32):
+    if not fast_kernels.gains(torch.float32):
         print("PyTorch's own products are used in float32 on this processor: there is nothing to compare")
         return
     with torch.inference_mode():
         products = Table({"product": "", "dtype": "", **TIMES}, list(bare(options.turns)))
         models = Table({"bundled models, float32": "", **TIMES}, list(whole()))
-    cpu = fast_products.cpu_features().get("cpu_name", processor())
+    cpu = fast_kernels.cpu_features().get("cpu_name", processor())
     note = (
         f"torch {torch.__version__} on {cpu}, {torch.get_num_threads()} threads; medians of {options.turns} "
         "turns, of the models 3."
@@ -50,7 +50,7 @@ def main() -> None:
 def bare(turns: int) -> Iterator[list[Cell]]:
     """Yield the rows of products without a model."""
     for dtype in (torch.float32, torch.bfloat16):
-        if not fast_products.gains(dtype):
+        if not fast_kernels.gains(dtype):
             continue
         name = str(dtype).removeprefix("torch.")
         for inputs, outputs in LAYERS:
@@ -83,7 +83,7 @@ def _times(ways: list[Callable[[], object]], turns: int) -> list[float]:
 
 
 def _as_pytorch(call: Callable[[], object]) -> object:
-    with mock.patch.object(fast_products, "gains", return_value=False):
+    with mock.patch.object(fast_kernels, "gains", return_value=False):
         return call()
 
 

@@ -22,9 +22,9 @@ from benchmarks.judged import parser_of
 from benchmarks.tables import Cell, Table, publish
 from benchmarks.timing import in_ms, medians
 from blender_hf import PairRanker, PairRankerConfig
-from blender_hf.modeling import flash_deberta, modeling_pair_ranker
+from blender_hf.modeling import fast_kernels, modeling_pair_ranker
 from blender_hf.modeling.fast_deberta import FastSelfAttention, RelativePositions
-from blender_hf.modeling.fast_products import use_fast_products
+from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.modeling_pair_ranker import PairRankerOutput
 
 LENGTHS = (128, 512, 1024, 2048)
@@ -101,18 +101,18 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def has_kernel(device: str) -> bool:
-    return device != "cpu" and flash_deberta.kernel() is not None
+    return device != "cpu" and fast_kernels.flash_kernel() is not None
 
 
 def without_kernel(model: PairRanker, pairs: dict[str, torch.Tensor]) -> PairRankerOutput:
     """Run a ranker as if flashdeberta were not installed."""
-    with mock.patch.object(flash_deberta, "DEVICE", "none"):
+    with mock.patch.object(fast_kernels, "FLASH_DEVICE", "none"):
         return all_states(model, pairs)
 
 
 def all_states(model: PairRanker, pairs: dict[str, torch.Tensor]) -> PairRankerOutput:
     """Run the whole last layer of a ranker, as transformers does, although the head reads three states."""
-    with mock.patch.object(modeling_pair_ranker, "reads_places", return_value=False):
+    with mock.patch.object(modeling_pair_ranker, "uses_states_at", return_value=False):
         return model(**pairs)
 
 

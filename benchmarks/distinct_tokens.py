@@ -16,7 +16,7 @@ from blender_hf import Blender
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import accuracy, by_source, length_rule
-from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
+from blender_hf.modeling.modeling_pair_ranker import lead_in_distinct_tokens
 
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 

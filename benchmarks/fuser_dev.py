@@ -24,7 +24,7 @@ from blender_hf.engine.blending import best_different, subset
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
 from blender_hf.loading.checkpoints import HubOptions, load_fuser, load_ranker
-from blender_hf.modeling.passages import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_passages
 
 N_FUSED = 3
 # What guides extractive decoding besides the model: names in the configuration, ours, and the value that turns it off.

@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any, TypeVar
 
 from .errors import InputError, InputTypeError
-from .modeling.chat import Message, as_messages, render_messages
+from .modeling.tokenization import Message, as_messages, render_messages
 
 Prompt = str | Sequence[Mapping[str, Any]]
 CandidateInput = str | Mapping[str, Any]
@@ -40,7 +40,7 @@ class Item:
 
     @cached_property
     def messages(self) -> tuple[Message, ...]:
-        """The conversation of prompt and instruction, which every model gets; see `modeling.chat.as_messages`."""
+        """The conversation of prompt and instruction, which every model gets; see `as_messages`."""
         return as_messages(self.prompt, self.instruction)
 
     @cached_property

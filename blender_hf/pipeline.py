@@ -39,9 +39,9 @@ from .loading.checkpoints import (
 from .loading.rankers import AutoRanker
 from .loading.saving import save_portable
 from .modeling import PairRankerConfig, PairRankerProcessor
-from .modeling.loading import access_of
+from .modeling.hub_mixins import access_of
 from .modeling.pipeline_llm_blending import rows_of
-from .modeling.ranker_tokenizer import load_tokenizer, restore_normalizer
+from .modeling.tokenization import load_tokenizer, restore_normalizer
 
 TASK = "llm-blending"
 

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult
 
 from blender_hf.loading.checkpoints import BUNDLED, locate
 from blender_hf.modeling import GenFuserConfig, PairRankerConfig
-from blender_hf.modeling.publishing import TASKS, completed_card
+from blender_hf.modeling.hub_mixins import TASKS, completed_card
 
 FIGURES = re.compile(r"<!-- figures: written by \S+ -->\n(.*?)<!-- end of figures -->", re.DOTALL)
 RANKER_USE = """\

@@ -8,8 +8,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.modeling import GenFuserConfig, GenFuserProcessor
-from blender_hf.modeling.generation_gen_fuser import PassageGenerationMixin
-from blender_hf.modeling.modeling_gen_fuser import state_length
+from blender_hf.modeling.modeling_gen_fuser import PassageGenerationMixin, state_length
 
 from .graph import FUSER_FILES, checkpoint_of, find_setting_file, require_onnx_file
 from .onnx_ranker import DEFAULT_PROVIDER, check_provider, provider_options

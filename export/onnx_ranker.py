@@ -12,7 +12,7 @@ from torch import nn
 from blender_hf.errors import BlenderError, CheckpointError, InputError
 from blender_hf.loading.checkpoints import HubOptions, explained, first_line, hub_settings, locate, set_truncation
 from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerProcessor
-from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
+from blender_hf.modeling.modeling_pair_ranker import lead_in_distinct_tokens
 
 from .graph import INPUTS, MODEL_FILE, OUTPUT, checkpoint_of, require_onnx_file
 from .provenance import DISTINCT_TOKEN_WEIGHT, check_weights, read_metadata, settings_in

@@ -9,7 +9,7 @@ from optimum.exporters.tasks import TasksManager
 from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 
 from blender_hf.modeling import GenFuser, GenFuserConfig, PairRanker, PairRankerConfig
-from blender_hf.modeling.publishing import TASKS
+from blender_hf.modeling.hub_mixins import TASKS
 
 from .graph import AXES, OPSET
 

@@ -8,7 +8,7 @@ import torch
 
 from blender_hf.errors import ModelOutputError
 from blender_hf.modeling import GenFuser, PairRanker, PairRankerConfig
-from blender_hf.modeling.padding import pad_right
+from blender_hf.modeling.tokenization import pad_right
 
 # How far a logit may be from torch's float32, in units of the largest logit (at least 1). Eight bits are another model.
 TOLERANCES = {"float32": 3e-4, "float16": 2e-2, "int8": 0.15}

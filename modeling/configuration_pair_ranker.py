@@ -1,72 +1,73 @@
-"""Configuration of PairRanker."""
+"""Configuration of PairRanker, and the checkpoint formats it is read from.
+
+The authors of LLM-Blender published two formats, which load unchanged. Both keep the encoder's weights under
+`pretrained_model`, and the head in a `Sequential`: 0 dropout, 1 linear, 2 tanh, 3 dropout, 4 linear.
+
+- `llm-blender/PairRM-hf` (class `DebertaV2PairRM`): the encoder's configuration with a few more settings. So is
+  `mightbe/Better-PairRM`, which was trained with other lengths.
+- `llm-blender/PairRM`, `llm-blender/pair-ranker` (`RankerConfig`): names the encoder's repository, from which the
+  tokenizer and the encoder's configuration come.
+"""
 
 import math
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .original_formats import from_pairrm, from_ranker_config, is_pairrm, is_ranker_config
-from .ranker_tokenizer import original_tokenizer
-from .symmetry import SYMMETRIC_BACKBONES
-from .truncation import check_truncation
-
-if TYPE_CHECKING:
-    # The processor that the pipeline of `custom_pipelines` loads, and what it imports: from a local folder,
-    # transformers 4 takes only the files that a file names, and a configuration is loaded before all else.
-    from .chat import render_prompt  # noqa: F401
-    from .padding import pad_right  # noqa: F401
-    from .plain_text import PlainTextEncoder  # noqa: F401
-    from .processing_pair_ranker import PairRankerProcessor  # noqa: F401
-    from .publishing import PublishingMixin  # noqa: F401
-    from .tokenizer_files import tokenizer_json  # noqa: F401
+from .tokenization import POSITIONS_AFTER_PADDING, load_tokenizer, n_positions
 
 POOLINGS = ("marker", "mean")
-# Encoders with a table of absolute positions, which ends; those of the second row begin behind their padding.
-COUNTED_FROM_0 = ("albert", "bert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "rembert")
-COUNTED_FROM_PADDING = (
-    "camembert",
-    "data2vec-text",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
+# Encoders with absolute positions, made of `embeddings` and an `encoder` that takes a mask of any shape.
+SYMMETRIC_BACKBONES = ("bert", "roberta", "xlm-roberta")
+# Encoders whose table of absolute positions ends.
+ABSOLUTE_POSITIONS = (
+    *("albert", "bert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "rembert"),
+    *POSITIONS_AFTER_PADDING,
 )
-MPNET_PADDING = 1  # whatever its configuration states
 # What transformers 4 calls the bases of ModernBERT's rotary positions, by the attention that 5 states them for.
 ROPE_THETAS = {"global_rope_theta": "full_attention", "local_rope_theta": "sliding_attention"}
-# In the form of transformers: the task, and what runs it from the code beside the weights.
+# As transformers expects it: the task, and the class that runs it from the code beside the weights.
 BLENDING = ("llm-blending", {"impl": "pipeline_llm_blending.LlmBlendingPipeline", "pt": ["AutoModel"], "type": "text"})
+SPECIAL_TOKENS = ("<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>")
+TOKEN_IDS = ("source_token_id", "candidate1_token_id", "candidate2_token_id")
+TRUNCATION_SIDES = ("left", "right")
+LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length")
+SIDES = ("source_truncation_side", "candidate_truncation_side")
+# The settings of truncation, which a ranker's configuration and its processor share.
+TRUNCATION = (*LENGTHS, *SIDES)
 
 
 class PairRankerConfig(PretrainedConfig):
-    """Everything that fixes what a PairRanker computes, the lengths at which texts are cut included.
+    """Everything that determines what a PairRanker computes, including where texts are truncated.
 
     Args:
         backbone_config: Configuration of the encoder (any that `AutoModel` builds), or its dictionary.
         n_tasks: Number of quality functions that the head was trained on; the logit of a pair is their mean.
         pooling: What represents the prompt and each candidate: the state at the special token in front of it ("marker",
-            PairRM), or the mean over its tokens ("mean"), for which encoders of sentences are trained.
-        symmetric: Whether neither candidate has a place of its own, so that swapping them negates the logit: see
-            `symmetry.py`. For encoders of `SYMMETRIC_BACKBONES`; a ranker has to be trained with it.
+            PairRM), or the mean over its tokens ("mean"), as sentence encoders are trained.
+        symmetric: Whether the model has no position bias by construction: swapping the candidates negates the logit,
+            see `encode_symmetrically`. For encoders of `SYMMETRIC_BACKBONES`; a ranker has to be trained with it.
         cross_candidate_bias: With `symmetric`, what is added to the attention scores between different candidates.
-        distinct_token_weight: A preference for the candidate that says more, which the logit has besides what the model
-            finds: this times (n1 - n2) / (n1 + n2), where n1 and n2 count the distinct tokens of the candidates, as far
-            as they are read. 0: none. It may be changed at any time; `logit_temperature` was fitted with it.
+        distinct_token_weight: Weight of a length preference that is added to the logit: this times
+            (n1 - n2) / (n1 + n2), where n1 and n2 count the distinct tokens of the candidates after truncation. 0
+            disables it. It may be changed at any time, but `logit_temperature` was fitted with it.
         head_dropout: Dropout before both layers of the head, in training.
         source_token_id: Id of the special token in front of the prompt.
-        candidate1_token_id: Id of the special token in front of the candidate that is read first.
-        candidate2_token_id: Id of the special token in front of the candidate that is read second.
-        max_pair_length: Most tokens of a pair, special tokens included.
-        max_source_length: Most tokens of the prompt's part, special tokens included.
-        max_candidate_length: Most tokens of a candidate's part, special tokens included. The budget of each of the two
-            is also at most half of what the prompt leaves of `max_pair_length`, so it depends on that prompt alone.
+        candidate1_token_id: Id of the special token in front of the first candidate.
+        candidate2_token_id: Id of the special token in front of the second candidate.
+        max_pair_length: Maximum tokens of a pair, special tokens included.
+        max_source_length: Maximum tokens of the prompt's part, special tokens included.
+        max_candidate_length: Maximum tokens of a candidate's part, special tokens included. Each candidate also gets at
+            most half of what the prompt leaves of `max_pair_length`, so its budget depends on the prompt alone.
         source_truncation_side: Which end of a long prompt is cut. "left" keeps the last turns of a conversation.
         candidate_truncation_side: Which end of a long candidate is cut.
-        logit_temperature: What a logit is divided by before its sigmoid is taken for a probability: 1 as trained;
-            fitted on judged pairs, it makes the probabilities come true.
-        fuser: The Hub id of the fuser that goes with this ranker: who loads the ranker for blending gets both.
+        logit_temperature: A logit is divided by this before its sigmoid is taken as a probability: 1 as trained, or
+            fitted on judged pairs to calibrate the probabilities.
+        fuser: Hub id of the fuser that goes with this ranker; loading the ranker for blending loads both.
         fuser_revision: Branch, tag or commit of that fuser.
         initializer_range: Standard deviation of new weights of the head.
         **kwargs: Options of every configuration in transformers.
@@ -77,7 +78,7 @@ class PairRankerConfig(PretrainedConfig):
 
     model_type = "pair_ranker"
     sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 (the form that transformers expects)
-    # What `custom_pipelines` is; where the package is installed it puts its own here, see `blender_hf.pipeline`.
+    # Type of `custom_pipelines`; where the package is installed it sets its own, see `blender_hf.pipeline`.
     pipelines_type: type[dict[str, Any]] = dict
 
     def __init__(
@@ -124,7 +125,7 @@ class PairRankerConfig(PretrainedConfig):
         self.initializer_range = initializer_range
         self._check()
         super().__init__(**kwargs)
-        # `transformers.pipeline` writes into it, so every configuration has one of its own.
+        # `transformers.pipeline` writes into it, so every configuration has its own.
         self.custom_pipelines = self.pipelines_type({BLENDING[0]: dict(BLENDING[1])})
 
     @property
@@ -134,38 +135,29 @@ class PairRankerConfig(PretrainedConfig):
 
     @property
     def n_positions(self) -> int | None:
-        """How many tokens the encoder has positions for; None if it can be any number, or is not known."""
+        """Maximum tokens that the encoder has positions for; None if there is no limit, or it is unknown."""
         encoder = self.backbone_config
-        kind = encoder.model_type
-        # DeBERTa-v3 has relative positions alone.
-        if not getattr(encoder, "position_biased_input", True):
-            return None
-        if kind in COUNTED_FROM_0:
-            return encoder.max_position_embeddings
-        if kind in COUNTED_FROM_PADDING:
-            padding = MPNET_PADDING if kind == "mpnet" else encoder.pad_token_id
-            return encoder.max_position_embeddings - (0 if padding is None else padding + 1)
-        return None
+        # DeBERTa-v3 has relative positions only.
+        has_table = encoder.model_type in ABSOLUTE_POSITIONS and getattr(encoder, "position_biased_input", True)
+        return n_positions(encoder) if has_table else None
 
     @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read the dictionary of a configuration, taking those of the authors' checkpoints for ours."""
+        """Read the dictionary of a configuration, converting those of the original authors' checkpoints."""
         config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if is_pairrm(config):
-            config = {"model_type": cls.model_type, **from_pairrm(config, pretrained_model_name_or_path)}
-        elif is_ranker_config(config):
-            tokenizer = original_tokenizer(config, **kwargs)
-            config = {"model_type": cls.model_type, **from_ranker_config(config, tokenizer, **kwargs)}
+        found = format_of(config)
+        if found is not None and found.settings is not None:
+            config = {"model_type": cls.model_type, **found.settings(config, pretrained_model_name_or_path, kwargs)}
         return config, rest
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "PairRankerConfig":
-        """Make a configuration from its dictionary.
+        """Create a configuration from its dictionary.
 
         Raises:
-            ValueError: If the dictionary is that of another kind of model: its weights would not be a ranker's.
+            ValueError: If the dictionary is that of another kind of model, whose weights are not a ranker's.
         """
         kind = config_dict.get("model_type", cls.model_type)
         if kind != cls.model_type:
@@ -176,14 +168,14 @@ class PairRankerConfig(PretrainedConfig):
         return super().from_dict(config_dict, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as a dictionary, without where the encoder once came from and its precision then."""
+        """Return the configuration as a dictionary, without the encoder's original location and precision."""
         output = super().to_dict()
         for name in ("_name_or_path", "dtype", "torch_dtype"):
             output["backbone_config"].pop(name, None)
         return output
 
     def _check(self) -> None:
-        check_truncation(self)
+        check_truncation(vars(self))
         if not self.logit_temperature > 0:
             raise ValueError(f"logit_temperature={self.logit_temperature}; it divides logits, so it is above 0")
         if not math.isfinite(self.distinct_token_weight):
@@ -201,10 +193,36 @@ class PairRankerConfig(PretrainedConfig):
             raise ValueError(f"n_tasks={self.n_tasks}; a ranker has at least one")
 
 
+def check_truncation(settings: Mapping[str, Any]) -> None:
+    """Check the lengths and sides of a configuration or a processor.
+
+    Args:
+        settings: A value for each name of `TRUNCATION`.
+
+    Raises:
+        ValueError: If a length or a side can't work.
+    """
+    for name in LENGTHS:
+        value = settings[name]
+        if not isinstance(value, int):
+            raise ValueError(f"{name}={value!r}; use a whole number of tokens")
+        # An empty part is its special tokens alone, three at most: below this there is no room for text.
+        if value < 8:
+            raise ValueError(f"{name}={value} leaves no room for text; use 8 or more")
+    if settings["max_pair_length"] - settings["max_source_length"] < 16:
+        raise ValueError(
+            f"max_source_length={settings['max_source_length']} leaves fewer than 8 tokens per candidate of "
+            f"max_pair_length={settings['max_pair_length']}"
+        )
+    for name in SIDES:
+        if settings[name] not in TRUNCATION_SIDES:
+            raise ValueError(f"{name}={settings[name]!r}; use one of {', '.join(TRUNCATION_SIDES)}")
+
+
 def _as_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:
     if isinstance(config, PretrainedConfig):
         return config
-    # transformers builds a configuration without arguments to find out what the defaults are.
+    # transformers builds a configuration without arguments to find out the defaults.
     settings = {"model_type": "deberta-v2"} if config is None else dict(config)
     if "model_type" not in settings:
         raise ValueError("the configuration of the encoder states no model_type: add it to config.json")
@@ -213,11 +231,146 @@ def _as_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedCo
 
 
 def _with_rope_thetas(settings: dict[str, Any]) -> dict[str, Any]:
-    """Name the bases of ModernBERT's rotary positions as transformers 4 does, which passes over the names of 5.
+    """Name the bases of ModernBERT's rotary positions as transformers 4 does, which ignores the names of 5.
 
-    It would take its defaults instead, and the encoders of which that is wrong, such as mmBERT, would see other
-    positions without a word.
+    It would silently use its defaults, which are wrong for encoders such as mmBERT.
     """
     stated = settings.get("rope_parameters") or {}
     thetas = {name: stated[kind]["rope_theta"] for name, kind in ROPE_THETAS.items() if kind in stated}
     return {**thetas, **settings}
+
+
+@dataclass(frozen=True)
+class CheckpointFormat:
+    """A format of ranker checkpoints; `config` is always the dictionary of its config.json.
+
+    Args:
+        name: What its authors call it.
+        matches: Whether a configuration is in this format.
+        settings: Maps (config, Hub id or folder, loading options) to the settings of a `PairRankerConfig`; None if
+            they are the configuration itself.
+        processor: Maps the same to the tokenizer and the truncation settings of a checkpoint that has no files of a
+            processor; None if it always has them.
+    """
+
+    name: str
+    matches: Callable[[Mapping[str, Any]], bool]
+    settings: Callable[[dict[str, Any], Any, dict[str, Any]], dict[str, Any]] | None = None
+    processor: Callable[[dict[str, Any], Any, dict[str, Any]], tuple[Any, dict[str, Any]]] | None = None
+
+
+def format_of(config: Mapping[str, Any]) -> CheckpointFormat | None:
+    """Return the format of a ranker checkpoint, or None if the configuration is not that of a pairwise ranker.
+
+    Raises:
+        ValueError: If it is an old `RankerConfig` of a ranker that does not compare pairs.
+    """
+    return next((known for known in FORMATS if known.matches(config)), None)
+
+
+# How the names of the original weights begin, and ours.
+WEIGHT_PREFIXES = {"pretrained_model.": "backbone.", "head_layer.1.": "head.dense.", "head_layer.4.": "head.out_proj."}
+# The same as transformers expects it: regular expressions.
+WEIGHT_NAMES = {f"^{re.escape(theirs)}": ours for theirs, ours in WEIGHT_PREFIXES.items()}
+# Settings of the original configurations, and ours.
+RENAMED_SETTINGS = {
+    "n_tasks": "n_tasks",
+    "drop_out": "head_dropout",
+    "source_prefix_id": "source_token_id",
+    "cand1_prefix_id": "candidate1_token_id",
+    "cand2_prefix_id": "candidate2_token_id",
+}
+NOT_OF_THE_ENCODER = {
+    *RENAMED_SETTINGS,
+    *("cand_prefix_id", "architectures", "dtype", "torch_dtype", "transformers_version"),
+}
+ENCODER_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
+# Checkpoints in the format of PairRM-hf that were trained with other lengths. Only their cards state them, so the name
+# of the repository is all there is to go by.
+BETTER_PAIRRM = {
+    "max_pair_length": 2030 + 2 * 670,
+    "max_source_length": 2030,
+    # As on the card, what a short prompt leaves is the candidates'.
+    "max_candidate_length": (2030 + 2 * 670) // 2,
+    "source_truncation_side": "left",
+}
+# The second is the name that its card and many scripts use.
+LENGTHS_OF_CARDS = {"mightbe/Better-PairRM": BETTER_PAIRRM, "maywell/Better-PairRM": BETTER_PAIRRM}
+
+
+def _is_pairrm(config: Mapping[str, Any]) -> bool:
+    return {"source_prefix_id", "cand1_prefix_id", "cand2_prefix_id"} <= config.keys()
+
+
+def _pairrm_settings(config: dict[str, Any], where: Any, hub: dict[str, Any]) -> dict[str, Any]:
+    encoder = {name: value for name, value in config.items() if name not in NOT_OF_THE_ENCODER}
+    return {"backbone_config": encoder, **_renamed(config), **_lengths_of_card(where)}
+
+
+def _pairrm_processor(config: dict[str, Any], where: Any, hub: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    tokenizer = load_tokenizer(where, **hub)
+    return tokenizer, {"source_truncation_side": tokenizer.truncation_side, **_lengths_of_card(where)}
+
+
+def _lengths_of_card(where: Any) -> dict[str, Any]:
+    """Return the truncation settings that only the card of a repository states, unless they are our defaults.
+
+    The repository may be given as a Hub id, a folder that ends with that id, or a snapshot in the Hub's cache.
+    """
+    parts = Path(str(where)).parts
+    for repository, lengths in LENGTHS_OF_CARDS.items():
+        if parts[-2:] == tuple(repository.split("/")) or f"models--{repository.replace('/', '--')}" in parts:
+            return dict(lengths)
+    return {}
+
+
+def _is_ranker_config(config: Mapping[str, Any]) -> bool:
+    if not {"ranker_type", "model_name", "source_maxlength", "candidate_maxlength"} <= config.keys():
+        return False
+    if config["ranker_type"] != "pairranker":
+        raise ValueError(f"this is a ranker of type {config['ranker_type']!r}; only 'pairranker' compares pairs")
+    return True
+
+
+def _ranker_config_settings(config: dict[str, Any], where: Any, hub: dict[str, Any]) -> dict[str, Any]:
+    tokenizer, lengths = _ranker_config_processor(config, where, hub)
+    encoder = AutoConfig.from_pretrained(config["model_name"], **_encoder_options(hub)).to_dict()
+    ids = dict(zip(TOKEN_IDS, tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS[:3])), strict=True))
+    # The authors resized the embeddings to the length of the tokenizer.
+    return {"backbone_config": {**encoder, "vocab_size": len(tokenizer)}, **_renamed(config), **ids, **lengths}
+
+
+def _ranker_config_processor(config: dict[str, Any], where: Any, hub: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the encoder's tokenizer with the authors' tokens, and lengths for a prompt and two candidates."""
+    tokenizer = load_tokenizer(config["model_name"], **_encoder_options(hub))
+    add_special_tokens(tokenizer)
+    source, candidate = config["source_maxlength"], config["candidate_maxlength"]
+    total = source + 2 * candidate
+    lengths = {"max_pair_length": total, "max_source_length": source, "max_candidate_length": total // 2}
+    return tokenizer, lengths
+
+
+def add_special_tokens(tokenizer: Any) -> None:
+    """Add the special tokens of a ranker that a tokenizer lacks."""
+    known = tokenizer.get_vocab()
+    tokenizer.add_tokens([token for token in SPECIAL_TOKENS if token not in known], special_tokens=True)
+
+
+def _encoder_options(hub: dict[str, Any]) -> dict[str, Any]:
+    """Keep the loading options of a ranker that also hold for the repository of its encoder."""
+    return {name: hub[name] for name in ENCODER_OPTIONS if name in hub}
+
+
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
+    return {ours: config[theirs] for theirs, ours in RENAMED_SETTINGS.items() if theirs in config}
+
+
+def _is_ours(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type", PairRankerConfig.model_type) == PairRankerConfig.model_type
+
+
+FORMATS = (
+    CheckpointFormat("PairRM-hf", _is_pairrm, _pairrm_settings, _pairrm_processor),
+    CheckpointFormat("RankerConfig", _is_ranker_config, _ranker_config_settings, _ranker_config_processor),
+    CheckpointFormat("PairRanker", _is_ours),
+)

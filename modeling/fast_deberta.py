@@ -4,36 +4,34 @@ The score of query i and key j is (q_i k_j + q_i PK[b(i - j)] + k_j PQ[b(i - j)]
 relative position. transformers takes b from a length x length matrix for every head of every sequence, and writes half
 a dozen matrices of scores to memory. Here:
 
-- The buckets of the 2 length - 1 relative positions are computed once a forward. The keys are in reverse order, a =
+- The buckets of the 2 length - 1 relative positions are computed once per forward. The keys are in reverse order, a =
   length - 1 - j, so that the position is i + a - (length - 1) and the matrix of buckets is a view of those numbers.
 - PK and PQ are projected only for the buckets that the length reaches.
-- Scores are made in blocks of heads and query rows that stay in the cache.
-- Only keys are masked, in the small table of the position terms. What padding itself attends to is left open
+- Scores are computed in blocks of heads and query rows that stay in the cache.
+- Only keys are masked, in the small table of the position terms. What padding itself attends to is undefined
   (transformers: the mean of all values), since no real token reads it.
 - Padding need not be there at all: see `Packed`.
+- `states_at` computes the last layer only for the few states that are read.
 
-While a model is traced or exported, and where attentions are asked for, transformers' own attention runs; on a GPU in
+While a model is traced or exported, and where attentions are requested, transformers' own attention runs; on a GPU in
 half precision the kernel of flashdeberta, if it is installed.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
     DebertaV2Encoder,
     DisentangledSelfAttention,
     make_log_bucket_position,
 )
 
-from .fast_products import heads_product, is_traced, multiplies_heads
-from .flash_deberta import attend_by_kernel, fits, lengths_of
+from .fast_kernels import attend_by_flash, attend_in_blocks, block_shape, fits_flash, flash_lengths, is_traced
 
-# Of one block of scores, for each thread: half of the second-level cache of a present-day core.
-CACHED_BYTES = 2**19
-# Backward fills a table for each block, so there should be few; and an accelerator wants much work at once.
-LARGE_BYTES = 2**24
+Tables = tuple[torch.Tensor | None, torch.Tensor | None]
 
 
 class RelativePositions(NamedTuple):
@@ -41,16 +39,16 @@ class RelativePositions(NamedTuple):
 
     Args:
         index: (1, length, length), a view of 2 length - 1 numbers. At (i, a) the bucket of query i and key
-            length - 1 - a, counted from the first in use. Or (batch, queries, length), some of its rows.
+            length - 1 - a, counted from the first in use. Or (batch, queries, length), a subset of its rows.
         used: Which rows of the embeddings are in use.
     """
 
     index: torch.Tensor
     used: slice
 
-    def of(self, places: torch.Tensor) -> "RelativePositions":
-        """Return the positions for the queries at some places of each sequence alone, (batch, queries)."""
-        return self._replace(index=self.index[0, places])
+    def of(self, queries: torch.Tensor) -> "RelativePositions":
+        """Return the positions of some queries of each sequence, whose indices are (batch, queries)."""
+        return self._replace(index=self.index[0, queries])
 
 
 class KeyMask(NamedTuple):
@@ -58,22 +56,22 @@ class KeyMask(NamedTuple):
 
     Args:
         real: (batch, 1, 1, length). Zero for padding.
-        lengths: (batch,), the number of tokens of each row, where the kernel of flashdeberta can run.
-        places: (batch, n, 1), for a layer of which only these states are asked; it gets them as `query_states`.
+        lengths: (batch,), the number of tokens of each row, where flashdeberta can run.
+        selected: (batch, n, 1), the indices of `query_states`, for a layer that computes only these states.
     """
 
     real: torch.Tensor
     lengths: torch.Tensor | None
-    places: torch.Tensor | None = None
+    selected: torch.Tensor | None = None
 
 
 class Group(NamedTuple):
-    """Sequences of one length that stand side by side.
+    """Adjacent sequences of one length.
 
     Args:
         count: How many.
-        length: Of each.
-        n_queries: Of each: its length, or fewer.
+        length: Tokens of each.
+        n_queries: Queries of each: its length, or fewer.
         positions: Its buckets, or None without relative attention.
     """
 
@@ -87,9 +85,9 @@ class Packed(NamedTuple):
     """A batch without its padding: the tokens of all sequences in one row, the same for all layers.
 
     Args:
-        groups: What the row consists of.
-        reverse: (tokens,). Where to find the tokens of each sequence, the last one first.
-        used: Which rows of the embeddings of positions are in use by any group, or None.
+        groups: The sequences in the row.
+        reverse: (tokens,). Indices that put each sequence in reverse order.
+        used: Which rows of the position embeddings any group uses, or None without relative attention.
     """
 
     groups: tuple[Group, ...]
@@ -98,14 +96,14 @@ class Packed(NamedTuple):
 
 
 class FastEncoder(DebertaV2Encoder):
-    """Gives its layers the mask of the keys and the buckets of a length instead of two length x length matrices."""
+    """Passes its layers the key mask and the buckets of a length instead of two length x length matrices."""
 
     def get_attention_mask(self, attention_mask: torch.Tensor) -> KeyMask | torch.Tensor:
-        """Return what a (batch, length) mask says of keys, or what transformers does where its attention will run."""
+        """Return the key mask of a (batch, length) mask, or transformers' own where its attention will run."""
         if attention_mask.dim() != 2:
             return super().get_attention_mask(attention_mask)
         real = attention_mask[:, None, None]
-        return real if is_traced() else KeyMask(real, lengths_of(attention_mask))
+        return real if is_traced() else KeyMask(real, flash_lengths(attention_mask))
 
     def get_rel_pos(
         self,
@@ -113,7 +111,7 @@ class FastEncoder(DebertaV2Encoder):
         query_states: torch.Tensor | None = None,
         relative_pos: torch.Tensor | None = None,
     ) -> RelativePositions | torch.Tensor | None:
-        """Return the buckets of the length, or what transformers does where its attention will run."""
+        """Return the buckets of the length, or transformers' own where its attention will run."""
         if is_traced() or relative_pos is not None or not self.relative_attention:
             return super().get_rel_pos(hidden_states, query_states, relative_pos)
         return self.positions_of(hidden_states.shape[1], hidden_states.device)
@@ -125,7 +123,7 @@ class FastEncoder(DebertaV2Encoder):
             positions = make_log_bucket_position(positions, self.position_buckets, self.max_relative_positions).long()
         n_rows = self.rel_embeddings.num_embeddings
         rows = (positions + n_rows // 2).clamp(0, n_rows - 1)
-        # Not those of the first and the last position: with few positions and many buckets, rows do not grow with them.
+        # Not the rows of the first and the last position: with few positions and many buckets they are not monotonic.
         first, last = torch.stack(rows.aminmax()).tolist()
         return RelativePositions((rows - first).unfold(0, length, 1)[None], slice(first, last + 1))
 
@@ -145,11 +143,11 @@ class FastSelfAttention(DisentangledSelfAttention):
         """Map (batch, length, hidden) to the shape of the queries.
 
         Args:
-            hidden_states: (batch, length, hidden), of which keys and values are made.
-            attention_mask: What `FastEncoder.get_attention_mask` gives; or what says how a single row is packed.
+            hidden_states: (batch, length, hidden), the input of keys and values.
+            attention_mask: From `FastEncoder.get_attention_mask`; or the layout of a packed row.
             output_attentions: Whether to return the attention too, as transformers computes it.
-            query_states: (batch, queries, hidden), of which queries are made, if not of `hidden_states`.
-            relative_pos: What `FastEncoder.get_rel_pos` gives. A packed row has its own.
+            query_states: (batch, queries, hidden), the input of queries, if not `hidden_states`.
+            relative_pos: From `FastEncoder.get_rel_pos`. A packed row has its own.
             rel_embeddings: (buckets, hidden).
 
         Returns:
@@ -164,24 +162,24 @@ class FastSelfAttention(DisentangledSelfAttention):
         scale = (self.attention_head_size * (1 + sum(kind in self.pos_att_type for kind in ("c2p", "p2c")))) ** -0.5
         if isinstance(attention_mask, Packed):
             return self._in_groups(hidden_states, attention_mask, queried, rel_embeddings, scale), None
-        if attention_mask.places is not None:
-            # All at once is what an accelerator does best; what is left out are the layers behind.
+        if attention_mask.selected is not None:
+            # An accelerator is fastest with all queries at once; what is skipped is the rest of the layer.
             context, _ = self.forward(
-                hidden_states, attention_mask._replace(places=None), False, None, relative_pos, rel_embeddings
+                hidden_states, attention_mask._replace(selected=None), False, None, relative_pos, rel_embeddings
             )
-            return context.gather(1, attention_mask.places.expand(-1, -1, context.shape[-1])), None
-        if self._kernel_runs(hidden_states, attention_mask, relative_pos):
-            return self._by_kernel(hidden_states, attention_mask.lengths, queried, rel_embeddings, scale), None
+            return context.gather(1, attention_mask.selected.expand(-1, -1, context.shape[-1])), None
+        if self._flash_runs(hidden_states, attention_mask, relative_pos):
+            return self._by_flash(hidden_states, attention_mask.lengths, queried, rel_embeddings, scale), None
         return self._in_blocks(hidden_states, attention_mask.real, queried, relative_pos, rel_embeddings, scale), None
 
-    def _kernel_runs(self, states: torch.Tensor, mask: KeyMask, positions: RelativePositions | None) -> bool:
+    def _flash_runs(self, states: torch.Tensor, mask: KeyMask, positions: RelativePositions | None) -> bool:
         if mask.lengths is None or positions is None:
             return False
-        # It was never tried where buckets reach as far as positions, and the formula of buckets is none of distances.
+        # Never tested where buckets reach as far as positions, where its formula for buckets does not hold.
         tried = self.position_buckets // 2 < self.max_relative_positions
-        return tried and fits(states, self.attention_head_size)
+        return tried and fits_flash(states, self.attention_head_size)
 
-    def _by_kernel(
+    def _by_flash(
         self,
         hidden_states: torch.Tensor,
         lengths: torch.Tensor,
@@ -189,12 +187,12 @@ class FastSelfAttention(DisentangledSelfAttention):
         embeddings: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        """Attend by the kernel of flashdeberta, which looks the buckets up by itself."""
+        """Attend by flashdeberta, which computes the buckets itself."""
         states = (self.query_proj(queried), self.key_proj(hidden_states), self.value_proj(hidden_states))
         heads = (state.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2) for state in states)
         tables = (None if table is None else table[None] for table in self._position_tables(embeddings))
         reach = {"buckets": self.position_buckets, "positions": self.max_relative_positions}
-        context = attend_by_kernel(*heads, lengths, *tables, scale=scale, **reach)
+        context = attend_by_flash(*heads, lengths, *tables, scale=scale, **reach)
         return context.transpose(1, 2).flatten(2)
 
     def _in_blocks(
@@ -220,7 +218,7 @@ class FastSelfAttention(DisentangledSelfAttention):
         embeddings: torch.Tensor | None,
         scale: float,
     ) -> torch.Tensor:
-        """Attend in a packed row: what looks at single tokens does so at all of them, the rest at a group at a time."""
+        """Attend in a packed row: project all tokens at once, then attend one group at a time."""
         reverse = hidden_states[:, packed.reverse]
         tables = (None, None) if packed.used is None else self._position_tables(embeddings[packed.used], scale)
         queries = (self.query_proj(queried) * scale)[0].split(
@@ -246,17 +244,17 @@ class FastSelfAttention(DisentangledSelfAttention):
         values: torch.Tensor,
         mask: torch.Tensor | None,
         index: torch.Tensor | None,
-        tables: tuple[torch.Tensor | None, torch.Tensor | None],
+        tables: Tables,
     ) -> torch.Tensor:
-        """Return the context, (batch, queries, hidden), in blocks.
+        """Return the context, (batch, queries, hidden).
 
         Args:
             queries: (batch, queries, hidden), divided by the scale.
             keys: (batch, length, hidden), last key first.
             values: (batch, length, hidden), last value first.
             mask: (batch, 1, 1, length), zero for padding, or None if there is none.
-            index: As that of `RelativePositions`, or None.
-            tables: What `_position_tables` gives for the buckets in use.
+            index: As in `RelativePositions`, or None.
+            tables: From `_position_tables`, for the buckets in use.
         """
         batch = len(queries)
         queries, keys, values = self._heads(queries), self._heads(keys), self._heads(values)
@@ -273,16 +271,14 @@ class FastSelfAttention(DisentangledSelfAttention):
         for start in range(0, len(queries), n_heads):
             tensors = (queries, keys, values, bias, *tables, index)
             block = [tensor if tensor is None else tensor[start : start + n_heads] for tensor in tensors]
-            context.append(attend(*block, n_rows, self.dropout))
+            context.append(attend_in_blocks(*block, n_rows, self.dropout))
         return torch.cat(context).unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
         """Turn (batch, length, hidden) into (batch x heads, length, head size), each head in one piece."""
         return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2).flatten(0, 1).contiguous()
 
-    def _position_tables(
-        self, embeddings: torch.Tensor, scale: float = 1.0
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _position_tables(self, embeddings: torch.Tensor, scale: float = 1.0) -> Tables:
         """Return PK, and PQ times the scale, each (heads, buckets, head size) or None, of (buckets, hidden)."""
         rows = self.pos_dropout(embeddings)[None]
         pos_keys = pos_queries = None
@@ -294,7 +290,7 @@ class FastSelfAttention(DisentangledSelfAttention):
         return pos_keys, pos_queries
 
     def _key_bias(self, mask: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """Return (batch x heads, length, 1): zero for tokens, and for padding what no score of a token outweighs."""
+        """Return (batch x heads, length, 1): zero for tokens, and for padding lower than any token's score."""
         # Half of the range: the sum with a score must be finite, or a sequence of padding alone would give NaN.
         lowest = torch.finfo(keys.dtype).min / 2
         bias = keys.new_zeros(len(mask), 1, keys.shape[1], 1)
@@ -302,83 +298,126 @@ class FastSelfAttention(DisentangledSelfAttention):
         return bias.expand(-1, self.num_attention_heads, -1, -1).flatten(0, 1)
 
 
-def attend(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    bias: torch.Tensor | None,
-    pos_keys: torch.Tensor | None,
-    pos_queries: torch.Tensor | None,
-    index: torch.Tensor | None,
-    n_rows: int,
-    dropout: nn.Module,
-) -> torch.Tensor:
-    """Attend with a few heads, some query rows at a time.
-
-    Args:
-        queries: (heads, queries, head size), divided by the scale.
-        keys: (heads, length, head size), last key first.
-        values: (heads, length, head size), last value first.
-        bias: (heads, length, 1), added to the scores of each key, or None.
-        pos_keys: (heads, buckets, head size), which queries look at, or None.
-        pos_queries: (heads, buckets, head size), divided by the scale, which keys are looked at by, or None.
-        index: (heads, queries, length), the bucket for each query and key.
-        n_rows: How many query rows at a time.
-        dropout: For the probabilities.
-
-    Returns:
-        (heads, queries, head size).
-    """
-    keys_by_bucket = None if pos_queries is None else _product(keys, pos_queries, bias)
-    context = []
-    for start in range(0, queries.shape[1], n_rows):
-        rows = slice(start, start + n_rows)
-        scores = None if bias is None else bias.transpose(1, 2)  # (heads, 1, length)
-        if keys_by_bucket is not None:
-            of_keys = index[:, rows].transpose(1, 2)  # (heads, length, rows)
-            scores = _lookup(keys_by_bucket, of_keys).transpose(1, 2)
-        scores = _product(queries[:, rows], keys, scores)  # (heads, rows, length)
-        if pos_keys is not None:
-            scores += _lookup(_product(queries[:, rows], pos_keys), index[:, rows])
-        context.append(_product(dropout(functional.softmax(scores, dim=-1)), values.transpose(1, 2)))
-    return torch.cat(context, dim=1)
-
-
-def _product(left: torch.Tensor, right: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
-    """Multiply each row of (heads, m, size) with each of (heads, n, size), and add to it what is given."""
-    if multiplies_heads(left, right):
-        return heads_product(left, right, added)
-    right = right.transpose(1, 2)
-    return torch.bmm(left, right) if added is None else torch.baddbmm(added, left, right)
-
-
-def _lookup(scores: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Return (heads, m, n), of (heads, m, buckets) what an index of that shape names."""
-    if scores.requires_grad or scores.element_size() != 2:
-        return scores.gather(2, index)
-    # PyTorch copies an index twice to look up numbers of 16 bits, but not if they are integers.
-    return scores.view(torch.int16).gather(2, index).view(scores.dtype)
-
-
-def block_shape(queries: torch.Tensor, length: int, buckets: int) -> tuple[int, int]:
-    """Say how many heads and how many query rows make a block of scores.
-
-    Args:
-        queries: (heads, queries, head size).
-        length: How many keys there are.
-        buckets: How many scores each key has with positions.
-    """
-    cached = queries.device.type == "cpu" and not queries.requires_grad
-    n_scores = (CACHED_BYTES * torch.get_num_threads() if cached else LARGE_BYTES) // queries.element_size()
-    # Fewer than 16 rows make a product of matrices slow.
-    n_rows = min(queries.shape[1], max(16, n_scores // length))
-    # With few queries it is the scores of the keys that fill the cache.
-    return max(1, n_scores // (max(n_rows, min(length, buckets)) * length)), n_rows
-
-
 def use_fast_attention(model: nn.Module) -> None:
-    """Let a DeBERTa-v2 or v3 model attend fast; its weights, their names and its other layers stay as they are."""
-    # A change of class rather than new modules: parameters are neither made again nor initialised again.
+    """Make the attention of a DeBERTa-v2 or v3 model fast; weights, their names and other layers stay unchanged."""
+    # A change of class rather than new modules: parameters are neither recreated nor reinitialized.
     model.encoder.__class__ = FastEncoder
     for layer in model.encoder.layer:
         layer.attention.self.__class__ = FastSelfAttention
+
+
+def uses_states_at(backbone: Any) -> bool:
+    """Return whether `states_at` can run now: not while the model is traced, nor where gradients are wanted."""
+    return not torch.is_grad_enabled() and not is_traced() and supports_states_at(backbone)
+
+
+def supports_states_at(backbone: Any) -> bool:
+    """Return whether `states_at` is for this encoder."""
+    encoder = getattr(backbone, "encoder", None)
+    # A convolution reads the neighbours of a token, which in a packed row may belong to another sequence.
+    return isinstance(encoder, FastEncoder) and encoder.conv is None
+
+
+def states_at(
+    backbone: Any,
+    selected: torch.Tensor,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    token_type_ids: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return a few last hidden states of each sequence, equal to those of the whole encoder.
+
+    The last layer computes only these states, from the keys and values of all; and on a CPU, where each token costs,
+    padding is not computed.
+
+    Args:
+        backbone: A `DebertaV2Model` for which `uses_states_at`.
+        selected: (batch, n). Indices of the tokens.
+        input_ids: (batch, length).
+        attention_mask: (batch, length). Zero for padding.
+        token_type_ids: (batch, length). For encoders with segment embeddings.
+
+    Returns:
+        The last hidden states, (batch, n, hidden).
+    """
+    run = _states_of_packed if _packs(input_ids, attention_mask) else _states_of_padded
+    return run(backbone, selected, input_ids, attention_mask, token_type_ids)
+
+
+def _packs(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> bool:
+    """Return whether the tokens can form one packed row: on a CPU, with padding on the right, and no row of padding."""
+    if input_ids.device.type != "cpu":
+        return False
+    lengths = attention_mask.sum(dim=1, keepdim=True)
+    return bool(lengths.all()) and torch.equal(attention_mask.bool(), torch.arange(input_ids.shape[1]) < lengths)
+
+
+def _states_of_padded(
+    backbone: Any,
+    selected: torch.Tensor,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    token_type_ids: torch.Tensor | None,
+) -> torch.Tensor:
+    encoder = backbone.encoder
+    hidden = backbone.embeddings(input_ids=input_ids, token_type_ids=token_type_ids, mask=attention_mask)
+    mask, positions = encoder.get_attention_mask(attention_mask), encoder.get_rel_pos(hidden)
+    indices = selected[:, :, None]
+    same = {"relative_pos": positions, "rel_embeddings": encoder.get_rel_embedding()}
+    for layer in encoder.layer[:-1]:
+        hidden, _ = layer(hidden, mask, **same)
+    queries = hidden.gather(1, indices.expand(-1, -1, hidden.shape[-1]))
+    return encoder.layer[-1](hidden, mask._replace(selected=indices), query_states=queries, **same)[0]
+
+
+def _states_of_packed(
+    backbone: Any,
+    selected: torch.Tensor,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    token_type_ids: torch.Tensor | None,
+) -> torch.Tensor:
+    encoder = backbone.encoder
+    inside = torch.arange(input_ids.shape[1]).expand_as(input_ids)  # (batch, length)
+    real, lengths = attention_mask.bool(), attention_mask.sum(dim=1)
+    ends = lengths.cumsum(0)  # (batch,)
+    hidden = backbone.embeddings(
+        input_ids=input_ids[real][None],
+        token_type_ids=None if token_type_ids is None else token_type_ids[real][None],
+        position_ids=inside[real][None],
+    )
+    reverse = (ends[:, None] - 1 - inside)[real]  # (tokens,)
+    groups = _groups_of(encoder, lengths.tolist())
+    packed = Packed(groups, reverse, _used_by(groups))
+    embeddings = encoder.get_rel_embedding()
+    for layer in encoder.layer[:-1]:
+        hidden, _ = layer(hidden, packed, rel_embeddings=embeddings)
+    queries = hidden[:, (selected + (ends - lengths)[:, None]).flatten()]
+    last = packed._replace(groups=_with_queries(groups, selected))
+    states, _ = encoder.layer[-1](hidden, last, query_states=queries, rel_embeddings=embeddings)
+    return states[0].unflatten(0, selected.shape)
+
+
+def _used_by(groups: Sequence[Group]) -> slice | None:
+    """Return which rows of the position embeddings any group uses, or None without relative attention."""
+    used = [group.positions.used for group in groups if group.positions is not None]
+    return slice(min(part.start for part in used), max(part.stop for part in used)) if used else None
+
+
+def _groups_of(encoder: FastEncoder, lengths: Sequence[int]) -> tuple[Group, ...]:
+    """Return the groups of a row of sequences of these lengths."""
+    runs = [(length, len(list(run))) for length, run in groupby(lengths)]
+    known = {
+        length: encoder.positions_of(length, torch.device("cpu")) if encoder.relative_attention else None
+        for length in set(lengths)
+    }
+    return tuple(Group(count, length, length, known[length]) for length, count in runs)
+
+
+def _with_queries(groups: tuple[Group, ...], selected: torch.Tensor) -> tuple[Group, ...]:
+    """Return the groups with only the queries at some indices, (batch, n)."""
+    parts = selected.split([group.count for group in groups])
+    return tuple(
+        group._replace(n_queries=part.shape[1], positions=group.positions and group.positions.of(part))
+        for group, part in zip(groups, parts, strict=True)
+    )

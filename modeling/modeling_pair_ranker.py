@@ -13,38 +13,30 @@ from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .configuration_pair_ranker import PairRankerConfig
-from .deberta_states import can_read_places, reads_places, states_at
-from .distinct_tokens import lead_in_distinct_tokens
-from .fast_deberta import use_fast_attention
-from .fast_products import use_fast_products
-from .loading import StrictLoadingMixin
-from .original_formats import WEIGHT_NAMES
-from .publishing import PublishingMixin
-from .symmetry import encode_symmetrically, spans_of
+from .configuration_pair_ranker import WEIGHT_NAMES, PairRankerConfig
+from .fast_deberta import states_at, supports_states_at, use_fast_attention, uses_states_at
+from .fast_kernels import use_fast_products
+from .hub_mixins import PublishingMixin, StrictLoadingMixin
 
 if TYPE_CHECKING:
-    # The pipeline that `config.custom_pipelines` names. transformers lets a file travel that is imported here, and what
-    # it imports; from a local folder, transformers 4 takes only what this very file names, so all are named.
-    from .chat import render_prompt  # noqa: F401
+    # The pipeline that `config.custom_pipelines` names, and all that it imports. transformers saves the files that are
+    # imported here beside the weights; from a local folder, transformers 4 loads only those that this very file names.
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
-    from .flash_deberta import lengths_of  # noqa: F401
-    from .generation_gen_fuser import PassageLogitsProcessor  # noqa: F401
     from .modeling_gen_fuser import GenFuser  # noqa: F401
-    from .padding import pad_right  # noqa: F401
-    from .passages import Passage  # noqa: F401
     from .pipeline_llm_blending import LlmBlendingPipeline  # noqa: F401
-    from .plain_text import PlainTextEncoder  # noqa: F401
     from .processing_gen_fuser import GenFuserProcessor  # noqa: F401
+    from .processing_pair_ranker import PairRankerProcessor  # noqa: F401
+    from .ranking_math import order_of  # noqa: F401
+    from .tokenization import PlainTextEncoder  # noqa: F401
 
 
 @dataclass
 class PairRankerOutput(ModelOutput):
-    """What a PairRanker says of one presentation of each pair.
+    """The scores of one presentation order of each pair.
 
     Args:
         loss: Scalar, when labels were given.
-        logits: (batch,). Positive: the candidate that is read first is the better one. The mean over the tasks.
+        logits: (batch,). Positive if the first candidate is better. The mean over the tasks.
         task_logits: (batch, n_tasks). The same for each quality function.
     """
 
@@ -54,7 +46,7 @@ class PairRankerOutput(ModelOutput):
 
 
 class PairRankerHead(nn.Module):
-    """Scores a candidate from its representation and the prompt's: two layers with a tanh between them."""
+    """Scores a candidate from its representation and the prompt's: two linear layers with a tanh in between."""
 
     def __init__(self, config: PairRankerConfig) -> None:
         super().__init__()
@@ -73,15 +65,15 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
     """A cross-encoder over (prompt, candidate, candidate) on top of any encoder.
 
     The representation of a part is the last hidden state at the special token in front of it, as in PairRM, or the mean
-    over the part (`config.pooling`). `forward` scores one order of presentation; average both orders,
-    (l(a, b) - l(b, a)) / 2, for a logit that does not depend on it.
+    over the part (`config.pooling`). `forward` scores one presentation order; average both, (l(a, b) - l(b, a)) / 2,
+    for a logit without position bias.
     """
 
     config_class = PairRankerConfig
-    # None: with one, transformers 4 takes a checkpoint whose weights have other names for that of the encoder alone.
+    # Empty: with one, transformers 4 takes a checkpoint whose weights have other names for the encoder's alone.
     base_model_prefix = ""
     supports_gradient_checkpointing = True
-    # A buffer that old releases of transformers saved with the weights, and what this model leaves out on purpose.
+    # A buffer that old releases of transformers saved, and the pooler, which this model does not have.
     _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$", r"^backbone\.pooler\."]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -91,12 +83,12 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
 
     def __init__(self, config: PairRankerConfig) -> None:
         super().__init__(config)
-        # In the precision of the whole, whatever the encoder was once saved in.
+        # In the model's precision, whatever the encoder was once saved in.
         self.backbone = AutoModel.from_config(config.backbone_config, dtype=torch.get_default_dtype())
         if config.backbone_config.model_type == "deberta-v2":
             use_fast_attention(self.backbone)
         if getattr(self.backbone, "pooler", None) is not None:
-            self.backbone.pooler = None  # reads the first token, which is not where our parts begin
+            self.backbone.pooler = None  # it reads the first token, where none of our parts begins
         self.head = PairRankerHead(config)
         use_fast_products(self)
         self.post_init()
@@ -106,7 +98,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         """Load our checkpoints, and `llm-blender/PairRM-hf` as it is; see `StrictLoadingMixin.from_pretrained`."""
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, key_mapping=WEIGHT_NAMES, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        # transformers 5 would undo the renaming when the model is saved; what we save is in our format.
+        # transformers 5 would undo the renaming when the model is saved, but we save in our format.
         model._weight_conversions = None
         return loaded
 
@@ -120,12 +112,12 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         backbone_options: dict[str, Any] | None = None,
         **config: Any,
     ) -> "PairRanker":
-        """Make an untrained ranker whose encoder is pretrained and whose head is new, for training.
+        """Create a ranker with a pretrained encoder and a new head, for training.
 
         Args:
             backbone: Hub id or folder of an encoder.
             n_added_tokens: By how many tokens the vocabulary grows for the special tokens of the processor.
-            n_positions: How many positions the encoder must reach: a shorter table of absolute positions is repeated.
+            n_positions: How many positions the encoder needs: a shorter table of absolute positions is repeated.
             backbone_options: Options of the encoder's configuration, such as its dropout.
             **config: Options of `PairRankerConfig`.
 
@@ -144,15 +136,15 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
 
     @property
     def skips_padding(self) -> bool:
-        """Whether padding costs nothing, so that sequences of any length go well together."""
-        return self.device.type == "cpu" and self.config.pooling == "marker" and can_read_places(self.backbone)
+        """Whether padding costs nothing, so that batches may mix sequences of any length."""
+        return self.device.type == "cpu" and self.config.pooling == "marker" and supports_states_at(self.backbone)
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the encoder's embeddings of tokens."""
+        """Return the encoder's token embeddings."""
         return self.backbone.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the encoder's embeddings of tokens."""
+        """Replace the encoder's token embeddings."""
         self.backbone.set_input_embeddings(value)
 
     def forward(
@@ -163,19 +155,19 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
         labels: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> PairRankerOutput | tuple[torch.Tensor, ...]:
-        """Score one order of presentation of each pair.
+        """Score one presentation order of each pair.
 
         Args:
-            input_ids: (batch, length). Pairs as `PairRankerProcessor` lays them out.
+            input_ids: (batch, length). Pairs as `PairRankerProcessor` encodes them.
             attention_mask: (batch, length). 1 for tokens, 0 for padding.
-            token_type_ids: (batch, length). For backbones that have segments.
-            labels: (batch,) or (batch, n_tasks), each in [0, 1]: the probability that the candidate that is read
-                **first** is the better one. 1: the first is better, 0: the second is, 0.5: a tie; soft labels between.
+            token_type_ids: (batch, length). For backbones with segment embeddings.
+            labels: (batch,) or (batch, n_tasks), each in [0, 1]: the probability that the **first** candidate is
+                better. 1: the first is better, 0: the second is, 0.5: a tie; soft labels in between.
             return_dict: Whether to return a `PairRankerOutput` (default) or a tuple.
 
         Returns:
-            Logits, and with labels the multi-task binary cross-entropy of the paper (section 3.3), the mean over the
-            batch and the tasks of -[y log sigmoid(l) + (1 - y) log sigmoid(-l)].
+            Logits, and with labels the multi-task binary cross-entropy of the paper (section 3.3), the mean over
+            batch and tasks of -[y log sigmoid(l) + (1 - y) log sigmoid(-l)].
         """
         source, first, second = self._parts(input_ids, attention_mask, token_type_ids)  # (batch, hidden) each
         task_logits = self.head(source, first) - self.head(source, second)  # (batch, n_tasks)
@@ -201,10 +193,10 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
     def _parts(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
     ) -> list[torch.Tensor]:
-        """Return what represents the prompt and the two candidates, without a branch on the data."""
+        """Return the representations of the prompt and the two candidates, without a branch on the data."""
         real = _real(input_ids, attention_mask)
         starts = torch.stack([(input_ids == marker).int().argmax(dim=1) for marker in self.config.markers], dim=1)
-        if self.config.pooling == "marker" and reads_places(self.backbone):
+        if self.config.pooling == "marker" and uses_states_at(self.backbone):
             return list(states_at(self.backbone, starts, input_ids, real.long(), token_type_ids).unbind(1))
         hidden = self._hidden(input_ids, attention_mask, token_type_ids)  # (batch, length, hidden)
         if self.config.pooling == "marker":
@@ -225,7 +217,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
 
 
 def _real(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """Return which tokens are no padding, (batch, length), boolean."""
+    """Return which tokens are not padding, (batch, length), boolean."""
     return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
 
 
@@ -235,16 +227,114 @@ def _mean_over(hidden: torch.Tensor, span: torch.Tensor) -> torch.Tensor:
 
 
 def _repeat_positions(encoder: PreTrainedModel, n_positions: int) -> dict[str, torch.Tensor]:
-    """Return the weights of an encoder whose table of absolute positions is repeated until it reaches far enough.
+    """Return an encoder's weights, its table of absolute positions repeated up to a number of positions.
 
-    Near positions keep their relation, which is most of what a table knows; training mends the seams.
+    Near positions keep their relation, which is most of what a table encodes; training repairs the seams.
     """
     weights = encoder.state_dict()
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     if isinstance(table, nn.Embedding) and table.num_embeddings < n_positions:
-        unused = 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa counts from behind its padding
+        unused = 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa's begin after it
         rows = table.weight[unused:]
         repeated = rows.repeat(-(-n_positions // len(rows)), 1)[:n_positions]
         weights["embeddings.position_embeddings.weight"] = torch.cat([table.weight[:unused], repeated])
         encoder.config.max_position_embeddings = unused + n_positions
     return weights
+
+
+def encode_symmetrically(
+    backbone: Any, input_ids: torch.Tensor, real: torch.Tensor, markers: tuple[int, int, int], bias: float
+) -> torch.Tensor:
+    """Run an encoder without position bias, so that swapping the candidates swaps their representations.
+
+    An encoder tells the first candidate from the second by positions and markers. Here both candidates have the same
+    of either, and a token attends to the other candidate with a fixed bias. So the logits of both presentation orders
+    are each other's negative, up to rounding, and one order is enough: half the work.
+
+    Args:
+        backbone: An encoder of one of `SYMMETRIC_BACKBONES`.
+        input_ids: (batch, length). Pairs, padded on the right.
+        real: (batch, length), boolean. False for padding.
+        markers: Ids of the tokens in front of the prompt and the two candidates.
+        bias: Added to the attention scores between tokens of different candidates.
+
+    Returns:
+        The last hidden states, (batch, length, hidden).
+
+    Raises:
+        ValueError: If the attention implementation takes no bias.
+    """
+    chosen = getattr(backbone.config, "_attn_implementation", None)
+    if chosen not in (None, "eager", "sdpa"):  # flex_attention would end the process
+        raise ValueError(
+            f"a symmetric ranker adds a bias to its attention, which attn_implementation={chosen!r} can't; use 'sdpa'"
+        )
+    part, shift = _parts_of(input_ids, markers)
+    # The first position that a token may have: RoBERTa's begin after the padding id.
+    padding_index = backbone.embeddings.position_embeddings.padding_idx
+    offset = 0 if padding_index is None else padding_index + 1
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]  # (1, length)
+    hidden = backbone.embeddings(
+        input_ids=torch.where(input_ids == markers[2], markers[1], input_ids),
+        position_ids=places - (part == 2) * shift + offset,
+    )
+    across = part[:, :, None] * part[:, None, :] == 2  # (batch, length, length): of different candidates
+    mask = torch.where(across, bias, 0.0).to(hidden.dtype)
+    mask = mask.masked_fill(~real[:, None, :], torch.finfo(hidden.dtype).min)
+    return backbone.encoder(hidden, attention_mask=mask[:, None]).last_hidden_state
+
+
+def spans_of(input_ids: torch.Tensor, real: torch.Tensor, markers: tuple[int, int, int]) -> list[torch.Tensor]:
+    """Return masks of the prompt and of each candidate, (batch, length) each.
+
+    A part begins at its marker, without what the tokenizer puts before it.
+    """
+    part, _ = _parts_of(input_ids, markers)
+    starts = _starts(input_ids, markers)
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
+    return [(part == k) & (places >= starts[k]) & real for k in range(3)]
+
+
+def _parts_of(input_ids: torch.Tensor, markers: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the part of each token (0 the prompt, 1 and 2 the candidates), and the candidates' distance.
+
+    A tokenizer that puts [CLS] before a text does so before each part, the prompt included; so the index of the first
+    marker is the number of such tokens.
+    """
+    prefix, first, second = _starts(input_ids, markers)  # (batch, 1) each
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
+    part = (places >= first - prefix).int() + (places >= second - prefix).int()  # (batch, length)
+    return part, second - first
+
+
+def _starts(input_ids: torch.Tensor, markers: tuple[int, int, int]) -> list[torch.Tensor]:
+    return [(input_ids == marker).int().argmax(dim=1, keepdim=True) for marker in markers]
+
+
+def lead_in_distinct_tokens(input_ids: torch.Tensor, real: torch.Tensor, markers: tuple[int, int, int]) -> torch.Tensor:
+    """Return the first candidate's relative lead in distinct tokens, (n1 - n2) / (n1 + n2).
+
+    Judges, people and models alike, prefer answers that say more. A ranker that pools by the mean hardly sees length,
+    and one that was trained to ignore padding and loops has unlearned this preference. Distinct tokens grow when a
+    candidate says more, not when it repeats itself.
+
+    Args:
+        input_ids: (batch, length). Pairs.
+        real: (batch, length), boolean. False for padding.
+        markers: Ids of the tokens in front of the prompt and the two candidates.
+
+    Returns:
+        (batch,), float32, in (-1, 1). Swapping the candidates negates it exactly.
+    """
+    _, *candidates = spans_of(input_ids, real, markers)
+    counts = [_count_distinct(input_ids, span).float() for span in candidates]
+    return (counts[0] - counts[1]) / (counts[0] + counts[1])
+
+
+def _count_distinct(input_ids: torch.Tensor, span: torch.Tensor) -> torch.Tensor:
+    """Count the distinct ids in each row of a span, (batch,).
+
+    Once sorted, each new id is a step up; there is always something outside the span, which sorts below all ids.
+    """
+    ordered = torch.where(span, input_ids, -1).sort(dim=1).values
+    return (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1)

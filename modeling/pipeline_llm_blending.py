@@ -14,25 +14,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Pipeline
 
-from .chat import render_prompt
-from .generation_gen_fuser import one_text_options
-from .loading import access_of
-from .modeling_gen_fuser import GenFuser
+from .hub_mixins import access_of
+from .modeling_gen_fuser import GenFuser, one_text_options
 from .processing_gen_fuser import GenFuserProcessor
 from .processing_pair_ranker import PairRankerProcessor
+from .ranking_math import (
+    best_distinct,
+    count_cycles,
+    is_flip,
+    keeps_fusion,
+    mean_logit,
+    order_of,
+    preferred_of,
+    probability_of,
+    ranks_of,
+)
+from .tokenization import render_prompt
 
 if TYPE_CHECKING:
-    # transformers 4 takes from a local folder only the files that this one names; these are what its imports import.
+    # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
-    from .fast_products import use_fast_products  # noqa: F401
-    from .original_formats import SPECIAL_TOKENS  # noqa: F401
-    from .padding import pad_right  # noqa: F401
-    from .passages import Passage  # noqa: F401
-    from .plain_text import PlainTextEncoder  # noqa: F401
-    from .publishing import PublishingMixin  # noqa: F401
-    from .ranker_tokenizer import load_tokenizer  # noqa: F401
-    from .tokenizer_files import tokenizer_json  # noqa: F401
-    from .truncation import TRUNCATION  # noqa: F401
+    from .configuration_pair_ranker import PairRankerConfig
+    from .fast_kernels import use_fast_products  # noqa: F401
 
 AUTO_FUSER = "auto"
 DEFAULT_BATCH_SIZE = 16
@@ -190,37 +193,38 @@ class LlmBlendingPipeline(Pipeline):
     ) -> dict[str, Any]:
         rows = batch_size or DEFAULT_BATCH_SIZE
         ranking = self._rank(model_inputs, rows)
-        chosen = _best_different(ranking, top_k) if self.fuser is not None else []
+        chosen = best_distinct(ranking["candidates"], ranking["order"], top_k) if self.fuser is not None else []
         if len(chosen) < 2:
             return _result(ranking, None, None, fused=False)
         fusion = self._fuse(model_inputs, chosen, generation or {})
         comparison = self._compare(model_inputs.source, fusion["text"], ranking["best"], rows)
-        better = comparison["preferred"] == "a" and bool(fusion["text"].strip())
-        return _result(ranking, fusion, comparison, fused=better or not fallback)
+        kept = not fallback or keeps_fusion(fusion["text"], comparison["preferred"])
+        return _result(ranking, fusion, comparison, fused=kept)
 
     def _rank(self, item: BlendingInput, rows: int) -> dict[str, Any]:
         ids = self._tokenise([item.source, *item.texts])
         pairs = list(combinations(dict.fromkeys(item.texts), 2))
         orders = self._both_orders(item.source, pairs, ids, rows)
-        means = {pair: (ab - ba) / 2 for pair, (ab, ba) in orders.items()}
+        means = {pair: mean_logit(*both) for pair, both in orders.items()}
         means |= {(b, a): -logit for (a, b), logit in means.items()}
         n = len(item.texts)
         # Identical texts tie with 0 without a comparison.
         logits = [[means.get((a, b), 0.0) for b in item.texts] for a in item.texts]
         scores = [math.fsum(row) / max(n - 1, 1) for row in logits]
+        order = order_of(scores)
         return {
             "candidates": list(item.texts),
             "models": list(item.models),
-            "order": sorted(range(n), key=lambda index: -scores[index]),
-            "ranks": [1 + sum(other > score for other in scores) for score in scores],
+            "order": list(order),
+            "ranks": list(ranks_of(scores)),
             "scores": scores,
             "comparisons": [[None if i == j else logit for j, logit in enumerate(row)] for i, row in enumerate(logits)],
             "n_comparisons": len(pairs),
-            "flip_rate": sum(ab * ba > 0 for ab, ba in orders.values()) / len(pairs) if pairs else None,
-            "n_cycles": _count_cycles(logits),
+            "flip_rate": sum(is_flip(*both) for both in orders.values()) / len(pairs) if pairs else None,
+            "n_cycles": count_cycles(logits),
             "truncated": self._truncated(item.source, item.texts, ids),
             "schedule": "full",
-            "best": item.texts[max(range(n), key=lambda index: scores[index])],
+            "best": item.texts[order[0]],
         }
 
     def _fuse(self, item: BlendingInput, chosen: Sequence[int], generation: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,11 +239,10 @@ class LlmBlendingPipeline(Pipeline):
     def _compare(self, source: str, a: str, b: str, rows: int) -> dict[str, Any]:
         ids = self._tokenise([source, a, b])
         ab, ba = self._both_orders(source, [(a, b)], ids, rows)[a, b] if a != b else (0.0, 0.0)
-        logit = (ab - ba) / 2
-        small = math.exp(-abs(logit) / self.model.config.logit_temperature)
-        probability = (1.0 if logit >= 0 else small) / (1 + small)
+        logit = mean_logit(ab, ba)
+        probability = probability_of(logit, self.model.config.logit_temperature)
         return {
-            "preferred": "tie" if probability == 0.5 else "a" if probability > 0.5 else "b",
+            "preferred": preferred_of(probability),
             "logit": logit,
             "probability": probability,
             "logit_ab": ab,
@@ -287,7 +290,7 @@ class LlmBlendingPipeline(Pipeline):
         return {}, known, {}
 
 
-def _processor_of(config: Any, access: Mapping[str, Any]) -> PairRankerProcessor:
+def _processor_of(config: "PairRankerConfig", access: Mapping[str, Any]) -> PairRankerProcessor:
     """Load the processor from where the ranker is, at the same commit."""
     commit = getattr(config, "_commit_hash", None)
     hub = {**access, **({} if commit is None else {"revision": commit})}
@@ -299,23 +302,6 @@ def _candidate(value: Any, where: str) -> tuple[str, str | None]:
     if not isinstance(text, str) or not isinstance(model, str | None):
         raise TypeError(f'{where}: a candidate must be a text or {{"text", "model"}}')
     return text, model
-
-
-def _best_different(ranking: Mapping[str, Any], top_k: int) -> list[int]:
-    """Return the indices of the best candidates, the best first, each text once."""
-    first: dict[str, int] = {}
-    for index in ranking["order"]:
-        first.setdefault(ranking["candidates"][index], index)
-    return list(first.values())[:top_k]
-
-
-def _count_cycles(logits: Sequence[Sequence[float]]) -> int:
-    """Count the triples that beat each other in a circle."""
-    beats = [[logit > 0 for logit in row] for row in logits]
-    return sum(
-        (beats[i][j] and beats[j][k] and beats[k][i]) or (beats[j][i] and beats[k][j] and beats[i][k])
-        for i, j, k in combinations(range(len(beats)), 3)
-    )
 
 
 def _result(

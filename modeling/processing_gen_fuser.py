@@ -8,25 +8,62 @@ It is put together from token ids, so that texts from outside are text, and what
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import BatchEncoding, ProcessorMixin
 
-from .chat import render_prompt
-from .padding import pad_right
-from .passages import Passage, split_passages
-from .plain_text import PlainTextEncoder
-from .publishing import PortableProcessorMixin
-from .tokenizer_files import tokenizer_json
+from .hub_mixins import PortableProcessorMixin
+from .tokenization import PlainTextEncoder, pad_right, render_prompt, restore_prefix_space
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
 MOST_SENTINELS = 100
 # What may stand before a passage while it is tokenised: no tokenizer joins both with what comes behind.
 NEIGHBOURS = (".", "a")
+# A passage ends before a line break or after a sentence's end; the full stop of an initial or a common abbreviation is
+# no end.
+BOUNDARY = re.compile(
+    r"(?<=[.!?][\"'”’)\]])(?=\s)"
+    r"|(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?=\s)"
+    r"|(?<=[。！？])"
+    r"|(?<=\S)(?=\s*\n)"
+)
+# The number of a list belongs to what it numbers.
+LIST_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z])[.)]")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A sentence or a line of one candidate, or of several that have the same, white space and case aside.
+
+    Args:
+        ids: Its tokens, at least one, as it stands in the first candidate that has it.
+        places: Where it stands: pairs of a candidate and its place among the passages of that one.
+        forms: Its tokens at those of its places where they are others.
+        apart: Its tokens behind a passage that it does not follow in any candidate, so with white space in front; None
+            if they are `ids`.
+    """
+
+    ids: tuple[int, ...]
+    places: frozenset[tuple[int, int]]
+    forms: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    apart: tuple[int, ...] | None = None
+
+    def at(self, place: tuple[int, int]) -> tuple[int, ...]:
+        """Return its tokens as it stands at one of its places."""
+        return self.forms.get(place, self.ids)
+
+    def behind(self, before: "Passage | None") -> set[tuple[int, ...]]:
+        """Return the ways to write it behind another passage, or at the beginning: as it stands there, if it does."""
+        own = {self.at(place) for place in self.follows(before)}
+        return own or {self.ids if self.apart is None else self.apart}
+
+    def follows(self, before: "Passage | None") -> list[tuple[int, int]]:
+        """Return the places where it stands just behind another passage, or, for None, begins a candidate."""
+        if before is None:
+            return [(candidate, place) for candidate, place in self.places if place == 0]
+        return [(candidate, place) for candidate, place in self.places if (candidate, place - 1) in before.places]
 
 
 @dataclass(frozen=True)
@@ -281,32 +318,6 @@ def separated(passages: Sequence[str], place: int) -> str:
     return ("\n" if alone else " ") + passage
 
 
-def restore_prefix_space(tokenizer: Any, where: Any, **hub: Any) -> None:
-    """Let a byte-level tokenizer put a space in front of a text if its tokenizer.json says so.
-
-    transformers 4 (seen in 4.57) overrules that file where the other, tokenizer_config.json, says nothing of it; 5 does
-    not. The tokens, and with them the fused texts, would be others.
-
-    Args:
-        tokenizer: A tokenizer that was just loaded; changed in place, so that it is saved with both files in accord.
-        where: The Hub id or folder it was loaded from.
-        **hub: The options with which it was loaded; what does not concern files is left out.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if "add_prefix_space" in tokenizer.init_kwargs or not _is_byte_level(backend):
-        return
-    path = tokenizer_json(where, **hub)
-    stated = None if path is None else Tokenizer.from_file(path)
-    if _is_byte_level(stated):
-        backend.pre_tokenizer = stated.pre_tokenizer
-        tokenizer.add_prefix_space = stated.pre_tokenizer.add_prefix_space
-        tokenizer.init_kwargs["add_prefix_space"] = tokenizer.add_prefix_space
-
-
-def _is_byte_level(backend: Tokenizer | None) -> bool:
-    return backend is not None and isinstance(backend.pre_tokenizer, ByteLevel)
-
-
 def _passage(forms: Mapping[tuple[int, int], tuple[int, ...]], apart: Sequence[int]) -> Passage:
     first = next(iter(forms.values()))
     others = {place: ids for place, ids in forms.items() if ids != first}
@@ -330,3 +341,20 @@ def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
         shares[index] = min(wanted[index], room // (len(wanted) - position))
         room -= shares[index]
     return shares
+
+
+def split_passages(text: str) -> list[str]:
+    r"""Split a text into its sentences and lines, white space in front; joined they are the text.
+
+    >>> split_passages("Yes. It is!\n1. See.")
+    ['Yes.', ' It is!', '\n1. See.']
+    """
+    passages: list[str] = []
+    number = ""
+    for passage in BOUNDARY.split(text.strip()):
+        if LIST_NUMBER.fullmatch(passage):
+            number += passage
+        elif passage.strip():
+            passages.append(number + passage)
+            number = ""
+    return [*passages, number] if number else passages

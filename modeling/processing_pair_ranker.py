@@ -1,52 +1,49 @@
-"""From texts to the token ids of pairs, in the layout of PairRM.
+"""Processor of PairRanker: from texts to the token ids of pairs, in the layout of PairRM.
 
     <|source|>prompt[SEP] <|candidate1|>a[SEP] <|candidate2|>b[SEP]
 
-each part as the tokenizer encodes it alone, so with its own [CLS] where the tokenizer puts one. A prompt and a
-candidate are tokenised once, and a pair is put together from token ids.
+each part as the tokenizer encodes it alone, so with its own [CLS] where the tokenizer adds one. Each text is tokenized
+once, and pairs are assembled from token ids.
 
-For ordinary text these are the ids that the recipe of the PairRM-hf card gives, which encodes "<|source|>" + text. They
-differ on purpose where a text holds a special token, which is only text here, or begins with a combining mark, which
-the normalisation may merge with the ">" of the marker before it.
+For ordinary text these are the ids of the recipe on the PairRM-hf card, which encodes "<|source|>" + text. They differ
+on purpose where a text contains a special token, which is plain text here, or begins with a combining mark, which
+normalization may merge with the ">" of the marker before it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from types import SimpleNamespace
 from typing import Any
 
 from transformers import BatchEncoding, PretrainedConfig, ProcessorMixin
 
-from .chat import render_prompt
-from .original_formats import (
+from .configuration_pair_ranker import (
     SPECIAL_TOKENS,
-    is_pairrm,
-    is_ranker_config,
-    lengths_of_card,
-    ranker_lengths,
+    TOKEN_IDS,
+    TRUNCATION,
+    PairRankerConfig,
+    add_special_tokens,
+    check_truncation,
+    format_of,
 )
-from .padding import pad_right
-from .plain_text import PlainTextEncoder
-from .publishing import PortableProcessorMixin
-from .ranker_tokenizer import load_tokenizer, original_tokenizer, restore_normalizer
-from .truncation import TRUNCATION, check_truncation
+from .hub_mixins import PortableProcessorMixin
+from .tokenization import PlainTextEncoder, affixes, pad_right, render_prompt, restore_normalizer
 
-# Names of LLM-Blender, and ours.
+# Names in LLM-Blender, and ours.
 OLD_NAMES = {"source_maxlength": "max_source_length", "candidate_maxlength": "max_candidate_length"}
-# From which likeness on (`difflib`) a name is a misspelling; `truncation_side` of a tokenizer is below it.
-ALMOST_THE_SAME = 0.85
+# Similarity (`difflib`) from which on a name is a misspelling; `truncation_side` of a tokenizer is below it.
+MIN_SIMILARITY = 0.85
 
 
 @dataclass(frozen=True)
 class PairEncoding:
-    """One presentation of a pair.
+    """One presentation order of a pair.
 
     Args:
         input_ids: The token ids.
         truncated_source: How many tokens of the prompt were cut.
-        truncated_first: How many tokens of the candidate that is read first were cut.
-        truncated_second: The same for the one that is read second.
+        truncated_first: How many tokens of the first candidate were cut.
+        truncated_second: The same for the second.
     """
 
     input_ids: list[int]
@@ -58,13 +55,13 @@ class PairEncoding:
 class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
     """Turns prompts and pairs of candidates into the input of a `PairRanker`.
 
-    Text from outside never becomes a special token: a candidate that contains `<|candidate2|>` or `[SEP]` is only text.
+    Special tokens in user text, such as `<|candidate2|>` or `[SEP]`, are always plain text.
 
     Args:
         tokenizer: The tokenizer of the backbone with the four special tokens of `SPECIAL_TOKENS` added.
         max_pair_length: As in `PairRankerConfig`, like the next four.
-        max_source_length: Most tokens of the prompt's part.
-        max_candidate_length: Most tokens of a candidate's part.
+        max_source_length: Maximum tokens of the prompt's part.
+        max_candidate_length: Maximum tokens of a candidate's part.
         source_truncation_side: Which end of a long prompt is cut.
         candidate_truncation_side: Which end of a long candidate is cut.
         **kwargs: Options of every processor in transformers.
@@ -92,14 +89,14 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         self.max_candidate_length = max_candidate_length
         self.source_truncation_side = source_truncation_side
         self.candidate_truncation_side = candidate_truncation_side
-        check_truncation(self)
+        check_truncation(vars(self))
         self._markers = [_special_id(tokenizer, token) for token in SPECIAL_TOKENS[:3]]
-        self._prefix, self._suffix = _affixes(tokenizer)
+        self._prefix, self._suffix = affixes(tokenizer)
         self._encode_plain = PlainTextEncoder(tokenizer, SPECIAL_TOKENS)
 
     @classmethod
     def for_training(cls, tokenizer: Any, **lengths: Any) -> "PairRankerProcessor":
-        """Make a processor from the tokenizer of a plain encoder, to which the special tokens are added.
+        """Create a processor from the tokenizer of a plain encoder, to which the special tokens are added.
 
         Args:
             tokenizer: The encoder's tokenizer; it gains four tokens.
@@ -108,39 +105,37 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         Returns:
             The processor.
         """
-        known = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
-        tokenizer.add_tokens(known, special_tokens=True)
+        add_special_tokens(tokenizer)
         return cls(tokenizer, **lengths)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "PairRankerProcessor":
-        """Load a processor, as in transformers; those of the authors' checkpoints are made as their cards say.
+        """Load a processor, as in transformers; for the original checkpoints it is created as their cards say.
 
-        The files of `llm-blender/PairRM-hf` and of those made after it state no lengths: they are those of the card,
-        and the prompt is cut at the end that the tokenizer states. `model_max_length` is left aside, as on the card.
+        The files of `llm-blender/PairRM-hf` and its derivatives state no lengths: they are those of the card, and the
+        prompt is cut at the end that the tokenizer states. `model_max_length` is ignored, as on the card.
 
         Args:
             pretrained_model_name_or_path: A Hub id or a folder.
             **kwargs: The options of `transformers.ProcessorMixin.from_pretrained`, and our lengths and sides, which
-                overrule those of the checkpoint.
+                override those of the checkpoint.
 
         Returns:
             The processor.
 
         Raises:
-            TypeError: If an option is nearly one of ours; all others are those of transformers.
+            TypeError: If an option is a misspelling of one of ours; all others are those of transformers.
             ValueError: If a length or a side can't work.
         """
         _refuse_misspelt(kwargs)
         own = {name: value for name, value in kwargs.items() if name in TRUNCATION}
         hub = {name: value for name, value in kwargs.items() if name not in TRUNCATION}
         config, _ = PretrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
-        if is_ranker_config(config):
-            return cls(original_tokenizer(config, **hub), **{**ranker_lengths(config), **own})
-        if is_pairrm(config) and not cls.get_processor_dict(pretrained_model_name_or_path, **hub)[0]:
-            tokenizer = load_tokenizer(pretrained_model_name_or_path, **hub)
-            side = {"source_truncation_side": tokenizer.truncation_side}
-            return cls(tokenizer, **{**side, **lengths_of_card(pretrained_model_name_or_path), **own})
+        found = format_of(config)
+        create = None if found is None else found.processor
+        if create is not None and not cls.get_processor_dict(pretrained_model_name_or_path, **hub)[0]:
+            tokenizer, lengths = create(config, pretrained_model_name_or_path, hub)
+            return cls(tokenizer, **{**lengths, **own})
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         restore_normalizer(processor.tokenizer, pretrained_model_name_or_path, **hub)
         return processor
@@ -154,17 +149,17 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         Raises:
             ValueError: If a length or a side can't work.
         """
-        check_truncation(SimpleNamespace(**{name: settings.get(name, getattr(self, name)) for name in TRUNCATION}))
+        check_truncation({**vars(self), **settings})
         vars(self).update(settings)
 
-    def check_tokens(self, config: Any) -> None:
-        """Check that this is the processor of a ranker.
+    def check_tokens(self, config: PairRankerConfig) -> None:
+        """Check that this processor belongs to a ranker.
 
         Args:
             config: The ranker's `PairRankerConfig`.
 
         Raises:
-            ValueError: If the special tokens are others, or there are more tokens than embeddings.
+            ValueError: If the special tokens differ, or there are more tokens than embeddings.
         """
         for name, found in self.special_token_ids().items():
             if (stated := getattr(config, name)) != found:
@@ -179,14 +174,14 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
                 "they are not of one ranker: load both from one checkpoint"
             )
 
-    def check_lengths(self, config: Any) -> None:
-        """Check that no pair is longer than the encoder of a ranker has positions for.
+    def check_lengths(self, config: PairRankerConfig) -> None:
+        """Check that a ranker's encoder has enough positions for every pair.
 
         Args:
             config: The ranker's `PairRankerConfig`.
 
         Raises:
-            ValueError: If one may be; the message says which lengths work.
+            ValueError: If a pair may be longer; the message says which lengths work.
         """
         longest = min(self.max_pair_length, self.max_source_length + 2 * self.max_candidate_length)
         if config.n_positions is not None and longest > config.n_positions:
@@ -198,26 +193,25 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
 
     def special_token_ids(self) -> dict[str, int]:
         """Return the ids of the special tokens under their names in `PairRankerConfig`."""
-        names = ("source_token_id", "candidate1_token_id", "candidate2_token_id")
-        return dict(zip(names, self._markers, strict=True))
+        return dict(zip(TOKEN_IDS, self._markers, strict=True))
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise texts, each once, without special tokens and without cutting anything."""
+        """Tokenize texts without special tokens and without truncation."""
         return self._encode_plain(texts)
 
     def encode_pair(self, source: Sequence[int], first: Sequence[int], second: Sequence[int]) -> PairEncoding:
-        """Put a pair together from the ids of its three texts (recipe of the PairRM-hf card).
+        """Assemble a pair from the ids of its three texts (recipe of the PairRM-hf card).
 
         The prompt keeps at most `max_source_length` tokens; each candidate at most `max_candidate_length` and half of
-        what the prompt leaves of `max_pair_length`. So what is cut depends on this pair alone.
+        what the prompt leaves of `max_pair_length`. So truncation depends on this pair alone.
 
         Args:
             source: Ids of the prompt from `encode_texts`.
-            first: Ids of the candidate that is read first.
-            second: Ids of the candidate that is read second.
+            first: Ids of the first candidate.
+            second: Ids of the second candidate.
 
         Returns:
-            The ids of the pair and what was cut.
+            The ids of the pair and how much was cut.
         """
         source_part, cut_source = self._part(0, source, self.max_source_length, self.source_truncation_side)
         budget = min(self.max_candidate_length, (self.max_pair_length - len(source_part)) // 2)
@@ -226,24 +220,24 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         return PairEncoding(source_part + first_part + second_part, cut_source, cut_first, cut_second)
 
     def pad(self, pairs: Sequence[Sequence[int]]) -> BatchEncoding:
-        """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length), from ids of pairs."""
+        """Return tensors `input_ids` and `attention_mask`, both (batch, length), of the ids of pairs."""
         return pad_right(pairs, self.tokenizer.pad_token_id)
 
     def __call__(
         self, prompts: Sequence[Any], candidates_a: Sequence[str], candidates_b: Sequence[str]
     ) -> BatchEncoding:
-        """Tokenise pairs for `PairRanker.forward`: `candidates_a[i]` is read first, `candidates_b[i]` second.
+        """Tokenize pairs for `PairRanker.forward`, `candidates_a[i]` before `candidates_b[i]`.
 
         Args:
-            prompts: Texts or conversations, one a pair.
-            candidates_a: One text a pair.
-            candidates_b: One text a pair.
+            prompts: Strings or conversations, one per pair.
+            candidates_a: One string per pair.
+            candidates_b: One string per pair.
 
         Returns:
             A batch of tensors `input_ids` and `attention_mask`, both (batch, length).
 
         Raises:
-            TypeError: If a single text is given instead of lists.
+            TypeError: If a single string is given instead of lists.
             ValueError: If the lists differ in length.
         """
         if any(isinstance(texts, str) for texts in (prompts, candidates_a, candidates_b)):
@@ -270,9 +264,9 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
 
 
 def _refuse_misspelt(options: Mapping[str, Any]) -> None:
-    """Refuse what transformers would silently leave aside: our settings misspelt, and their names in LLM-Blender."""
+    """Reject what transformers would silently ignore: our settings misspelt, and their names in LLM-Blender."""
     for name in set(options) - set(TRUNCATION):
-        meant = OLD_NAMES.get(name) or next(iter(get_close_matches(name, TRUNCATION, 1, ALMOST_THE_SAME)), None)
+        meant = OLD_NAMES.get(name) or next(iter(get_close_matches(name, TRUNCATION, 1, MIN_SIMILARITY)), None)
         if meant is not None:
             raise TypeError(f"a ranker's processor has no option {name}; use {meant}")
 
@@ -282,12 +276,3 @@ def _special_id(tokenizer: Any, token: str) -> int:
     if token_id is None:
         raise ValueError(f"the tokenizer lacks the special token {token}: this is not the tokenizer of a PairRanker")
     return token_id
-
-
-def _affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Find what the tokenizer puts before and after a text: [CLS] and [SEP] in BERT's family."""
-    marker = "\u0394"
-    bare = tokenizer(marker, add_special_tokens=False)["input_ids"]
-    full = tokenizer(marker)["input_ids"]
-    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-    return full[:start], full[start + len(bare) :]

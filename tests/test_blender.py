@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from blender_hf import Blender, BlenderError, InputError, InputTypeError, ModelOutputError
 from blender_hf.engine.blending import best_different
 from blender_hf.inputs import Item, make_item
-from blender_hf.modeling.passages import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_passages
 from tests.conftest import build_fuser, build_ranker, example_texts
 
 TEXTS = example_texts()

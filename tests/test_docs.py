@@ -28,7 +28,7 @@ FOLDERS = "benchmarks|blender_hf|configs|docs|export|model_cards|modeling|space|
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 NAME = re.compile(r"`(blender_hf(?:\.\w+)+)`")
 WITH_EXAMPLES = (
-    "blender_hf.modeling.chat",
+    "blender_hf.modeling.tokenization",
     "benchmarks.inputs",
     "benchmarks.peer.products",
     "benchmarks.studies.similarity",
@@ -42,8 +42,8 @@ WITH_EXAMPLES = (
     "blender_hf.space.leaderboard",
     "blender_hf.space.passages",
     "blender_hf.space.prompts",
-    "blender_hf.modeling.passages",
     "blender_hf.modeling.processing_gen_fuser",
+    "blender_hf.modeling.ranking_math",
 )
 
 

@@ -10,8 +10,8 @@ from benchmarks.peer.products import measure_products
 from benchmarks.peer.protocol import Json, Meter, serve
 from blender_hf import Blender
 from blender_hf.engine.scorer import pack_by_tokens
-from blender_hf.modeling import flash_deberta
-from blender_hf.modeling.deberta_states import reads_places, states_at
+from blender_hf.modeling import fast_kernels
+from blender_hf.modeling.fast_deberta import states_at, uses_states_at
 
 # Groups of PyTorch's operations by the ending of a word of their name; the first match counts.
 GROUPS = {
@@ -41,7 +41,7 @@ class PointwiseScorer(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Map two (batch, length) tensors to (batch,) scores."""
-        if reads_places(self.backbone):
+        if uses_states_at(self.backbone):
             first = states_at(self.backbone, torch.zeros_like(input_ids[:, :1]), input_ids, attention_mask)[:, 0]
         else:
             first = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
@@ -59,7 +59,7 @@ class OurEngine:
     def __init__(self, setting: Json) -> None:
         self.setting = setting
         if setting["extra"] != "flashdeberta":
-            flash_deberta.DEVICE = "none"  # else it would be used where it is installed
+            fast_kernels.FLASH_DEVICE = "none"  # else it would be used where it is installed
         self.blender = Blender.from_pretrained(
             setting["ranker"], None, device=setting["device"], dtype=setting["dtype"]
         )

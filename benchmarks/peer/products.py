@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-from blender_hf.modeling.fast_products import FastLinear, heads_product, multiplies_heads
+from blender_hf.modeling.fast_kernels import FastLinear, heads_product, multiplies_heads
 
 # Each product is repeated for this long, after one that is not counted.
 SECONDS_EACH = 0.3

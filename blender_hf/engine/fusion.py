@@ -8,7 +8,7 @@ import torch
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Item
 from blender_hf.modeling import FusionEncoding, GenFuser, GenFuserProcessor
-from blender_hf.modeling.generation_gen_fuser import one_text_options
+from blender_hf.modeling.modeling_gen_fuser import one_text_options
 
 from .concurrency import lock_of
 from .results import Fusion, Truncation

@@ -10,8 +10,7 @@ from typing import Any
 
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
-from blender_hf.modeling.chat import Message
-from blender_hf.modeling.plain_text import PlainTextEncoder
+from blender_hf.modeling.tokenization import Message, PlainTextEncoder, n_positions
 
 from .chat_templates import ChatTemplate
 from .concurrency import lock_of
@@ -20,9 +19,6 @@ from .reward_parts import Part, RewardEncoding, assembled, pair_parts
 # Where the text of message N will stand in a rendered template: characters for private use, which no template has.
 SLOT = "\ue0b5{}\ue0b6"
 SLOTS = re.compile("\ue0b5(\\d+)\ue0b6")
-# Models whose table of positions begins after the padding token.
-POSITIONS_AFTER_PADDING = ("camembert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta")
-NO_LIMIT = 10**9
 
 
 class RewardInputs:
@@ -131,11 +127,7 @@ def reading_length(tokenizer: Any, config: Any) -> int:
         tokenizer: The tokenizer.
         config: The model's configuration.
     """
-    text = config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None) or NO_LIMIT
-    if text.model_type in POSITIONS_AFTER_PADDING:
-        positions -= (text.pad_token_id or 0) + 1
-    return min(tokenizer.model_max_length, positions if positions > 0 else NO_LIMIT)
+    return min(tokenizer.model_max_length, n_positions(config) or tokenizer.model_max_length)
 
 
 def _guarded(tokenizer: Any, delimiters: Sequence[str]) -> set[int]:

@@ -9,7 +9,7 @@ from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 from blender_hf.errors import CheckpointError
 from blender_hf.inputs import Item
 from blender_hf.modeling import PairRankerConfig
-from blender_hf.modeling.padding import pad_right
+from blender_hf.modeling.tokenization import pad_right
 
 from .results import Truncation
 from .reward_inputs import RewardInputs, reading_length

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from blender_hf.errors import CheckpointError
+from blender_hf.modeling.tokenization import PROBE, affixes
 
-# A letter that every tokenizer gives tokens of its own, to find what stands around it.
-MARKER = "\u0394"
 # Least room, in tokens, that must be left for the texts.
 LEAST_ROOM = 16
 
@@ -82,22 +81,22 @@ def pair_parts(tokenizer: Any) -> list[Part]:
     Raises:
         CheckpointError: If it writes texts otherwise in a pair than alone.
     """
-    bare = tokenizer(MARKER, add_special_tokens=False)["input_ids"]
-    encoded = tokenizer(MARKER, MARKER)
-    ids, types = encoded["input_ids"], encoded.get("token_type_ids")
-    starts = [n for n in range(len(ids)) if bare and ids[n : n + len(bare)] == bare]
-    if len(starts) < 2:
-        raise CheckpointError("the ranker's tokenizer does not write a pair of texts as its texts alone are written")
-    first, second = starts[0], starts[-1]
-    ends = [(0, first, None), (first, first + len(bare), 0), (first + len(bare), second, None)]
-    ends += [(second, second + len(bare), 1), (second + len(bare), len(ids), None)]
-    parts = []
-    for start, end, slot in ends:
-        if slot is not None:
-            parts.append(Part(slot=slot, token_type=types and types[start]))
-            continue
+    try:
+        fixed = affixes(tokenizer, 2)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    encoded = tokenizer(PROBE, PROBE)
+    types = encoded.get("token_type_ids")
+    length = (len(encoded["input_ids"]) - sum(map(len, fixed))) // 2  # of each probe
+    parts: list[Part] = []
+    place = 0
+    for slot, ids in enumerate(fixed):
         # Affixes may have several types, as the two [SEP] of BERT have.
-        parts += [Part((ids[n],), token_type=types and types[n]) for n in range(start, end)]
+        parts += [Part((token,), token_type=types and types[place + n]) for n, token in enumerate(ids)]
+        place += len(ids)
+        if slot < 2:
+            parts.append(Part(slot=slot, token_type=types and types[place]))
+            place += length
     return parts
 
 

@@ -18,7 +18,7 @@ from blender_hf.engine.pointwise import Pointwise
 from blender_hf.engine.scorer import DEFAULT_BATCH_TOKENS, MAX_PADDING, BatchScorer, pack_by_tokens
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
-from blender_hf.modeling.padding import pad_right
+from blender_hf.modeling.tokenization import pad_right
 
 from .loading import TextEncoder, load_with_tokenizer
 from .predictors import Predictor, length_baseline, oracle, predictor_of, random_baseline

@@ -16,7 +16,7 @@ from blender_hf.errors import BlenderError, InputError
 from blender_hf.inputs import Candidate, Item
 from blender_hf.loading.checkpoints import HubOptions, explained, pick_device
 from blender_hf.loading.rankers import load_reward_model
-from blender_hf.modeling.padding import pad_right
+from blender_hf.modeling.tokenization import pad_right
 
 from .loading import TextEncoder, load_with_tokenizer, longest_input
 

@@ -9,17 +9,13 @@ import transformers
 from packaging.version import Version
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, pick_device, pick_dtype
-from blender_hf.modeling.loading import raise_if_incomplete
-from blender_hf.modeling.plain_text import PlainTextEncoder
-from blender_hf.modeling.ranker_tokenizer import load_tokenizer
+from blender_hf.modeling.hub_mixins import raise_if_incomplete
+from blender_hf.modeling.tokenization import PlainTextEncoder, affixes, load_tokenizer, n_positions
 
 DEFAULT_HUB = HubOptions()
 # What some checkpoints lack, and what is never used here.
 UNUSED = "pooler"
-# A text that every tokenizer knows.
-PROBE = "a"
 
 
 def load_with_tokenizer(
@@ -55,6 +51,7 @@ def load_with_tokenizer(
     def load() -> tuple[Any, Any]:
         # The tokenizer first: what can't be found fails here at once, and not after many attempts to reach the Hub.
         tokenizer = load_tokenizer(str(name), **options)
+        affixes(tokenizer)  # rejects here a tokenizer that can't be used
         model, info = auto_class.from_pretrained(
             str(name), dtype=precision, output_loading_info=True, **_adapter_options(hub), **options
         )
@@ -87,25 +84,7 @@ class TextEncoder:
 
 def longest_input(model: Any, tokenizer: Any, most: int) -> int:
     """Return how many tokens a model reads: what it and its tokenizer state, and no more than `most`."""
-    positions = getattr(model.config, "max_position_embeddings", None) or most
-    # RoBERTa's positions begin behind the padding token.
-    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        positions -= model.config.pad_token_id + 1
-    return min(positions, tokenizer.model_max_length, most)
-
-
-def affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the special tokens that a tokenizer puts before and after a text, such as [CLS] and [SEP].
-
-    Raises:
-        CheckpointError: If it does not write a text among them as it writes it alone.
-    """
-    bare = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
-    framed = tokenizer(PROBE)["input_ids"]
-    start = next((n for n in range(len(framed)) if bare and framed[n : n + len(bare)] == bare), None)
-    if start is None:
-        raise CheckpointError(f"the tokenizer writes {PROBE!r} otherwise with special tokens than without them")
-    return framed[:start], framed[start + len(bare) :]
+    return min(n_positions(model.config) or most, tokenizer.model_max_length, most)
 
 
 def _adapter_options(hub: HubOptions) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator, Sequence
 from typing import Self, TypeVar
 
-from blender_hf.modeling.chat import Message
+from blender_hf.modeling.tokenization import Message
 
 from .models import LanguageModel
 from .outcomes import Answers

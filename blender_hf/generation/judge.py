@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from blender_hf.engine.windows import windowed
 from blender_hf.errors import GenerationError
 from blender_hf.inputs import Item
-from blender_hf.modeling.chat import Message
+from blender_hf.modeling.tokenization import Message
 
 from .in_flight import InFlight
 from .judging import SWAPPED, Verdict, judging_messages, parse_verdict, reminded, settle

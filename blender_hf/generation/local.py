@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
-from blender_hf.modeling.chat import Message
-from blender_hf.modeling.fast_products import use_fast_products
+from blender_hf.modeling.fast_kernels import use_fast_products
+from blender_hf.modeling.tokenization import Message
 
 from .chat import answer_in
 from .local_prompts import PromptEncoder

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from blender_hf.engine.chat_templates import ChatTemplate
-from blender_hf.modeling.chat import Message, render_messages
-from blender_hf.modeling.plain_text import PlainTextEncoder
+from blender_hf.modeling.tokenization import Message, PlainTextEncoder, affixes, render_messages
 
 # One of these characters, which have no meaning of their own, stands for special tokens within texts.
 PRIVATE_USE = range(0xE000, 0xF900)
@@ -29,7 +28,9 @@ class PromptEncoder:
         self._template = ChatTemplate(tokenizer)
         delimiters = self._template.delimiters() if tokenizer.chat_template else []
         self._encode_plain = PlainTextEncoder(tokenizer, delimiters)
-        self._prefix, self._suffix = self._frame()
+        self._prefix, suffix = affixes(tokenizer)
+        # A model that continues its prompt must not read an end there.
+        self._suffix = suffix if answers_apart else []
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         special |= {*tokenizer.all_special_tokens, *delimiters}
         longest_first = sorted(filter(None, special), key=len, reverse=True)
@@ -70,11 +71,3 @@ class PromptEncoder:
         if len(messages) > 1 and not self._answers_apart:
             text += "\nASSISTANT:"
         return [*self._prefix, *self._encode_plain([text])[0], *self._suffix], text
-
-    def _frame(self) -> tuple[list[int], list[int]]:
-        """Return the special tokens that the tokenizer puts before and after any text."""
-        bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
-        framed = self._tokenizer("a")["input_ids"]
-        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
-        # A model that goes on with its prompt must not read an end there.
-        return framed[:start], framed[start + len(bare) :] if self._answers_apart else []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from blender_hf.modeling.chat import Message
+from blender_hf.modeling.tokenization import Message
 
 from .outcomes import Answers
 from .sampling import Sampling

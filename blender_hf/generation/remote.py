@@ -14,7 +14,7 @@ from huggingface_hub import AsyncInferenceClient, get_token
 from packaging.version import Version
 
 from blender_hf.errors import BlenderError, InputError
-from blender_hf.modeling.chat import Message
+from blender_hf.modeling.tokenization import Message
 
 from .chat import answer_in
 from .loop import in_background

@@ -12,8 +12,8 @@ from transformers import PretrainedConfig
 
 from blender_hf.errors import CheckpointError, InputError, InputTypeError
 from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
-from blender_hf.modeling.fast_products import cpu_features
-from blender_hf.modeling.truncation import TRUNCATION
+from blender_hf.modeling.configuration_pair_ranker import TRUNCATION
+from blender_hf.modeling.fast_kernels import cpu_features
 
 from .load_errors import reason_for
 from .partitioning import whole_weights

@@ -9,12 +9,11 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 
 from blender_hf.engine.reward_models import check_head
 from blender_hf.errors import BlenderError, CheckpointError, InputError
-from blender_hf.modeling import PairRanker, PairRankerConfig
-from blender_hf.modeling.fast_products import use_fast_products
-from blender_hf.modeling.loading import HubAccess, raise_if_incomplete
-from blender_hf.modeling.original_formats import is_pairrm, is_ranker_config
-from blender_hf.modeling.ranker_tokenizer import load_tokenizer
-from blender_hf.modeling.tokenizer_files import FILE_OPTIONS
+from blender_hf.modeling import PairRanker
+from blender_hf.modeling.configuration_pair_ranker import format_of
+from blender_hf.modeling.fast_kernels import use_fast_products
+from blender_hf.modeling.hub_mixins import HubAccess, raise_if_incomplete
+from blender_hf.modeling.tokenization import FILE_OPTIONS, load_tokenizer
 
 from .checkpoints import HubOptions, explained, hub_settings, load_ranker, locate, pick_device, pick_dtype
 from .partitioning import whole_weights
@@ -30,7 +29,7 @@ def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
         CheckpointError: If it can't be found.
     """
     return explained(
-        lambda: _is_pair_ranker(_config_of(locate(name), **hub_settings(options))), name, "ranker", options
+        lambda: format_of(_config_of(locate(name), **hub_settings(options))) is not None, name, "ranker", options
     )
 
 
@@ -127,7 +126,7 @@ class AutoRanker:
         options = HubOptions(**{name: kwargs[name] for name in PLACE_OPTIONS if kwargs.get(name) is not None})
 
         def load() -> PreTrainedModel:
-            is_pair_ranker = _is_pair_ranker(_config_of(where, **kwargs))
+            is_pair_ranker = format_of(_config_of(where, **kwargs)) is not None
             return (PairRanker.from_pretrained if is_pair_ranker else strictly_loaded)(where, **kwargs)
 
         try:
@@ -140,11 +139,6 @@ class AutoRanker:
 def _config_of(where: str, **options: Any) -> dict[str, Any]:
     hub = {name: options[name] for name in FILE_OPTIONS if options.get(name) is not None}
     return PretrainedConfig.get_config_dict(where, **hub)[0]
-
-
-def _is_pair_ranker(config: dict[str, Any]) -> bool:
-    kind = config.get("model_type", PairRankerConfig.model_type)
-    return kind == PairRankerConfig.model_type or is_pairrm(config) or is_ranker_config(config)
 
 
 def _check_architecture(config: dict[str, Any]) -> None:

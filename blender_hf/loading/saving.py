@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
 
-from blender_hf.modeling.publishing import PublishingMixin, make_portable
+from blender_hf.modeling.hub_mixins import PublishingMixin, make_portable
 
 # Of `save_pretrained`, for whatever is saved: with them it goes up to the Hub too.
 HUB_OPTIONS = ("push_to_hub", "repo_id", "token", "private", "revision", "create_pr", "commit_message")

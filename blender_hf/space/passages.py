@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blender_hf.modeling.passages import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_passages
 
 # Share of the pairs of neighbouring words that a passage must have in common with a candidate to be called its own.
 ENOUGH = 0.6

@@ -12,7 +12,7 @@ from transformers import Seq2SeqTrainer, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
 from blender_hf.modeling import GenFuser, GenFuserProcessor
-from blender_hf.modeling.passages import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_passages
 
 from .checkpointing import checkpoint_in_the_new_way
 from .fusion_data import FusionExample

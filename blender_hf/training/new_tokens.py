@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers import AddedToken
 
-from blender_hf.modeling.original_formats import SPECIAL_TOKENS
+from blender_hf.modeling.configuration_pair_ranker import SPECIAL_TOKENS
 
 LINE_BREAK = "\n"
 # What each new token starts as: tokens that are all alike are hard to tell apart.

@@ -12,9 +12,9 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import locate
-from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
-from blender_hf.modeling.original_formats import is_pairrm, is_ranker_config
-from blender_hf.modeling.ranker_tokenizer import load_tokenizer
+from blender_hf.modeling import PairRanker, PairRankerProcessor
+from blender_hf.modeling.configuration_pair_ranker import format_of
+from blender_hf.modeling.tokenization import load_tokenizer
 
 from .cards import ranker_card
 from .damaged_data import DAMAGES, damaged_pairs
@@ -178,7 +178,7 @@ def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProc
     """
     where, hub = locate(settings.model), {"revision": settings.revision}
     config, _ = PretrainedConfig.get_config_dict(where, **hub)
-    own = config.get("model_type") == PairRankerConfig.model_type or is_pairrm(config) or is_ranker_config(config)
+    own = format_of(config) is not None
     if settings.interpolation < 1 and not own:
         raise InputError(
             "interpolation is for going on from a ranker: a new head on an encoder has nothing to go back to"

@@ -13,8 +13,7 @@ from blender_hf.engine.reward_inputs import RewardInputs, reading_length
 from blender_hf.engine.reward_models import RewardModelScorer
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.inputs import Item, make_item
-from blender_hf.modeling.padding import pad_right
-from blender_hf.modeling.ranker_tokenizer import load_tokenizer
+from blender_hf.modeling.tokenization import load_tokenizer, pad_right
 
 from .cards import ranker_card
 from .loading import check_evaluation, explaining_arguments, load_eval_data, load_training_data, started

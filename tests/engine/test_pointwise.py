@@ -28,7 +28,7 @@ from blender_hf.cli.main import main
 from blender_hf.engine.reward_inputs import RewardInputs, reading_length
 from blender_hf.inputs import make_item
 from blender_hf.loading.checkpoints import locate
-from blender_hf.modeling.fast_products import FastLinear
+from blender_hf.modeling.fast_kernels import FastLinear
 from tests.conftest import EXAMPLES, SMALL, encoder_tokenizer, example_texts
 
 TEXTS = example_texts()

@@ -13,7 +13,7 @@ from blender_hf.generation.local import LocalModel
 from blender_hf.generation.local_prompts import PromptEncoder
 from blender_hf.generation.outcomes import Failure, Reply
 from blender_hf.generation.sampling import Sampling
-from blender_hf.modeling.fast_products import FastLinear
+from blender_hf.modeling.fast_kernels import FastLinear
 from tests.generation.tiny_models import (
     CONTEXT,
     STRICT_TEMPLATE,

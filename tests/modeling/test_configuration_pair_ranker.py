@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from blender_hf import PairRankerConfig
-from blender_hf.modeling.configuration_pair_ranker import COUNTED_FROM_0, COUNTED_FROM_PADDING
+from blender_hf.modeling.configuration_pair_ranker import ABSOLUTE_POSITIONS
 
 # As few weights as each kind of encoder lets itself be built with, under the names that it has for them.
 TINY = {
@@ -24,6 +24,7 @@ TINY = {
     "intermediate_size": 16,
     "max_position_embeddings": 40,
     "pad_token_id": 3,
+    "attention_window": [4],
     "languages": ["en_XX"],
     "default_language": "en_XX",
 }
@@ -31,7 +32,7 @@ TINY = {
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
 
 
-@pytest.mark.parametrize("kind", [*COUNTED_FROM_0, *COUNTED_FROM_PADDING])
+@pytest.mark.parametrize("kind", ABSOLUTE_POSITIONS)
 def test_the_positions_are_as_many_as_the_encoder_really_reads(kind: str) -> None:
     config = AutoConfig.for_model(kind, **TINY)
     n_positions = PairRankerConfig(backbone_config=config).n_positions

@@ -8,8 +8,8 @@ from torch import nn
 from transformers import DebertaV2Model
 
 from blender_hf import Blender
-from blender_hf.modeling import deberta_states, fast_deberta
-from blender_hf.modeling.deberta_states import can_read_places, reads_places, states_at
+from blender_hf.modeling import fast_deberta, fast_kernels
+from blender_hf.modeling.fast_deberta import states_at, supports_states_at, uses_states_at
 from tests.conftest import build_ranker, example_texts
 
 from .test_fast_deberta import VARIANTS, build_pair, inputs
@@ -26,7 +26,7 @@ WITHOUT_CONVOLUTION = [name for name in VARIANTS if name != "xlarge-v2"]
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make several blocks of heads and of rows at the lengths of these tests."""
-    monkeypatch.setattr(fast_deberta, "CACHED_BYTES", 4 * 1000)
+    monkeypatch.setattr(fast_kernels, "CACHED_BYTES", 4 * 1000)
 
 
 def asked(batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -42,7 +42,7 @@ def expected(own: DebertaV2Model, batch: dict[str, torch.Tensor], places: torch.
 
 def padded(*arguments: object) -> torch.Tensor:
     """Compute as on an accelerator."""
-    with mock.patch.object(deberta_states, "_packs", return_value=False):
+    with mock.patch.object(fast_deberta, "_packs", return_value=False):
         return states_at(*arguments)
 
 
@@ -121,12 +121,12 @@ def test_half_precision_is_as_near_as_the_whole_encoder() -> None:
 
 def test_where_it_runs() -> None:
     _, fast = build_pair()
-    assert not reads_places(fast)  # gradients are wanted
+    assert not uses_states_at(fast)  # gradients are wanted
     with torch.inference_mode():
-        assert reads_places(fast)
-    assert not can_read_places(build_pair(conv_kernel_size=3, conv_act="gelu")[1])
-    assert not can_read_places(nn.Linear(2, 2))
-    assert not can_read_places(build_ranker("bert")[0].backbone)
+        assert uses_states_at(fast)
+    assert not supports_states_at(build_pair(conv_kernel_size=3, conv_act="gelu")[1])
+    assert not supports_states_at(nn.Linear(2, 2))
+    assert not supports_states_at(build_ranker("bert")[0].backbone)
 
 
 def test_the_ranker_says_the_same_with_gradients_and_without() -> None:

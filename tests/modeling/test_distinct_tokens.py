@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blender_hf import Blender, PairRanker, PairRankerConfig, PairRankerProcessor
-from blender_hf.modeling.distinct_tokens import lead_in_distinct_tokens
+from blender_hf.modeling.modeling_pair_ranker import lead_in_distinct_tokens
 from tests.conftest import backbone_config, build_ranker, example_texts
 
 TEXTS = example_texts()

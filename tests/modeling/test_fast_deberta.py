@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DebertaV2Config, DebertaV2Model, set_seed
 from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
 
-from blender_hf.modeling import fast_deberta
+from blender_hf.modeling import fast_deberta, fast_kernels
 from blender_hf.modeling.fast_deberta import FastSelfAttention, use_fast_attention
 from tests.conftest import SMALL, build_ranker, example_texts
 
@@ -84,7 +84,7 @@ class Recorder(TorchDispatchMode):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make several blocks of heads and of rows, the last ones not full, at the lengths of these tests."""
-    monkeypatch.setattr(fast_deberta, "CACHED_BYTES", 4 * 1000)
+    monkeypatch.setattr(fast_kernels, "CACHED_BYTES", 4 * 1000)
 
 
 @pytest.mark.parametrize("length", [1, 13, 50, 127])
@@ -131,7 +131,7 @@ def test_the_buckets_are_those_of_transformers(length: int) -> None:
 
 @pytest.mark.parametrize("variant", ["v3", "own position projections", "absolute"])
 def test_gradients_are_those_of_transformers(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_deberta, "LARGE_BYTES", 4 * 1000)
+    monkeypatch.setattr(fast_kernels, "LARGE_BYTES", 4 * 1000)
     own, fast = build_pair(**VARIANTS[variant])
     batch = inputs(50, MASKS["padding"])
     for model in (own, fast):
@@ -176,13 +176,13 @@ def test_half_precision_is_finite_and_as_near_as_that_of_transformers(dtype: tor
 
 def test_no_half_precision_score_is_computed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     _, fast = build_pair()
-    attend, made = fast_deberta.attend, []
+    attend, made = fast_deberta.attend_in_blocks, []
 
     def recorded(*arguments: object) -> torch.Tensor:
         with Recorder(made):
             return attend(*arguments)
 
-    monkeypatch.setattr(fast_deberta, "attend", recorded)
+    monkeypatch.setattr(fast_deberta, "attend_in_blocks", recorded)
     with torch.no_grad():
         fast.to(torch.bfloat16)(**inputs(20, MASKS["padding"]))
     assert {tensor.dtype for tensor in made if tensor.is_floating_point()} == {torch.bfloat16}

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import set_seed
 
-from blender_hf.modeling import GenFuser, PairRanker, fast_products
-from blender_hf.modeling.fast_products import (
+from blender_hf.modeling import GenFuser, PairRanker, fast_kernels
+from blender_hf.modeling.fast_kernels import (
     FastLinear,
     heads_product,
     multiplies_heads,
@@ -32,8 +32,8 @@ OPERATOR = "mkldnn::_linear_pointwise"
 @pytest.fixture(autouse=True)
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use it on every processor, whether it gains there or not, and for products of any size."""
-    monkeypatch.setattr(fast_products, "gains", lambda dtype: dtype in (torch.float32, torch.bfloat16))
-    monkeypatch.setattr(fast_products, "SMALLEST_PRODUCT", 1)
+    monkeypatch.setattr(fast_kernels, "gains", lambda dtype: dtype in (torch.float32, torch.bfloat16))
+    monkeypatch.setattr(fast_kernels, "MIN_PRODUCT", 1)
 
 
 def calls(act: Callable[[], object]) -> int:
@@ -192,7 +192,7 @@ def test_heads_are_multiplied_one_by_one_in_float32_alone(monkeypatch: pytest.Mo
     with torch.no_grad():
         assert multiplies_heads(left, right)
         assert not multiplies_heads(left.bfloat16(), right.bfloat16())
-        monkeypatch.setattr(fast_products, "SMALLEST_PRODUCT", 20 * 30 * 8 + 1)
+        monkeypatch.setattr(fast_kernels, "MIN_PRODUCT", 20 * 30 * 8 + 1)
         assert not multiplies_heads(left, right)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-from blender_hf.modeling import flash_deberta
+from blender_hf.modeling import fast_kernels
 
 from .test_fast_deberta import MASKS, VARIANTS, build_pair, inputs, real_states
 
@@ -63,7 +63,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
         if os.environ.get("TRITON_INTERPRET") != "1":
             pytest.skip("Triton runs on a processor if TRITON_INTERPRET=1 is set before Python starts")
         monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
-        found = flash_deberta.kernel()
+        found = fast_kernels.flash_kernel()
     calls = []
 
     def counted(*arguments: object, **options: object) -> torch.Tensor:
@@ -71,9 +71,9 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
         return found(*arguments, **options)
 
     counted.calls = calls
-    monkeypatch.setattr(flash_deberta, "kernel", lambda: counted)
-    monkeypatch.setattr(flash_deberta, "DEVICE", "cpu")
-    monkeypatch.setattr(flash_deberta, "DTYPES", (torch.float32, torch.float16))
+    monkeypatch.setattr(fast_kernels, "flash_kernel", lambda: counted)
+    monkeypatch.setattr(fast_kernels, "FLASH_DEVICE", "cpu")
+    monkeypatch.setattr(fast_kernels, "FLASH_DTYPES", (torch.float32, torch.float16))
     return counted
 
 
@@ -118,7 +118,7 @@ def test_what_the_kernel_is_not_for_runs_without_it(
     if case == "padding on the left":
         batch = {name: tensor.flip(1) for name, tensor in batch.items()}
     if case == "another precision":
-        monkeypatch.setattr(flash_deberta, "DTYPES", (torch.float16,))
+        monkeypatch.setattr(fast_kernels, "FLASH_DTYPES", (torch.float16,))
     with contextlib.nullcontext() if case == "gradients" else torch.no_grad():
         torch.testing.assert_close(real_states(fast, batch), real_states(own, batch), atol=1e-5, rtol=1e-5)
     assert not kernel.calls
@@ -128,14 +128,14 @@ def test_on_a_processor_the_package_is_not_even_looked_for(monkeypatch: pytest.M
     def looked_for() -> None:
         raise AssertionError
 
-    monkeypatch.setattr(flash_deberta, "kernel", looked_for)
-    assert flash_deberta.lengths_of(torch.ones(2, 3)) is None
+    monkeypatch.setattr(fast_kernels, "flash_kernel", looked_for)
+    assert fast_kernels.flash_lengths(torch.ones(2, 3)) is None
 
 
 def test_a_package_that_cannot_be_loaded_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU there may be no Triton, and another release may have its kernel elsewhere."""
-    flash_deberta.kernel.cache_clear()
+    fast_kernels.flash_kernel.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "flashdeberta.ops.flash_attention", None)
-    assert flash_deberta.kernel() is None
-    flash_deberta.kernel.cache_clear()
+    assert fast_kernels.flash_kernel() is None
+    fast_kernels.flash_kernel.cache_clear()

@@ -26,10 +26,10 @@ from transformers import (
 )
 
 from blender_hf import GenFuser, GenFuserConfig, GenFuserProcessor
-from blender_hf.modeling.generation_gen_fuser import PassageLogitsProcessor
-from blender_hf.modeling.passages import Passage, agreements, consensus_of, split_passages
-from blender_hf.modeling.processing_gen_fuser import fair_shares
+from blender_hf.modeling.modeling_gen_fuser import PassageLogitsProcessor, agreements, consensus_of
+from blender_hf.modeling.processing_gen_fuser import Passage, fair_shares, split_passages
 from tests.conftest import SMALL, T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
+from tests.modeling.test_passages import allowed_tokens
 
 MODEL, PROCESSOR = build_fuser()
 TEXTS = example_texts()
@@ -129,7 +129,7 @@ def placed(*candidates: list[tuple[int, ...]]) -> list[Passage]:
 
 
 def allowed(written: list[int], passages: list[tuple[int, ...]]) -> list[int]:
-    return sorted(PassageLogitsProcessor([placed(passages)], eos_token_id=1).allowed_tokens(written))
+    return sorted(allowed_tokens(PassageLogitsProcessor([placed(passages)], eos_token_id=1), written))
 
 
 def test_only_whole_passages_may_be_written_each_once() -> None:
@@ -150,12 +150,12 @@ def test_a_passage_that_begins_another_does_not_block_it() -> None:
 
 def test_an_answer_that_is_too_short_cannot_end() -> None:
     processor = PassageLogitsProcessor([placed([(5, 6), (7, 8), (9,)])], eos_token_id=1, least_share=0.5)
-    assert sorted(processor.allowed_tokens([5, 6])) == [7, 9]
-    assert sorted(processor.allowed_tokens([5, 6, 9])) == [1, 7]
+    assert sorted(allowed_tokens(processor, [5, 6])) == [7, 9]
+    assert sorted(allowed_tokens(processor, [5, 6, 9])) == [1, 7]
     everything = PassageLogitsProcessor([placed([(5, 6), (7, 8)])], eos_token_id=1, least_share=1.0)
-    assert sorted(everything.allowed_tokens([7, 8, 5, 6])) == [1]
+    assert sorted(allowed_tokens(everything, [7, 8, 5, 6])) == [1]
     like_the_shortest = PassageLogitsProcessor([placed([(5, 6), (7, 8)], [(9,)])], eos_token_id=1, least_share=1.0)
-    assert 1 in like_the_shortest.allowed_tokens([9])
+    assert 1 in allowed_tokens(like_the_shortest, [9])
     with pytest.raises(ValueError, match="faithful_least_share=2"):
         GenFuserConfig(faithful_least_share=2)
 
@@ -163,10 +163,10 @@ def test_an_answer_that_is_too_short_cannot_end() -> None:
 def test_coherence_speaks_for_what_follows_and_for_the_end_of_a_candidate() -> None:
     passages = placed([(5, 6), (7, 8), (9,)], [(10,), (7, 8)])
     processor = PassageLogitsProcessor([passages], eos_token_id=1, coherence=4.0)
-    assert processor.allowed_tokens([]) == {5: 4, 7: 0, 9: 0, 10: 4}
-    assert processor.allowed_tokens([5, 6]) == {1: 0, 7: 4, 9: 0, 10: 0}
-    assert processor.allowed_tokens([10]) == {1: 0, 5: 0, 7: 4, 9: 0}, "it stands in both candidates"
-    assert processor.allowed_tokens([7, 8]) == {1: 4, 5: 0, 9: 4, 10: 0}, "the end of one, the middle of the other"
+    assert allowed_tokens(processor, []) == {5: 4, 7: 0, 9: 0, 10: 4}
+    assert allowed_tokens(processor, [5, 6]) == {1: 0, 7: 4, 9: 0, 10: 0}
+    assert allowed_tokens(processor, [10]) == {1: 0, 5: 0, 7: 4, 9: 0}, "it stands in both candidates"
+    assert allowed_tokens(processor, [7, 8]) == {1: 4, 5: 0, 9: 4, 10: 0}, "the end of one, the middle of the other"
 
 
 def test_agreement_speaks_for_what_others_say_too() -> None:
@@ -174,7 +174,7 @@ def test_agreement_speaks_for_what_others_say_too() -> None:
     expected = [(1 + 0.5) / 2, 0, (0.5 + 0.5) / 2]  # of [5, 6], [7, 8] and [5, 9], in the two other candidates
     assert agreements(passages) == pytest.approx(expected)
     mean = sum(expected) / 3
-    added = PassageLogitsProcessor([passages], eos_token_id=1, agreement=6.0).allowed_tokens([])
+    added = allowed_tokens(PassageLogitsProcessor([passages], eos_token_id=1, agreement=6.0), [])
     assert added == pytest.approx({5: 6 * (expected[0] - mean), 7: 6 * (expected[1] - mean)})
     assert agreements(placed([(5, 6)])) == [0.0]
 
@@ -187,10 +187,10 @@ def test_consensus_speaks_for_the_candidate_that_is_most_like_the_others() -> No
     assert second > first
     assert consensus_of(passages) == pytest.approx(expected)
     mean = (2 * expected[0] + 3 * expected[1] + 2 * expected[2]) / 7  # a long passage has more tokens
-    added = PassageLogitsProcessor([passages], eos_token_id=1, consensus=6.0).allowed_tokens([])
+    added = allowed_tokens(PassageLogitsProcessor([passages], eos_token_id=1, consensus=6.0), [])
     assert added == pytest.approx({5: 6 * (expected[0] - mean), 7: 6 * (expected[1] - mean)})
-    both = PassageLogitsProcessor([passages], eos_token_id=1, consensus=6.0, agreement=3.0).allowed_tokens([])
-    alone = PassageLogitsProcessor([passages], eos_token_id=1, agreement=3.0).allowed_tokens([])
+    both = allowed_tokens(PassageLogitsProcessor([passages], eos_token_id=1, consensus=6.0, agreement=3.0), [])
+    alone = allowed_tokens(PassageLogitsProcessor([passages], eos_token_id=1, agreement=3.0), [])
     assert both == pytest.approx({token: added[token] + alone[token] for token in added})
     assert consensus_of(placed([(5, 6)])) == [0.0]
 
@@ -198,23 +198,23 @@ def test_consensus_speaks_for_the_candidate_that_is_most_like_the_others() -> No
 def test_what_speaks_for_a_passage_counts_where_it_parts_from_another() -> None:
     passages = placed([(5, 6), (7,)], [(8,), (5, 9)])
     processor = PassageLogitsProcessor([passages], eos_token_id=1, coherence=4.0)
-    assert processor.allowed_tokens([8, 5]) == {6: 0, 9: 4}
+    assert allowed_tokens(processor, [8, 5]) == {6: 0, 9: 4}
 
 
 def test_a_passage_that_says_the_same_again_does_not_begin() -> None:
     passages = placed([(5, 6, 7, 8), (8, 7)], [(6, 5, 8)], [(5, 9)])
     anything = PassageLogitsProcessor([passages], eos_token_id=1)
-    assert sorted(anything.allowed_tokens([5, 6, 7, 8])) == [1, 5, 6, 8]
+    assert sorted(allowed_tokens(anything, [5, 6, 7, 8])) == [1, 5, 6, 8]
     processor = PassageLogitsProcessor([passages], eos_token_id=1, most_repeated=0.7)
-    assert sorted(processor.allowed_tokens([5, 6, 7, 8])) == [1, 5, 8], "[8, 7] is of the same candidate"
-    assert sorted(processor.allowed_tokens([8, 7, 5, 9])) == [1, 5, 6]
-    assert sorted(processor.allowed_tokens([6, 5, 8])) == [1, 5, 8], (
+    assert sorted(allowed_tokens(processor, [5, 6, 7, 8])) == [1, 5, 8], "[8, 7] is of the same candidate"
+    assert sorted(allowed_tokens(processor, [8, 7, 5, 9])) == [1, 5, 6]
+    assert sorted(allowed_tokens(processor, [6, 5, 8])) == [1, 5, 8], (
         "a quarter of [5, 6, 7, 8] is new, a half of [8, 7]"
     )
     # One that may not begin does not come in behind another that begins alike.
     alike = placed([(5, 6, 7, 8)], [(9, 5, 6), (9, 10)])
     told = PassageLogitsProcessor([alike], eos_token_id=1, most_repeated=0.6)
-    assert sorted(told.allowed_tokens([5, 6, 7, 8, 9])) == [10]
+    assert sorted(allowed_tokens(told, [5, 6, 7, 8, 9])) == [10]
     with pytest.raises(ValueError, match="faithful_most_repeated=2"):
         GenFuserConfig(faithful_most_repeated=2)
 
@@ -222,12 +222,12 @@ def test_a_passage_that_says_the_same_again_does_not_begin() -> None:
 def test_a_passage_that_there_is_no_room_for_does_not_begin() -> None:
     passages = placed([(5, 6), (7, 8, 9), (10,)])
     processor = PassageLogitsProcessor([passages], eos_token_id=1, least_share=1.0, most_tokens=4)
-    assert sorted(processor.allowed_tokens([5, 6])) == [10]
-    assert sorted(processor.allowed_tokens([5, 6, 10])) == [1], "the end, though it is short"
+    assert sorted(allowed_tokens(processor, [5, 6])) == [10]
+    assert sorted(allowed_tokens(processor, [5, 6, 10])) == [1], "the end, though it is short"
     alike = PassageLogitsProcessor([placed([(5, 6), (7, 8, 9), (7, 10)])], eos_token_id=1, most_tokens=4)
-    assert sorted(alike.allowed_tokens([5, 6, 7])) == [10], "the longer one that begins alike does not fit"
+    assert sorted(allowed_tokens(alike, [5, 6, 7])) == [10], "the longer one that begins alike does not fit"
     tiny = PassageLogitsProcessor([placed([(5, 6, 7)])], eos_token_id=1, most_tokens=2)
-    assert sorted(tiny.allowed_tokens([])) == [5], "something is written, even if it is cut"
+    assert sorted(allowed_tokens(tiny, [])) == [5], "something is written, even if it is cut"
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 
 from blender_hf import GenFuser, GenFuserProcessor
 from blender_hf.loading.checkpoints import locate
-from blender_hf.modeling.generation_gen_fuser import PassageLogitsProcessor
-from blender_hf.modeling.passages import Passage
-from blender_hf.modeling.processing_gen_fuser import FusionEncoding
+from blender_hf.modeling.modeling_gen_fuser import PassageLogitsProcessor
+from blender_hf.modeling.processing_gen_fuser import FusionEncoding, Passage
 from tests.conftest import build_fuser, example_texts
+from tests.modeling.test_passages import allowed_tokens
 
 MINI = Path(locate("gen-fuser-mini"))
 PROCESSOR = GenFuserProcessor.from_pretrained(MINI)
@@ -96,7 +96,7 @@ def test_what_follows_one_candidate_is_that_candidate(processor: GenFuserProcess
     for candidate, text in enumerate(candidates[:2]):
         ids = [token for part in in_order(encoding, candidate) for token in part]
         for end, token in enumerate([*ids, processor.tokenizer.eos_token_id]):
-            assert token in held.allowed_tokens(ids[:end])
+            assert token in allowed_tokens(held, ids[:end])
         assert processor.decode_text(ids) == processor.decode_text(joined(processor, text))
 
 

@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertModel, PreTrainedTokenizerFast, set_seed
 
-from blender_hf.modeling.passages import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_passages
 from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer, example_texts
 
 

@@ -18,7 +18,7 @@ from blender_hf import Blender, GenFuser, GenFuserProcessor, InputError, PairRan
 from blender_hf.blender import make_items
 from blender_hf.cli.main import main
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.modeling.passages import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_passages
 from blender_hf.training import bundle, calibrate, small_fuser
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
 from blender_hf.training.fusion_data import FusionExample

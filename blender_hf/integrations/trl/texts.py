@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blender_hf.errors import InputTypeError
-from blender_hf.modeling.chat import render_prompt
+from blender_hf.modeling.tokenization import render_prompt
 
 Messages = Sequence[Mapping[str, Any]]
 

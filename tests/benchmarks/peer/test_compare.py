@@ -13,7 +13,7 @@ from benchmarks.peer.products import model_flops
 from benchmarks.peer.report import Cell, Part, judge, report
 from benchmarks.peer.settings import AIMS, NARROW, PEER_DEFAULT, REFERENCE, SETTINGS
 from benchmarks.tables import markdown_of
-from blender_hf.modeling import flash_deberta
+from blender_hf.modeling import fast_kernels
 from tests.conftest import backbone_config
 
 
@@ -113,7 +113,9 @@ def test_our_side_runs_in_every_way(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch, method: str, sequences: int
 ) -> None:
 
-    monkeypatch.setattr(flash_deberta, "DEVICE", flash_deberta.DEVICE)  # which a setting without the kernel changes
+    monkeypatch.setattr(
+        fast_kernels, "FLASH_DEVICE", fast_kernels.FLASH_DEVICE
+    )  # which a setting without the kernel changes
     options = {"schedule": "knockout"} if method == "best" else {}
     setting = {"ranker": str(checkpoints / "ranker"), "device": "cpu", "dtype": "float32"}
     engine = OurEngine({**setting, "method": method, "options": options, "extra": ""})

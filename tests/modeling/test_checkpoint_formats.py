@@ -10,7 +10,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors.torch import load_file, save_file
 
 from blender_hf import Blender, PairRanker, PairRankerProcessor
-from blender_hf.modeling.original_formats import WEIGHT_NAMES, WEIGHT_PREFIXES, original_weight_name
+from blender_hf.modeling.configuration_pair_ranker import WEIGHT_NAMES, WEIGHT_PREFIXES
 from tests.original_checkpoints import KINDS, PAIRS, RANKER_CONFIG, Original, make_pairrm, make_ranker
 
 LENGTHS = {"max_pair_length": 96, "max_source_length": 40}
@@ -77,7 +77,11 @@ def test_it_is_saved_in_our_format(original: Original, tmp_path: Path) -> None:
 def test_the_names_of_the_weights_go_there_and_back(original: Original) -> None:
     model = PairRanker.from_pretrained(original.folder)
     written = set(original.model.state_dict())
-    assert {original_weight_name(name) for name in model.state_dict()} == written
+    found = set()
+    for name in model.state_dict():
+        [(theirs, ours)] = [pair for pair in WEIGHT_PREFIXES.items() if name.startswith(pair[1])]
+        found.add(theirs + name.removeprefix(ours))
+    assert found == written
     assert len(WEIGHT_NAMES) == len(set(WEIGHT_NAMES.values())), "two names for one: there is no way back"
 
 

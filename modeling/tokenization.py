@@ -1,0 +1,332 @@
+"""From prompts and text to token ids: what the processors of both models, and other tokenizing code, share.
+
+User text never becomes a special token, and a tokenizer does what its files state on transformers 4 and 5 alike.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Normalizer
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoTokenizer, BatchEncoding, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+Message = dict[str, str]
+
+ROLES = ("system", "user", "assistant", "tool")
+# Newer names of roles, which few chat templates know.
+RENAMED_ROLES = {"developer": "system"}
+FILE_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+# A string that any tokenizer encodes, to find what it adds around it.
+PROBE = "a"
+# Encoders whose table of absolute positions begins after the padding id.
+POSITIONS_AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+MPNET_PADDING = 1  # whatever its configuration states
+
+
+def as_messages(prompt: str | Sequence[Mapping[str, Any]], instruction: str | None = None) -> tuple[Message, ...]:
+    r"""Return the conversation of a prompt and its instruction, which every model gets.
+
+    - A string is one user message. An instruction goes above it, on a line of its own.
+    - A conversation stays as it is. An instruction becomes its system message; if it begins with a system message
+      already, the instruction goes above that one's text, with a blank line between.
+
+    Args:
+        prompt: A string, or chat messages `{"role", "content"}`, oldest first. `content` is a string or a list of
+            `{"type": "text", "text": ...}` parts. The role is one of `ROLES`; "developer" is "system".
+        instruction: What to do with the prompt, if stated separately; None or empty for nothing.
+
+    Returns:
+        New messages `{"role", "content"}` whose contents are strings, as chat templates and APIs take them.
+
+    Raises:
+        TypeError: If `prompt` is neither a string nor a list of messages, or a content is not text.
+        ValueError: If there is no message, or a role is unknown.
+
+    >>> as_messages("cat", "Translate.")
+    ({'role': 'user', 'content': 'Translate.\ncat'},)
+    >>> as_messages([{"role": "user", "content": "cat"}], "Translate.")[0]
+    {'role': 'system', 'content': 'Translate.'}
+    """
+    if isinstance(prompt, str):
+        return (_message("user", "\n".join(part for part in (instruction, prompt) if part)),)
+    messages = _checked_messages(prompt)
+    if not instruction:
+        return messages
+    first, *others = messages
+    if first["role"] != "system":
+        return (_message("system", instruction), *messages)
+    return (_message("system", f"{instruction}\n\n{first['content']}"), *others)
+
+
+def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    r"""Return a conversation for a chat template without a system role.
+
+    Its system message, if it begins with one, goes above the text of the first user message, with a blank line between;
+    without a user message it becomes one.
+
+    >>> fold_system(as_messages([{"role": "user", "content": "cat"}], "Translate."))
+    ({'role': 'user', 'content': 'Translate.\n\ncat'},)
+    """
+    first, *others = messages
+    if first["role"] != "system":
+        return tuple(messages)
+    place = next((n for n, message in enumerate(others) if message["role"] == "user"), None)
+    if place is None:
+        return (_message("user", first["content"]), *others)
+    joined = _message("user", f"{first['content']}\n\n{others[place]['content']}")
+    return (*others[:place], joined, *others[place + 1 :])
+
+
+def render_messages(messages: Sequence[Message]) -> str:
+    """Return a conversation as the text that models without a chat template read.
+
+    A single user message is its text. Any other conversation is one line per message, `USER: ...`, `ASSISTANT: ...`,
+    `SYSTEM: ...`, as in the training data of the rankers.
+    """
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return messages[0]["content"]
+    return "\n".join(f"{message['role'].upper()}: {message['content']}" for message in messages)
+
+
+def render_prompt(prompt: str | Sequence[Mapping[str, Any]], instruction: str | None = None) -> str:
+    """Return the text of the conversation that a prompt and its instruction form; see `as_messages`.
+
+    Raises:
+        TypeError: If `prompt` is neither a string nor a list of messages, or a content is not text.
+        ValueError: If there is no message, or a role is unknown.
+    """
+    return render_messages(as_messages(prompt, instruction))
+
+
+def _checked_messages(prompt: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    if not isinstance(prompt, Sequence) or not all(isinstance(message, Mapping) for message in prompt):
+        raise TypeError(f"a prompt must be a text or a list of chat messages, not {_describe(prompt)}")
+    if not prompt:
+        raise ValueError("a conversation needs at least one message")
+    return tuple(_message(_role(message), _content(message)) for message in prompt)
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def _role(message: Mapping[str, Any]) -> str:
+    role = message.get("role")
+    role = RENAMED_ROLES.get(role, role) if isinstance(role, str) else role
+    if role not in ROLES:
+        raise ValueError(f"a chat message has the role {role!r}; use one of {', '.join(ROLES)}")
+    return role
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence) and all(_is_text_part(part) for part in content):
+        return "".join(part["text"] for part in content)
+    raise TypeError(f"the content of a chat message must be text, not {_describe(content)}")
+
+
+def _is_text_part(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Sequence) and value and not isinstance(value, str):
+        return f"a {type(value).__name__} of {type(value[0]).__name__}"
+    return "None" if value is None else type(value).__name__
+
+
+class PlainTextEncoder:
+    """Tokenizes text without adding special tokens and without parsing any from it.
+
+    `split_special_tokens` alone is not enough: a full-width `［SEP］` is normalized (NFKC) to `[SEP]`, and a tokenizer
+    whose special tokens are also ordinary pieces, as in SentencePiece, then finds the special one.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        markers: Further tokens that no text may become. `split_special_tokens` ignores those that were added without
+            being declared special, such as `<|source|>` and the others of PairRM-hf.
+        token_ids: Ids that no text may become, for tokens that are ordinary pieces, such as the sentinels of mT5.
+    """
+
+    def __init__(self, tokenizer: Any, markers: Sequence[str] = (), token_ids: Iterable[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        added = tokenizer.added_tokens_decoder.items()
+        special = {token_id for token_id, token in added if token.special or token.content in markers}
+        # Any text may contain what the tokenizer does not know.
+        self._special = {*special, *tokenizer.all_special_ids, *token_ids} - {tokenizer.unk_token_id}
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, without truncation."""
+        if not texts:
+            return []
+        rows = self._tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            truncation=False,
+            verbose=False,  # truncation happens, and is reported, later; the tokenizer's own warning is noise
+        )["input_ids"]
+        return [row if self._special.isdisjoint(row) else list(self._split_up(row)) for row in rows]
+
+    def _split_up(self, ids: Sequence[int]) -> Iterator[int]:
+        for token_id in ids:
+            if token_id in self._special:
+                yield from self._letters(self._tokenizer.convert_ids_to_tokens(token_id))
+            else:
+                yield token_id
+
+    def _letters(self, token: str) -> Iterator[int]:
+        for letter in token:
+            ids = self._tokenizer(letter, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            yield from (token_id for token_id in ids if token_id not in self._special)
+
+
+def pad_right(rows: Sequence[Sequence[int]], pad_token_id: int) -> BatchEncoding:
+    """Return tensors `input_ids` and `attention_mask`, both (batch, length), padded on the right.
+
+    Args:
+        rows: Token ids; the longest row sets the length.
+        pad_token_id: Fills up shorter rows.
+
+    Returns:
+        The batch; `to(device)` moves it.
+    """
+    # Via numpy: torch is slow to convert lists of numbers.
+    ids = np.full((len(rows), max(map(len, rows), default=0)), pad_token_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row
+        mask[index, : len(row)] = 1
+    return BatchEncoding({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
+
+
+def affixes(tokenizer: Any, n_texts: int = 1) -> tuple[list[int], ...]:
+    """Return the ids that a tokenizer puts before, between and after texts, such as [CLS] and [SEP].
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        n_texts: 1 for a single text, 2 for a pair.
+
+    Returns:
+        One list more than there are texts: (before, after), or (before, between, after).
+
+    Raises:
+        ValueError: If it encodes a text differently with special tokens than without.
+    """
+    bare = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+    rest = list(tokenizer(*[PROBE] * n_texts)["input_ids"])
+    found = []
+    for _ in range(n_texts):
+        start = next((n for n in range(len(rest)) if bare and rest[n : n + len(bare)] == bare), None)
+        if start is None:
+            raise ValueError(f"the tokenizer encodes {PROBE!r} differently with special tokens than without")
+        found.append(rest[:start])
+        rest = rest[start + len(bare) :]
+    return (*found, rest)
+
+
+def n_positions(config: PretrainedConfig) -> int | None:
+    """Return how many tokens a text model has positions for, or None if its configuration does not say."""
+    text = config.get_text_config()
+    stated = getattr(text, "max_position_embeddings", None)
+    if stated is not None and text.model_type in POSITIONS_AFTER_PADDING:
+        padding = MPNET_PADDING if text.model_type == "mpnet" else text.pad_token_id
+        stated -= 0 if padding is None else padding + 1
+    return stated if stated and stated > 0 else None
+
+
+def load_tokenizer(where: Any, **hub: Any) -> Any:
+    """Load a tokenizer with the normalization that its files state.
+
+    Args:
+        where: A Hub id or a folder.
+        **hub: The options of `transformers.AutoTokenizer.from_pretrained`.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(where, **hub)
+    restore_normalizer(tokenizer, where, **hub)
+    return tokenizer
+
+
+def restore_normalizer(tokenizer: Any, where: Any, **hub: Any) -> None:
+    """Give a SentencePiece tokenizer the normalization that its files state, where loading lost it.
+
+    The table of DeBERTa (nmt_nfkc) turns "…" into "...", a full-width letter into a plain one, and a no-break space
+    into a space. `DebertaV2Tokenizer` of transformers 5 (seen in 5.24) is built from the vocabulary alone, with NFC
+    instead, even where tokenizer.json has the table; such characters become unknown tokens and the logits change.
+
+    Args:
+        tokenizer: A tokenizer that was just loaded; changed in place.
+        where: The Hub id or folder it was loaded from.
+        **hub: The options it was loaded with; those that do not concern files are ignored.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    from_sentencepiece = str(tokenizer.vocab_files_names.get("vocab_file")).endswith(".model")
+    if backend is None or not from_sentencepiece or _has_table(backend.normalizer):
+        return
+    if (path := _tokenizer_json(where, **hub)) is not None:
+        backend.normalizer = Tokenizer.from_file(path).normalizer
+    elif getattr(tokenizer, "vocab_file", None):
+        backend.normalizer = _normalizer_from_model_file(tokenizer)
+
+
+def restore_prefix_space(tokenizer: Any, where: Any, **hub: Any) -> None:
+    """Let a byte-level tokenizer prepend a space to a text if its tokenizer.json says so.
+
+    transformers 4 (seen in 4.57) overrules that file where tokenizer_config.json says nothing; 5 does not. The tokens,
+    and so the fused texts, would differ.
+
+    Args:
+        tokenizer: A tokenizer that was just loaded; changed in place, so that both files agree when it is saved.
+        where: The Hub id or folder it was loaded from.
+        **hub: The options it was loaded with; those that do not concern files are ignored.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or "add_prefix_space" in tokenizer.init_kwargs or not _is_byte_level(backend):
+        return
+    path = _tokenizer_json(where, **hub)
+    stated = None if path is None else Tokenizer.from_file(path)
+    if stated is not None and _is_byte_level(stated):
+        backend.pre_tokenizer = stated.pre_tokenizer
+        tokenizer.add_prefix_space = stated.pre_tokenizer.add_prefix_space
+        tokenizer.init_kwargs["add_prefix_space"] = tokenizer.add_prefix_space
+
+
+def _tokenizer_json(where: Any, **hub: Any) -> str | None:
+    """Return the path of a checkpoint's tokenizer.json, or None if it has none."""
+    options = {name: value for name, value in hub.items() if name in FILE_OPTIONS and value is not None}
+    return cached_file(where, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **options)
+
+
+def _has_table(normalizer: Normalizer | None) -> bool:
+    return normalizer is not None and b'"Precompiled"' in normalizer.__getstate__()
+
+
+def _normalizer_from_model_file(tokenizer: PreTrainedTokenizerBase) -> Normalizer:
+    """Read the normalization from the SentencePiece model by the rules of transformers 4, which 5 still has."""
+    # Here, not above: it is slow to import, and few need it.
+    from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
+
+    converter = SLOW_TO_FAST_CONVERTERS[type(tokenizer).__name__](tokenizer)
+    return converter.normalizer(converter.proto)
+
+
+def _is_byte_level(backend: Tokenizer) -> bool:
+    return isinstance(backend.pre_tokenizer, ByteLevel)
