@@ -32,10 +32,6 @@ class DualEncoder:
     """The cosine of the embeddings of prompt and candidate, as in SimCLS (Liu and Liu 2021, arXiv 2106.01890).
 
     An embedding is the mean of the last hidden states of a text, cut at 512 tokens or the encoder's limit.
-
-    Args:
-        model: An encoder of transformers, on its device.
-        tokenizer: Its tokenizer.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -75,17 +71,11 @@ class DualEncoder:
 
 @dataclass(frozen=True)
 class MaskedRow:
-    """A text with one masked token.
-
-    Args:
-        ids: The token ids, including the mask.
-        place: Index of the mask.
-        target: The token under it.
-    """
+    """A text with one masked token."""
 
     ids: tuple[int, ...]
-    place: int
-    target: int
+    place: int  # index of the mask
+    target: int  # the token under it
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,17 +100,10 @@ class MlmScorer(BatchScorer[MaskedRow]):
 
     The paper sums them to a pseudo-log-likelihood; the mean keeps short answers from winning by length. The prompt is
     not read, as in the paper.
-
-    Args:
-        model: A masked language model, on its device, in evaluation mode.
-        tokenizer: Its tokenizer.
-        max_batch_tokens: Most tokens of a batch, padding included.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_batch_tokens: int = BATCH_TOKENS
-    ) -> None:
-        super().__init__(_MaskedLikelihood(model), max_batch_tokens=max_batch_tokens)
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(_MaskedLikelihood(model), max_batch_tokens=BATCH_TOKENS)
         self._tokenizer = tokenizer
         self._encode = TextEncoder(model, tokenizer, MAX_TOKENS)
 
@@ -156,15 +139,10 @@ class MlmScorer(BatchScorer[MaskedRow]):
 
 @dataclass(frozen=True)
 class NamedPredictor:
-    """A kind of predictor that is written as "name" or "name:argument".
+    """A kind of predictor that is written as "name" or "name:argument"."""
 
-    Args:
-        argument: What stands behind the colon; empty if there is no colon.
-        make: Makes the predictor from that, the prompts and the options of loading.
-    """
-
-    argument: str
-    make: Callable[[str, Iterable[LabelledPrompt], dict[str, Any]], Predictor]
+    argument: str  # what the argument is; empty if there is none
+    make: Callable[[str, Iterable[LabelledPrompt], dict[str, Any]], Predictor]  # from argument, prompts and options
 
 
 def _pointwise(kind: type[DualEncoder] | type[MlmScorer], name: str, options: dict[str, Any]) -> Predictor:

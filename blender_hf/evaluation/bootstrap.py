@@ -36,14 +36,7 @@ def figures(rows: Sequence[Ratios], *, seed: int = 0, resamples: int = RESAMPLES
     """Return each figure over all prompts, with the percentile interval of a bootstrap over prompts.
 
     The pairs of a prompt are not independent, so whole prompts are resampled (Efron and Tibshirani 1993, chapter 8).
-
-    Args:
-        rows: The ratios of each prompt.
-        seed: Random seed.
-        resamples: Number of resamples.
-
-    Returns:
-        The figures that any prompt contributes to, in the order of their first appearance.
+    Each row has the ratios of one prompt; the figures stand in the order of their first appearance.
     """
     names, numerators, denominators = _columns(rows)
     if not names:

@@ -31,13 +31,7 @@ class Calibration:
 
 
 def calibration_of(probabilities: Sequence[float], labels: Sequence[float], n_bins: int = 10) -> Calibration | None:
-    """Return the calibration over decided pairs, or None if there are none.
-
-    Args:
-        probabilities: For each pair the predicted probability that a is better.
-        labels: For each pair the verdict: 1 if a is better, 0 if b; ties (0.5) are left out.
-        n_bins: Number of bins between 0.5 and 1.
-    """
+    """Return the calibration over the pairs whose label is not 0.5, as in the next function; None if there are none."""
     decided = [(p, label) for p, label in zip(probabilities, labels, strict=True) if label != 0.5]
     if not decided:
         return None
@@ -80,15 +74,8 @@ def expected_calibration_error(
 def fit_temperature(logits: Sequence[float], labels: Sequence[float]) -> float:
     """Return the maximum-likelihood temperature for judged pairs (Guo et al. 2017, arXiv 1706.04599, section 4.2).
 
-    Args:
-        logits: For each pair the mean logit of both presentation orders, positive if a is better.
-        labels: For each pair the probability, 0 to 1, that a is the better one.
-
-    Returns:
-        The divisor of logits: above 1 if the model is overconfident.
-
-    Raises:
-        ValueError: If there are no pairs, or the numbers of logits and labels differ.
+    Logits, the means of both presentation orders, are divided by it: it is above 1 if the model is overconfident.
+    A label is the probability, 0 to 1, that the first candidate is the better one.
     """
     from scipy.optimize import minimize_scalar
 

@@ -1,7 +1,8 @@
 """Evaluates rankers on labelled prompts, beside simple baselines."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from blender_hf.blender import DEFAULT_WINDOW
@@ -14,7 +15,15 @@ from .bootstrap import Figure, Ratios, figures, mean_of_figures
 from .calibration import Calibration, calibration_of
 from .measuring import measure, probabilities_of
 from .pairwise import by_source
-from .predictors import Prediction, Predictor, Query, best_model_baseline, constant_baseline, length_baseline
+from .predictors import (
+    Capabilities,
+    Prediction,
+    Predictor,
+    Query,
+    best_model_baseline,
+    constant_baseline,
+    length_baseline,
+)
 from .rankings import require_scipy
 
 # Baselines of every report; no ranker may have their names.
@@ -64,40 +73,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """What is measured; the fields are arguments of `evaluate`."""
+class _Row:
+    """What a predictor contributed with one prompt; probabilities and labels of its judged pairs, if it has them."""
 
-    gold: str | None
-    rankings: bool
-    tie_threshold: float
-
-    def is_labelled(self, prompt: LabelledPrompt) -> bool:
-        return bool(prompt.pairs) or gold_scores(prompt, self.gold) is not None
-
-    def query(self, prompt: LabelledPrompt) -> Query:
-        return Query.about(prompt, complete=self.rankings and gold_scores(prompt, self.gold) is not None)
-
-
-@dataclass
-class _Accumulator:
-    """What one predictor contributed, prompt by prompt."""
-
-    rows: list[Ratios] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    languages: list[str] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)
-    labels: list[float] = field(default_factory=list)
-
-    def add(self, prompt: LabelledPrompt, prediction: Prediction, predictor: Predictor, settings: _Settings) -> None:
-        able = predictor.capabilities
-        row = measure(prompt, prediction, able, gold=settings.gold, tie_threshold=settings.tie_threshold)
-        self.rows.append(row)
-        self.sources.append(prompt.source)
-        self.languages.append(prompt.lang)
-        if able.probabilities:
-            probabilities, labels = probabilities_of(prompt, prediction)
-            self.probabilities += probabilities
-            self.labels += labels
+    source: str
+    lang: str
+    ratios: Ratios
+    probabilities: Sequence[float]
+    labels: Sequence[float]
 
 
 def evaluate(
@@ -137,16 +120,17 @@ def evaluate(
         raise InputError(f"tie_threshold={tie_threshold}; it is a distance from probability 0.5, from 0 to 0.5")
     if clash := {LENGTH, BEST_MODEL, CHANCE} & set(predictors):
         raise InputError(f"{', '.join(sorted(clash))} is always measured; give your rankers other names")
-    settings = _Settings(gold, rankings, tie_threshold)
+    measured = partial(measure, gold=gold, tie_threshold=tie_threshold)
+    queried = partial(_queries, gold=gold, rankings=rankings)
     baselines = {LENGTH: length_baseline(), CHANCE: constant_baseline()}
-    found, seen = _accumulate(prompts, {**predictors, **baselines}, settings, window, on_prompt)
+    rows, seen = _rows(queried(prompts), {**predictors, **baselines}, measured, window, on_prompt)
     if not seen:
         raise InputError("nothing to measure: no prompt has a judged pair, or scores of all its candidates")
     # How strong a model is on the other prompts is known only at the end.
-    found |= _accumulate(seen, {BEST_MODEL: best_model_baseline(seen)}, settings, window)[0]
+    rows |= _rows(queried(seen), {BEST_MODEL: best_model_baseline(seen)}, measured, window)[0]
     order = [*predictors, LENGTH, BEST_MODEL, CHANCE]
     return Evaluation(
-        rankers={name: _summary(found[name], seed) for name in order if found[name].rows},
+        rankers={name: _summary(rows[name], seed) for name in order if rows[name]},
         n_prompts=len(seen),
         n_pairs=sum(len(prompt.pairs) for prompt in seen),
         n_ties=sum(pair.label == 0.5 for prompt in seen for pair in prompt.pairs),
@@ -156,24 +140,34 @@ def evaluate(
     )
 
 
-def _accumulate(
-    prompts: Iterable[LabelledPrompt],
+def _queries(prompts: Iterable[LabelledPrompt], *, gold: str | None, rankings: bool) -> Iterator[Query]:
+    """Yield a query about each labelled prompt."""
+    for prompt in prompts:
+        has_gold = gold_scores(prompt, gold) is not None
+        if prompt.pairs or has_gold:
+            yield Query.about(prompt, complete=rankings and has_gold)
+
+
+def _rows(
+    queries: Iterable[Query],
     predictors: Mapping[str, Predictor],
-    settings: _Settings,
+    measured: Callable[[LabelledPrompt, Prediction, Capabilities], Ratios],
     window: int,
     on_prompt: Callable[[], Any] = lambda: None,
-) -> tuple[dict[str, _Accumulator], list[LabelledPrompt]]:
+) -> tuple[dict[str, list[_Row]], list[LabelledPrompt]]:
     """Return what every predictor contributed, and the prompts without their texts."""
-    found = {name: _Accumulator() for name in predictors}
+    rows: dict[str, list[_Row]] = {name: [] for name in predictors}
     seen = []
-    queries = (settings.query(prompt) for prompt in prompts if settings.is_labelled(prompt))
     for query, predictions in _predictions(queries, list(predictors.values()), window):
+        prompt = query.prompt
         for (name, predictor), prediction in zip(predictors.items(), predictions, strict=True):
             if prediction is not None:
-                found[name].add(query.prompt, prediction, predictor, settings)
-        seen.append(_without_texts(query.prompt))
+                able = predictor.capabilities
+                calibrated = probabilities_of(prompt, prediction) if able.probabilities else ((), ())
+                rows[name].append(_Row(prompt.source, prompt.lang, measured(prompt, prediction, able), *calibrated))
+        seen.append(_without_texts(prompt))
         on_prompt()
-    return found, seen
+    return rows, seen
 
 
 def _predictions(
@@ -197,14 +191,18 @@ def _without_texts(prompt: LabelledPrompt) -> LabelledPrompt:
     return replace(prompt, item=replace(prompt.item, prompt="", instruction=None, candidates=bare), reference=None)
 
 
-def _summary(found: _Accumulator, seed: int) -> RankerEvaluation:
-    sources, languages = by_source(found.sources, found.rows), by_source(found.languages, found.rows)
-    for_sources = {name: figures(rows, seed=seed) for name, rows in sources.items()}
+def _summary(rows: Sequence[_Row], seed: int) -> RankerEvaluation:
+    ratios = [row.ratios for row in rows]
+    sources, languages = by_source([row.source for row in rows], ratios), by_source([row.lang for row in rows], ratios)
+    for_sources = {name: figures(own, seed=seed) for name, own in sources.items()}
     if len(sources) > 1:
         for_sources[MEAN] = mean_of_figures(list(sources.values()), seed=seed)
     return RankerEvaluation(
-        figures=figures(found.rows, seed=seed),
+        figures=figures(ratios, seed=seed),
         by_source=for_sources,
-        by_language={name: figures(rows, seed=seed) for name, rows in languages.items()},
-        calibration=calibration_of(found.probabilities, found.labels),
+        by_language={name: figures(own, seed=seed) for name, own in languages.items()},
+        calibration=calibration_of(
+            [probability for row in rows for probability in row.probabilities],
+            [label for row in rows for label in row.labels],
+        ),
     )

@@ -64,19 +64,9 @@ def gpt_ranks(prompt: LabelledPrompt) -> tuple[int, ...]:
 
 
 def at_least_as_good(prompt: LabelledPrompt, index: int, model: str, rule: str) -> float | None:
-    """Return the credit of a candidate against the answer of a model, 0 to 1.
+    """Return the credit of a candidate against a model's answer by one of `RULES`, 0 to 1, the mean over verdicts.
 
-    Args:
-        prompt: The prompt.
-        index: The candidate.
-        model: Name of the model.
-        rule: Name of one of `RULES`.
-
-    Returns:
-        The mean over several verdicts; None if the prompt has no answer of the model, or no verdict.
-
-    Raises:
-        InputError: If the rule is unknown.
+    None if the prompt has no answer of the model, or no verdict on both.
     """
     check_rule(rule)
     credit, of_itself = RULES[rule]

@@ -25,33 +25,20 @@ BERTSCORE = "bert-base-multilingual-cased"
 BARTSCORE = "facebook/bart-large-cnn"
 BLEURT = "Elron/bleurt-base-128"
 MAX_BERTSCORE_TOKENS, MAX_BARTSCORE_TOKENS = 512, 1024
+BERTSCORE_PAIRS = 16
 # Tokens of a batch of BARTScore, whose logits have a column for each token of the vocabulary.
 BATCH_TOKENS = 4096
 IGNORED = -100
 
 
 class BertScore:
-    """F1 of matched token embeddings by the package bert-score, without rescaling (Zhang et al. 2020, 1904.09675).
+    """F1 of matched token embeddings by bert-score, without rescaling (Zhang et al. 2020, arXiv 1904.09675).
 
-    Args:
-        model: Hub id or folder of the encoder.
-        num_layers: Layer whose states are compared; None takes the one that bert-score knows for this model.
-        device: Where it runs; None takes a GPU where there is one.
-        batch_size: Pairs a batch.
-
-    Raises:
-        BlenderError: If bert-score is not installed.
-        InputError: If no layer is given, and bert-score has none for this model.
-        CheckpointError: If the encoder can't be loaded.
+    The states compared are those of layer `num_layers`; None takes the best one that bert-score knows for the model.
     """
 
     def __init__(
-        self,
-        model: str = BERTSCORE,
-        *,
-        num_layers: int | None = None,
-        device: str | torch.device | None = None,
-        batch_size: int = 16,
+        self, model: str = BERTSCORE, *, num_layers: int | None = None, device: str | torch.device | None = None
     ) -> None:
         try:
             from bert_score import BERTScorer
@@ -61,7 +48,6 @@ class BertScore:
         if num_layers is None and model not in model2layers:
             raise InputError(f"bert-score knows no best layer of {model}; write bertscore=MODEL@LAYER")
         self.key = f"bertscore {model} {num_layers or model2layers[model]}"
-        self._batch_size = batch_size
         where = str(pick_device(device))
         self._scorer = explained(
             lambda: BERTScorer(model_type=model, num_layers=num_layers, device=where), model, "encoder of BERTScore"
@@ -74,22 +60,12 @@ class BertScore:
         """Return the score of each candidate against its reference; 1 is identical."""
         if not candidates:
             return []
-        _, _, f1 = self._scorer.score(list(candidates), list(references), batch_size=self._batch_size)
+        _, _, f1 = self._scorer.score(list(candidates), list(references), batch_size=BERTSCORE_PAIRS)
         return [float(value) for value in f1]
 
 
 class Bleurt:
-    """A regression model that reads the reference and the candidate (Sellam et al. 2020, arXiv 2004.04696).
-
-    Args:
-        model: Hub id or folder of a sequence classification model with one label.
-        hub: How it is looked up.
-        device: Where it runs; None takes a GPU where there is one.
-        dtype: The precision; None is float32.
-
-    Raises:
-        CheckpointError: If the model can't be loaded.
-    """
+    """A sequence classification model with one label that reads reference and candidate (Sellam et al. 2020)."""
 
     def __init__(
         self,
@@ -136,20 +112,13 @@ class _MeanLikelihood(torch.nn.Module):
 class BartScore(BatchScorer[SourceAndTarget]):
     """Mean log-likelihood of the reference's tokens given the candidate (Yuan et al. 2021, arXiv 2106.11520).
 
-    Equation 2, from hypothesis to reference, which is the direction of MixInstruct's scores.
-
-    Args:
-        model: Hub id or folder of a sequence-to-sequence model.
-        max_batch_tokens: Most tokens of a batch, padding included.
-        **options: Those of `loading.load_with_tokenizer`.
-
-    Raises:
-        CheckpointError: If the model can't be loaded.
+    Equation 2, from hypothesis to reference, which is the direction of MixInstruct's scores. The options are those of
+    `loading.load_with_tokenizer`.
     """
 
-    def __init__(self, model: str | Path = BARTSCORE, *, max_batch_tokens: int = BATCH_TOKENS, **options: Any) -> None:
+    def __init__(self, model: str | Path = BARTSCORE, **options: Any) -> None:
         loaded, tokenizer = load_with_tokenizer(AutoModelForSeq2SeqLM, model, "model of BARTScore", **options)
-        super().__init__(_MeanLikelihood(loaded), max_batch_tokens=max_batch_tokens)
+        super().__init__(_MeanLikelihood(loaded), max_batch_tokens=BATCH_TOKENS)
         self.key = f"bartscore {model}"
         self._pad_token_id = tokenizer.pad_token_id
         self._encode = TextEncoder(loaded, tokenizer, MAX_BARTSCORE_TOKENS)

@@ -14,7 +14,7 @@ from blender_hf.modeling.hub_mixins import raise_if_incomplete
 from blender_hf.modeling.tokenization import PlainTextEncoder, affixes, load_tokenizer, n_positions
 
 DEFAULT_HUB = HubOptions()
-# What some checkpoints lack, and what is never used here.
+# Weights that some checkpoints lack, and nothing here uses.
 UNUSED = "pooler"
 
 
@@ -27,29 +27,16 @@ def load_with_tokenizer(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> tuple[Any, Any]:
-    """Load a model and its tokenizer.
+    """Load a model by an Auto class of transformers, in evaluation mode on its device, and its tokenizer.
 
-    Args:
-        auto_class: The Auto class of transformers, such as `AutoModelForMaskedLM`.
-        name: A folder or a Hub id.
-        role: What messages call the model.
-        hub: How it is looked up.
-        device: Where it runs; None takes a GPU where there is one.
-        dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
-
-    Returns:
-        The model, in evaluation mode on its device, and its tokenizer.
-
-    Raises:
-        CheckpointError: If it can't be found, is of another kind, or lacks weights.
-        InputError: If the device or the precision does not exist here.
+    The options are those of `Blender.from_pretrained`; `role` is what messages call the model.
     """
     where = pick_device(device)
     precision = pick_dtype(dtype, where)
     options = hub_settings(hub)
 
     def load() -> tuple[Any, Any]:
-        # The tokenizer first: what can't be found fails here at once, and not after many attempts to reach the Hub.
+        # The tokenizer first: a missing repository fails here at once, not after many attempts to reach the Hub.
         tokenizer = load_tokenizer(str(name), **options)
         affixes(tokenizer)  # rejects here a tokenizer that can't be used
         model, info = auto_class.from_pretrained(
@@ -64,13 +51,7 @@ def load_with_tokenizer(
 
 
 class TextEncoder:
-    """Encodes texts between the affixes of a tokenizer, without special tokens in them, cut to the model's limit.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        max_tokens: Most tokens of a text, affixes included.
-    """
+    """Encodes texts between a tokenizer's affixes, cut to the model's limit and `max_tokens`, affixes included."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
         self._plain = PlainTextEncoder(tokenizer)

@@ -63,18 +63,9 @@ def measure(
     gold: str | None = None,
     tie_threshold: float = 0.0,
 ) -> dict[str, tuple[float, float]]:
-    """Return what a prompt adds to each figure: numerator and denominator, see `bootstrap`.
+    """Return the numerator and denominator that a prompt contributes to each figure, see `bootstrap`.
 
-    Args:
-        prompt: The prompt.
-        prediction: The prediction for it.
-        capabilities: What the predictor can do, which decides the figures.
-        gold: Name of the gold scores; None as in `labelled.gold_scores`.
-        tie_threshold: Distance from 0.5 up to which a probability is a tie. Without probabilities only equal scores
-            are a tie.
-
-    Returns:
-        The figures to which it contributes.
+    A probability within `tie_threshold` of 0.5 is a tie; without probabilities only equal scores are.
     """
     added = _of_pairs(prompt, prediction, capabilities, tie_threshold)
     if prediction.scores is not None:
@@ -89,11 +80,7 @@ def probabilities_of(prompt: LabelledPrompt, prediction: Prediction) -> tuple[li
 
 
 def cycles_and_triples(comparisons: Sequence[Sequence[float]]) -> tuple[int, int]:
-    """Return the number of triples of candidates that beat each other in a circle, and of all compared triples.
-
-    Args:
-        comparisons: (candidates, candidates), NaN where not compared, as in `Ranking`.
-    """
+    """Return the number of triples that beat each other in a circle, and of all triples without a NaN."""
     known = [[not math.isnan(logit) for logit in row] for row in comparisons]
     triples = combinations(range(len(comparisons)), 3)
     return count_cycles(comparisons), sum(known[i][j] and known[j][k] and known[i][k] for i, j, k in triples)

@@ -55,15 +55,7 @@ def _filled(prompts: Sequence[LabelledPrompt], name: str, metric: Metric) -> lis
 
 
 class CachedMetric:
-    """A metric whose scores are cached in a file.
-
-    Args:
-        metric: The metric; its `key` identifies its scores in the file.
-        path: The SQLite file, created if missing.
-
-    Raises:
-        InputError: If the file can't be opened.
-    """
+    """A metric whose scores are cached in an SQLite file, where its `key` identifies them."""
 
     def __init__(self, metric: Metric, path: str | Path) -> None:
         self._metric = metric

@@ -22,14 +22,7 @@ class Metric(Protocol):
 
 
 class SurfaceMetric:
-    """Scores candidates by their overlap of words or characters with the reference, from 0 to 100.
-
-    Args:
-        name: One of `SURFACE_METRICS`.
-
-    Raises:
-        BlenderError: If its package is not installed.
-    """
+    """Scores the overlap of words or characters with the reference, from 0 to 100; see `SURFACE_METRICS`."""
 
     def __init__(self, name: str) -> None:
         self.key = name

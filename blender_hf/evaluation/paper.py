@@ -234,13 +234,7 @@ def _scores(ranker: Predictor, prompts: Sequence[LabelledPrompt]) -> list[Scores
 def choice_ratios(
     prompt: LabelledPrompt, chosen: Sequence[int], settings: TableSettings
 ) -> dict[str, tuple[float, float]]:
-    """Return what a choice contributes to each figure; the mean if it is shared by several candidates.
-
-    Args:
-        prompt: A fully judged prompt.
-        chosen: Indices of the chosen candidates.
-        settings: What is measured.
-    """
+    """Return what a choice contributes to each figure; the mean if it is shared by several candidates."""
     by_metric = {metric: prompt.complete_scores(metric) for metric in settings.metrics}
     added = {
         metric: (fmean(scores[index] for index in chosen), 1.0)
@@ -257,13 +251,6 @@ def blend_ratios(
 
     An answer that is one of the candidates has their scores and verdicts. A new one has the scores of the metrics that
     can be computed, and the verdicts of the judge, if there is one: it then stands among the others as one more.
-
-    Args:
-        prompt: A fully judged prompt.
-        text: The answer.
-        settings: What is measured.
-        metrics: Computes scores, by name.
-        judge: Compares a new answer with each candidate.
     """
     if text in prompt.item.texts:
         return choice_ratios(prompt, [prompt.item.texts.index(text)], settings)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from blender_hf.blender import Blender
 from blender_hf.data.labelled import UNKNOWN, LabelledPrompt, Pair, check_metric, win_shares
-from blender_hf.engine.aggregation import get_aggregation
+from blender_hf.engine.aggregation import max_logits
 from blender_hf.engine.pointwise import OWN_SCORES, Pointwise
 from blender_hf.engine.rankers import Ranker, as_ranker
 from blender_hf.engine.results import Comparison, Truncation
@@ -23,17 +23,11 @@ UNKNOWN_STRENGTH = 0.5
 
 @dataclass(frozen=True)
 class Query:
-    """A labelled prompt, and the pairs i < j of its candidates to compare.
-
-    Args:
-        prompt: The prompt.
-        pairs: The pairs.
-        complete: Whether these are all pairs, so that the candidates can be ranked.
-    """
+    """A labelled prompt, and the pairs i < j of its candidates to compare."""
 
     prompt: LabelledPrompt
     pairs: tuple[Pair, ...]
-    complete: bool
+    complete: bool  # whether these are all pairs, so that the candidates can be ranked
 
     @classmethod
     def about(cls, prompt: LabelledPrompt, *, complete: bool) -> "Query":
@@ -88,18 +82,12 @@ class Predictor(Protocol):
 
 
 class PairwisePredictor:
-    """A ranker that compares pairs, asked in both presentation orders.
-
-    Args:
-        ranker: The ranker.
-        aggregation: How comparisons become scores.
-    """
+    """A ranker that compares pairs in both presentation orders; their aggregation gives the scores."""
 
     capabilities = Capabilities(probabilities=True, both_orders=True)
 
-    def __init__(self, ranker: Ranker, aggregation: str = "max_logits") -> None:
+    def __init__(self, ranker: Ranker) -> None:
         self._ranker = ranker
-        self._aggregate = get_aggregation(aggregation)
 
     def prepare(self, queries: Sequence[Query]) -> Any:
         """Tokenise the texts."""
@@ -113,16 +101,11 @@ class PairwisePredictor:
 
     def _prediction(self, query: Query, comparisons: Mapping[Pair, Comparison]) -> Prediction:
         n = len(query.prompt.item.candidates)
-        return Prediction(comparisons, self._aggregate(matrix_of(comparisons, n)) if query.complete else None)
+        return Prediction(comparisons, max_logits(matrix_of(comparisons, n)) if query.complete else None)
 
 
 class ScorePredictor:
-    """Scores single candidates; the differences of the scores are the comparisons.
-
-    Args:
-        scores: Scores the candidates of prompts; None for a prompt without a basis for scores.
-        capabilities: Which figures can be measured.
-    """
+    """Scores the candidates of prompts one by one, None if it can't; their differences are the comparisons."""
 
     def __init__(
         self,
@@ -198,11 +181,7 @@ def constant_baseline() -> ScorePredictor:
 
 
 def oracle(metric: str, prompts: Iterable[LabelledPrompt]) -> ScorePredictor:
-    """Return a predictor that reads the labelled scores of a metric.
-
-    Raises:
-        InputError: If no prompt has such scores; the message lists the available ones.
-    """
+    """Return a predictor that reads the labelled scores of a metric, which some prompt must have."""
     check_metric(prompts, metric)
     return ScorePredictor(lambda queried: [prompt.complete_scores(metric) for prompt in queried])
 

@@ -5,7 +5,7 @@ Scores are one number a candidate, higher is better; ranks are 1 for the best, a
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from statistics import fmean
 
@@ -14,34 +14,24 @@ from blender_hf.errors import BlenderError
 
 
 def require_scipy() -> None:
-    """Check for SciPy, on which the correlations rest, before long work begins.
-
-    Raises:
-        BlenderError: If it is not installed.
-    """
+    """Raise BlenderError, before long work begins, if SciPy is missing, which the correlations need."""
     if find_spec("scipy") is None:
         raise BlenderError("evaluation needs scipy: pip install 'blender-hf[evaluate]'")
 
 
 def pearson(scores: Sequence[float], gold: Sequence[float]) -> float | None:
     """Return Pearson's correlation with the gold scores, -1 to 1; None if either is constant."""
-    from scipy.stats import pearsonr
-
-    return _correlation(pearsonr, scores, gold)
+    return _correlation("pearsonr", scores, gold)
 
 
 def spearman(scores: Sequence[float], gold: Sequence[float]) -> float | None:
     """Return Spearman's rank correlation, -1 to 1; None if either is constant."""
-    from scipy.stats import spearmanr
-
-    return _correlation(spearmanr, scores, gold)
+    return _correlation("spearmanr", scores, gold)
 
 
 def kendall(scores: Sequence[float], gold: Sequence[float]) -> float | None:
     """Return Kendall's tau-b, -1 to 1, which takes ties into account; None if either is constant."""
-    from scipy.stats import kendalltau
-
-    return _correlation(kendalltau, scores, gold)
+    return _correlation("kendalltau", scores, gold)
 
 
 def footrule(scores: Sequence[float], gold: Sequence[float]) -> float:
@@ -91,11 +81,9 @@ def top1_found(scores: Sequence[float], gold: Sequence[float]) -> float | None:
 
 
 def win_rate(scores: Sequence[float], shares: Sequence[float | None]) -> float | None:
-    """Return the share of its judged pairs that the chosen candidate wins, 0 to 1; None if it was not judged.
+    """Return the share of its judged pairs that the first candidate wins, 0 to 1; None if it was not judged.
 
-    Args:
-        scores: The predicted scores.
-        shares: For each candidate the share of its judged pairs that it wins, see `labelled.win_shares`.
+    The shares of all candidates are those of `labelled.win_shares`.
 
     >>> win_rate([1.0, 3.0], [0.25, 0.75])
     0.75
@@ -104,11 +92,13 @@ def win_rate(scores: Sequence[float], shares: Sequence[float | None]) -> float |
     return fmean(known) if known else None
 
 
-def _correlation(function: Callable[..., tuple[float, float]], a: Sequence[float], b: Sequence[float]) -> float | None:
+def _correlation(function: str, a: Sequence[float], b: Sequence[float]) -> float | None:
+    from scipy import stats
+
     if len(set(a)) < 2 or len(set(b)) < 2:
         return None
     with warnings.catch_warnings():
         # Scores that differ in the last bit alone give NaN, returned as None.
         warnings.simplefilter("ignore")
-        found = float(function(a, b)[0])
+        found = float(getattr(stats, function)(a, b)[0])
     return None if math.isnan(found) else found
