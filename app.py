@@ -25,12 +25,11 @@ from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER
 from blender_hf.space import markup
 from blender_hf.space.answers import Failure, answer_models, iter_answers, make_client, on_space
 from blender_hf.space.batches import read_data_set, read_upload
-from blender_hf.space.exports import as_json_lines
 from blender_hf.space.fused import Fused, blend_fields
 from blender_hf.space.leaderboard import leaderboard
 from blender_hf.space.models import Models
 from blender_hf.space.prompts import candidates_of_rows, examples, make_prompt, split_candidates
-from blender_hf.space.service import Service
+from blender_hf.space.service import Service, as_json_lines
 from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, Limits, RankingSettings
 
 logger = logging.getLogger(__name__)

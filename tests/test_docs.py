@@ -40,7 +40,7 @@ WITH_EXAMPLES = (
     "blender_hf.engine.scorer",
     "blender_hf.space.answers",
     "blender_hf.space.leaderboard",
-    "blender_hf.space.passages",
+    "blender_hf.space.fused",
     "blender_hf.space.prompts",
     "blender_hf.modeling.processing_gen_fuser",
     "blender_hf.modeling.ranking_math",

@@ -1,7 +1,9 @@
-"""A fused answer with all that the page shows of it; it can be shown while it is written."""
+"""A fused answer with all that the page shows of it: where its passages come from, and the text while it is written."""
 
+import itertools
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -15,9 +17,27 @@ from blender_hf.engine.rankers import Ranker
 from blender_hf.engine.results import Comparison, Fusion, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate, Item
+from blender_hf.modeling.processing_gen_fuser import split_passages
 
-from .passages import SourcedPassage, sourced_passages
 from .settings import FusionSettings
+
+# Share of the pairs of neighbouring words that a passage must have in common with a candidate to be called its own.
+ENOUGH = 0.6
+
+
+@dataclass(frozen=True)
+class SourcedPassage:
+    """A passage of a fused text.
+
+    Args:
+        text: The passage with the white space in front of it; joined, they are the fused text.
+        source: Index of the candidate that it is from; None if it is new.
+        exact: Whether it stands in that candidate word for word.
+    """
+
+    text: str
+    source: int | None
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -157,3 +177,41 @@ def _in_background(work: Callable[[], Fusion], texts: "SimpleQueue[str]") -> Ite
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     yield outcome[0]
+
+
+def sourced_passages(fused: str, candidates: Mapping[int, str]) -> list[SourcedPassage]:
+    """Find the source of each passage.
+
+    Args:
+        fused: The fused text.
+        candidates: The candidates that it was fused from by index, the best first: of several sources it is the first.
+
+    Returns:
+        The passages in order.
+
+    >>> [p.source for p in sourced_passages("It is four. Ask me more!", {2: "I say: it is  four.", 0: "Five."})]
+    [2, None]
+    """
+    return [_sourced(passage, candidates) for passage in split_passages(fused)]
+
+
+def _sourced(passage: str, candidates: Mapping[int, str]) -> SourcedPassage:
+    plain = _plain(passage)
+    for index, text in candidates.items():
+        if f" {plain} " in f" {_plain(text)} ":
+            return SourcedPassage(passage, index, True)
+    pairs = _neighbours(plain)
+    shares = {index: len(pairs & _neighbours(_plain(text))) / max(len(pairs), 1) for index, text in candidates.items()}
+    best = max(shares, key=lambda index: shares[index], default=None)
+    if best is None or shares[best] < ENOUGH:
+        return SourcedPassage(passage, None, False)
+    return SourcedPassage(passage, best, False)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _neighbours(plain: str) -> set[tuple[str, str]]:
+    words = re.findall(r"\w+", plain)
+    return set(itertools.pairwise(words))

@@ -1,14 +1,16 @@
 """What the named endpoints do: plain values in, plain values out, the same models as the page."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from blender_hf.data.records import Record, record_from_mapping
 from blender_hf.engine.results import Comparison, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, make_item
+from blender_hf.labelling.filters import Filters
+from blender_hf.labelling.formats import Labelled, get_format, ranked_fields
 
-from .exports import preference_records, ranked_record
 from .fused import Fused, fusion_item, iter_fusion, judge_fusion
 from .leaderboard import leaderboard
 from .models import Models
@@ -125,3 +127,32 @@ class Service:
             "ranked": [ranked_record(*pair) for pair in zip(records, rankings, strict=True)],
             "preferences": preference_records(records, rankings),
         }
+
+
+def ranked_record(record: Record, ranking: Ranking) -> dict[str, Any]:
+    """Return a record with its ranking, its candidates the best first."""
+    return {"id": record.id, "prompt": record.item.source, **ranked_fields(ranking)}
+
+
+def preference_records(records: Sequence[Record], rankings: Sequence[Ranking]) -> list[dict[str, Any]]:
+    """Return the best candidate of each prompt as chosen and the worst as rejected, as `blender-hf label` does.
+
+    Args:
+        records: The prompts with their candidates.
+        rankings: Their rankings.
+
+    Returns:
+        Rows of `labelling.formats.dpo_rows`; none for a prompt whose best candidate is no better than its worst.
+    """
+    form, filters = get_format("dpo"), Filters()
+    return [
+        row.fields
+        for record, ranking in zip(records, rankings, strict=True)
+        for row in form.rows(Labelled(record, ranking))
+        if filters.reason(row, form) is None
+    ]
+
+
+def as_json_lines(records: Iterable[dict[str, Any]]) -> str:
+    """Return records as JSON, one a line."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

@@ -6,8 +6,7 @@ from blender_hf import Blender
 from blender_hf.engine.results import Fusion, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import make_item
-from blender_hf.space.fused import fusion_item, iter_fusion, judge_fusion
-from blender_hf.space.passages import sourced_passages
+from blender_hf.space.fused import fusion_item, iter_fusion, judge_fusion, sourced_passages
 from blender_hf.space.settings import FusionSettings
 
 TEXTS = ("Boil the water. Add the egg.", "Eggs are laid by hens. Wait eight minutes.", "No. Never. I like trains.")

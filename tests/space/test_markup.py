@@ -2,14 +2,14 @@ import re
 from html import unescape
 
 import pytest
+from markupsafe import escape
 
 from blender_hf import Blender
 from blender_hf.data.sources import read_records
 from blender_hf.engine.results import Comparison, Ranking, Truncation
 from blender_hf.space import markup
-from blender_hf.space.fused import Fused
+from blender_hf.space.fused import Fused, SourcedPassage
 from blender_hf.space.leaderboard import Standing
-from blender_hf.space.passages import SourcedPassage
 from tests.conftest import EXAMPLES
 
 EVIL = (
@@ -54,7 +54,7 @@ def test_no_text_from_outside_becomes_markup(ranking: Ranking) -> None:
 
 def test_the_ranking_shows_every_candidate_in_order(ranking: Ranking) -> None:
     page = markup.ranking_html(ranking, 0.02)
-    places = [page.index(f"<b>{markup.escape(markup.candidate_name(ranking, i))}</b>") for i in ranking.order]
+    places = [page.index(f"<b>{escape(markup.candidate_name(ranking, i))}</b>") for i in ranking.order]
     assert places == sorted(places)
     assert "3 of 3 comparisons" in page
 
