@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from blender_hf.errors import BlenderError
 from blender_hf.logs import quieten_libraries
 
-from .appending import opened
 from .command import (
     LLM_FORMS,
     Command,
@@ -32,28 +32,38 @@ def run(options: Options) -> None:
     output = check_records(options)
     from tqdm import tqdm
 
+    from blender_hf.data.jobs import open_log
     from blender_hf.data.sources import checked_count
     from blender_hf.generation.annotation import judged_records
-    from blender_hf.generation.judge import Judge
+    from blender_hf.generation.judge import DEFAULT_WINDOW, Judge
     from blender_hf.generation.models import load_model
     from blender_hf.generation.sampling import Sampling
+    from blender_hf.generation.specs import LocalLLM
 
     quieten_libraries()
     (llm,) = chosen_llms([options.judge], options)
-    done = judged_records(output, llm.label) if output is not None and not options.overwrite else {}
-    # A file is checked whole before a model is loaded.
-    total = checked_count(options.file, _waiting(options, done))
-    judge = Judge(load_model(llm), Sampling(max_new_tokens=options.max_new_tokens, temperature=0))
-    tally = Tally(already=len(done))
-    # The records that are read ahead wait here until their verdicts are there.
-    waiting: deque[JudgedRecord] = deque()
-    with opened(output, options.overwrite) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
-        for judgments in judge.iter(_noted(_waiting(options, done), waiting)):
-            record = waiting.popleft()
-            if _count(tally, record, judgments):
-                out.write(record.judged(judgments, llm.label) + "\n")
-                out.flush()
-            bar.update()
+    sampling = Sampling(max_new_tokens=options.max_new_tokens, temperature=0)
+    settings = {"model": llm.model, "dtype": options.dtype, **asdict(sampling)}
+    # What a local model answers may depend on its batch, so a resumed run makes the same batches again.
+    window = DEFAULT_WINDOW if isinstance(llm, LocalLLM) else None
+    with open_log(output, ".annotate.json") as log:
+        done = {}
+        if not options.overwrite:
+            done = judged_records(log, llm.label)
+            log.check(settings)
+        # A file is checked whole before a model is loaded.
+        total = checked_count(options.file, _waiting(options, done, window))
+        judge = Judge(load_model(llm), sampling)
+        tally = Tally(already=len(done))
+        # The records that are read ahead wait here until their verdicts are there.
+        waiting: deque[JudgedRecord] = deque()
+        log.begin(settings, anew=options.overwrite)
+        with tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+            for judgments in judge.iter(_noted(_waiting(options, done, window), waiting)):
+                record = waiting.popleft()
+                if record.id not in done and _count(tally, record, judgments):
+                    log.append(record.judged(judgments, llm.label))
+                bar.update()
     _report(options, tally)
 
 
@@ -106,11 +116,11 @@ def _report(options: Options, tally: Tally) -> None:
         )
 
 
-def _waiting(options: Options, done: dict[str | int, str]) -> Iterator["JudgedRecord"]:
-    from blender_hf.data.resuming import is_done
+def _waiting(options: Options, done: dict[str | int, str], window: int | None) -> Iterator["JudgedRecord"]:
+    from blender_hf.data.jobs import remaining
     from blender_hf.generation.annotation import read_candidates
 
-    return (record for record in islice(read_candidates(options.file), options.limit) if not is_done(record, done))
+    return remaining(islice(read_candidates(options.file), options.limit), done, window)
 
 
 def _noted(records: Iterator["JudgedRecord"], waiting: "deque[JudgedRecord]") -> Iterator["Task"]:

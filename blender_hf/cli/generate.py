@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from blender_hf.errors import BlenderError
 from blender_hf.logs import quieten_libraries
 
-from .appending import opened
 from .command import (
     LLM_FORMS,
     Command,
@@ -32,32 +32,43 @@ def run(options: Options) -> None:
     output = check_records(options)
     from tqdm import tqdm
 
+    from blender_hf.data.jobs import open_log
     from blender_hf.data.sources import checked_count
-    from blender_hf.generation.candidates import CandidateWriter
+    from blender_hf.generation.candidates import DEFAULT_WINDOW, CandidateWriter
     from blender_hf.generation.records import answered_prompts
     from blender_hf.generation.sampling import Sampling
+    from blender_hf.generation.specs import LocalLLM
 
     quieten_libraries()
     llms = chosen_llms(options.llm, options)
     sampling = Sampling(options.n, options.max_new_tokens, options.temperature, options.top_p, options.seed)
     names = [llm.label for llm in llms]
-    answered = answered_prompts(output, names, options.n) if output is not None and not options.overwrite else {}
-    # A file is checked whole before a model is loaded.
-    total = checked_count(options.file, _waiting(options, answered))
-    writer = CandidateWriter(llms, sampling)
-    tally = Tally(already=len(answered))
-    # The records that are read ahead wait here until their candidates are there.
-    waiting: deque[PromptRecord] = deque()
-    with opened(output, options.overwrite) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
-        for generated in writer.iter(_noted(_waiting(options, answered), waiting)):
-            record = waiting.popleft()
-            if generated.candidates:
-                out.write(record.answered(generated, names) + "\n")
-                out.flush()
-            _count(tally, record, generated)
-            bar.update()
-            if len(writer.given_up) == len(names) and not generated.candidates:
-                break
+    settings = {"models": {llm.label: llm.model for llm in llms}, "dtype": options.dtype, **asdict(sampling)}
+    # What a local model samples depends on its batch, so a resumed run makes the same batches again.
+    window = DEFAULT_WINDOW if any(isinstance(llm, LocalLLM) for llm in llms) else None
+    with open_log(output, ".generate.json") as log:
+        done = {}
+        if not options.overwrite:
+            done = answered_prompts(log, names, options.n)
+            log.check(settings)
+        # A file is checked whole before a model is loaded.
+        total = checked_count(options.file, _waiting(options, done, window))
+        writer = CandidateWriter(llms, sampling)
+        tally = Tally(already=len(done))
+        # The records that are read ahead wait here until their candidates are there.
+        waiting: deque[PromptRecord] = deque()
+        log.begin(settings, anew=options.overwrite)
+        with tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+            for generated in writer.iter(_noted(_waiting(options, done, window), waiting)):
+                record = waiting.popleft()
+                bar.update()
+                if record.id in done:
+                    continue
+                if generated.candidates:
+                    log.append(record.answered(generated, names))
+                _count(tally, record, generated)
+                if len(writer.given_up) == len(names) and not generated.candidates:
+                    break
     _report(options, tally, names)
 
 
@@ -109,11 +120,11 @@ def _of_model(tally: Tally, name: str) -> str:
     return text
 
 
-def _waiting(options: Options, answered: dict[str | int, str]) -> Iterator["PromptRecord"]:
-    from blender_hf.data.resuming import is_done
+def _waiting(options: Options, done: dict[str | int, str], window: int | None) -> Iterator["PromptRecord"]:
+    from blender_hf.data.jobs import remaining
     from blender_hf.generation.records import read_prompts
 
-    return (record for record in islice(read_prompts(options.file), options.limit) if not is_done(record, answered))
+    return remaining(islice(read_prompts(options.file), options.limit), done, window)
 
 
 def _noted(records: Iterator["PromptRecord"], waiting: "deque[PromptRecord]") -> Iterator[Any]:

@@ -110,16 +110,7 @@ class LabelledFile:
 
 
 def from_mapping(record: Any, *, where: str, default_id: str | int, default_source: str) -> LabelledPrompt:
-    """Check a decoded record in any of `FORMATS`.
-
-    Args:
-        record: The record.
-        where: How messages name it.
-        default_id: Its id if it has none.
-        default_source: Its source if it names none.
-
-    Returns:
-        The labelled prompt.
+    """Check a decoded record in any of `FORMATS`, with an id and a source for those that have none.
 
     Raises:
         InputError: If it is in none of the formats, or can't be used; the message says where.

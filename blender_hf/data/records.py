@@ -11,12 +11,7 @@ from blender_hf.inputs import Item, check_characters, make_item
 
 @dataclass(frozen=True)
 class Record:
-    """A line of a file.
-
-    Args:
-        id: The record's own id, or the number of its line.
-        item: The prompt and its candidates.
-    """
+    """A prompt with its candidates, and the record's own id or the number of its line."""
 
     id: str | int
     item: Item
@@ -63,15 +58,7 @@ FORMATS = (
 
 
 def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Record:
-    """Check a decoded record in any of `FORMATS`.
-
-    Args:
-        value: The decoded JSON.
-        where: How messages name it.
-        default_id: Its id if it has none of its own.
-
-    Returns:
-        The record.
+    """Check a decoded record in any of `FORMATS`, with an id for one that has none.
 
     Raises:
         InputError: If it is no mapping, in none of the formats, or can't be used.
@@ -89,12 +76,7 @@ def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Rec
 
 
 def id_of(value: Mapping[str, Any], default: str | int) -> str | int:
-    """Return the id of a decoded record: a text or a whole number as it is, anything else as the text of its JSON.
-
-    Args:
-        value: The record.
-        default: Its id if it has none of its own.
-    """
+    """Return the id of a decoded record: a string or a whole number as it is, anything else as JSON."""
     own = value.get("id")
     if own is None:
         return default

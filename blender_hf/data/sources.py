@@ -44,11 +44,7 @@ class Entry:
     content: Any
 
     def value(self) -> Any:
-        """Return the decoded record.
-
-        Raises:
-            InputError: If it is a line that is not JSON.
-        """
+        """Return the decoded record; a line that is not JSON is an `InputError`."""
         return decode_line(self.content, self.where) if isinstance(self.content, bytes) else self.content
 
     def record(self) -> Record:
@@ -113,12 +109,7 @@ class FileSource(Source):
 
 @dataclass(frozen=True)
 class SavedSource(Source):
-    """A folder written by `datasets.save_to_disk`.
-
-    Args:
-        path: The folder.
-        split: Which split, if it has several.
-    """
+    """A folder written by `datasets.save_to_disk`, or a split of it."""
 
     path: Path
     split: str | None = None
@@ -141,14 +132,7 @@ class SavedSource(Source):
 
 @dataclass(frozen=True)
 class HubSource(Source):
-    """A dataset on the Hub, which is streamed.
-
-    Args:
-        name: Its id.
-        subset: Its configuration, if it has several.
-        split: Its split, if it has several.
-        revision: Branch, tag or commit.
-    """
+    """A dataset on the Hub, which is streamed; the arguments are those of `open_source`."""
 
     name: str
     subset: str | None = None
@@ -212,11 +196,7 @@ def open_source(
 
 
 def read_values(path: str | Path) -> Iterator[Any]:
-    """Yield the decoded records of a file (see `FileSource`), lazily.
-
-    Raises:
-        InputError: If it can't be read; the message names the file and the line.
-    """
+    """Yield the decoded records of a file (see `FileSource`), lazily."""
     return (entry.value() for entry in FileSource(path).entries())
 
 
@@ -241,29 +221,22 @@ def is_stream(path: str | Path) -> bool:
 
 
 def digest(path: Path, suffixes: Collection[str] | None = None, algorithm: str | None = None) -> str:
-    """Return a digest of a file, or of the names and contents of the files in a folder.
+    """Return a digest of a file, or of the names and contents of a folder's files, all or those of some suffixes.
 
-    Args:
-        path: The file or folder.
-        suffixes: Only files of a folder with one of these; None takes all.
-        algorithm: A name of `hashlib`; None is a fast one of 128 bits.
+    The algorithm is one of `hashlib`; None is a fast one of 128 bits.
     """
     if path.is_file():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, algorithm or partial(hashlib.blake2b, digest_size=16)).hexdigest()
     found = hashlib.new(algorithm) if algorithm else hashlib.blake2b(digest_size=16)
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        if suffixes is None or file.suffix in suffixes:
-            found.update(f"{file.relative_to(path).as_posix()} {digest(file, algorithm=algorithm)}\n".encode())
+    for member in sorted(member for member in path.rglob("*") if member.is_file()):
+        if suffixes is None or member.suffix in suffixes:
+            found.update(f"{member.relative_to(path).as_posix()} {digest(member, algorithm=algorithm)}\n".encode())
     return found.hexdigest()
 
 
 def one_split(loaded: Any, split: str | None, name: str) -> Any:
-    """Return a split of what `datasets` loaded, or all of it if it has none.
-
-    Raises:
-        InputError: If there is no such split, or several and none is chosen.
-    """
+    """Return a split of what `datasets` loaded, or all of it if it has none; an ambiguous one is an `InputError`."""
     if not isinstance(loaded, Mapping):
         return loaded
     if split is None and len(loaded) == 1:
@@ -274,11 +247,7 @@ def one_split(loaded: Any, split: str | None, name: str) -> Any:
 
 
 def decode_line(line: bytes, where: str) -> Any:
-    """Return what a line of JSON holds; `where` is how messages name it.
-
-    Raises:
-        InputError: If it is not JSON in UTF-8.
-    """
+    """Return what a line of JSON holds; where it is not JSON in UTF-8, an `InputError` names it."""
     try:
         return json.loads(line)
     except UnicodeDecodeError as error:
@@ -295,11 +264,7 @@ def decode_line(line: bytes, where: str) -> Any:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str, bytes]]:
-    """Yield the number of each line, how messages name it, and the line itself; empty lines are skipped.
-
-    Raises:
-        InputError: If the file can't be read.
-    """
+    """Yield the number of each line, how messages name it, and the line itself; empty lines are skipped."""
     name = "<stdin>" if str(path) == STDIN else str(path)
     try:
         with _open(path) as lines:
@@ -312,12 +277,9 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str, bytes]]:
 
 
 def read_csv(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the last line number of each row of a CSV file, and its cells by column, lazily.
+    """Yield the last line number of each row of a CSV file in UTF-8 with a header, and its cells by column.
 
     Cells are strings: `datasets` would guess that an answer "4" is a number, and that "None" is missing.
-
-    Raises:
-        InputError: If it is not a CSV file in UTF-8 with a header.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -7,9 +7,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from blender_hf.data.jobs import ELSEWHERE, Log, digest_of, each_id_once
 from blender_hf.data.labelled_formats import decode_comparisons
 from blender_hf.data.records import record_from_mapping
-from blender_hf.data.resuming import ELSEWHERE, digest_of, each_id_once, written_values
 from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, check_characters
@@ -92,20 +92,18 @@ def read_candidates(path: str | Path) -> Iterator[JudgedRecord]:
     return each_id_once(_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries())
 
 
-def judged_records(path: Path, judge: str) -> dict[str | int, str]:
+def judged_records(log: Log, judge: str) -> dict[str | int, str]:
     """Return the records that a job has written already: their ids with their digests.
 
-    A last line that was not finished is left out; the file stays as it is.
-
     Args:
-        path: The output of the job; it need not exist.
+        log: The output of the job.
         judge: The judge of the job.
 
     Raises:
         InputError: If it is the output of another job.
     """
     found: dict[str | int, str] = {}
-    for where, value in written_values(path, BEGINS):
+    for where, value in log.values(BEGINS):
         annotation = value.get("annotation") if isinstance(value, Mapping) else None
         if not isinstance(annotation, Mapping) or "id" not in value:
             raise InputError(f"{where}: this is no output of `blender-hf annotate`; {ELSEWHERE}")

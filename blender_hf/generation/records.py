@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blender_hf.data.jobs import ELSEWHERE, Log, digest_of, each_id_once
 from blender_hf.data.records import FORMATS, id_of
-from blender_hf.data.resuming import ELSEWHERE, digest_of, each_id_once, written_values
 from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, check_characters
@@ -81,13 +81,11 @@ def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
     return each_id_once(_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries())
 
 
-def answered_prompts(path: Path, asked: Collection[str], n: int = 1) -> dict[str | int, str]:
+def answered_prompts(log: Log, asked: Collection[str], n: int = 1) -> dict[str | int, str]:
     """Return the records that a job has written already: their ids with the digests of their prompts.
 
-    A last line that was not finished is left out; the file stays as it is.
-
     Args:
-        path: The output of the job; it need not exist.
+        log: The output of the job.
         asked: The names of the models of the job.
         n: How many answers of each model it wants.
 
@@ -95,7 +93,7 @@ def answered_prompts(path: Path, asked: Collection[str], n: int = 1) -> dict[str
         InputError: If it is the output of another job.
     """
     found: dict[str | int, str] = {}
-    for where, value in written_values(path, BEGINS):
+    for where, value in log.values(BEGINS):
         if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():
             raise InputError(f"{where}: this is no output of `blender-hf generate`; {ELSEWHERE}")
         record = _record(value, 0, where)

@@ -1,26 +1,27 @@
-"""A job: from a source to a file of preference data, done in parts, resumed where it was killed."""
+"""A label job: from a source to a file of preference data, made in parts and resumed where it was killed."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from blender_hf.data.jobs import Log, beside, check_settings, open_log, replacing
 from blender_hf.data.sources import FileSource, Source
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, InputTypeError
 from blender_hf.loading.checkpoints import locate
 
-from .checking import check_records, is_conversational, pinned
-from .durable import replacing
-from .journal import Journal, Part, check_settings, open_journal, total
-from .parts import PartMaker, RawPart, raw_parts
+from .parts import Part, PartLog, PartMaker, RawPart, entries_of, raw_parts
 from .settings import LabelSettings
 from .tables import as_line, table_format
 
+REMEDY = "give the same ones to resume it, another --output, or --restart to discard it"
 Read = Callable[[], Iterator[RawPart]]
 # Makes the parts that `Read` gives, in any order.
 Engine = Callable[[Read, LabelSettings, bool], Iterator[Part]]
@@ -47,21 +48,18 @@ class Places:
 
     @property
     def parts(self) -> Path:
-        """Folder of what is done so far; gone in the end."""
-        return self._beside(".parts")
+        """The finished parts; removed in the end."""
+        return beside(self.output, ".parts.jsonl")
 
     @property
     def bad(self) -> Path:
         """Lines that could not be used, with reasons."""
-        return self._beside(".bad.jsonl")
+        return beside(self.output, ".bad.jsonl")
 
     @property
     def about(self) -> Path:
-        """Settings and counts of a finished job."""
-        return self._beside(".label.json")
-
-    def _beside(self, suffix: str) -> Path:
-        return self.output.with_name(self.output.name + suffix)
+        """The settings, and the counts once the job is finished."""
+        return beside(self.output, ".label.json")
 
 
 def label(
@@ -73,10 +71,10 @@ def label(
     restart: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Make preference data of all records of a source, or go on where a killed process was.
+    """Make preference data of all records of a source, or resume where a killed process was.
 
-    What is done stands in parts in the folder `OUTPUT.parts`; a killed process loses at most the part it was at. Then
-    the parts become the output, which appears whole, with `OUTPUT.bad.jsonl` if there were bad records, and
+    Finished parts are kept in `OUTPUT.parts.jsonl`; a killed process loses at most the part it was working on. Then the
+    parts become the output, which appears whole, with `OUTPUT.bad.jsonl` if there were bad records, and
     `OUTPUT.label.json`, the settings and counts. A finished job is not done again.
 
     Args:
@@ -84,7 +82,7 @@ def label(
         output: The file to write: `.jsonl`, `.jsonl.gz` or `.parquet`.
         settings: What is made of the records.
         engine: What makes the parts: `work_here`, or a `ray_engine.RayEngine`.
-        restart: Throw away what an earlier process did.
+        restart: Discard what an earlier process did.
         progress: Whether to show a progress bar on stderr.
 
     Returns:
@@ -92,89 +90,145 @@ def label(
         be used), `resumed` (records that were done before), `seconds`, `records_per_second`, and names of files.
 
     Raises:
-        InputError: If a record, an option or the output can't be used, or what is there was made otherwise.
+        InputError: If a record, an option or the output can't be used, or what is there was made with other settings.
         CheckpointError: If the ranker can't be loaded.
     """
     places = Places(Path(output))
     _check_output(places.output, source)
     started = time.monotonic()
-    if not Path(locate(settings.judge.ranker)).is_dir():
-        settings = pinned(settings)
+    settings = _pinned(settings)
     wanted = json.loads(json.dumps(settings.fingerprint(source.identity())))
-    with open_journal(places.parts) as journal:
+    with open_log(places.parts, places.about) as log:
         if restart:
-            _throw_away(places, journal)
-        finished = _finished(places, journal, wanted)
+            _discard(places)
+        finished = _finished(places, log, wanted)
         if finished is not None:
             return _summary(finished, finished["records"], started)
-        journal.begin(wanted)
-        resumed = total(journal.summaries.values())["records"]
-        conversational = is_conversational(source, settings)
-        _make_parts(source, settings, conversational, journal, engine, progress)
-        counts = _finish(places, journal, settings, conversational, wanted)
+        parts = _begun(log, wanted)
+        resumed = parts.totals["records"]
+        try:
+            conversational = _make_parts(source, settings, log, parts, engine, progress)
+            counts = _finish(places, log, parts, settings, conversational)
+        finally:
+            if log.is_empty:
+                log.remove()
     return _summary(counts, resumed, started)
 
 
+def _begun(log: Log, wanted: dict[str, Any]) -> PartLog:
+    """Open the log; parts without settings are left over from a job that was being discarded."""
+    log.check(wanted, REMEDY)
+    log.begin(wanted, anew="settings" not in log.notes())
+    return PartLog(log)
+
+
 def _make_parts(
-    source: Source, settings: LabelSettings, conversational: bool, journal: Journal, engine: Engine, progress: bool
-) -> None:
-    n_records = _count(source, settings, journal, progress) if source.local else None
-    read = partial(raw_parts, source, settings, frozenset(journal.summaries))
-    done = total(journal.summaries.values())["records"]
+    source: Source, settings: LabelSettings, log: Log, parts: PartLog, engine: Engine, progress: bool
+) -> bool:
+    """Make the parts that are not done, and return whether rows hold chat messages."""
+    n_records, conversational = _checked(source, settings, log, progress)
+    done = parts.totals["records"]
     if done == n_records:
-        return  # killed while it put the parts together: no engine need start
+        return conversational  # killed while it put the parts together: no engine need start
+    read = partial(raw_parts, source, settings, parts.done)
     with tqdm(total=n_records, initial=done, unit="prompt", disable=not progress) as bar:
         for part in engine(read, settings, conversational):
-            journal.write(part)
-            bar.update(part.summary.records)
+            parts.add(part)
+            bar.update(part.records)
+    return conversational
 
 
-def _count(source: Source, settings: LabelSettings, journal: Journal, progress: bool) -> int:
-    """Check all records and return how many there are; a resumed job was checked before."""
-    path = journal.folder / "checked.json"
-    if path.exists():
-        return json.loads(path.read_bytes())["records"]
-    with tqdm(unit="prompt", desc="checking", leave=False, disable=not progress) as bar:
-        count = check_records(source, settings, bar.update)
-    with replacing(path) as file:
-        file.write(json.dumps({"records": count}).encode())
-    return count
+def _checked(source: Source, settings: LabelSettings, log: Log, progress: bool) -> tuple[int | None, bool]:
+    """Return the number of records, and whether rows hold chat messages; a resumed job has noted both.
+
+    A source that can't be read cheaply is not checked ahead, and its number of records is unknown.
+    """
+    notes = log.notes()
+    if "checked" not in notes:
+        with tqdm(unit="prompt", desc="checking", leave=False, disable=not (progress and source.local)) as bar:
+            n_records = _check_records(source, settings, bar.update) if source.local else None
+        notes["checked"] = [n_records, _is_conversational(source, settings)]
+        log.note(**notes)
+    n_records, conversational = notes["checked"]
+    return n_records, conversational
 
 
-def _finish(
-    places: Places, journal: Journal, settings: LabelSettings, conversational: bool, wanted: dict[str, Any]
-) -> dict[str, Any]:
+def _check_records(source: Source, settings: LabelSettings, on_record: Callable[[], object]) -> int:
+    """Return the number of records, bad ones included.
+
+    Raises:
+        InputError: If some can't be used, and such are not skipped; the message names the first and their number.
+    """
+    n_records = n_bad = 0
+    first: str | None = None
+    for entry in entries_of(source, settings):
+        n_records += 1
+        try:
+            entry.record()
+        except (InputError, InputTypeError) as error:
+            n_bad += 1
+            first = first or str(error)
+        on_record()
+    if first is not None and not settings.skip_bad:
+        raise InputError(f"{first} ({n_bad} bad in all; correct them, or give --skip-bad to log them and go on)")
+    return n_records
+
+
+def _is_conversational(source: Source, settings: LabelSettings) -> bool:
+    """Return whether rows hold chat messages: as set, else as in the first usable record, the same for all shards."""
+    if settings.conversational is not None:
+        return settings.conversational
+    for entry in islice(source.entries(), settings.limit):
+        with suppress(InputError, InputTypeError):
+            return not isinstance(entry.record().item.prompt, str)
+    return False
+
+
+def _finish(places: Places, log: Log, parts: PartLog, settings: LabelSettings, conversational: bool) -> dict[str, Any]:
     """Put the parts together. Killed between any two steps, the next process does them again."""
-    form = settings.output_format
-    counts = {"output": str(places.output), "format": settings.form, **total(journal.summaries.values())}
+    counts = {"output": str(places.output), "format": settings.form, **parts.totals}
     with replacing(places.output) as file:
-        table_format(places.output).write(journal.lines(), file, form.columns, conversational)
+        table_format(places.output).write(parts.rows(), file, settings.output_format.columns, conversational)
     if counts["bad"]:
         with replacing(places.bad) as file:
-            file.writelines(as_line(line) for line in journal.bad())
+            file.writelines(as_line(line) for line in parts.bad())
         counts["bad_file"] = str(places.bad)
-    with replacing(places.about) as file:
-        file.write(json.dumps({"settings": wanted, "summary": counts}, indent=1, ensure_ascii=False).encode())
-    journal.remove()
+    log.note(settings=log.notes()["settings"], summary=counts)
+    log.remove()
     return counts
 
 
-def _finished(places: Places, journal: Journal, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def _finished(places: Places, log: Log, wanted: dict[str, Any]) -> dict[str, Any] | None:
     """Return the counts of a job that was finished before, if this is the same one."""
-    if places.about.exists() and places.output.exists():
-        about = json.loads(places.about.read_bytes())
-        check_settings(about["settings"], wanted, str(places.output))
-        journal.clear()  # of a process that was killed while it threw its parts away
+    about = log.notes()
+    if "summary" in about and places.output.exists():
+        check_settings(about["settings"], wanted, places.output, REMEDY)
+        log.remove()  # left by a process that was killed before it did
         return about["summary"]
-    if places.output.exists() and not journal.has_parts():
+    if places.output.exists() and log.is_empty:
         raise InputError(f"{places.output} exists; give another --output, or --restart to overwrite it")
     return None
 
 
-def _throw_away(places: Places, journal: Journal) -> None:
-    for path in (places.about, places.output, places.bad):
+def _discard(places: Places) -> None:
+    for path in (places.about, places.output, places.bad, places.parts):
         path.unlink(missing_ok=True)
-    journal.clear()
+
+
+def _pinned(settings: LabelSettings) -> LabelSettings:
+    """Name the commit of a ranker on the Hub, so that all workers, and a resumed job, load the same weights."""
+    from huggingface_hub import HfApi
+
+    loading = dict(settings.judge.loading)
+    if Path(locate(settings.judge.ranker)).is_dir() or loading.get("local_files_only"):
+        return settings
+    try:
+        found = HfApi(token=loading.get("token")).model_info(settings.judge.ranker, revision=loading.get("revision"))
+    # The Hub can't be reached: what is in the cache is used, under the name that was given.
+    except Exception:
+        return settings
+    loading["revision"] = found.sha
+    return replace(settings, judge=replace(settings.judge, loading=loading))
 
 
 def _summary(counts: dict[str, Any], resumed: int, started: float) -> dict[str, Any]:

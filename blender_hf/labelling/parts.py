@@ -1,20 +1,21 @@
-"""A part of a job: some records that follow each other, read, ranked and turned into rows."""
+"""A part of a label job: consecutive records, ranked and turned into rows, and kept as one line of the job's log."""
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import count, islice
 from typing import Any
 
+from blender_hf.data.jobs import Log
 from blender_hf.data.records import Record
 from blender_hf.data.sources import Entry, Source
 from blender_hf.engine.results import Ranking
 from blender_hf.errors import InputError, InputTypeError
 
-from .formats import Labelled, Row
-from .journal import Part, PartSummary
+from .formats import Fields, Labelled, Row
 from .settings import LabelSettings
-from .tables import as_line
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,97 @@ class RawPart:
     """The records of a part as they were read.
 
     Args:
-        index: Its number, from 0.
+        index: Its number: part k begins with record k times the part size.
         entries: Its records.
     """
 
     index: int
     entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished part.
+
+    Args:
+        index: Its number.
+        records: How many records it has, bad ones included.
+        rows: What they became.
+        filtered: How many rows were left out, by reason.
+        bad: What could not be used: `{"line", "reason"}`.
+    """
+
+    index: int
+    records: int
+    rows: list[Fields]
+    filtered: dict[str, int] = field(default_factory=dict)
+    bad: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_line(self) -> str:
+        """Return it as a line of JSON, without a line break."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> "Part":
+        """Return the part that `to_line` wrote.
+
+        Raises:
+            ValueError: If the line is damaged.
+        """
+        try:
+            return cls(**json.loads(line))
+        except TypeError:
+            raise ValueError("not a part") from None
+
+
+class PartLog:
+    """The finished parts in the log of a job, in whatever order they were made; a damaged line is none.
+
+    Args:
+        log: The log.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._offsets: dict[int, int] = {}
+        self._bad: dict[int, list[dict[str, Any]]] = {}
+        self._counts: Counter[str] = Counter(records=0, rows=0, bad=0)
+        self._filtered: Counter[str] = Counter()
+        offset = 0
+        for line in log.lines():
+            with suppress(ValueError):
+                self._keep(Part.from_line(line), offset)
+            offset += len(line)
+
+    @property
+    def done(self) -> frozenset[int]:
+        """Numbers of the parts that are done."""
+        return frozenset(self._offsets)
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """Counts of `records`, `rows` and `bad`, and of what was `filtered` by reason."""
+        return {**self._counts, "filtered": dict(sorted(self._filtered.items()))}
+
+    def add(self, part: Part) -> None:
+        """Keep a part on the disk."""
+        self._keep(part, self._log.append(part.to_line()))
+
+    def rows(self) -> Iterator[Fields]:
+        """Yield the rows in the order of their records, a part in memory at a time."""
+        for line in self._log.lines(self._offsets[index] for index in sorted(self._offsets)):
+            yield from Part.from_line(line).rows
+
+    def bad(self) -> Iterator[dict[str, Any]]:
+        """Yield what could not be used, in the order of the records."""
+        for index in sorted(self._bad):
+            yield from self._bad[index]
+
+    def _keep(self, part: Part, offset: int) -> None:
+        self._offsets[part.index] = offset
+        self._bad[part.index] = part.bad
+        self._counts.update(records=part.records, rows=len(part.rows), bad=len(part.bad))
+        self._filtered.update(part.filtered)
 
 
 def entries_of(source: Source, settings: LabelSettings) -> Iterator[Entry]:
@@ -37,27 +123,24 @@ def entries_of(source: Source, settings: LabelSettings) -> Iterator[Entry]:
 
 
 def raw_parts(source: Source, settings: LabelSettings, done: Collection[int]) -> Iterator[RawPart]:
-    """Yield the parts that are not done, in order and a part at a time.
-
-    Args:
-        source: Where records come from.
-        settings: Of the job.
-        done: Numbers of the parts that are passed over.
-    """
+    """Yield the parts that are not done, in order, each read when it is asked for."""
     entries = entries_of(source, settings)
-    index = 0
-    # What is passed over is read, but not kept and not decoded.
-    while held := _take(entries, settings.part_size, keep=index not in done):
-        if index not in done:
+    for index in count():
+        part = islice(entries, settings.part_size)
+        if index in done:
+            if not sum(1 for _ in part):
+                return
+        elif held := tuple(part):
             yield RawPart(index, held)
-        index += 1
+        else:
+            return
 
 
 class PartMaker:
     """Makes parts; it loads the ranker of the job.
 
     Args:
-        settings: Of the job.
+        settings: Those of the job.
         conversational: Whether prompts and completions are chat messages.
     """
 
@@ -70,18 +153,18 @@ class PartMaker:
         """Turn records into rows; the same part always gives the same rows.
 
         Raises:
-            InputError: If a record can't be used, and such are not passed over.
+            InputError: If a record can't be used, and such are not skipped.
             InputTypeError: If a value of such a record has the wrong type.
         """
         records, bad = self._decoded(raw)
         rankings = self.settings.judge.rank(self.blender, [record.item for _, record in records])
         filtered: Counter[str] = Counter()
-        lines: list[bytes] = []
-        for (index, record), ranking in zip(records, rankings, strict=True):
-            for row in self._rows(index, record, ranking, filtered):
-                lines.append(as_line(row.fields))
-        summary = PartSummary(raw.index, len(raw.entries), len(lines), dict(filtered), bad)
-        return Part(summary, b"".join(lines))
+        rows = [
+            row.fields
+            for (index, record), ranking in zip(records, rankings, strict=True)
+            for row in self._rows(index, record, ranking, filtered)
+        ]
+        return Part(raw.index, len(raw.entries), rows, dict(filtered), bad)
 
     def _decoded(self, raw: RawPart) -> tuple[list[tuple[int, Record]], list[dict[str, Any]]]:
         records, bad = [], []
@@ -99,17 +182,11 @@ class PartMaker:
         if len(set(ranking.candidates)) < settings.filters.fewest(form):
             filtered["candidates"] += 1
             return
-        # The lot of a record depends on its place in the source alone, so shards and resumed jobs draw the same.
-        lot = f"{settings.seed}:{index}"
-        for row in form.rows(Labelled(record, ranking, self.conversational, settings.pairs, lot)):
+        # Seeded by the record's place in the source, so that shards and resumed jobs draw the same.
+        seed = f"{settings.seed}:{index}"
+        for row in form.rows(Labelled(record, ranking, self.conversational, settings.pairs, seed)):
             reason = settings.filters.reason(row, form)
             if reason is None:
                 yield row
             else:
                 filtered[reason] += 1
-
-
-def _take(entries: Iterator[Entry], size: int, *, keep: bool) -> tuple[Entry, ...] | int:
-    """Take the next records: them, or only their number; what is false ends the reading."""
-    taken = islice(entries, size)
-    return tuple(taken) if keep else sum(1 for _ in taken)

@@ -2,20 +2,20 @@
 
 One task on the driver's machine reads the source, and the driver keeps the parts, so the other machines need neither
 the input nor the output. A part depends on its records alone: one whose actor, or whole machine, is lost is made again
-elsewhere, with the same rows. As the journal orders parts by their numbers, they may come in any order.
+elsewhere, with the same rows. Parts may come in any order: rows are
+written in the order of their numbers.
 """
 
-import json
+import logging
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.logs import quieten_libraries
 
-from .journal import Part, PartSummary
-from .parts import PartMaker, RawPart
+from .parts import Part, PartMaker, RawPart
 from .settings import LabelSettings
 
 # Ray Data gathers rows into blocks of about this many bytes, and a block is what an actor gets. A row is a whole part,
@@ -92,19 +92,20 @@ class _Worker:
     def _made(self, raw: RawPart | BlenderError) -> dict[str, Any]:
         # An error of ours travels as a result: Ray would wrap it, and try again what can't succeed.
         try:
-            for error in (self.error, raw):
-                if isinstance(error, BlenderError):
-                    raise error
+            if self.error is not None:
+                raise self.error
+            if isinstance(raw, BlenderError):
+                raise raw
             part = self.maker.make(raw)
         except BlenderError as error:
-            return {"error": pickle.dumps(error), "summary": "", "body": b""}
-        return {"error": b"", "summary": json.dumps(asdict(part.summary)), "body": part.body}
+            return {"error": pickle.dumps(error), "part": ""}
+        return {"error": b"", "part": part.to_line()}
 
 
 def _part(row: dict[str, Any]) -> Part:
     if row["error"]:
         raise pickle.loads(row["error"])
-    return Part(PartSummary(**json.loads(row["summary"])), row["body"])
+    return Part.from_line(row["part"])
 
 
 def _parts_datasource(read: Callable[[], Iterator[RawPart]]) -> Any:
@@ -148,5 +149,5 @@ def _start_ray() -> Any:
     except ImportError:
         raise InputError("--engine ray needs Ray: pip install 'blender-hf[ray]'") from None
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     return ray

@@ -1,9 +1,10 @@
-"""From lines of JSON to the file that is asked for: JSONL as it is, or Parquet with a fixed type for every column."""
+"""The files that rows are written to: JSONL, or Parquet with a fixed type for every column."""
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +14,8 @@ from blender_hf.errors import InputError
 # Rows of a row group: enough to be read fast, few enough to be held in memory.
 ROW_GROUP = 4096
 
+Row = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class TableFormat:
@@ -20,12 +23,12 @@ class TableFormat:
 
     Args:
         suffix: How the names of its files end.
-        write: Writes lines of JSON with these columns, some of which are chat messages, to a file.
+        write: Writes rows to a file, given the kinds of their columns and whether prompts are chat messages.
         needs: The package that it needs, if any.
     """
 
     suffix: str
-    write: Callable[[Iterator[bytes], IO[bytes], Mapping[str, str], bool], None]
+    write: Callable[[Iterator[Row], IO[bytes], Mapping[str, str], bool], None]
     needs: str | None = None
 
 
@@ -43,29 +46,27 @@ def table_format(path: str | Path) -> TableFormat:
     return found
 
 
-def as_line(fields: Mapping[str, Any]) -> bytes:
+def as_line(fields: Row) -> bytes:
     """Return a row as a line of JSON."""
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
 
-def _write_lines(lines: Iterable[bytes], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
-    file.writelines(lines)
+def _write_lines(rows: Iterator[Row], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+    file.writelines(map(as_line, rows))
 
 
-def _write_compressed(
-    lines: Iterable[bytes], file: IO[bytes], columns: Mapping[str, str], conversational: bool
-) -> None:
+def _write_compressed(rows: Iterator[Row], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
     # Without a name and a time, the same rows are the same bytes.
     with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed:
-        compressed.writelines(lines)
+        compressed.writelines(map(as_line, rows))
 
 
-def _write_parquet(lines: Iterator[bytes], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+def _write_parquet(rows: Iterator[Row], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
     pa, pq = _import("pyarrow"), _import("pyarrow.parquet")
     schema = pa.schema([(name, _types(pa, conversational)[kind]) for name, kind in columns.items()])
     with pq.ParquetWriter(file, schema) as writer:
-        for group in _groups(lines, ROW_GROUP):
-            writer.write_table(pa.Table.from_pylist([json.loads(line) for line in group], schema=schema))
+        while group := list(islice(rows, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
 def _types(pa: Any, conversational: bool) -> dict[str, Any]:
@@ -84,17 +85,6 @@ def _types(pa: Any, conversational: bool) -> dict[str, Any]:
         "candidates": pa.list_(pa.struct([("model", text), ("text", text), ("rank", pa.int64()), ("score", number)])),
         "truncated": pa.struct([("prompt", pa.int64()), ("candidates", pa.list_(pa.int64()))]),
     }
-
-
-def _groups(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
-    group: list[bytes] = []
-    for line in lines:
-        group.append(line)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _import(name: str) -> Any:

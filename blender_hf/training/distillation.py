@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import fmean
 
 from blender_hf.blender import Blender
+from blender_hf.data.jobs import Log, digest_of, open_log
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.data.resuming import complete_values, digest_of
 from blender_hf.engine.results import probability_of
+from blender_hf.labelling.settings import weights_digest
 
 from .bags import bag_of_run
 from .calibrate import compare_pairs
@@ -42,7 +43,9 @@ def distilled(
     Returns:
         The pairs in their order, with soft labels.
     """
-    verdicts = [_verdicts(pairs, teacher, saved) for teacher in teachers]
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    with open_log(saved) as log:
+        verdicts = [_verdicts(pairs, teacher, log) for teacher in teachers]
     mixed = []
     for pair in pairs:
         key = _key(pair)
@@ -51,9 +54,10 @@ def distilled(
     return mixed
 
 
-def _verdicts(pairs: Sequence[PreferencePair], teacher: str, saved: Path) -> Mapping[str, float]:
+def _verdicts(pairs: Sequence[PreferencePair], teacher: str, log: Log) -> Mapping[str, float]:
     """Return a teacher's probability that a is better, by the key of a pair, for those that are new to it."""
-    found, bag = _read(saved, teacher), bag_of_run(teacher)
+    weights = weights_digest(teacher)
+    found, bag = _read(log, teacher, weights), bag_of_run(teacher)
     new = [pair for pair in pairs if bag is None or pair.prompt not in bag]
     missing = list({key: pair for pair in new if (key := _key(pair)) not in found}.items())
     if not missing:
@@ -61,25 +65,21 @@ def _verdicts(pairs: Sequence[PreferencePair], teacher: str, saved: Path) -> Map
     # Pairs of similar length together, the longest first: if they don't fit into memory, it shows at once.
     missing.sort(key=lambda entry: -entry[1].n_characters())
     blender = Blender.from_pretrained(teacher, None)
-    saved.parent.mkdir(parents=True, exist_ok=True)
-    with saved.open("a", encoding="utf-8") as file:
-        for start in range(0, len(missing), CHUNK):
-            keys, asked = zip(*missing[start : start + CHUNK], strict=True)
-            fresh = {
-                key: probability_of(result.logit)
-                for key, result in zip(keys, compare_pairs(blender, asked), strict=True)
-            }
-            found |= fresh
-            file.write(json.dumps({"teacher": teacher, "probabilities": fresh}) + "\n")
-            file.flush()
+    log.begin()
+    for start in range(0, len(missing), CHUNK):
+        keys, asked = zip(*missing[start : start + CHUNK], strict=True)
+        results = compare_pairs(blender, asked)
+        fresh = {key: probability_of(result.logit) for key, result in zip(keys, results, strict=True)}
+        found |= fresh
+        log.append(json.dumps({"teacher": teacher, "weights": weights, "probabilities": fresh}))
     return found
 
 
-def _read(saved: Path, teacher: str) -> dict[str, float]:
-    """Return the verdicts of a teacher that are saved."""
+def _read(log: Log, teacher: str, weights: str | None) -> dict[str, float]:
+    """Return the saved verdicts of a teacher; those of other weights are asked for again, if they are at hand."""
     found: dict[str, float] = {}
-    for _, value in complete_values(saved):
-        if value["teacher"] == teacher:
+    for _, value in log.values():
+        if value["teacher"] == teacher and weights in (None, value.get("weights")):
             found |= value["probabilities"]
     return found
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import blender_hf
+from blender_hf.data.jobs import replacing
 from blender_hf.data.sources import digest
 from blender_hf.errors import InputError
-from blender_hf.labelling.durable import replacing
 
 SETTINGS_FILE, RUN_FILE, METRICS_FILE, CARD_FILE = "settings.yaml", "run.json", "metrics.json", "README.md"
 CHECKPOINTS = "trainer"

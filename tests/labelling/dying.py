@@ -5,8 +5,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from blender_hf.labelling.journal import Part
-from blender_hf.labelling.parts import PartMaker, RawPart
+from blender_hf.labelling.parts import Part, PartMaker, RawPart
 from blender_hf.labelling.settings import LabelSettings
 
 # The part at which an actor kills itself, and that at which one takes its machine with it.

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from blender_hf.errors import InputError
 from blender_hf.labelling.filters import Filters
 from blender_hf.labelling.formats import FORMATS
 from blender_hf.labelling.job import label, work_here
-from blender_hf.labelling.journal import Part
+from blender_hf.labelling.parts import Part
 from blender_hf.labelling.settings import JudgeSettings, LabelSettings, Shard
 
 from .conftest import N_RECORDS, Called, CountedSource, rows_of, small_settings, written
@@ -245,7 +246,35 @@ def test_the_weights_of_a_ranker_are_a_setting(data: Path, tmp_path: Path) -> No
         label(open_source(data), tmp_path / "out.jsonl", settings)
 
 
-STEPS = ((".jsonl", ("replace", "fsync", "unlink", "rmdir")), (".parquet", ("replace",)))
+def test_parts_without_settings_are_discarded(data: Path, tmp_path: Path) -> None:
+    """They are left over from a job that was being discarded when the process was killed."""
+    with pytest.raises(Killed):
+        label(open_source(data), tmp_path / "out.jsonl", small_settings(), engine=stopped_after(1))
+    (tmp_path / "out.jsonl.label.json").unlink()
+    assert label(open_source(data), tmp_path / "out.jsonl", small_settings(form="kto"))["resumed"] == 0
+
+
+def test_killed_in_the_middle_of_a_line(data: Path, tmp_path: Path) -> None:
+    label(open_source(data), tmp_path / "whole.jsonl", small_settings())
+    with pytest.raises(Killed):
+        label(open_source(data), tmp_path / "out.jsonl", small_settings(), engine=stopped_after(3))
+    log, about = tmp_path / "out.jsonl.parts.jsonl", tmp_path / "out.jsonl.label.json"
+    lines, settings = log.read_bytes(), about.read_bytes()
+    for place in random.Random(0).sample(range(len(lines)), 8):
+        (tmp_path / "out.jsonl").unlink(missing_ok=True)
+        log.write_bytes(lines[:place])
+        about.write_bytes(settings)
+        resumed = label(open_source(data), tmp_path / "out.jsonl", small_settings())["resumed"]
+        assert resumed == 2 * lines[:place].count(b"\n")
+        assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_stream_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the input can be read only once.*give a file"):
+        label(open_source("-"), tmp_path / "out.jsonl", small_settings())
+
+
+STEPS = ((".jsonl", ("replace", "fsync", "unlink")), (".parquet", ("replace",)))
 
 
 @pytest.mark.parametrize(("suffix", "names"), STEPS)
@@ -316,7 +345,7 @@ def test_memory_is_constant_in_the_number_of_prompts(tmp_path: Path) -> None:
             assert isinstance(part, Part)
             assert source.n_read <= done + settings.part_size
             yield part
-            done += part.summary.records
+            done += part.records
             if done >= 100:
                 raise Killed
 
