@@ -20,11 +20,12 @@ from benchmarks.tables import Table, publish
 from blender_hf import Blend, Blender, GenFuserConfig
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.engine.blending import best_different, subset
+from blender_hf.engine.blending import subset
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
 from blender_hf.loading.checkpoints import HubOptions, load_fuser, load_ranker
 from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.ranking_math import best_distinct
 
 N_FUSED = 3
 # What guides extractive decoding besides the model: names in the configuration, ours, and the value that turns it off.
@@ -91,7 +92,7 @@ def examples_of(prompts: Iterable[LabelledPrompt], most: int, seed: int) -> list
 
 def fused_again(examples: Sequence[Example], blends: Sequence[Blend], blender: Blender, number: int) -> Scores:
     """Return how close fusions of the best `number` candidates are to the reference, mean over sources."""
-    chosen = [best_different(blend.ranking, number) for blend in blends]
+    chosen = [best_distinct(blend.ranking.candidates, blend.ranking.order, number) for blend in blends]
     items = [subset(item, places) for (_, item, _), places in zip(examples, chosen, strict=True)]
     scores = [
         {

@@ -14,9 +14,9 @@ from blender_hf import Blender, Comparison
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.engine.results import probability_of
 from blender_hf.evaluation.calibration import expected_calibration_error
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
+from blender_hf.modeling.ranking_math import probability_of
 from blender_hf.training.calibrate import compare_pairs
 from blender_hf.training.damaged_data import DAMAGES, damaged_pairs
 from blender_hf.training.pair_data import balance_sources, training_pairs

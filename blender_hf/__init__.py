@@ -44,7 +44,7 @@ _HOMES = {
     "generate": "generation.candidates",
     "locate": "loading.checkpoints",
     "make_item": "inputs",
-    "ranks_of": "engine.aggregation",
+    "ranks_of": "modeling.ranking_math",
 }
 
 __all__ = ["__version__", *_HOMES]

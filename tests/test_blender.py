@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blender_hf import Blender, BlenderError, InputError, InputTypeError, ModelOutputError
-from blender_hf.engine.blending import best_different
 from blender_hf.inputs import Item, make_item
 from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.ranking_math import best_distinct
 from tests.conftest import build_fuser, build_ranker, example_texts
 
 TEXTS = example_texts()
@@ -271,7 +271,7 @@ def test_blend_fuses_the_best_different_candidates(blender: Blender) -> None:
     blend = blender.blend(PROMPT, [ANSWERS[0], ANSWERS[1], ANSWERS[0], ANSWERS[2]], top_k=2)
     assert len(blend.fused_from) == 2
     assert len({blend.ranking.candidates[i] for i in blend.fused_from}) == 2
-    assert list(blend.fused_from) == best_different(blend.ranking, 2)
+    assert list(blend.fused_from) == best_distinct(blend.ranking.candidates, blend.ranking.order, 2)
     assert blend.ranking.ranks[blend.fused_from[0]] == 1
 
 

@@ -113,32 +113,6 @@ def complete(comparisons: Matrix) -> list[list[float]]:
     return filled
 
 
-def order_of(scores: Sequence[float]) -> tuple[int, ...]:
-    """Return the indices by falling score, equals in the order given.
-
-    >>> order_of([0.5, 2.0, 0.5])
-    (1, 0, 2)
-    """
-    return tuple(sorted(range(len(scores)), key=lambda index: -scores[index]))
-
-
-def ranks_of(scores: Sequence[float]) -> tuple[int, ...]:
-    """Return the rank of each score, 1 for the highest; equals share a rank and the next is skipped.
-
-    >>> ranks_of([0.5, 2.0, 0.5, 0.1])
-    (2, 1, 2, 4)
-    """
-    return tuple(1 + sum(other > score for other in scores) for score in scores)
-
-
-def count_cycles(comparisons: Matrix) -> int:
-    """Count the triples that beat each other in a circle; 0 if the comparisons are transitive."""
-    # Whole numbers in floating point, exact up to 2^53: products of integers are a hundred times slower.
-    beats = (np.array(comparisons, dtype=float).reshape((len(comparisons),) * 2) > 0).astype(float)
-    # The walks of three steps that end where they began: each circle is one from each of its candidates.
-    return round(float(((beats @ beats) * beats.T).sum())) // 3
-
-
 def _others(comparisons: Matrix) -> list[list[float]]:
     """Return each candidate's logits against the others."""
     return [[float(logit) for j, logit in enumerate(row) if j != i] for i, row in enumerate(complete(comparisons))]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from blender_hf.inputs import Candidate, Item
+from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
 
 from .fusion import ItemFuser
 from .rankers import Ranker
@@ -47,12 +48,6 @@ def blend_items(
     ]
 
 
-def best_different(ranking: Ranking, top_k: int) -> list[int]:
-    """Return the indices of the best candidates, the best first, each text once."""
-    different = {ranking.candidates[index]: index for index in reversed(ranking.order)}
-    return [index for index in ranking.order if different[ranking.candidates[index]] == index][:top_k]
-
-
 def _fuse_best(
     items: Sequence[Item],
     rankings: Sequence[Ranking],
@@ -61,7 +56,7 @@ def _fuse_best(
     generation: Mapping[str, Any] | None,
 ) -> list[Fusion | None]:
     """Return a fusion for each item, None where there are not two different candidates, or the attempt failed."""
-    chosen = [best_different(ranking, top_k) for ranking in rankings]
+    chosen = [best_distinct(ranking.candidates, ranking.order, top_k) for ranking in rankings]
     fusible = [index for index, indices in enumerate(chosen) if len(indices) > 1]
     inputs = [subset(items[index], chosen[index]) for index in fusible]
     fused: list[Fusion | None] = [None] * len(items)
@@ -73,7 +68,7 @@ def _fuse_best(
 def _blend(ranking: Ranking, fusion: Fusion | None, comparison: Comparison | None, fallback: bool) -> Blend:
     if fusion is None or comparison is None:
         return Blend(ranking.best, "best", ranking, None, None)
-    if fallback and (comparison.preferred != "a" or not fusion.text.strip()):
+    if fallback and not keeps_fusion(fusion.text, comparison.preferred):
         return Blend(ranking.best, "best", ranking, fusion, comparison)
     return Blend(fusion.text, "fused", ranking, fusion, comparison)
 

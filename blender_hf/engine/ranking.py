@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from blender_hf.inputs import Item
+from blender_hf.modeling.ranking_math import mean_logit
 
 from .aggregation import get_aggregation
-from .results import Comparison, Matrix, Ranking, Truncation, make_ranking, mean_logit
+from .results import Comparison, Matrix, Ranking, Truncation, make_ranking
 from .schedules import Pair, Schedule
 from .scorer import PairScorer, Presentation, Texts
 

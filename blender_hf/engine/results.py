@@ -8,10 +8,19 @@ from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 from blender_hf.inputs import Item
+from blender_hf.modeling.ranking_math import (
+    Preferred,
+    count_cycles,
+    is_flip,
+    mean_logit,
+    order_of,
+    preferred_of,
+    probability_of,
+    ranks_of,
+)
 
-from .aggregation import complete, count_cycles, get_aggregation, order_of, ranks_of
+from .aggregation import complete, get_aggregation
 
-Preferred = Literal["a", "b", "tie"]
 Returned = Literal["fused", "best"]
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -228,14 +237,12 @@ class Comparison(_Result):
     @property
     def preferred(self) -> Preferred:
         """Which one is better; "tie" if neither is."""
-        if abs(self.probability - 0.5) <= self.tie_threshold:
-            return "tie"
-        return "a" if self.probability > 0.5 else "b"
+        return preferred_of(self.probability, self.tie_threshold)
 
     @property
     def flipped(self) -> bool:
         """Whether the winner changes when the presentation order is swapped."""
-        return self.logit_ab * self.logit_ba > 0
+        return is_flip(self.logit_ab, self.logit_ba)
 
 
 @dataclass(frozen=True, repr=False)
@@ -291,11 +298,6 @@ class Blend(_Result):
         return () if self.fusion is None else self.fusion.fused_from
 
 
-def mean_logit(ab: float, ba: float) -> float:
-    """Return the mean of both presentation orders: positive if a is better, negated when a and b are swapped."""
-    return (ab - ba) / 2
-
-
 def mean_logits(logits: Matrix) -> Matrix:
     """Return the mean of both presentation orders for each pair; where one was not scored, the other."""
 
@@ -318,12 +320,6 @@ def infer(texts: Sequence[str], comparisons: Matrix) -> Matrix:
         return 0.0 if i != j and texts[i] == texts[j] else filled[places[texts[i]]][places[texts[j]]]
 
     return tuple(tuple(entry(i, j) for j in range(len(texts))) for i in range(len(texts)))
-
-
-def probability_of(logit: float, temperature: float = 1.0) -> float:
-    """Return the sigmoid of a logit over the temperature, without overflow."""
-    small = math.exp(-abs(logit) / temperature)
-    return (1.0 if logit >= 0 else small) / (1 + small)
 
 
 def _plain(value: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate, Item, as_candidate, as_columns, check_characters
+from blender_hf.modeling.ranking_math import probability_of
 
-from .results import Comparison, Ranking, probability_of
+from .results import Comparison, Ranking
 
 # What a logit is turned into. All are higher for a better candidate; a tie is 0, or 0.5 as a probability.
 SCALES: dict[str, Callable[[float, float], float]] = {

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt
-from blender_hf.engine.aggregation import ranks_of
 from blender_hf.errors import InputError
+from blender_hf.modeling.ranking_math import ranks_of
 
 from . import rankings
 

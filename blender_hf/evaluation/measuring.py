@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt, gold_scores, win_shares
-from blender_hf.engine.aggregation import count_cycles
+from blender_hf.modeling.ranking_math import count_cycles
 
 from . import rankings
 from .pairwise import credits

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from statistics import fmean
 
-from blender_hf.engine.aggregation import order_of, ranks_of
 from blender_hf.errors import BlenderError
+from blender_hf.modeling.ranking_math import order_of, ranks_of
 
 
 def require_scipy() -> None:

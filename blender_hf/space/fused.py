@@ -11,13 +11,14 @@ from typing import Any
 
 from transformers.generation.streamers import BaseStreamer
 
-from blender_hf.engine.blending import best_different, subset
+from blender_hf.engine.blending import subset
 from blender_hf.engine.fusion import Fuser, ItemFuser
 from blender_hf.engine.rankers import Ranker
 from blender_hf.engine.results import Comparison, Fusion, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate, Item
 from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
 
 from .settings import FusionSettings
 
@@ -67,7 +68,7 @@ def fusion_item(item: Item, ranking: Ranking, top_k: int, most: int) -> tuple[It
     """
     if not 2 <= top_k <= most:
         raise InputError(f"top_k={top_k}; this fuser takes from 2 to {most} candidates")
-    chosen = tuple(best_different(ranking, top_k))
+    chosen = tuple(best_distinct(ranking.candidates, ranking.order, top_k))
     if len(chosen) < 2:
         raise InputError("there is nothing to fuse: all candidates are the same text")
     return subset(item, chosen), chosen
@@ -95,7 +96,7 @@ def blend_fields(ranking: Ranking, fused: Fused | None) -> dict[str, Any]:
         ranking: The ranking.
         fused: The fused text, judged; None where there was nothing to fuse.
     """
-    better = fused is not None and fused.comparison.preferred == "a" and bool(fused.text.strip())
+    better = fused is not None and keeps_fusion(fused.text, fused.comparison.preferred)
     return {
         "ranking": ranking.to_dict(),
         "fused": None if fused is None else fused.text,

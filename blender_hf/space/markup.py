@@ -8,7 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from blender_hf.engine.results import POINTWISE, Comparison, Ranking, probability_of
+from blender_hf.engine.results import POINTWISE, Comparison, Ranking
+from blender_hf.modeling.ranking_math import probability_of
 
 from .fused import Fused
 from .leaderboard import Standing

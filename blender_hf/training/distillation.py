@@ -14,8 +14,8 @@ from statistics import fmean
 from blender_hf.blender import Blender
 from blender_hf.data.jobs import Log, digest_of, open_log
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.engine.results import probability_of
 from blender_hf.labelling.settings import weights_digest
+from blender_hf.modeling.ranking_math import probability_of
 
 from .bags import bag_of_run
 from .calibrate import compare_pairs

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.engine.results import mean_logit, probability_of
 from blender_hf.evaluation.calibration import TEMPERATURES, expected_calibration_error, fit_temperature
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
+from blender_hf.modeling.ranking_math import mean_logit, probability_of
 
 logger = logging.getLogger(__name__)
 # For each source a figure of each kind, and the mean over the sources.

@@ -13,13 +13,11 @@ from blender_hf.engine.aggregation import (
     bradley_terry,
     complete,
     copeland,
-    count_cycles,
     get_aggregation,
     max_logits,
     max_wins,
-    order_of,
-    ranks_of,
 )
+from blender_hf.modeling.ranking_math import count_cycles, order_of, ranks_of
 
 NAN = math.nan
 CIRCLE = [[NAN, 1.0, -1.0], [-1.0, NAN, 1.0], [1.0, -1.0, NAN]]

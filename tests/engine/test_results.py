@@ -9,8 +9,9 @@ import pytest
 
 from blender_hf import Blender, Schedule
 from blender_hf.data.sources import read_records
-from blender_hf.engine.results import POINTWISE, Ranking, Truncation, make_ranking, probability_of
+from blender_hf.engine.results import POINTWISE, Ranking, Truncation, make_ranking
 from blender_hf.inputs import Item, make_item
+from blender_hf.modeling.ranking_math import probability_of
 from tests.conftest import EXAMPLES
 
 NAN = math.nan

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blender_hf import Blender, InputError, InputTypeError
-from blender_hf.engine.aggregation import max_logits, order_of
+from blender_hf.engine.aggregation import max_logits
 from blender_hf.engine.ranking import Contest
 from blender_hf.engine.results import Truncation
 from blender_hf.engine.schedules import SCHEDULES, Pair, Schedule
 from blender_hf.inputs import make_item
+from blender_hf.modeling.ranking_math import order_of
 from tests.conftest import example_texts
 
 TEXTS = example_texts()

@@ -9,8 +9,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
 from blender_hf import Blender, PairRanker
-from blender_hf.engine.results import probability_of
 from blender_hf.evaluation.calibration import calibration_of, expected_calibration_error, fit_temperature
+from blender_hf.modeling.ranking_math import probability_of
 from blender_hf.training import calibrate
 from tests.conftest import EXAMPLES, build_ranker
 

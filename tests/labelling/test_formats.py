@@ -9,13 +9,14 @@ import pytest
 
 from blender_hf import Blender
 from blender_hf.data.records import Record, record_from_mapping
-from blender_hf.engine.aggregation import max_logits, order_of, ranks_of
+from blender_hf.engine.aggregation import max_logits
 from blender_hf.engine.results import Ranking, Truncation
 from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
 from blender_hf.labelling.formats import FORMATS, Labelled, get_format, pair_outcome
 from blender_hf.labelling.pairs import PAIRS, get_pairs
 from blender_hf.labelling.settings import JudgeSettings
+from blender_hf.modeling.ranking_math import order_of, ranks_of
 
 CHAT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2 + 2?"}]
 NAN = math.nan

@@ -9,7 +9,7 @@ import pytest
 from blender_hf import Blender
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.engine.results import probability_of
+from blender_hf.modeling.ranking_math import probability_of
 from blender_hf.training.bags import Bag, bag_of_run
 from blender_hf.training.calibrate import compare_pairs
 from blender_hf.training.distillation import distilled

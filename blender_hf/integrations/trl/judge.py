@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from blender_hf.engine.results import probability_of
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
+from blender_hf.modeling.ranking_math import probability_of
 
 from .rankers import LazyBlender, RankerInput
 from .texts import completion_text
