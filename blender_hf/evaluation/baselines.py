@@ -168,21 +168,16 @@ def is_named(spec: str) -> bool:
 def load_predictor(
     spec: str, prompts: Iterable[LabelledPrompt], load_blender: Callable[[str], Blender], options: dict[str, Any]
 ) -> Predictor:
-    """Load a predictor by name.
+    """Load a predictor by name, for the prompts that it will be asked about.
 
     Args:
-        spec: "length", "random", "oracle:METRIC", "mlm:ID", "simcls:ID", or the Hub id or folder of a ranker, pairwise
-            or a reward model.
-        prompts: The prompts that it will be asked about.
-        load_blender: Loads a checkpoint.
-        options: How the models of the baselines are loaded: those of `loading.load_with_tokenizer`.
-
-    Returns:
-        The predictor.
+        spec: "length", "random", "oracle:METRIC", "mlm:ID", "simcls:ID", or what `load_blender` loads: a checkpoint.
+        prompts: The prompts.
+        load_blender: Loads a pairwise ranker or a reward model by its Hub id or folder.
+        options: Those of `loading.load_with_tokenizer` for the models of baselines.
 
     Raises:
         InputError: If a name lacks its argument, or takes none.
-        CheckpointError: If a checkpoint can't be loaded.
     """
     name, _, argument = spec.partition(":")
     if not is_named(spec):

@@ -79,10 +79,6 @@ def load_metric(spec: str, options: dict[str, Any] | None = None) -> tuple[str, 
 
     Returns:
         The name, under which records have such scores, and the metric.
-
-    Raises:
-        InputError: If the name is unknown, or the metric takes no model.
-        CheckpointError: If the model can't be loaded.
     """
     name, given, model = spec.partition("=")
     if name not in METRICS:

@@ -65,9 +65,7 @@ def credits(
     if ties not in TIE_RULES:
         raise InputError(f"unknown rule for ties {ties!r}; use one of {', '.join(TIE_RULES)}")
     if len(evidence) != len(labels):
-        raise InputError(
-            f"evidence for {len(evidence)} pairs and {len(labels)} labels: give one of each for every pair"
-        )
+        raise InputError(f"{len(evidence)} pairs and {len(labels)} labels: give one of each for every pair")
     for pair, numbers in enumerate(zip(evidence, labels, strict=True)):
         if any(map(math.isnan, numbers)):
             raise InputError(

@@ -1,4 +1,4 @@
-"""The two tables of the paper on MixInstruct: whose answers are best, and whose ranks are nearest to GPT-Rank."""
+"""The paper's two tables on MixInstruct: whose answers are best, and whose ranks are nearest to GPT-Rank."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -236,11 +236,8 @@ def choice_ratios(
 ) -> dict[str, tuple[float, float]]:
     """Return what a choice contributes to each figure; the mean if it is shared by several candidates."""
     by_metric = {metric: prompt.complete_scores(metric) for metric in settings.metrics}
-    added = {
-        metric: (fmean(scores[index] for index in chosen), 1.0)
-        for metric, scores in by_metric.items()
-        if scores is not None
-    }
+    known = {metric: scores for metric, scores in by_metric.items() if scores is not None}
+    added = {metric: (fmean(scores[index] for index in chosen), 1.0) for metric, scores in known.items()}
     return added | _judged_ratios(prompt, chosen, settings)
 
 
@@ -305,14 +302,12 @@ def to_markdown(tables: PaperTables) -> str:
         ["answers of", "kind", *shown],
         [[row.name, row.kind, *(_cell(row.figures.get(name), name) for name in shown)] for row in tables.rows],
     )
+    correlations = tables.correlations.items()
     names = [f"{name}, {BY_MODEL}" for name in ("Pearson", "Spearman")]
     names += [FOOTRULE, *(f"{name}, {BY_PROMPT}" for name in CORRELATIONS)]
     agreement = markdown_table(
         ["ranks by", *names],
-        [
-            [ranker, *(f"{found[name]:.3f}" if name in found else "" for name in names)]
-            for ranker, found in tables.correlations.items()
-        ],
+        [[name, *(f"{row[key]:.3f}" if key in row else "" for key in names)] for name, row in correlations],
     )
     parts = ["## Main table", main, _explanation(tables), "## Correlation with GPT-Rank", agreement, AGREEMENT]
     return "\n\n".join(parts) + "\n"

@@ -1,8 +1,7 @@
 """Plots of an evaluation, drawn without a screen."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from blender_hf.errors import BlenderError
 
@@ -10,14 +9,18 @@ from .bootstrap import Figure
 from .calibration import Calibration
 from .evaluate import CHANCE, Evaluation
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
 
 def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
     """Write the plots of an evaluation as PNG files.
 
     Args:
         evaluation: The evaluation.
-        folder: An existing folder: `accuracy.png`, every ranker and source, if any pair was decided, and
-            `calibration.png` if there is a ranker with probabilities as well.
+        folder: An existing folder. It gets `accuracy.png`, by ranker and source, if any pair was decided, and
+            `calibration.png` if a ranker has probabilities as well.
 
     Returns:
         The files.
@@ -25,23 +28,24 @@ def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
     Raises:
         BlenderError: If Matplotlib is not installed.
     """
-    folder = Path(folder)
-    written = []
+    drawings = {}
     if evaluation.n_pairs > evaluation.n_ties:
-        written.append(_save(_accuracy(evaluation), folder / "accuracy.png"))
+        drawings["accuracy.png"] = _accuracy(evaluation)
     curves = {name: found.calibration for name, found in evaluation.rankers.items() if found.calibration}
     if curves:
-        written.append(_save(_calibration(curves), folder / "calibration.png"))
-    return written
+        drawings["calibration.png"] = _calibration(curves)
+    for name, drawing in drawings.items():
+        drawing.savefig(Path(folder) / name, dpi=120)
+    return [Path(folder) / name for name in drawings]
 
 
-def _accuracy(evaluation: Evaluation) -> Any:
+def _accuracy(evaluation: Evaluation) -> "Drawing":
     """Draw the accuracy of every ranker for every source, with its interval."""
     found_by = {name: ranker.figures for name, ranker in evaluation.rankers.items()}
     # Chance has a line of its own.
     rankers = [name for name, figures in found_by.items() if "accuracy" in figures and name != CHANCE]
     sources = list(dict.fromkeys(source for name in rankers for source in evaluation.rankers[name].by_source))
-    drawing, axes = _figure(8, 1.2 + 0.16 * max(len(sources), 1) * (len(rankers) + 1))
+    drawing, axes = _drawing(8, 1.2 + 0.16 * max(len(sources), 1) * (len(rankers) + 1))
     for place, name in enumerate(rankers):
         found = [
             (row, figures["accuracy"])
@@ -60,17 +64,17 @@ def _accuracy(evaluation: Evaluation) -> Any:
     return drawing
 
 
-def _calibration(curves: dict[str, Calibration]) -> Any:
-    """Draw what is said against what comes true; large marks are many pairs."""
-    figure, axes = _figure(5, 5)
+def _calibration(curves: dict[str, Calibration]) -> "Drawing":
+    """Draw the reliability curves; large marks are many pairs."""
+    drawing, axes = _drawing(5, 5)
     axes.plot([0.5, 1], [0.5, 1], color="black", linewidth=0.8, linestyle=":")
     for name, curve in curves.items():
         axes.plot(curve.said, curve.came_true, label=f"{name} (error {curve.error:.3f})")
-        axes.scatter(curve.said, curve.came_true, s=_sizes(curve.counts))
+        axes.scatter(curve.said, curve.came_true, s=[10 + 100 * count / sum(curve.counts) for count in curve.counts])
     axes.set(xlabel="probability of the preferred candidate", ylabel="share of the annotators' verdicts for it")
     axes.set(xlim=(0.5, 1), ylim=(0, 1.02))
     axes.legend(loc="lower right", fontsize="small")
-    return figure
+    return drawing
 
 
 def _whiskers(figure: Figure) -> tuple[float, float]:
@@ -80,22 +84,13 @@ def _whiskers(figure: Figure) -> tuple[float, float]:
     return max(figure.value - figure.low, 0.0), max(figure.high - figure.value, 0.0)
 
 
-def _sizes(counts: Sequence[int]) -> list[float]:
-    return [10 + 100 * count / max(sum(counts), 1) for count in counts]
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _drawing(width: float, height: float) -> "tuple[Drawing, Axes]":
     try:
-        # Not pyplot, which would keep figures, and choose a screen.
+        # Not pyplot, which keeps figures in memory and chooses a screen.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise BlenderError("plots need Matplotlib: pip install 'blender-hf[evaluate]'") from None
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _save(figure: Any, path: Path) -> Path:
-    figure.savefig(path, dpi=120)
-    return path
+    drawing = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing, drawing.add_subplot()

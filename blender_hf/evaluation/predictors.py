@@ -145,11 +145,9 @@ def matrix_of(comparisons: Mapping[Pair, Comparison], n: int) -> list[list[float
 
 
 def predictor_of(ranker: Blender | Ranker, *, probabilities: bool = True) -> Predictor:
-    """Return the predictor of a ranker.
+    """Return the predictor of a blender's ranker, or of a ranker of the engine, pairwise or `Pointwise`.
 
-    Args:
-        ranker: A `Blender`, whose ranker is taken, or a ranker of the engine, pairwise or `Pointwise`.
-        probabilities: Whether the difference of two scores of a pointwise ranker is the logit of a probability.
+    `probabilities` says whether the difference of two scores of a pointwise ranker is the logit of a probability.
     """
     chosen = as_ranker(ranker.scorer) if isinstance(ranker, Blender) else ranker
     if not isinstance(chosen, Pointwise):
@@ -189,8 +187,7 @@ def oracle(metric: str, prompts: Iterable[LabelledPrompt]) -> ScorePredictor:
 def best_model_baseline(prompts: Sequence[LabelledPrompt]) -> ScorePredictor:
     """Return the rule that the answer of the model that wins more often on the other prompts is better.
 
-    Args:
-        prompts: The labelled prompts that will be queried; their texts are not needed.
+    The prompts are those that will be queried; their texts are not needed.
     """
     shares = _shares_of_models(prompts)
     totals = {model: (sum(found), len(found)) for model, found in shares.items()}

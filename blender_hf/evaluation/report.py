@@ -1,4 +1,4 @@
-"""An evaluation as JSON for machines, and as Markdown for people."""
+"""An evaluation as JSON and as Markdown."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -10,9 +10,8 @@ from .bootstrap import Figure
 from .evaluate import MEAN, Evaluation
 from .measuring import FIGURES
 
-# What is shown of the first ranker for every source and language, beside the accuracy of all.
+# Further columns of the first ranker in the tables by source and language.
 MORE = ("accuracy, one order", "flips", "win rate", "spearman")
-NO_FIGURE = ""
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -21,7 +20,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def to_markdown(evaluation: Evaluation) -> str:
-    """Return an evaluation as a document: a table of the rankers, one of each division, and what the figures mean."""
+    """Return an evaluation as a document: a table of the rankers, one for each division, and what the figures mean."""
     everyone = {name: found.figures for name, found in evaluation.rankers.items()}
     shown = [name for name in FIGURES if any(name in figures for figures in everyone.values())]
     parts = [_counts(evaluation), "## Rankers", _figures_table("figure", shown, everyone)]
@@ -41,20 +40,20 @@ def _counts(evaluation: Evaluation) -> str:
     gold = evaluation.gold or "scores, or verdicts on at least half of the pairs"
     return (
         f"{evaluation.n_prompts} prompts, {evaluation.n_pairs} judged pairs, {evaluation.n_ties} of them ties; "
-        f"rankings of {evaluation.n_ranked} prompts (worth of a candidate: {gold}). A probability within "
-        f"{evaluation.tie_threshold:g} of 0.5 is a tie. In brackets: 95 % intervals of a bootstrap over prompts."
+        f"rankings of {evaluation.n_ranked} prompts (gold scores: {gold}). A probability within "
+        f"{evaluation.tie_threshold:g} of 0.5 is a tie. In brackets: 95 % bootstrap intervals over prompts."
     )
 
 
 def _figures_table(corner: str, names: Iterable[str], columns: Mapping[str, Mapping[str, Figure]]) -> str:
     counts = (figures.get("accuracy") for figures in columns.values())
-    rows = [["decided pairs", *(NO_FIGURE if figure is None else f"{figure.n:.0f}" for figure in counts)]]
+    rows = [["decided pairs", *("" if figure is None else f"{figure.n:.0f}" for figure in counts)]]
     rows += [[name, *(_with_interval(figures.get(name)) for figures in columns.values())] for name in names]
     return markdown_table([corner, *columns], rows)
 
 
 def _division_table(title: str, tables: Mapping[str, Mapping[str, Mapping[str, Figure]]]) -> str:
-    """Return a table with a row for each part of the data: the accuracy of all rankers, and more of the first."""
+    """Return a table with a row for each part of the data."""
     parts = list(dict.fromkeys(part for table in tables.values() for part in table))
     first = next(iter(tables))
     columns = [(ranker, "accuracy") for ranker in tables] + [(first, figure) for figure in MORE]
@@ -63,7 +62,7 @@ def _division_table(title: str, tables: Mapping[str, Mapping[str, Mapping[str, F
     for part in parts:
         counted = tables[first].get(part, {}).get("accuracy")
         figures = [tables[ranker].get(part, {}).get(figure) for ranker, figure in shown]
-        rows.append([part, f"{counted.n:.0f}" if counted and part != MEAN else NO_FIGURE, *map(_plain, figures)])
+        rows.append([part, f"{counted.n:.0f}" if counted and part != MEAN else "", *map(_plain, figures)])
     return markdown_table([title, "decided pairs", *(f"{ranker}: {figure}" for ranker, figure in shown)], rows)
 
 
@@ -74,7 +73,7 @@ def _with_interval(figure: Figure | None) -> str:
 
 
 def _plain(figure: Figure | None) -> str:
-    return NO_FIGURE if figure is None else f"{figure.value:.3f}"
+    return "" if figure is None else f"{figure.value:.3f}"
 
 
 def _meanings(names: Iterable[str]) -> str:
