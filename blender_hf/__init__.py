@@ -1,13 +1,13 @@
 """Rank the answers of several language models by pairwise comparison, and fuse the best into one.
 
-Importing this package registers its models with the Auto classes of transformers, and the task "llm-blending" with
-`transformers.pipeline`.
+Where this package is imported, the Auto classes of transformers know its models, and `transformers.pipeline` knows the
+task "llm-blending".
 """
 
-import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any
+
+from .loading.registration import register
 
 __version__ = "0.1.0"
 
@@ -60,11 +60,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _is_command_line() -> bool:
-    # Registering imports torch and all pipelines, which takes seconds; `blender-hf --help` has no use for either.
-    # "-m" is what Python calls a program started by `python -m` while it imports the package around it.
-    return Path(sys.argv[0] if sys.argv else "").stem in ("blender-hf", "-m")
-
-
-if not _is_command_line():
-    import_module(".pipeline", __name__).register()
+register()

@@ -1,4 +1,7 @@
-"""`pipeline("llm-blending")`: from candidates to one answer, in the form of every pipeline of transformers."""
+"""`pipeline("llm-blending")`: from candidates to one answer, as a pipeline of transformers.
+
+Importing this module registers the task.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -264,8 +267,15 @@ class BlenderPipeline(Pipeline):
         return {}, {name: value for name, value in options.items() if name in known}, {}
 
 
-def register() -> None:
-    """Register the task, with the bundled ranker as its default model; repeating it is harmless."""
+def _default_model() -> Any:
+    """Return the bundled ranker and its revision in the form that the installed transformers expects."""
+    default = (locate(DEFAULT_RANKER), "main")
+    # transformers 4 keeps a default for each framework. Drop this with the support for it.
+    return default if Version(transformers.__version__).major >= 5 else {"pt": default}
+
+
+def _register() -> None:
+    """Register the task, with the bundled ranker as its default model."""
     PairRankerConfig.pipelines_type = OwnPipelines
     if TASK not in PIPELINE_REGISTRY.supported_tasks:
         PIPELINE_REGISTRY.register_pipeline(
@@ -277,8 +287,4 @@ def register() -> None:
         )
 
 
-def _default_model() -> Any:
-    """Return the bundled ranker and its revision in the form that the installed transformers expects."""
-    default = (locate(DEFAULT_RANKER), "main")
-    # transformers 4 keeps a default for each framework. Drop this with the support for it.
-    return default if Version(transformers.__version__).major >= 5 else {"pt": default}
+_register()
