@@ -1,4 +1,4 @@
-"""The command line as users run it: in a process of its own."""
+"""The command line: what every command does alike, and `rank`, `fuse` and `blend`."""
 
 import json
 import os
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from blender_hf import Blender, __version__
-from blender_hf.cli.main import main
+from blender_hf.cli.main import COMMANDS, main
 from tests.conftest import EXAMPLES
+from tests.forking import Streams, finished, started
 
 RECORDS = [
     {"id": "one", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}, "It is 4. Yes."]},
@@ -167,6 +168,7 @@ def test_a_bad_line_stops_before_any_work(file: Path, tmp_path: Path, capsys: py
     assert not output.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments", [["rank", "--limit", "-1"], ["blend", "--top-k", "x"], ["rank", "--tpo"], [], ["x"]]
 )
@@ -177,78 +179,94 @@ def test_misspelt_options_are_refused(arguments: list[str], capsys: pytest.Captu
     assert "error:" in capsys.readouterr().err
 
 
-def command(*arguments: str) -> list[str]:
-    return [str(Path(sys.executable).with_name("blender-hf")), *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "HF_HUB_OFFLINE": "1"}
-
-
+@pytest.mark.once
 @pytest.mark.slow
-def test_from_stdin_what_came_before_a_bad_line_is_written(models: list[str]) -> None:
-    text = "\n".join([*map(json.dumps, RECORDS), "{", json.dumps(RECORDS[0])])
-    done = subprocess.run(
-        command("rank", *models[:2]), input=text, capture_output=True, text=True, env=environment(), check=False
-    )
-    assert done.returncode == 2
-    assert [line["id"] for line in lines(done.stdout)] == ["one", 2, 7]
-    assert "<stdin>:4: not valid JSON" in done.stderr
+def test_from_stdin_what_came_before_a_bad_line_is_written(models: list[str], tmp_path: Path) -> None:
+    streams = Streams(tmp_path / "in", tmp_path / "out", tmp_path / "err")
+    streams.stdin.write_text("\n".join([*map(json.dumps, RECORDS), "{", json.dumps(RECORDS[0])]), encoding="utf-8")
+    assert finished(["rank", *models[:2]], streams) == 2
+    assert [line["id"] for line in lines(streams.stdout.read_text(encoding="utf-8"))] == ["one", 2, 7]
+    assert "<stdin>:4: not valid JSON" in streams.stderr.read_text(encoding="utf-8")
 
 
+@pytest.mark.once
 @pytest.mark.slow
-def test_a_reader_that_leaves_ends_it_quietly(models: list[str]) -> None:
-    shell = f"'{command()[0]}' rank '{EXAMPLES}' --limit 3 --batch-size 1 --quiet {' '.join(models[:2])} | head -n 1"
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environment(), check=False)
-    assert len(lines(done.stdout)) == 1
-    assert "Traceback" not in done.stderr
-    assert "BrokenPipe" not in done.stderr
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_reader_that_leaves_ends_it_quietly(models: list[str], tmp_path: Path) -> None:
+    streams = Streams(stdout=tmp_path / "out", stderr=tmp_path / "err")
+    os.mkfifo(streams.stdout)
+    # More than a pipe holds.
+    process = started(["rank", str(EXAMPLES), "--batch-size", "1", "--quiet", *models[:2]], streams)
+    with streams.stdout.open(encoding="utf-8") as reader:
+        assert json.loads(reader.readline())["ranking"]
+    process.join()
+    assert process.exitcode == 141
+    assert streams.stderr.read_text(encoding="utf-8") == ""
 
 
-@pytest.mark.parametrize(("option", "shown"), [("--help", "blend"), ("--version", __version__)])
-def test_help_and_version_do_not_wait_for_the_models(option: str, shown: str) -> None:
-    """Importing torch takes seconds; a newcomer's first `--help` should not."""
-    script = (
-        f"import sys; sys.argv[:] = ['blender-hf', {option!r}]\n"
-        "from blender_hf.cli.main import main\n"
-        "try: main()\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert shown in done.stdout
-
-
+@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("output", [[], ["--output", "/dev/full"]])
-@pytest.mark.slow
-def test_a_full_disk_is_an_error_in_one_line(file: Path, models: list[str], output: list[str]) -> None:
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            command("rank", str(file), *models[:2], "--quiet", *output),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(),
-            check=False,
-        )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+def test_a_full_disk_is_an_error_in_one_line(file: Path, models: list[str], output: list[str], tmp_path: Path) -> None:
+    streams = Streams(stdout=Path("/dev/full"), stderr=tmp_path / "err")
+    assert finished(["rank", str(file), *models[:2], "--quiet", *output], streams) == 2
+    (line,) = streams.stderr.read_text(encoding="utf-8").splitlines()
     where = output[-1] if output else "stdout"
     assert line == f"blender-hf: error: can't write {where}: No space left on device; free some space and retry"
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_stdout_is_utf_8_in_every_locale(models: list[str]) -> None:
-    plain = {**environment(), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     record = json.dumps({"prompt": "caf\u00e9 \u4f60", "candidates": ["a", "b"]})
-    done = subprocess.run(
-        command("rank", *models[:2], "--quiet"), input=record.encode(), capture_output=True, env=plain, check=False
-    )
+    command = [sys.executable, "-m", "blender_hf", "rank", *models[:2], "--quiet"]
+    done = subprocess.run(command, input=record.encode(), capture_output=True, env=plain, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.decode("utf-8"))["prompt"] == "caf\u00e9 \u4f60"
 
 
+LIGHT = """
+import sys
+from blender_hf.cli.main import main
+
+for arguments in {commands!r}:
+    print(arguments, file=sys.stderr)
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    assert code == (0 if {{"--help", "--version"}} & set(arguments) else 2)
+    assert not {{"torch", "transformers"}} & sys.modules.keys()
+"""
+
+
+@pytest.mark.once
+def test_help_and_mistakes_do_not_wait_for_the_models(file: Path) -> None:
+    """Importing torch takes seconds; a newcomer's first `--help` should not."""
+    commands = [["--help"], ["--version"], *([command.name, "--help"] for command in COMMANDS)]
+    commands += [["rank", "--tpo"], ["rank", "--limit", "-1"], ["train", "judge", "--config", "run.yaml"]]
+    for name in ("rank", "blend", "fuse"):
+        commands += [[name, "missing.jsonl"], [name, str(file), "--output", str(file)], [name, str(file), "--json"]]
+    commands += [["rank", str(file), "--top-k", "2"], ["rank", str(file), "--schedule", "some"]]
+    commands += [["blend", str(file), "--aggregation", "best"], ["rank", str(file), "--output", "/no/such/folder/out"]]
+    commands += [["generate", "missing.jsonl", "--llm", "m"], ["annotate", "missing.jsonl", "--judge", "m"]]
+    commands += [
+        ["label", str(file), "--output", "out.jsonl", "--workers", "2"],
+        ["label", str(file), "--shard", "0/1"],
+    ]
+    commands += [["evaluate", str(file), "--base", "vicuna"], ["evaluate", str(file), "--output", str(file)]]
+    commands += [["convert", "pair-ranker-mini", str(file)], ["export", "onnx", "m", "out", "--tolerance", "0.3"]]
+    commands += [["push", "ranker", "folder", "org/name", "--card", "missing.md"]]
+    commands += [["train", "ranker", "--config", "missing.yaml"]]
+    command = [sys.executable, "-c", LIGHT.format(commands=commands)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "blend" in done.stdout
+    assert __version__ in done.stdout
+
+
+@pytest.mark.once
 def test_help_tells_the_commands_apart(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
@@ -262,6 +280,7 @@ def test_help_tells_the_commands_apart(capsys: pytest.CaptureFixture[str]) -> No
     assert "--max-batch-tokens" not in out
 
 
+@pytest.mark.once
 def test_help_shows_an_example_of_the_input(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["blend", "--help"])
