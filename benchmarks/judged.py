@@ -17,9 +17,8 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.calibration import expected_calibration_error
 from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, length_rule
 from blender_hf.modeling.ranking_math import probability_of
-from blender_hf.training.calibrate import compare_pairs
-from blender_hf.training.damaged_data import DAMAGES, damaged_pairs
 from blender_hf.training.pair_data import balance_sources, training_pairs
+from blender_hf.training.synthetic_negatives import CORRUPTIONS, synthetic_negatives
 
 Row = TypeVar("Row")
 Judged = Sequence[tuple[PreferencePair, Comparison]]
@@ -76,7 +75,7 @@ def decided_pairs(prompts: Iterable[LabelledPrompt], most: int, seed: int) -> li
 def compared(pairs: Sequence[PreferencePair], blender: Blender) -> list[Comparison]:
     """Compare the two candidates of every pair."""
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
-    return [result for chunk in tqdm(chunks) for result in compare_pairs(blender, chunk)]
+    return [result for chunk in tqdm(chunks) for result in blender.iter_compare(pair.item for pair in chunk)]
 
 
 def judged_by_source(pairs: Sequence[PreferencePair], blender: Blender) -> dict[str, Judged]:
@@ -121,7 +120,7 @@ def mean_over(rows: Mapping[str, Metrics]) -> Metrics:
 
 def negatives_of(prompts: Sequence[LabelledPrompt], most: int, seed: int) -> dict[str, list[PreferencePair]]:
     """Return for each corruption pairs of a good answer and its synthetic negative."""
-    return {kind: damaged_pairs(prompts, most, seed, [kind]) for kind in DAMAGES}
+    return {kind: synthetic_negatives(prompts, most, seed, [kind]) for kind in CORRUPTIONS}
 
 
 def against_negatives(

@@ -49,7 +49,7 @@ VARIANTS = (
     Variant("pointwise (TRL's RewardTrainer)", "reward-model", ("max_input_length=176",)),
     Variant("pairwise", settings=(*PAIRWISE, "head_learning_rate=5e-4")),
     Variant("pairwise, symmetric", settings=SYMMETRIC),
-    Variant("pairwise, symmetric, with damaged pairs", settings=(*SYMMETRIC, "damaged_pairs=120")),
+    Variant("pairwise, symmetric, with damaged pairs", settings=(*SYMMETRIC, "synthetic_negatives=120")),
     Variant("pairwise, symmetric, lengths balanced", settings=(*SYMMETRIC, "balance_lengths=true")),
     Variant("pairwise, symmetric, English only", settings=(*SYMMETRIC, "languages=[en]")),
 )

@@ -152,7 +152,7 @@ class AsyncMethods:
 
     async def _compared(self, items: Sequence[Item], tie_threshold: float = 0.0) -> list[Comparison]:
         def compare(batch: Sequence[Item]) -> Iterator[Comparison]:
-            return self._iter_compare(batch, tie_threshold)
+            return self.iter_compare(batch, tie_threshold)
 
         return await self._together(("compare", tie_threshold), items, compare)
 

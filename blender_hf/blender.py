@@ -258,7 +258,7 @@ class Blender(AsyncMethods):
         get_scale(scale)
         references = references_of(items, single, reference, rule)
         meetings = [duels(item, one) for item, one in zip(items, references, strict=True)]
-        found = self._iter_compare([meeting for group in meetings for meeting in group])
+        found = self.iter_compare([meeting for group in meetings for meeting in group])
         rewards = (duel_rewards([next(found) for _ in group], scale) for group in meetings)
         return unwrapped(rewards, single)
 
@@ -311,7 +311,7 @@ class Blender(AsyncMethods):
         """
         check_tie_threshold(tie_threshold)
         items, single = make_items(*pairs_of(prompts, candidates_a, candidates_b), instructions)
-        return unwrapped(self._iter_compare(items, tie_threshold), single)
+        return unwrapped(self.iter_compare(items, tie_threshold), single)
 
     def fuse(
         self, prompts: Any, candidates: Any, *, instructions: Any = None, generation: Mapping[str, Any] | None = None
@@ -447,7 +447,9 @@ class Blender(AsyncMethods):
 
         return windowed(as_items(items), self._ranker.prepare, blend, window)
 
-    def _iter_compare(self, items: Iterable[Item], tie_threshold: float = 0.0) -> Iterator[Comparison]:
+    def iter_compare(self, items: Iterable[Item], tie_threshold: float = 0.0) -> Iterator[Comparison]:
+        """Compare the two candidates of each item, lazily and in order; see `compare` and `iter_rank`."""
+
         def compare(batch: Sequence[Item], prepared: Any) -> list[Comparison]:
             return self._ranker.compare(batch, tie_threshold, prepared)
 

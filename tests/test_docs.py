@@ -42,6 +42,10 @@ WITH_EXAMPLES = (
     "blender_hf.space.leaderboard",
     "blender_hf.space.fused",
     "blender_hf.space.prompts",
+    "blender_hf.data.preferences",
+    "blender_hf.training.fuser_trainer",
+    "blender_hf.training.ranker_trainer",
+    "blender_hf.training.settings",
     "blender_hf.modeling.processing_gen_fuser",
     "blender_hf.modeling.ranking_math",
 )

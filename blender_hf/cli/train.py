@@ -12,19 +12,19 @@ from .command import Command, Options, Parser
 from .output import check_readable, log
 
 if TYPE_CHECKING:
-    from blender_hf.training.kinds import Kind
-    from blender_hf.training.runs import Run
+    from blender_hf.training.run_folder import RunFolder
     from blender_hf.training.steps import Step
+    from blender_hf.training.training_run import TrainingRun
 
 
 def run(options: Options) -> None:
     """Train one step after the other."""
     check_readable(options.config)
-    from blender_hf.training.kinds import KINDS
     from blender_hf.training.steps import read_steps
+    from blender_hf.training.training_run import kind_of
 
-    kind = KINDS[options.kind]
-    steps = read_steps(options.config, (kind.settings, kind.arguments()), options.set)
+    kind = kind_of(options.kind)
+    steps = read_steps(options.config, (kind.settings_class, kind.arguments_class()), options.set)
     runs = _runs_of(steps)
     if options.resume and any(step.given.get("save_only_model") for step in steps):
         raise InputError(
@@ -40,9 +40,9 @@ def run(options: Options) -> None:
         sys.stdout.write(runs[-1].metrics_text())
 
 
-def _runs_of(steps: "Sequence[Step]") -> "list[Run]":
+def _runs_of(steps: "Sequence[Step]") -> "list[RunFolder]":
     """Return the run of each step, which needs a folder that no other step uses."""
-    from blender_hf.training.runs import Run
+    from blender_hf.training.run_folder import RunFolder
 
     folders: list[Path] = []
     for step in steps:
@@ -52,27 +52,27 @@ def _runs_of(steps: "Sequence[Step]") -> "list[Run]":
         if folder in folders:
             raise InputError(f"{step.where}: output_dir={folder} belongs to an earlier step; give each step its own")
         folders.append(folder)
-    return [Run(folder, step.given) for folder, step in zip(folders, steps, strict=True)]
+    return [RunFolder(folder, step.given) for folder, step in zip(folders, steps, strict=True)]
 
 
-def _train(kind: "Kind", step: "Step", training: "Run", *, resume: bool) -> bool:
+def _train(kind: "type[TrainingRun]", step: "Step", training: "RunFolder", *, resume: bool) -> bool:
     """Run one step, and return whether this process writes its folder: under `torchrun`, one of several does."""
     settings, arguments = step.settings()
     writes = arguments.process_index == 0
     if resume and training.is_finished:
         training.check_same(settings)
-        _log(f"{training.folder} is finished", writes)
+        _log(f"{training.path} is finished", writes)
         return writes
     if writes:
         training.begin(settings, resume=resume)
     try:
         with redirect_stdout(sys.stderr):  # the Trainer prints the loss on stdout
-            kind.train(settings, arguments, training)
+            kind(settings, arguments, training).train()
     except BaseException:
         if writes:
             training.abandon()
         raise
-    _log(f"wrote {training.folder}", writes)
+    _log(f"wrote {training.path}", writes)
     arguments.distributed_state.wait_for_everyone()  # the next step reads what this one wrote
     return writes
 

@@ -127,9 +127,7 @@ class PairScorer(BatchScorer[TokenIds]):
 
     def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """Tokenise each different text once, nothing cut."""
-        different = list(dict.fromkeys(texts))
-        with lock_of(self.processor.tokenizer):
-            return dict(zip(different, self.processor.encode_texts(different), strict=True))
+        return tokenised(texts, self.processor)
 
     def encode(self, presentation: Presentation, texts: Texts) -> PairEncoding:
         """Put the input of a presentation together from its tokenised texts."""
@@ -183,6 +181,13 @@ class PairScorer(BatchScorer[TokenIds]):
     def pad(self, rows: Sequence[TokenIds]) -> BatchEncoding:
         """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length)."""
         return self.processor.pad(rows)
+
+
+def tokenised(texts: Iterable[str], processor: PairRankerProcessor) -> dict[str, list[int]]:
+    """Tokenise each different text once, nothing cut."""
+    different = list(dict.fromkeys(texts))
+    with lock_of(processor.tokenizer):
+        return dict(zip(different, processor.encode_texts(different), strict=True))
 
 
 def pack_by_tokens(lengths: Sequence[int], max_batch_tokens: int, max_padding: int) -> Iterator[list[int]]:

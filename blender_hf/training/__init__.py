@@ -1,1 +1,1 @@
-"""Training of the two models."""
+"""Training of rankers, fusers and reward models."""

@@ -1,82 +1,106 @@
-"""The card of a trained checkpoint, made of the files of its run: no figure in it is typed by hand."""
+"""The card of a trained checkpoint: `model_card.md`, filled from the files of its run; nothing is typed by hand."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.export.cards import card_text, markdown_table
 
-from .provenance import licence_text, measured_on
+from .loading import LICENCES, SEEN, UNSTATED
 from .ranker_metrics import KINDS
-from .runs import SETTINGS_FILE, Run
+from .run_folder import SETTINGS_FILE, RunFolder
 
-BEGIN, END = "<!-- figures: written by blender-hf -->", "<!-- end of figures -->"
+TEMPLATE = Path(__file__).with_name("model_card.md")
+# As in cc-by-nc-4.0, "CC BY-NC-SA 4.0" and "non-commercial".
+NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?\s?commercial", re.IGNORECASE)
 
 
-def ranker_card(run: Run, settings: Any, pairs: Sequence[PreferencePair], metrics: Mapping[str, Any]) -> str:
+def ranker_card(folder: RunFolder, settings: Any, pairs: Sequence[PreferencePair], metrics: Mapping[str, Any]) -> str:
     """Return the card of a ranker or a reward model.
 
     Args:
-        run: The run.
+        folder: The folder of the run.
         settings: Its settings.
         pairs: What it was trained on.
-        metrics: What was written to `metrics.json`: what was measured, if anything was, and `provenance.data_facts`.
+        metrics: The content of its `metrics.json`.
 
     Returns:
         The text of README.md.
     """
-    about = "A ranker of answers: it says which of two answers to a prompt is better."
-    trained = f"{_pairs_text(pairs)}\n\n{licence_text(metrics)}"
-    return _card("ranker", run, settings, about, _ranker_figures(metrics), trained)
-
-
-def fuser_card(run: Run, settings: Any, n_examples: Mapping[str, int], metrics: Mapping[str, Any]) -> str:
-    """Return the card of a fuser; the arguments are like those of `ranker_card`."""
-    about = "A fuser: it reads a prompt and its best candidate answers and writes one answer from them."
-    trained = markdown_table(["task", "examples"], [[task, str(n)] for task, n in n_examples.items()])
-    return _card("fuser", run, settings, about, _loss_figures(metrics), f"{trained}\n\n{licence_text(metrics)}")
-
-
-def _card(kind: str, run: Run, settings: Any, about: str, figures: str, trained: str) -> str:
-    name = run.folder.name
-    described = run.description()
-    data = "\n".join(f"- `{source}`: {mark}" for source, mark in described["data"].items())
-    yaml = (run.folder / SETTINGS_FILE).read_text(encoding="utf-8").strip()
-    versions = ", ".join(f"{package} {number}" for package, number in described["versions"].items())
-    parts = [
-        f"# {name}\n\n{about} It was trained from `{settings.model}`."
-        if settings.model
-        else f"# {name}\n\n{about} It was trained from nothing.",
-        f"## How good it is\n\n{figures}",
-        f"## What it was trained on\n\n{trained}\n\n{data}",
-        f"## How it was trained\n\n```yaml\n{yaml}\n```\n\nCode: {described['git_revision'] or 'unknown'}; {versions}.",
-    ]
-    return card_text(kind, name, "\n\n".join(parts) + "\n")
-
-
-def _ranker_figures(metrics: Mapping[str, Any]) -> str:
-    if not metrics.get("sources"):
-        return "It was not measured: the settings of its run name no data to measure on, or none that is decided."
-    rows = [
+    sources = [
         [source, str(row["pairs"]), *(f"{row[kind]:.3f}" for kind in KINDS)]
-        for source, row in metrics["sources"].items()
+        for source, row in metrics.get("sources", {}).items()
     ]
-    found = metrics["eval"]
-    note = (
-        f"Decided pairs of {measured_on(metrics)}; chance is 0.5, higher is better but for flips, the share of pairs "
-        "whose winner changes with the order of presentation. Expected calibration error: "
-        f"{found['eval_ece']:.3f} under the temperature of {found['eval_temperature']:.2f}, fitted on these pairs."
+    found = metrics.get("eval", {})
+    return _card(
+        "ranker",
+        folder,
+        settings,
+        metrics,
+        about="A ranker of answers: it says which of two answers to a prompt is better.",
+        counts_header=["source", "pairs"],
+        counts=[[source, str(n)] for source, n in sorted(Counter(pair.source for pair in pairs).items())],
+        columns=list(KINDS),
+        sources=sources,
+        eval_ece=found.get("eval_ece"),
+        eval_temperature=found.get("eval_temperature"),
+        eval_loss=None,
     )
-    return f"{BEGIN}\n{markdown_table(['source', 'pairs', *KINDS], rows)}\n\n{note}\n{END}"
 
 
-def _loss_figures(metrics: Mapping[str, Any]) -> str:
-    if "eval_loss" not in metrics:
-        return "It was not measured: the settings of its run name no data to measure on."
-    return f"Loss on examples of {measured_on(metrics)}: {metrics['eval_loss']:.3f} a token."
+def fuser_card(folder: RunFolder, settings: Any, metrics: Mapping[str, Any]) -> str:
+    """Return the card of a fuser; the arguments are like those of `ranker_card`."""
+    return _card(
+        "fuser",
+        folder,
+        settings,
+        metrics,
+        about="A fuser: it reads a prompt and its best candidate answers and writes one answer from them.",
+        counts_header=["task", "examples"],
+        counts=[[task, str(n)] for task, n in metrics["training examples"].items()],
+        columns=[],
+        sources=[],
+        eval_loss=metrics.get("eval_loss"),
+    )
 
 
-def _pairs_text(pairs: Sequence[PreferencePair]) -> str:
-    counts = Counter(pair.source for pair in pairs)
-    return markdown_table(["source", "pairs"], [[source, str(n)] for source, n in sorted(counts.items())])
+def eval_prompts_text(facts: Mapping[str, Any]) -> str:
+    """Return which prompts a model was evaluated on, as a noun phrase, from `loading.data_facts`."""
+    if seen := facts[SEEN]:
+        return f"prompts of which this run was trained on {seen}, so the metrics are too optimistic"
+    return "prompts that this run was not trained on"
+
+
+def licence_text(facts: Mapping[str, Any]) -> str:
+    """Return the licences of the records in words, with what they forbid, from `loading.data_facts`."""
+    counts = facts[LICENCES]
+    if set(counts) <= {UNSTATED}:
+        return "The records state no licence: find out what their sources allow before you use or publish the model."
+    listed = "Licences that the records state: " + ", ".join(f"{name} ({n})" for name, n in counts.items()) + "."
+    if any(NON_COMMERCIAL.search(name) for name in counts):
+        return f"{listed} Some forbid commercial use, which may bind the model too."
+    return listed
+
+
+def _card(kind: str, folder: RunFolder, settings: Any, metrics: Mapping[str, Any], **values: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    described = folder.description()
+    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    template = Environment(undefined=StrictUndefined, **options).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    text = template.render(
+        name=folder.path.name,
+        model=settings.model,
+        data=described["data"],
+        settings=(folder.path / SETTINGS_FILE).read_text(encoding="utf-8").strip(),
+        git_revision=described["git_revision"],
+        versions=", ".join(f"{package} {number}" for package, number in described["versions"].items()),
+        eval_prompts=eval_prompts_text(metrics),
+        licences=licence_text(metrics),
+        table=markdown_table,
+        **values,
+    )
+    return card_text(kind, folder.path.name, text)

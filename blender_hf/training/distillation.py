@@ -1,8 +1,8 @@
-"""Labels from other rankers: a student learns what its teachers would say, beside what the judges said.
+"""Labels from other rankers: a student learns their probabilities besides the judges' verdicts.
 
-A verdict of a judge is one bit, and often noise; a teacher's probability says of every pair how sure one may be, so a
-student learns from few pairs what its teachers know (Hinton et al. 2015, arXiv 1503.02531), and a ranker that learns
-something new keeps what it knew if it is its own teacher (Li and Hoiem 2016, arXiv 1606.09282).
+A verdict is one bit, and often noise; a teacher's probability says of every pair how certain it is, so a student learns
+from few pairs what its teachers know (Hinton et al. 2015, arXiv 1503.02531), and a ranker that learns something new
+keeps what it knew if it is its own teacher (Li and Hoiem 2016, arXiv 1606.09282).
 """
 
 import json
@@ -17,48 +17,47 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.labelling.settings import weights_digest
 from blender_hf.modeling.ranking_math import probability_of
 
-from .bags import bag_of_run
-from .calibrate import compare_pairs
+from .loading import subsample_of_run
 
-CHUNK = 256  # pairs between two moments at which the verdicts are saved
+CHUNK = 256  # pairs between two writes to the cache
 
 
 def distilled(
-    pairs: Sequence[PreferencePair], teachers: Sequence[str], share: float, saved: Path
+    pairs: Sequence[PreferencePair], teachers: Sequence[str], share: float, cache: Path
 ) -> list[PreferencePair]:
     """Mix the labels of pairs with the mean probability of teachers.
 
-    A teacher that was trained on a bag of the prompts (`bag_share` of its run) has no say on those: what it has seen,
-    it knows by heart. A pair that all teachers have seen keeps its label.
+    A teacher whose run was trained on a subsample of the prompts (`train_fraction`) is not asked about those: it has
+    memorised their labels. A pair that all teachers have seen keeps its label.
 
-    The probability is that of a teacher's logit as it is, of both orders of presentation, without its temperature: what
-    is sharper is learned faster, and the student gets a temperature of its own.
+    The probability is the sigmoid of a teacher's logit, of both orders of presentation, without its temperature: a
+    sharper target is learned faster, and the student's own temperature is fitted later.
 
     Args:
         pairs: The judged pairs.
         teachers: Rankers: Hub ids or folders.
-        share: Of the teachers in a label, 0 to 1.
-        saved: File of the verdicts so far, which is made and read: an interrupted run asks nothing twice.
+        share: Weight of the teachers in a label, 0 to 1.
+        cache: File of the teachers' probabilities, read and extended: an interrupted run asks nothing twice.
 
     Returns:
         The pairs in their order, with soft labels.
     """
-    saved.parent.mkdir(parents=True, exist_ok=True)
-    with open_log(saved) as log:
-        verdicts = [_verdicts(pairs, teacher, log) for teacher in teachers]
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with open_log(cache) as log:
+        asked = [_probabilities(pairs, teacher, log) for teacher in teachers]
     mixed = []
     for pair in pairs:
         key = _key(pair)
-        said = [of_teacher[key] for of_teacher in verdicts if key in of_teacher]
-        mixed.append(replace(pair, label=share * fmean(said) + (1 - share) * pair.label) if said else pair)
+        found = [of_teacher[key] for of_teacher in asked if key in of_teacher]
+        mixed.append(replace(pair, label=share * fmean(found) + (1 - share) * pair.label) if found else pair)
     return mixed
 
 
-def _verdicts(pairs: Sequence[PreferencePair], teacher: str, log: Log) -> Mapping[str, float]:
-    """Return a teacher's probability that a is better, by the key of a pair, for those that are new to it."""
+def _probabilities(pairs: Sequence[PreferencePair], teacher: str, log: Log) -> Mapping[str, float]:
+    """Return a teacher's probability that a is better, by the key of a pair, for those that it was not trained on."""
     weights = weights_digest(teacher)
-    found, bag = _read(log, teacher, weights), bag_of_run(teacher)
-    new = [pair for pair in pairs if bag is None or pair.prompt not in bag]
+    found, seen = _cached(log, teacher, weights), subsample_of_run(teacher)
+    new = [pair for pair in pairs if seen is None or pair.prompt not in seen]
     missing = list({key: pair for pair in new if (key := _key(pair)) not in found}.items())
     if not missing:
         return found
@@ -67,16 +66,16 @@ def _verdicts(pairs: Sequence[PreferencePair], teacher: str, log: Log) -> Mappin
     blender = Blender.from_pretrained(teacher, None)
     log.begin()
     for start in range(0, len(missing), CHUNK):
-        keys, asked = zip(*missing[start : start + CHUNK], strict=True)
-        results = compare_pairs(blender, asked)
-        fresh = {key: probability_of(result.logit) for key, result in zip(keys, results, strict=True)}
+        chunk = missing[start : start + CHUNK]
+        results = blender.iter_compare(pair.item for _, pair in chunk)
+        fresh = {key: probability_of(result.logit) for (key, _), result in zip(chunk, results, strict=True)}
         found |= fresh
         log.append(json.dumps({"teacher": teacher, "weights": weights, "probabilities": fresh}))
     return found
 
 
-def _read(log: Log, teacher: str, weights: str | None) -> dict[str, float]:
-    """Return the saved verdicts of a teacher; those of other weights are asked for again, if they are at hand."""
+def _cached(log: Log, teacher: str, weights: str | None) -> dict[str, float]:
+    """Return the cached probabilities of a teacher; those of other weights are asked for again, if it can be read."""
     found: dict[str, float] = {}
     for _, value in log.values():
         if value["teacher"] == teacher and weights in (None, value.get("weights")):

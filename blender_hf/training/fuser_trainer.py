@@ -3,22 +3,21 @@
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import Seq2SeqTrainer, TrainerCallback
+from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
-from blender_hf.modeling import GenFuser, GenFuserProcessor
+from blender_hf.modeling import GenFuserProcessor
 from blender_hf.modeling.processing_gen_fuser import split_passages
 
-from .checkpointing import checkpoint_in_the_new_way
 from .fusion_data import FusionExample
-from .sampling import EpochLengthSampler, order_seed
+from .length_grouped import LengthGroupedTrainer
 
-IGNORED = -100  # what the loss does not look at
+IGNORED = -100  # the label that the loss skips
 
 
 class FusionDataset(Dataset):
@@ -27,9 +26,9 @@ class FusionDataset(Dataset):
     Args:
         examples: The examples.
         processor: The fuser's processor.
-        max_tokens: Longer examples, input and target together, are left out and counted in `n_left_out`; `kept` has
-            the indices of the others.
-        by_passages: Whether a target is tokenised passage by passage, as faithful decoding writes it.
+        max_tokens: Longer examples, input and target together, are skipped and counted in `n_left_out`; `kept` has the
+            indices of the others.
+        by_passages: Whether a target is tokenised passage by passage, as extractive decoding writes it.
     """
 
     def __init__(
@@ -41,8 +40,8 @@ class FusionDataset(Dataset):
         by_passages: bool = False,
     ) -> None:
         encoded = [encode_example(example, processor, by_passages=by_passages) for example in examples]
-        self.kept = [place for place, row in enumerate(encoded) if max_tokens is None or _length(row) <= max_tokens]
-        self.examples = [encoded[place] for place in self.kept]
+        self.kept = [index for index, row in enumerate(encoded) if max_tokens is None or _length(row) <= max_tokens]
+        self.examples = [encoded[index] for index in self.kept]
         self.n_left_out = len(encoded) - len(self.examples)
 
     def lengths(self) -> list[int]:
@@ -69,21 +68,33 @@ def encode_example(example: FusionExample, processor: GenFuserProcessor, *, by_p
 
 
 class FusionCollator:
-    """Makes batches of examples.
+    """Batches encoded examples.
 
     Args:
         processor: The fuser's processor.
         model: The fuser, which knows how its decoder starts.
+
+    >>> from blender_hf.loading.checkpoints import locate
+    >>> from blender_hf.modeling import GenFuser
+    >>> model, processor = (kind.from_pretrained(locate("gen-fuser-mini")) for kind in (GenFuser, GenFuserProcessor))
+    >>> rows = [{"input_ids": [7, 8, 9], "labels": [5, 1]}, {"input_ids": [7], "labels": [4, 5, 1]}]
+    >>> {name: tensor.tolist() for name, tensor in FusionCollator(processor, model)(rows).items()}
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'input_ids': [[7, 8, 9], [7, 0, 0]], 'attention_mask': [[1, 1, 1], [1, 0, 0]],
+     'labels': [[5, 1, -100], [4, 5, 1]], 'decoder_input_ids': [[0, 5, 1], [0, 4, 5]]}
     """
 
-    def __init__(self, processor: GenFuserProcessor, model: GenFuser) -> None:
+    def __init__(self, processor: GenFuserProcessor, model: PreTrainedModel) -> None:
         self.processor = processor
         self.model = model
 
     def __call__(self, batch: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids`, `attention_mask`, `labels` and `decoder_input_ids`, (batch, length) each.
+        """Return a batch of tensors with a row an example.
 
-        -100 fills the labels up; the loss with label smoothing needs the input of the decoder apart.
+        Returns:
+            `input_ids` and `attention_mask`, (batch, source length), padded on the right; `labels`, (batch, target
+            length), filled with -100; and `decoder_input_ids`, the labels shifted right, which the loss with label
+            smoothing needs.
         """
         inputs = self.processor.pad([example["input_ids"] for example in batch])
         longest = max(len(example["labels"]) for example in batch)
@@ -93,53 +104,46 @@ class FusionCollator:
         return {**inputs, "labels": targets, "decoder_input_ids": shifted}
 
 
-class GenFuserTrainer(Seq2SeqTrainer):
-    """A `transformers.Seq2SeqTrainer` that groups examples of similar length; label smoothing is its argument.
+class GenFuserTrainer(LengthGroupedTrainer, Seq2SeqTrainer):
+    """A `transformers.Seq2SeqTrainer` that groups examples of similar length; its datasets are `FusionDataset`s.
 
-    The loss is the mean over the tokens of all batches that are accumulated for a step, so 8 examples at once and 4
-    times 2 give the same gradient.
+    The loss is the mean over the tokens of all batches that are accumulated for a step, so a batch of 8 and 4 batches
+    of 2 give the same gradient. Label smoothing is an argument of the trainer.
 
     Args:
-        **kwargs: The arguments of `transformers.Seq2SeqTrainer`; the data sets are `FusionDataset`s.
+        **kwargs: The arguments of `transformers.Seq2SeqTrainer`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        if kwargs.get("args") is not None:
-            kwargs["args"].remove_unused_columns = False  # the collator makes what the model takes
-            checkpoint_in_the_new_way(kwargs["args"])
         super().__init__(**kwargs)
         if self.compute_loss_func is None:
-            # T5 of transformers 5 takes the number of tokens of a step and passes it over, and of 4 knows none.
+            # T5 of transformers 5 ignores the number of tokens of a step, and that of 4 does not take it.
             self.compute_loss_func = partial(token_loss, label_smoothing=self.args.label_smoothing_factor)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate as `transformers.Seq2SeqTrainer.evaluate` does."""
-        return super().evaluate(*args, **{**self._length_of_answers(), **kwargs})
+        return super().evaluate(*args, **{**self._max_new_tokens(), **kwargs})
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """Predict as `transformers.Seq2SeqTrainer.predict` does."""
-        return super().predict(*args, **{**self._length_of_answers(), **kwargs})
+        return super().predict(*args, **{**self._max_new_tokens(), **kwargs})
 
-    def _length_of_answers(self) -> dict[str, int]:
-        """Return `generation_max_length` by the name that a fuser's own settings, which have a length, yield to."""
-        length = self.args.generation_max_length
+    def _max_new_tokens(self) -> dict[str, int]:
+        """Return `generation_max_length` under the name that overrides the length of a fuser's own settings."""
+        length = cast(Seq2SeqTrainingArguments, self.args).generation_max_length
         return {} if length is None else {"max_new_tokens": length}
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochLengthSampler:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        return EpochLengthSampler(self.args.train_batch_size, dataset.lengths(), order_seed(self.args))
 
 
 def token_loss(
     outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None, *, label_smoothing: float
 ) -> torch.Tensor:
-    """Return the cross-entropy of a batch, as its share of the mean over all tokens of a step.
+    """Return the cross-entropy of a batch, summed over its tokens and divided by the number of tokens of the step.
 
     Args:
-        outputs: What the model returned; `logits`, (batch, length, vocabulary).
-        labels: (batch, length); -100 is not looked at.
-        num_items_in_batch: How many tokens all batches of the step have together; None takes those of this batch.
-        label_smoothing: Share of the target that is spread over the vocabulary, 0 to 1.
+        outputs: The model's output with `logits`, (batch, length, vocabulary).
+        labels: (batch, length); -100 is skipped.
+        num_items_in_batch: Number of tokens of all batches of the step; None takes those of this batch.
+        label_smoothing: Part of the target that is spread over the vocabulary, 0 to 1.
     """
     summed = cross_entropy(
         outputs["logits"].flatten(0, 1).float(),
@@ -155,11 +159,7 @@ def token_loss(
 
 
 class StopAfter(TrainerCallback):
-    """Ends training after so many minutes.
-
-    Args:
-        minutes: How many.
-    """
+    """Ends training after so many minutes."""
 
     def __init__(self, minutes: float) -> None:
         self.minutes = minutes

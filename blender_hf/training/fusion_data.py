@@ -1,4 +1,4 @@
-"""Examples for training a fuser: what it reads, and what it should write."""
+"""Training examples for a fuser: what it reads, and what it should write."""
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ class FusionExample:
 
 
 def good_answers(prompt: LabelledPrompt) -> list[str]:
-    """Return the texts of a prompt that are known to be good: those preferred at least once and never rejected."""
+    """Return the candidates of a prompt that were preferred at least once and never rejected."""
     won: set[int] = set()
     lost: set[int] = set()
     for pair in prompt.pairs:
@@ -30,18 +30,10 @@ def good_answers(prompt: LabelledPrompt) -> list[str]:
 
 
 def merging_examples(prompts: Iterable[LabelledPrompt], copies: int, seed: int) -> Iterator[FusionExample]:
-    """Yield the self-made task: a good answer, scattered over damaged copies, is to be put together again.
+    """Yield the synthetic task: reassemble a good answer from corrupted copies, for answers of two passages and more.
 
     Each copy lacks passages of the answer and holds passages of an answer to another prompt. Every passage of the
     answer is in at least one copy.
-
-    Args:
-        prompts: The labelled prompts.
-        copies: How many damaged copies there are.
-        seed: Of the damage.
-
-    Returns:
-        An iterator of one example a good answer of at least two passages.
     """
     rng = random.Random(seed)
     foreign: list[str] = []
@@ -49,40 +41,40 @@ def merging_examples(prompts: Iterable[LabelledPrompt], copies: int, seed: int) 
         for answer in good_answers(prompt):
             passages = split_passages(answer)
             if foreign and len(passages) > 1:
-                yield FusionExample(prompt.item.source, _damaged(passages, foreign, copies, rng), answer)
+                yield FusionExample(prompt.item.source, _corrupted_copies(passages, foreign, copies, rng), answer)
             foreign = (foreign + passages)[-200:]
 
 
-def selection_examples(prompts: Iterable[LabelledPrompt], most: int, seed: int) -> Iterator[FusionExample]:
-    """Yield the task of choosing: from a preferred answer and others to the same prompt, write the preferred one."""
+def selection_examples(prompts: Iterable[LabelledPrompt], max_candidates: int, seed: int) -> Iterator[FusionExample]:
+    """Yield the selection task: from a preferred answer and others to the same prompt, write the preferred one."""
     rng = random.Random(seed)
     for prompt in prompts:
         texts = _different(prompt)
         for answer in good_answers(prompt)[:1]:
             others = [text for text in texts if text != answer]
             if answer.strip() and others:
-                chosen = [answer, *rng.sample(others, min(most - 1, len(others)))]
+                chosen = [answer, *rng.sample(others, min(max_candidates - 1, len(others)))]
                 rng.shuffle(chosen)
                 yield FusionExample(prompt.item.source, tuple(chosen), answer)
 
 
 def reference_examples(
     prompts: Iterable[LabelledPrompt],
-    most: int,
+    max_candidates: int,
     orders: Iterable[Sequence[int]] | None = None,
     *,
     metric: str | None = None,
 ) -> Iterator[FusionExample]:
-    """Yield the task of the paper (section 3.4): from the best candidates write the reference.
+    """Yield the paper's task (section 3.4): from the best candidates, write the reference.
 
     The reference itself is never among the candidates. Prompts without a reference, or whose candidates are in no
     known order, give no example.
 
     Args:
         prompts: The labelled prompts.
-        most: How many candidates are read, the best first.
-        orders: For each prompt its candidates' indices, the best first; None takes their scores or verdicts.
-        metric: Whose scores are taken where there are no orders; None as in `labelled.gold_scores`.
+        max_candidates: How many candidates are read, the best first.
+        orders: For each prompt its candidates' indices, the best first; None orders them by scores or verdicts.
+        metric: The scores to order by, as in `labelled.gold_scores`.
 
     Returns:
         An iterator of examples.
@@ -96,7 +88,7 @@ def reference_examples(
         if not prompt.reference:
             continue
         texts = dict.fromkeys(prompt.item.texts[index] for index in order)
-        best = [text for text in texts if text.strip() and text.strip() != prompt.reference.strip()][:most]
+        best = [text for text in texts if text.strip() and text.strip() != prompt.reference.strip()][:max_candidates]
         if best:
             yield FusionExample(prompt.item.source, tuple(best), prompt.reference)
 
@@ -110,7 +102,9 @@ def _different(prompt: LabelledPrompt) -> list[str]:
     return list(dict.fromkeys(text for text in prompt.item.texts if text.strip()))
 
 
-def _damaged(passages: Sequence[str], foreign: Sequence[str], copies: int, rng: random.Random) -> tuple[str, ...]:
+def _corrupted_copies(
+    passages: Sequence[str], foreign: Sequence[str], copies: int, rng: random.Random
+) -> tuple[str, ...]:
     keepers = [rng.randrange(copies) for _ in passages]
     return tuple(_copy(passages, keepers, number, foreign, rng) for number in range(copies))
 

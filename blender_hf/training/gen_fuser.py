@@ -1,32 +1,44 @@
-"""Training of a `GenFuser` from any T5-like model, on from a fuser, or from nothing."""
+"""Training of a `GenFuser` from any T5-like model, on from a fuser, or from scratch.
+
+From scratch a small model is made, with a tokenizer of its own. It can't learn to write in hours, but it can learn to
+select and to merge: its weights start as a copying machine, see `copying_init`, and training teaches what to copy and
+when to stop.
+"""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import Seq2SeqTrainingArguments, set_seed
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainingArguments,
+)
 
 from blender_hf.blender import Blender
 from blender_hf.data.labelled import LabelledPrompt, check_metric
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import locate
-from blender_hf.modeling import GenFuser, GenFuserProcessor
+from blender_hf.modeling import GenFuser, GenFuserConfig, GenFuserProcessor
 
 from .cards import fuser_card
 from .fuser_trainer import FusionCollator, FusionDataset, GenFuserTrainer, StopAfter
 from .fusion_data import FusionExample, merging_examples, reference_examples, selection_examples
-from .loading import check_evaluation, explaining_arguments, load_eval_data, load_training_data, started
-from .lora import merged, with_lora
-from .provenance import data_facts
-from .runs import Run
-from .saving import save_checkpoint
-from .settings import FuserSettings
-from .small_fuser import MAX_CANDIDATE_LENGTH, MAX_SOURCE_LENGTH, build_model, train_tokenizer
+from .settings import HEAD_WIDTH, FuserSettings
+from .training_run import TrainingRun, check_evaluation
 
 Prompts = Sequence[LabelledPrompt]
 LENGTHS = ("max_source_length", "max_candidate_length")
+SENTINELS = [f"<extra_id_{k}>" for k in range(100)]
+# Longer than the examples of training: positions are relative, and what guides its choice knows no length.
+MAX_SOURCE_LENGTH, MAX_CANDIDATE_LENGTH, MAX_NEW_TOKENS = 2048, 640, 768
 # What a fuser can learn: the task of the paper, and two that need no reference.
 TASKS: dict[str, Callable[[Prompts, FuserSettings], Iterator[FusionExample]]] = {
     "reference": lambda prompts, settings: reference_examples(
@@ -37,72 +49,94 @@ TASKS: dict[str, Callable[[Prompts, FuserSettings], Iterator[FusionExample]]] = 
 }
 
 
-def train_fuser(settings: FuserSettings, arguments: Seq2SeqTrainingArguments, run: Run) -> GenFuser:
-    """Train a fuser and save it with its figures and its card.
+class FuserRun(TrainingRun[FuserSettings, FusionExample]):
+    """The training run of a fuser."""
 
-    Args:
-        settings: What it is made of and what it learns.
-        arguments: How it is trained.
-        run: Where everything goes.
+    settings_class = FuserSettings
 
-    Returns:
-        The trained fuser.
+    @staticmethod
+    def arguments_class() -> type[TrainingArguments]:
+        """Return the class of the trainer's arguments."""
+        return Seq2SeqTrainingArguments
 
-    Raises:
-        InputError: If a setting or the data can't be used.
-    """
-    if unknown := set(settings.tasks) - set(TASKS):
-        raise InputError(f"there is no task {', '.join(sorted(unknown))}; use {', '.join(TASKS)}")
-    data, eval_data = load_training_data(settings), load_eval_data(settings)
-    prompts = data.prompts
-    if settings.metric is not None:
-        check_metric(prompts, settings.metric)
-    examples = {task: _examples(task, prompts, settings) for task in settings.tasks}
-    made = [example for found in examples.values() for example in found]
-    if not made:
-        raise InputError(_nothing_to_learn(prompts, settings))
-    held_out = [example for task in settings.tasks for example in _examples(task, eval_data.prompts, settings)]
-    check_evaluation(arguments, held_out, [])
-    set_seed(arguments.seed)
-    model, processor = started(lambda: starting_point(settings, prompts), settings.model)
-    _check_top_k(processor, settings)
-    dataset = _dataset(made, model, processor, settings)
-    if not len(dataset):
-        raise InputError(
-            f"there is nothing to train on: all {len(made)} examples are longer than max_train_tokens; raise it"
-        )
-    arguments.output_dir = str(run.checkpoints)
-    with explaining_arguments():
-        trained = with_lora(model, settings)
-        trainer = GenFuserTrainer(
-            model=trained,
+    def _check_settings(self) -> None:
+        if unknown := set(self.settings.tasks) - set(TASKS):
+            raise InputError(f"unknown task {', '.join(sorted(unknown))}; use {', '.join(TASKS)}")
+
+    def _training_examples(self) -> list[FusionExample]:
+        settings, prompts = self.settings, self.data.prompts
+        if settings.metric is not None:
+            check_metric(prompts, settings.metric)
+        examples = {task: _examples(task, prompts, settings) for task in settings.tasks}
+        self._tasks = [task for task, found in examples.items() for _ in found]  # of each example
+        if not self._tasks:
+            raise InputError(_nothing_to_learn(prompts, settings))
+        return [example for found in examples.values() for example in found]
+
+    def _eval_examples(self) -> list[FusionExample]:
+        settings = self.settings
+        return [example for task in settings.tasks for example in _examples(task, self.eval_data.prompts, settings)]
+
+    def _check_examples(self, eval_examples: Sequence[FusionExample]) -> None:
+        check_evaluation(self.arguments, eval_examples, [])
+
+    def _starting_point(self) -> tuple[GenFuser, GenFuserProcessor]:
+        return starting_point(self.settings, self.data.prompts)
+
+    def _fitting(
+        self, examples: list[FusionExample], model: PreTrainedModel, processor: GenFuserProcessor
+    ) -> list[FusionExample]:
+        """Leave out examples that are too long."""
+        top_k = self.settings.top_k
+        if top_k > processor.max_candidates:
+            raise InputError(
+                f"top_k={top_k} candidates need as many <extra_id_k> tokens, and the tokenizer of "
+                f"{self.settings.model} has {processor.max_candidates}: lower top_k, or add such tokens to it"
+            )
+        self._dataset = self._encoded(examples, model, processor)
+        if not len(self._dataset):
+            raise InputError(
+                f"there is nothing to train on: all {len(examples)} examples are longer than max_train_tokens; raise it"
+            )
+        return [examples[index] for index in self._dataset.kept]
+
+    def _encoded(
+        self, examples: Sequence[FusionExample], model: PreTrainedModel, processor: GenFuserProcessor
+    ) -> FusionDataset:
+        limit = self.settings.max_train_tokens
+        return FusionDataset(examples, processor, max_tokens=limit, by_passages=model.config.faithful)
+
+    def _trainer(
+        self,
+        model: PreTrainedModel,
+        processor: GenFuserProcessor,
+        arguments: Seq2SeqTrainingArguments,
+        examples: Sequence[FusionExample],
+        eval_examples: Sequence[FusionExample],
+    ) -> GenFuserTrainer:
+        minutes = self.settings.max_minutes
+        return GenFuserTrainer(
+            model=model,
             args=arguments,
-            train_dataset=dataset,
-            eval_dataset=_dataset(held_out, model, processor, settings) if held_out else None,
+            train_dataset=self._dataset,
+            eval_dataset=self._encoded(eval_examples, model, processor) if eval_examples else None,
             data_collator=FusionCollator(processor, model),
-            callbacks=[] if settings.max_minutes is None else [StopAfter(settings.max_minutes)],
+            callbacks=[*self.callbacks, *([] if minutes is None else [StopAfter(minutes)])],
         )
-    trainer.train(resume_from_checkpoint=run.last_checkpoint())
-    metrics = trainer.evaluate() if held_out else {}
-    model = merged(trained)
-    if trainer.is_world_process_zero():
-        save_checkpoint(model, processor, run.folder)
-        tasks = [task for task, found in examples.items() for _ in found]
-        counts = {task: sum(tasks[place] == task for place in dataset.kept) for task in examples}
-        used, measured = [made[place].prompt for place in dataset.kept], [example.prompt for example in held_out]
-        skipped = {"data": data.skipped, "eval_data": eval_data.skipped}
-        metrics = {"too long": dataset.n_left_out, **data_facts(prompts, used, measured, skipped), **metrics}
-        run.write_metrics({"training examples": counts, **metrics})
-        run.write_card(fuser_card(run, settings, counts, metrics))
-    return model
 
+    def _evaluate(
+        self, trainer: Trainer, model: PreTrainedModel, processor: Any, eval_examples: Sequence[FusionExample]
+    ) -> dict[str, Any]:
+        return trainer.evaluate()
 
-def _check_top_k(processor: GenFuserProcessor, settings: FuserSettings) -> None:
-    if settings.top_k > processor.max_candidates:
-        raise InputError(
-            f"top_k={settings.top_k} candidates need as many <extra_id_k> tokens, and the tokenizer of "
-            f"{settings.model} has {processor.max_candidates}: lower top_k, or add such tokens to it"
-        )
+    def _counts(self, trainer: Trainer, examples: Sequence[FusionExample]) -> dict[str, Any]:
+        counts = dict.fromkeys(self.settings.tasks, 0)
+        for index in self._dataset.kept:
+            counts[self._tasks[index]] += 1
+        return {"training examples": counts, "too long": self._dataset.n_left_out}
+
+    def _card(self, metrics: Mapping[str, Any], examples: Sequence[FusionExample]) -> str:
+        return fuser_card(self.folder, self.settings, metrics)
 
 
 def _nothing_to_learn(prompts: Prompts, settings: FuserSettings) -> str:
@@ -116,11 +150,7 @@ def _nothing_to_learn(prompts: Prompts, settings: FuserSettings) -> str:
 
 
 def starting_point(settings: FuserSettings, prompts: Prompts) -> tuple[GenFuser, GenFuserProcessor]:
-    """Load the fuser or T5 that training goes on from, or make a small one.
-
-    Args:
-        settings: What it is made of.
-        prompts: The training data, whose texts a new tokenizer is made for.
+    """Load the fuser or T5 that training goes on from, or make a small one, with a tokenizer made for the prompts.
 
     Returns:
         The fuser in training mode, float32, and its processor.
@@ -149,14 +179,100 @@ def _examples(task: str, prompts: Prompts, settings: FuserSettings) -> list[Fusi
 
 
 def _orders(prompts: Prompts, settings: FuserSettings) -> Iterator[Sequence[int]] | None:
-    """Return the orders of a ranker, made as they are asked for; None takes what the data says."""
+    """Yield the orders of a ranker, lazily; None takes those of the data."""
     if settings.ranker is None:
         return None
     blender = Blender.from_pretrained(settings.ranker, None)
     return (ranking.order for ranking in blender.iter_rank(prompt.item for prompt in prompts))
 
 
-def _dataset(
-    examples: Sequence[FusionExample], model: Any, processor: GenFuserProcessor, settings: FuserSettings
-) -> FusionDataset:
-    return FusionDataset(examples, processor, max_tokens=settings.max_train_tokens, by_passages=model.config.faithful)
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train a cased byte-level tokenizer with the special tokens of T5; no text is unknown to it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<pad>", "</s>", "<unk>", *SENTINELS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=SENTINELS,
+        clean_up_tokenization_spaces=False,
+        add_prefix_space=True,  # stated, for else transformers 4 overrules what the tokenizer has
+        model_max_length=MAX_SOURCE_LENGTH,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, *, d_model: int, layers: int) -> GenFuser:
+    """Make an untrained small fuser that already copies."""
+    model = GenFuser(
+        GenFuserConfig(
+            vocab_size=len(tokenizer),
+            d_model=d_model,
+            d_kv=HEAD_WIDTH,
+            d_ff=4 * d_model,
+            num_heads=d_model // HEAD_WIDTH,
+            num_layers=layers,
+            num_decoder_layers=layers,
+            feed_forward_proj="relu",
+            dropout_rate=0.0,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+            max_candidate_length=MAX_CANDIDATE_LENGTH,
+            faithful=True,
+            faithful_least_share=1.0,
+            # Chosen on dev data, see the card of gen-fuser-mini.
+            faithful_coherence=12.0,
+            faithful_agreement=12.0,
+            faithful_consensus=60.0,
+            faithful_most_repeated=0.7,
+        )
+    )
+    copying_init(model)
+    model.generation_config = GenerationConfig(
+        max_new_tokens=MAX_NEW_TOKENS,
+        num_beams=1,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
+    return model
+
+
+@torch.no_grad()
+def copying_init(model: GenFuser) -> None:
+    """Set weights so that the untrained model continues what it has written as its input does.
+
+    One head of the encoder's first layer looks at the token before, and writes it into a subspace of the state. One
+    head of the decoder's last cross-attention looks for the position whose token before is the token just written, and
+    passes on the token of that position, which the tied output layer turns into a logit. These are the two steps of an
+    induction head (Olsson et al. 2022, arXiv 2209.11895), built in instead of waited for.
+    """
+    width, size = model.config.d_model, model.config.d_kv
+    basis = torch.linalg.qr(torch.randn(width, width)).Q.T
+    read, write, value = basis[:size], basis[size : 2 * size], basis[2 * size : 3 * size]
+    # A `ModuleList` promises no attributes of its layers.
+    encoder = cast(Any, model.encoder.block)[0].layer[0].SelfAttention
+    encoder.relative_attention_bias.weight[:, 0] = -4.0
+    encoder.relative_attention_bias.weight[1, 0] = 8.0  # bucket 1 is the position just before
+    encoder.q.weight[:size] = 0.0
+    encoder.v.weight[:size] = read
+    encoder.o.weight[:, :size] = write.T
+    cross = cast(Any, model.decoder.block)[-1].layer[1].EncDecAttention
+    cross.q.weight[:size] = read
+    cross.k.weight[:size] = write
+    cross.v.weight[:size] = value
+    cross.o.weight[:, :size] = 2.0 * value.T
+    for block in (*model.encoder.block, *model.decoder.block):
+        nn.init.normal_(block.layer[-1].DenseReluDense.wo.weight, std=0.01)

@@ -1,136 +1,112 @@
 """Reads training data once for all models: labelled prompts of any format, with what was skipped and why."""
 
+import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.errors import BlenderError, CheckpointError, InputError
-from blender_hf.loading.checkpoints import first_line
+from blender_hf.errors import InputError
 
-from .bags import Bag
+from .run_folder import RunFolder
 from .settings import DataSettings
 
 logger = logging.getLogger(__name__)
-MOST_REASONS = 5
-TRAINERS_METRICS = ("loss", "runtime", "samples_per_second", "steps_per_second")
+MAX_REASONS = 5
+UNSTATED = "not stated"
+# Keys of `metrics.json`.
+LICENCES, SEEN, SKIPPED = "licences", "eval prompts trained on", "skipped records"
 
-Loaded = TypeVar("Loaded")
+
+@dataclass(frozen=True)
+class Subsample:
+    """A fraction of the prompts, chosen by a seeded hash: the same in every run and on every machine.
+
+    Args:
+        fraction: Of all prompts, 0 to 1.
+        seed: Another seed chooses other prompts.
+    """
+
+    fraction: float = 1.0
+    seed: int = 0
+
+    def __contains__(self, prompt: str) -> bool:
+        """Return whether the text of a prompt is in the subsample."""
+        if self.fraction >= 1:
+            return True
+        digest = hashlib.sha256(f"{self.seed}:{prompt}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") < self.fraction * 2**64
+
+
+def subsample_of_run(folder: str | Path) -> Subsample | None:
+    """Return the subsample that a run was trained on; None for all prompts, or a checkpoint that is not a run."""
+    run = RunFolder(Path(folder))
+    if not run.is_begun:
+        return None
+    settings = run.description()["settings"]
+    subsample = Subsample(settings.get("train_fraction", 1.0), settings.get("train_fraction_seed", 0))
+    return subsample if subsample.fraction < 1 else None
 
 
 @dataclass
 class LoadedData:
-    """Prompts, and the records that could not be used.
-
-    Args:
-        prompts: The labelled prompts.
-        skipped: Reasons why records were skipped, one a record.
-    """
+    """Labelled prompts, and for each record that can't be used the reason why it was skipped."""
 
     prompts: list[LabelledPrompt] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
 def load_training_data(settings: DataSettings) -> LoadedData:
-    """Read what a model is trained on.
-
-    Args:
-        settings: The settings.
-
-    Returns:
-        The prompts that the settings leave in.
+    """Read the prompts that the settings select for training.
 
     Raises:
-        InputError: If there is no data, or with `strict` at the first record that can't be used.
+        InputError: If there are none, or with `strict` at the first record that can't be used.
     """
     loaded = _load(settings.data, settings.split, settings)
-    bag = Bag(settings.bag_share, settings.bag_seed)
-    wanted = [
+    subsample = Subsample(settings.train_fraction, settings.train_fraction_seed)
+    selected = [
         prompt
         for prompt in loaded.prompts
         if prompt.source not in settings.leave_out
         and (not settings.languages or prompt.lang in settings.languages)
-        and prompt.item.source in bag
+        and prompt.item.source in subsample
     ]
-    if not wanted:
-        raise InputError("no record is left to train on; see data, leave_out, languages and bag_share in the settings")
-    return LoadedData(wanted, loaded.skipped)
+    if not selected:
+        raise InputError(
+            "no record is left to train on; see data, leave_out, languages and train_fraction in the settings"
+        )
+    return LoadedData(selected, loaded.skipped)
 
 
 def load_eval_data(settings: DataSettings) -> LoadedData:
-    """Read what a model is measured on; nothing if the settings name nothing."""
+    """Read the prompts that a model is evaluated on; none if the settings name none."""
     return _load(settings.eval_data, settings.eval_split, settings)
 
 
-def check_evaluation(arguments: Any, measured: Sequence[Any], metrics: Collection[str] | None = None) -> None:
-    """Refuse to begin a training that is to be measured on the way, on nothing or by what is not measured.
+def data_facts(data: LoadedData, eval_data: LoadedData, used: Iterable[str], measured: Iterable[str]) -> dict[str, Any]:
+    """Return what `metrics.json` says of the data of a run.
 
     Args:
-        arguments: The trainer's.
-        measured: What there is to measure on.
-        metrics: What is measured besides the loss; None if only the trainer knows.
-
-    Raises:
-        InputError: If there is nothing, or no such metric as `metric_for_best_model` names.
-    """
-    strategy = getattr(arguments.eval_strategy, "value", arguments.eval_strategy)
-    if strategy == "no":
-        return
-    if not measured:
-        raise InputError(
-            f"eval_strategy is {strategy}, and there is nothing to measure on: name data in eval_data that this model "
-            "can be measured on, or leave out eval_strategy"
-        )
-    wanted = (arguments.metric_for_best_model or "loss").removeprefix("eval_")
-    if metrics is not None and wanted not in (*TRAINERS_METRICS, *metrics):
-        raise InputError(
-            f"metric_for_best_model is {wanted!r}, and nothing of that name is measured; use one of "
-            f"{', '.join(['loss', *metrics])}"
-        )
-
-
-def started(load: Callable[[], Loaded], name: str | None) -> Loaded:
-    """Call what loads or makes the model that a training starts from, and turn errors of libraries into one line.
-
-    Args:
-        load: The call.
-        name: The setting `model`, for the message.
+        data: The prompts that it could be trained on.
+        eval_data: The prompts that it could be evaluated on.
+        used: The texts of the prompts that it was trained on.
+        measured: The texts of the prompts that it was evaluated on.
 
     Returns:
-        What the call returns.
-
-    Raises:
-        InputError: If a setting does not go with the model.
-        CheckpointError: If the model can't be found or read.
+        `licences`, the number of records of each; `eval prompts trained on`, the number of prompts in both; and the
+        `skipped records` with each reason.
     """
-    try:
-        return load()
-    except BlenderError:
-        raise
-    except ValueError as error:
-        raise InputError(f"can't train from {name or 'nothing'} with these settings: {first_line(error)}") from error
-    except OSError as error:
-        raise CheckpointError(
-            f"can't load the model {name!r}: {first_line(error)} (give a folder, or a Hub id that can be reached)"
-        ) from error
-
-
-@contextmanager
-def explaining_arguments() -> Iterator[None]:
-    """Turn what a trainer of transformers says of its arguments while it is made into one line.
-
-    Raises:
-        InputError: If an argument can't be used, or names a package that is not installed.
-    """
-    try:
-        yield
-    except (ImportError, RuntimeError, ValueError) as error:
-        if isinstance(error, BlenderError):
-            raise
-        raise InputError(f"can't train with these settings: {first_line(error)}") from error
+    texts = set(used)
+    records = (prompt for prompt in data.prompts if prompt.item.source in texts)
+    return {
+        LICENCES: dict(Counter(prompt.license or UNSTATED for prompt in records).most_common()),
+        SEEN: len(texts & set(measured)),
+        SKIPPED: {"data": list(data.skipped), "eval_data": list(eval_data.skipped)},
+    }
 
 
 def _load(sources: Sequence[str], split: str | None, settings: DataSettings) -> LoadedData:
@@ -138,21 +114,20 @@ def _load(sources: Sequence[str], split: str | None, settings: DataSettings) -> 
     skipped = None if settings.strict else loaded.skipped
     for source in sources:
         for prompt in read_labelled(source, split=split, limit=settings.limit, skipped=skipped):
-            if (reason := _nothing_to_tell(prompt)) is None:
+            if not _prefers_only_itself(prompt):
                 loaded.prompts.append(prompt)
-            elif skipped is None:
+                continue
+            reason = f"{prompt.item.where}: the better and the worse answer are the same text"
+            if skipped is None:
                 raise InputError(f"{reason}; strict=false skips such records")
-            else:
-                skipped.append(reason)
+            skipped.append(reason)
     if loaded.skipped:
-        shown = "; ".join(loaded.skipped[:MOST_REASONS])
+        shown = "; ".join(loaded.skipped[:MAX_REASONS])
         logger.warning("skipped %d records that can't be used: %s", len(loaded.skipped), shown)
     return loaded
 
 
-def _nothing_to_tell(prompt: LabelledPrompt) -> str | None:
-    """Return what is wrong with a record in which a text is said to be better than itself, and nothing else is."""
+def _prefers_only_itself(prompt: LabelledPrompt) -> bool:
+    """Return whether every decided pair of a record, of which there is one, has the same text twice."""
     texts, decided = prompt.item.texts, [pair for pair in prompt.pairs if pair.label != 0.5]
-    if not decided or any(texts[pair.a] != texts[pair.b] for pair in decided):
-        return None
-    return f"{prompt.item.where}: the better and the worse answer are the same text"
+    return bool(decided) and all(texts[pair.a] == texts[pair.b] for pair in decided)

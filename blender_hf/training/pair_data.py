@@ -1,41 +1,43 @@
-"""Training pairs for a ranker from labelled prompts: which pairs of a prompt, and how many of a collection."""
+"""Training pairs for a ranker from labelled prompts: which pairs of a prompt, and how many of a source."""
 
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError
+from blender_hf.inputs import Item
 
-# A small collection is repeated, but not more often than this: beyond, it is learned by heart.
-MOST_REPEATS = 3
+# How often a small source is repeated at most: beyond, a ranker memorises it.
+MAX_REPEATS = 3
 
 
 def judged_pairs(prompt: LabelledPrompt) -> list[PreferencePair]:
     """Return the judged pairs of a prompt; the label is the judge's probability where there is one."""
-    texts, source = prompt.item.texts, prompt.item.source
-    return [
-        PreferencePair(source, texts[pair.a], texts[pair.b], pair.probability, prompt.source) for pair in prompt.pairs
-    ]
+    return [PreferencePair(_item_of(prompt, pair.a, pair.b), pair.probability, prompt.source) for pair in prompt.pairs]
 
 
 def scored_pairs(prompt: LabelledPrompt, metrics: Sequence[str]) -> list[PreferencePair]:
-    """Return every pair of candidates with one label a quality function: 1 if a has more of it, 0.5 if as much.
+    """Return every pair of candidates with one label a quality function: 1 if a scores higher, 0.5 if both are equal.
 
     These are the labels of the paper's multi-task loss (section 3.3). A prompt that lacks a score gives no pairs.
     """
     columns = [prompt.complete_scores(metric) for metric in metrics]
     if any(column is None for column in columns):
         return []
-    texts, source = prompt.item.texts, prompt.item.source
     return [
-        PreferencePair(source, texts[a], texts[b], fmean(labels), prompt.source, labels)
-        for a, b in combinations(range(len(texts)), 2)
+        PreferencePair(_item_of(prompt, a, b), fmean(labels), prompt.source, labels)
+        for a, b in combinations(range(len(prompt.item.candidates)), 2)
         for labels in [tuple(_label(column[a], column[b]) for column in columns if column is not None)]
     ]
+
+
+def _item_of(prompt: LabelledPrompt, a: int, b: int) -> Item:
+    return replace(prompt.item, candidates=(prompt.item.candidates[a], prompt.item.candidates[b]))
 
 
 def _label(a: float, b: float) -> float:
@@ -45,8 +47,8 @@ def _label(a: float, b: float) -> float:
 def _all_pairs(pairs: list[PreferencePair], most: int | None, rng: random.Random) -> list[PreferencePair]:
     if most is None or most >= len(pairs):
         return pairs
-    # By lot, in their order: the first few would all be pairs of the first candidate.
-    return [pairs[place] for place in sorted(rng.sample(range(len(pairs)), most))]
+    # Random ones, in their order: the first few would all be pairs of the first candidate.
+    return [pairs[index] for index in sorted(rng.sample(range(len(pairs)), most))]
 
 
 def _random(pairs: list[PreferencePair], most: int | None, rng: random.Random) -> list[PreferencePair]:
@@ -54,7 +56,7 @@ def _random(pairs: list[PreferencePair], most: int | None, rng: random.Random) -
 
 
 def _top_bottom(pairs: list[PreferencePair], most: int | None, rng: random.Random) -> list[PreferencePair]:
-    """The best against the worst, the second against the last but one, and so on, as far as these were judged."""
+    """Pair the best with the worst, the second with the last but one, and so on, as far as these were judged."""
     won: dict[str, list[float]] = defaultdict(list)
     for pair in pairs:
         won[pair.candidate_a].append(pair.label)
@@ -85,16 +87,16 @@ def training_pairs(
     Args:
         prompts: The labelled prompts.
         metrics: Quality functions whose scores are the labels, one task each; empty takes the judged pairs.
-        sampling: "all_pair"; "random", `pairs_per_prompt` of them; or "top_bottom", the best candidate against the
-            worst, the second against the last but one, and so on.
-        pairs_per_prompt: Most pairs of a prompt; None takes all (the paper has 5).
-        seed: Of the random choice.
+        sampling: "all_pair"; "random", `pairs_per_prompt` of them; or "top_bottom", the best candidate with the worst,
+            the second with the last but one, and so on.
+        pairs_per_prompt: At most so many pairs of a prompt; None takes all (the paper has 5).
+        seed: Random seed.
 
     Returns:
         An iterator of pairs of different texts.
 
     Raises:
-        InputError: If there is no such sampling.
+        InputError: If the sampling is unknown.
     """
     if sampling not in SAMPLINGS:
         raise InputError(f"there is no sampling {sampling!r}; use one of {', '.join(SAMPLINGS)}")
@@ -108,13 +110,13 @@ def training_pairs(
 def balance_sources(
     pairs: Iterable[PreferencePair], *, most: int | None = None, least: int = 0, seed: int = 0
 ) -> list[PreferencePair]:
-    """Choose how much of each collection is trained on, so that a large one does not drown the others.
+    """Choose how many pairs of each source are trained on, so that a large one does not drown the others.
 
     Args:
         pairs: The pairs.
-        most: Most pairs of a collection, drawn at random; None takes all.
-        least: A collection of fewer is repeated until it has so many, at most three times.
-        seed: Of the draw.
+        most: At most so many pairs of a source, drawn at random; None takes all.
+        least: A smaller source is repeated until it has so many, three times at most.
+        seed: Random seed.
 
     Returns:
         The chosen pairs.
@@ -126,34 +128,27 @@ def balance_sources(
     chosen: list[PreferencePair] = []
     for group in by_source.values():
         kept = rng.sample(group, len(group) if most is None else min(most, len(group)))
-        while len(kept) < least and len(kept) < MOST_REPEATS * len(group):
-            kept += rng.sample(group, min(len(group), least - len(kept), MOST_REPEATS * len(group) - len(kept)))
+        while len(kept) < least and len(kept) < MAX_REPEATS * len(group):
+            kept += rng.sample(group, min(len(group), least - len(kept), MAX_REPEATS * len(group) - len(kept)))
         chosen += kept
     return chosen
 
 
 def balance_lengths(pairs: Sequence[PreferencePair], *, seed: int = 0) -> list[PreferencePair]:
-    """Leave out pairs until, in each collection, the longer answer is as often the better one as the shorter.
+    """Leave out random pairs until, in each source, the longer answer is better as often as the shorter.
 
-    A ranker that is trained on the rest can't learn from any collection that longer is better. Ties, and pairs of the
+    A ranker can't learn from the remaining pairs, which keep their order, that longer is better. Ties, and pairs of the
     same length, stay.
-
-    Args:
-        pairs: The pairs.
-        seed: Of the choice of those that are left out.
-
-    Returns:
-        The pairs that stay, in their order.
     """
-    places: dict[tuple[str, bool], list[int]] = defaultdict(list)
-    for place, pair in enumerate(pairs):
+    indices: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for index, pair in enumerate(pairs):
         longer = len(pair.candidate_a) - len(pair.candidate_b)
         if longer and pair.label != 0.5:
-            places[pair.source, (longer > 0) == (pair.label > 0.5)].append(place)
+            indices[pair.source, (longer > 0) == (pair.label > 0.5)].append(index)
     rng = random.Random(seed)
     left_out: set[int] = set()
-    for source in dict.fromkeys(source for source, _ in places):
-        groups = [places[source, longer_won] for longer_won in (True, False)]
+    for source in dict.fromkeys(source for source, _ in indices):
+        groups = [indices[source, longer_won] for longer_won in (True, False)]
         fewest = min(map(len, groups))
-        left_out.update(place for group in groups for place in rng.sample(group, len(group) - fewest))
-    return [pair for place, pair in enumerate(pairs) if place not in left_out]
+        left_out.update(index for group in groups for index in rng.sample(group, len(group) - fewest))
+    return [pair for index, pair in enumerate(pairs) if index not in left_out]

@@ -1,8 +1,9 @@
-"""What a ranker is measured by while it is trained: numbers in, numbers out."""
+"""The metrics of a ranker in training: logits of both orders in, numbers out."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.calibration import TEMPERATURES, expected_calibration_error, fit_temperature
@@ -10,7 +11,7 @@ from blender_hf.evaluation.pairwise import accuracy, by_source, flip_rate, lengt
 from blender_hf.modeling.ranking_math import mean_logit, probability_of
 
 logger = logging.getLogger(__name__)
-# For each source a figure of each kind, and the mean over the sources.
+# Each source has a metric of each kind, and so has the mean over the sources.
 KINDS = ("both orders", "one order", "longer is better", "flips")
 MEAN = "mean over sources"
 # What a `Trainer` calls the means over the sources.
@@ -20,20 +21,20 @@ NAMES = dict(zip(KINDS, ("accuracy", "accuracy_one_order", "accuracy_longer", "f
 def source_table(
     pairs: Sequence[PreferencePair], logits_ab: Sequence[float], logits_ba: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """Return for each source what is right of its decided pairs, and how often the winner depends on the order.
+    """Return the metrics of each source on its decided pairs.
 
     Args:
         pairs: The pairs.
-        logits_ab: For each pair what is said with a read first, positive for a.
-        logits_ba: For each pair what is said with b read first, positive for b.
+        logits_ab: A logit a pair with a presented first, positive for a.
+        logits_ba: A logit a pair with b presented first, positive for b.
 
     Returns:
-        For each source the number of its `pairs`, and the shares `KINDS`; the last row is the mean over the sources.
-        Nothing if no pair is decided.
+        For each source its number of `pairs` and the fractions `KINDS`; the last row is the mean over the sources.
+        Empty if no pair is decided.
     """
     rows = [row for row in zip(pairs, logits_ab, logits_ba, strict=True) if row[0].label != 0.5]
     groups = by_source([pair.source for pair, _, _ in rows], rows)
-    table = {source: _figures(group) for source, group in groups.items()}
+    table = {source: _row(group) for source, group in groups.items()}
     if not table:
         return {}
     return {**table, MEAN: {"pairs": len(rows), **{kind: fmean(row[kind] for row in table.values()) for kind in KINDS}}}
@@ -42,12 +43,7 @@ def source_table(
 def pair_metrics(
     pairs: Sequence[PreferencePair], logits_ab: Sequence[float], logits_ba: Sequence[float]
 ) -> dict[str, float]:
-    """Return the metrics of an evaluation under the names that a `Trainer` logs.
-
-    Args:
-        pairs: The pairs, ties included.
-        logits_ab: For each pair what is said with a read first, positive for a.
-        logits_ba: For each pair what is said with b read first, positive for b.
+    """Return the metrics of an evaluation under the names that a `Trainer` logs; arguments as of `source_table`.
 
     Returns:
         `accuracy` (of decided pairs, mean over sources, both orders), `accuracy_one_order`, `accuracy_longer` (the rule
@@ -74,11 +70,21 @@ def metric_names(pairs: Sequence[PreferencePair]) -> list[str]:
     return [*(NAMES.values() if sources else ()), "ece", "temperature", *(f"accuracy_{source}" for source in sources)]
 
 
+def metrics_record(
+    pairs: Sequence[PreferencePair],
+    logits_ab: Sequence[float],
+    logits_ba: Sequence[float],
+    eval_metrics: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return what `metrics.json` has of an evaluation."""
+    return {"eval": eval_metrics, "sources": source_table(pairs, logits_ab, logits_ba), "eval pairs": len(pairs)}
+
+
 def fitted_temperature(logits: Sequence[float], labels: Sequence[float]) -> float:
-    """Return `calibration.fit_temperature`, and say so if it is at a bound, where it is not a fit."""
+    """Return `calibration.fit_temperature`, with a warning if it ends at a bound, where it is not a fit."""
     found = fit_temperature(logits, labels)
-    least, most = TEMPERATURES
-    if not 1.01 * least < found < most / 1.01:
+    lowest, highest = TEMPERATURES
+    if not 1.01 * lowest < found < highest / 1.01:
         logger.warning(
             "the fitted temperature is %.4g, the end of its range: %s; probabilities of this ranker mean little",
             found,
@@ -87,10 +93,10 @@ def fitted_temperature(logits: Sequence[float], labels: Sequence[float]) -> floa
     return found
 
 
-def _figures(rows: Sequence[tuple[PreferencePair, float, float]]) -> dict[str, float]:
+def _row(rows: Sequence[tuple[PreferencePair, float, float]]) -> dict[str, float]:
     pairs, ab, ba = zip(*rows, strict=True)
     labels = [pair.label for pair in pairs]
     lengths = length_rule([pair.candidate_a for pair in pairs], [pair.candidate_b for pair in pairs])
     evidence = ([mean_logit(*both) for both in zip(ab, ba, strict=True)], ab, lengths)
-    shares = [accuracy(found, labels) or 0.0 for found in evidence]
-    return {"pairs": len(rows), **dict(zip(KINDS, [*shares, flip_rate(ab, ba) or 0.0], strict=True))}
+    accuracies = [accuracy(found, labels) or 0.0 for found in evidence]
+    return {"pairs": len(rows), **dict(zip(KINDS, [*accuracies, flip_rate(ab, ba) or 0.0], strict=True))}

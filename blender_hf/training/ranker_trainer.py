@@ -2,33 +2,30 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import Dataset
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
 
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.engine.scorer import tokenised
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.modeling import PairRankerProcessor
 
-from .checkpointing import checkpoint_in_the_new_way
+from .length_grouped import EpochLengthSampler, LengthGroupedTrainer
 from .pair_data import training_pairs
 from .ranker_metrics import pair_metrics
-from .sampling import EpochLengthSampler, order_seed
 
-Place = tuple[int, bool]  # a row, and whether its better candidate is presented first
-# What a trainer takes as pairs: tokenised, as they are, or records in any of the package's formats.
-Pairs = Iterable[PreferencePair] | Iterable[Mapping[str, Any]]
+# A pair to present, and whether its better candidate comes first.
+Presented = tuple[int, bool]
 
 
 @dataclass
 class PairRankerTrainingArguments(TrainingArguments):
-    """`transformers.TrainingArguments` with what a ranker has besides; gradient accumulation, bf16, checkpoints,
-    accelerate, DeepSpeed, FSDP and logging are those of transformers.
-    """  # noqa: D205 (one sentence)
+    """`transformers.TrainingArguments` with what a ranker has besides."""
 
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the head, which is new; None is that of the encoder."}
@@ -47,53 +44,45 @@ class PairDataset(Dataset):
 
     def __init__(self, pairs: Iterable[PreferencePair], processor: PairRankerProcessor) -> None:
         self.pairs = list(pairs)
-        texts = list(dict.fromkeys(t for pair in self.pairs for t in (pair.prompt, pair.candidate_a, pair.candidate_b)))
-        ids = dict(zip(texts, processor.encode_texts(texts), strict=True))
+        ids = tokenised((text for pair in self.pairs for text in (pair.prompt, *pair.item.texts)), processor)
         self.n_truncated = 0
-        self.examples = [self._encode(pair, ids, processor) for pair in self.pairs]
-
-    def _encode(
-        self, pair: PreferencePair, ids: dict[str, list[int]], processor: PairRankerProcessor
-    ) -> dict[str, Any]:
-        source, a, b = ids[pair.prompt], ids[pair.candidate_a], ids[pair.candidate_b]
-        encoding = processor.encode_pair(source, a, b)
-        cut = encoding.truncated_source + encoding.truncated_first + encoding.truncated_second
-        self.n_truncated += cut > 0
-        swapped = processor.encode_pair(source, b, a).input_ids
-        return {"input_ids": encoding.input_ids, "swapped_ids": swapped, "labels": list(pair.targets)}
+        self._both_orders: list[tuple[list[int], list[int]]] = []
+        for pair in self.pairs:
+            source, a, b = ids[pair.prompt], ids[pair.candidate_a], ids[pair.candidate_b]
+            encoding = processor.encode_pair(source, a, b)
+            self.n_truncated += any((encoding.truncated_source, encoding.truncated_first, encoding.truncated_second))
+            self._both_orders.append((encoding.input_ids, processor.encode_pair(source, b, a).input_ids))
 
     def lengths(self) -> list[int]:
         """Return the number of tokens of each pair."""
-        return [len(example["input_ids"]) for example in self.examples]
+        return [len(input_ids) for input_ids, _ in self._both_orders]
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.pairs)
 
-    def __getitem__(self, index: int | Place) -> dict[str, Any]:
+    def __getitem__(self, index: int | Presented) -> dict[str, Any]:
         if not isinstance(index, tuple):
             return self.presented(index, swapped=False)
         row, better_first = index
-        labels = self.examples[row]["labels"]
-        a_is_better = sum(labels) >= len(labels) / 2
+        targets = self.pairs[row].targets
+        a_is_better = sum(targets) >= len(targets) / 2
         return self.presented(row, swapped=a_is_better != better_first)
 
     def presented(self, row: int, *, swapped: bool) -> dict[str, Any]:
         """Return `input_ids` and `labels` of a pair, with a first or, `swapped`, with b."""
-        example = self.examples[row]
-        if not swapped:
-            return {"input_ids": example["input_ids"], "labels": example["labels"]}
-        return {"input_ids": example["swapped_ids"], "labels": [1 - label for label in example["labels"]]}
+        labels = [1 - label if swapped else label for label in self.pairs[row].targets]
+        return {"input_ids": self._both_orders[row][swapped], "labels": labels}
 
 
-class PlaceSampler(EpochLengthSampler):
-    """An `EpochLengthSampler` that says for each row whether the better candidate is presented first.
+class BetterFirstSampler(EpochLengthSampler):
+    """An `EpochLengthSampler` that chooses for each row whether the better candidate is presented first.
 
-    It is in every other row, by the place in the epoch and not in the batch: by chance alone a small batch favours one
-    place or the other, and most of its gradient goes into that; and a batch of one would always favour the same.
+    It alternates over the epoch, not the batch: by chance a small batch favours one position, which then dominates its
+    gradient, and a batch of one would always favour the same.
     """
 
-    def __iter__(self) -> Iterator[Place]:  # type: ignore[override]
-        # The other way in the next epoch, or rows that sorting puts in the same place would be presented in one way.
+    def __iter__(self) -> Iterator[Presented]:
+        # The other way in the next epoch, or rows that sorting puts at the same position would be presented in one way.
         return ((row, (place + self.seed + self.epoch) % 2 == 0) for place, row in enumerate(super().__iter__()))
 
 
@@ -111,66 +100,82 @@ class BothOrders(Dataset):
 
 
 class PairCollator:
-    """Makes batches of presented pairs.
+    """Batches presented pairs.
 
     Args:
         processor: The ranker's processor.
+
+    >>> from blender_hf.loading.checkpoints import locate
+    >>> processor = PairRankerProcessor.from_pretrained(locate("pair-ranker-mini"))
+    >>> pairs = [("2 + 2?", "4", "5", 1.0), ("Hi", "Hello there", "No", 0.75)]
+    >>> dataset = PairDataset((PreferencePair.of(*pair) for pair in pairs), processor)
+    >>> batch = PairCollator(processor)([dataset[0, True], dataset[1, False]])
+    >>> {name: tuple(tensor.shape) for name, tensor in batch.items()}
+    {'input_ids': (2, 15), 'attention_mask': (2, 15), 'labels': (2, 1)}
+    >>> batch["labels"].tolist()
+    [[1.0], [0.25]]
     """
 
     def __init__(self, processor: PairRankerProcessor) -> None:
         self.processor = processor
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids` and `attention_mask`, both (batch, length), and `labels`, (batch, n_tasks)."""
+        """Return a batch of tensors with a row a pair.
+
+        Returns:
+            `input_ids` and `attention_mask`, (batch, length), padded on the right; and `labels`, (batch, n_tasks), the
+            probability that the candidate presented first is better.
+        """
         batch = self.processor.pad([example["input_ids"] for example in examples])
         return {**batch, "labels": torch.tensor([example["labels"] for example in examples])}
 
 
-class PairRankerTrainer(Trainer):
+class PairRankerTrainer(LengthGroupedTrainer):
     """Trains a `PairRanker` on preference pairs with the multi-task binary cross-entropy of the paper (section 3.3).
 
     In training the better candidate is presented first in every other pair. `evaluate` and `predict` present each pair
-    in both orders, a first and then b first, and report what `ranker_metrics.pair_metrics` says, and what
-    `compute_metrics` does, which gets the logits of both orders, pair by pair; two lists of them are then in
-    `last_logits`. Label smoothing draws the labels of training towards 0.5. The processor is saved with the model.
+    in both orders, a first and then b first, and report `ranker_metrics.pair_metrics` besides `compute_metrics`, which
+    gets the logits of both orders, pair by pair; `last_logits` has them in two lists. Label smoothing draws the labels
+    of training towards 0.5. The processor is saved with the model.
+
+    Pairs are a `PairDataset`, or any iterable of `PreferencePair`, or of records in one of the formats of labelled
+    data, such as a `datasets.Dataset` with `prompt`, `chosen` and `rejected`.
 
     Args:
         model: The ranker.
-        args: How it is trained.
-        train_dataset: Pairs to learn from: a `PairDataset`, or any iterable of `PreferencePair`, or of records in one
-            of the formats of labelled data, such as a `datasets.Dataset` with `prompt`, `chosen` and `rejected`.
-        eval_dataset: Pairs to evaluate on, in the same forms, or a mapping of several by their names.
+        args: How it is trained, a `PairRankerTrainingArguments`.
+        train_dataset: Pairs to learn from.
+        eval_dataset: Pairs to evaluate on, or a mapping of several by their names.
         processing_class: The ranker's processor.
         **kwargs: Other arguments of `transformers.Trainer`.
 
     Raises:
-        InputError: If the processor is missing, a record can't be used, or `batch_eval_metrics` is asked for.
+        InputError: If the processor is missing, a record can't be used, or `batch_eval_metrics` is set.
         InputTypeError: If the pairs are of another type.
     """
+
+    sampler_class = BetterFirstSampler
 
     def __init__(
         self,
         model: Any = None,
-        args: PairRankerTrainingArguments | None = None,
-        train_dataset: PairDataset | Pairs | None = None,
-        eval_dataset: PairDataset | Pairs | Mapping[str, PairDataset | Pairs] | None = None,
+        args: TrainingArguments | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
         processing_class: PairRankerProcessor | None = None,
         **kwargs: Any,
     ) -> None:
         if processing_class is None:
             raise InputError("give the ranker's processor as processing_class=: it puts the pairs together")
-        if args is not None:
-            if args.batch_eval_metrics:
-                raise InputError("batch_eval_metrics=True can't be: all pairs are measured together")
-            args.remove_unused_columns = False  # the collator makes what the model takes
-            checkpoint_in_the_new_way(args)
+        if args is not None and args.batch_eval_metrics:
+            raise InputError("batch_eval_metrics=True is not supported: all pairs are measured together")
         self.processor = processing_class
         self.last_logits: tuple[list[float], list[float]] = ([], [])
         super().__init__(
             model=model,
             args=args,
-            train_dataset=self._as_pairs(train_dataset),
-            eval_dataset=self._all_as_pairs(eval_dataset),
+            train_dataset=None if train_dataset is None else self._as_pairs(train_dataset),
+            eval_dataset=None if eval_dataset is None else self._all_as_pairs(eval_dataset),
             data_collator=kwargs.pop("data_collator", None) or PairCollator(processing_class),
             **kwargs,
         )
@@ -181,17 +186,14 @@ class PairRankerTrainer(Trainer):
         self.callback_handler.processing_class = processing_class
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Return the loss, as `transformers.Trainer.compute_loss` does, of labels that are smoothed in training."""
+        """Return the loss, as `transformers.Trainer.compute_loss` does, with labels smoothed in training."""
         smoothing = self.args.label_smoothing_factor
         if smoothing and model.training:
             inputs = {**inputs, "labels": inputs["labels"] * (1 - smoothing) + smoothing / 2}
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def evaluate(
-        self,
-        eval_dataset: PairDataset | Pairs | Mapping[str, PairDataset | Pairs] | str | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Evaluate in both orders of presentation, as `transformers.Trainer.evaluate` does in one.
 
@@ -200,7 +202,8 @@ class PairRankerTrainer(Trainer):
         Raises:
             InputError: If there is nothing to evaluate on.
         """
-        found = self._all_as_pairs(self.eval_dataset if eval_dataset is None else eval_dataset)
+        chosen = self.eval_dataset if eval_dataset is None else eval_dataset
+        found = None if chosen is None else self._all_as_pairs(chosen)
         if isinstance(found, Mapping):
             parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in found.items()]
             return {key: value for part in parts for key, value in part.items()}
@@ -210,28 +213,26 @@ class PairRankerTrainer(Trainer):
         return super().evaluate(BothOrders(found), ignore_keys, metric_key_prefix)
 
     def predict(
-        self,
-        test_dataset: PairDataset | Pairs,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "test",
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> PredictionOutput:
-        """Return the logits of both orders of presentation, (2 * pairs,), and what `evaluate` says of them.
+        """Return the logits of both orders of presentation, (2 * pairs,), and their metrics as `evaluate` does.
 
         Raises:
             InputError: If there are no pairs.
         """
         found = self._as_pairs(test_dataset)
-        if found is None or not len(found):
+        if not len(found):
             raise InputError("there is nothing to predict: give pairs as test_dataset")
         self.compute_metrics = lambda prediction: self._metrics(found, prediction)
         output = super().predict(BothOrders(found), ignore_keys, metric_key_prefix)
         return output._replace(predictions=_logits(output.predictions))
 
     def _metrics(self, dataset: PairDataset, prediction: EvalPrediction) -> dict[str, float]:
-        self.last_logits = _both_orders(prediction)
+        logits = _logits(prediction.predictions)
+        self.last_logits = logits[0::2].tolist(), logits[1::2].tolist()
         found = pair_metrics(dataset.pairs, *self.last_logits)
         if self._own_metrics is not None:
-            found |= self._own_metrics(EvalPrediction(_logits(prediction.predictions), prediction.label_ids))
+            found |= self._own_metrics(EvalPrediction(logits, prediction.label_ids))
         return found
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -239,27 +240,23 @@ class PairRankerTrainer(Trainer):
         self.processor.save_pretrained(output_dir or self.args.output_dir)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Build the optimiser that the arguments name, with a rate of its own for the head."""
+        """Build the optimiser that the arguments name, with a learning rate of its own for the head."""
         optimizer = super().create_optimizer(*args, **kwargs)
         rate = getattr(self.args, "head_learning_rate", None)
         if rate is not None:
-            _split_off_head(optimizer, self.model, rate)
+            _split_off_head(optimizer, cast(torch.nn.Module, self.model), rate)
         return optimizer
 
-    def _all_as_pairs(self, data: Any) -> PairDataset | dict[str, PairDataset] | None:
-        """Return pairs, or several by their names; a name stands for those that were given first."""
+    def _all_as_pairs(self, data: Any) -> PairDataset | dict[str, PairDataset]:
+        """Return pairs, or several by their names; a name is one of those that were given at first."""
         if isinstance(data, str):
-            return self.eval_dataset[data]
+            return cast(dict[str, PairDataset], self.eval_dataset)[data]
         if isinstance(data, Mapping):
             return {name: self._as_pairs(part) for name, part in data.items()}
         return self._as_pairs(data)
 
-    def _as_pairs(self, data: Any) -> PairDataset | None:
-        return data if data is None or isinstance(data, PairDataset) else PairDataset(_pairs(data), self.processor)
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> PlaceSampler:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        return PlaceSampler(self.args.train_batch_size, dataset.lengths(), order_seed(self.args))
+    def _as_pairs(self, data: Any) -> PairDataset:
+        return data if isinstance(data, PairDataset) else PairDataset(_pairs(data), self.processor)
 
 
 def _pairs(data: Any) -> list[PreferencePair]:
@@ -278,13 +275,8 @@ def _logits(predictions: Any) -> Any:
     return predictions[0] if isinstance(predictions, tuple) else predictions
 
 
-def _both_orders(prediction: EvalPrediction) -> tuple[list[float], list[float]]:
-    found = _logits(prediction.predictions)
-    return found[0::2].tolist(), found[1::2].tolist()
-
-
 def _split_off_head(optimizer: torch.optim.Optimizer, model: torch.nn.Module, rate: float) -> None:
-    """Move the weights of the head to groups with a rate of their own, the other options of their groups kept."""
+    """Move the weights of the head to groups with their own learning rate and the other options of their groups."""
     head = {id(weight) for name, weight in model.named_parameters() if "head." in name}
     for group in list(optimizer.param_groups):
         own = [weight for weight in group["params"] if id(weight) in head]

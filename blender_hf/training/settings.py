@@ -1,41 +1,59 @@
-"""What a training is told: the settings of each kind of model, checked as far as they can be alone."""
+"""The settings of a training run of each kind of model, checked as far as they can be alone."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .small_fuser import HEAD_WIDTH, LEAST_WIDTH
+from transformers import TrainingArguments
 
 Limits = dict[str, tuple[float, float]]
 INFINITE = float("inf")
+# Of the attention heads of a new fuser, and its smallest width: what `copying_init` reads, writes and passes on.
+HEAD_WIDTH = 64
+MIN_D_MODEL = 3 * HEAD_WIDTH
+# Our settings by their former names, which configurations and the records of runs may still have.
+RENAMED = {
+    "bag_share": "train_fraction",
+    "bag_seed": "train_fraction_seed",
+    "damaged_pairs": "synthetic_negatives",
+    "damage_kinds": "corruptions",
+}
+# Arguments that releases of transformers call differently, the name to prefer first; each takes those that it knows.
+TRAINER_ALIASES = (
+    ("activation_checkpointing", "gradient_checkpointing"),
+    ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"),
+)
+# Names of transformers 4 that 5 lacks; its number of steps, where it is below 1, is a share of all.
+TRAINER_REPLACED = {"warmup_ratio": "warmup_steps"}
 
 
 @dataclass
 class DataSettings:
-    """Which data a model is trained on and measured on, the same for all models."""
+    """Which data a model is trained and evaluated on, the same for all models."""
 
     data: list[str] = field(
         default_factory=list,
         metadata={"help": "Training data: JSONL or Parquet files, folders of `datasets`, or ids of the Hub."},
     )
-    split: str | None = field(default=None, metadata={"help": "Split of data sets that have several."})
-    eval_data: list[str] = field(default_factory=list, metadata={"help": "Data to measure on, in the same forms."})
-    eval_split: str | None = field(default=None, metadata={"help": "Split of the data to measure on."})
+    split: str | None = field(default=None, metadata={"help": "Split of datasets that have several."})
+    eval_data: list[str] = field(default_factory=list, metadata={"help": "Data to evaluate on, in the same forms."})
+    eval_split: str | None = field(default=None, metadata={"help": "Split of the eval data."})
     strict: bool = field(
         default=True, metadata={"help": "Stop at a record that can't be used; false counts, reports and skips them."}
     )
-    leave_out: list[str] = field(default_factory=list, metadata={"help": "Sources that are not trained on."})
+    leave_out: list[str] = field(default_factory=list, metadata={"help": "Sources to exclude from training."})
     languages: list[str] = field(default_factory=list, metadata={"help": "Only these languages; empty takes all."})
-    limit: int | None = field(default=None, metadata={"help": "Only so many records of each file."})
-    bag_share: float = field(
-        default=1.0, metadata={"help": "Share of the prompts that are trained on; as a teacher it judges the others."}
+    limit: int | None = field(default=None, metadata={"help": "At most so many records of each file."})
+    train_fraction: float = field(
+        default=1.0,
+        metadata={"help": "Fraction of the prompts to train on; as a teacher the model is asked about the others."},
     )
-    bag_seed: int = field(default=0, metadata={"help": "Seed of the choice of these prompts."})
+    train_fraction_seed: int = field(default=0, metadata={"help": "Random seed of the choice of these prompts."})
 
     def __post_init__(self) -> None:
         """Check what no type says."""
         check_limits(self, {"limit": (1, INFINITE)})
-        if not 0 < self.bag_share <= 1:
-            raise ValueError(f"bag_share={self.bag_share}; it is a share of the prompts, more than 0 and at most 1")
+        _check_fraction(self, "train_fraction")
 
 
 @dataclass
@@ -47,28 +65,32 @@ class PairSettings(DataSettings):
         metadata={"help": "Quality functions whose scores are the labels, one task each; empty takes judged pairs."},
     )
     sampling: str = field(default="all_pair", metadata={"help": "Pairs of a prompt: all_pair, random or top_bottom."})
-    pairs_per_prompt: int | None = field(default=None, metadata={"help": "Most pairs of a prompt."})
-    max_pairs_per_source: int | None = field(default=None, metadata={"help": "Most pairs of a source."})
+    pairs_per_prompt: int | None = field(default=None, metadata={"help": "Maximum number of pairs of a prompt."})
+    max_pairs_per_source: int | None = field(default=None, metadata={"help": "Maximum number of pairs of a source."})
     min_pairs_per_source: int = field(
         default=0, metadata={"help": "A smaller source is repeated until it has so many pairs, three times at most."}
     )
     balance_lengths: bool = field(
-        default=False, metadata={"help": "Leave out pairs until the longer answer is no more often the better one."}
+        default=False, metadata={"help": "Leave out pairs until the longer answer is better as often as the shorter."}
     )
-    damaged_pairs: int = field(default=0, metadata={"help": "Self-made pairs of a good and a damaged answer."})
-    damage_kinds: list[str] = field(
+    synthetic_negatives: int = field(
+        default=0, metadata={"help": "Number of synthetic pairs of a good and a corrupted answer."}
+    )
+    corruptions: list[str] = field(
         default_factory=list,
-        metadata={"help": "near, foreign, cut, shortened, loop, shuffled; named twice, made twice; empty makes all."},
+        metadata={
+            "help": "Any of near, foreign, cut, shortened, loop, shuffled; named twice, made twice; empty makes all."
+        },
     )
-    sampling_seed: int = field(default=0, metadata={"help": "Seed of the choice of pairs."})
-    max_eval_pairs_per_source: int | None = field(default=None, metadata={"help": "Most pairs of a source to measure."})
+    sampling_seed: int = field(default=0, metadata={"help": "Random seed of the choice of pairs."})
+    max_eval_pairs_per_source: int | None = field(default=None, metadata={"help": "The same for evaluation."})
 
     def __post_init__(self) -> None:
         """Check what no type says."""
         super().__post_init__()
         most = ("pairs_per_prompt", "max_pairs_per_source", "max_eval_pairs_per_source")
         check_limits(self, dict.fromkeys(most, (1, INFINITE)))
-        check_limits(self, dict.fromkeys(("min_pairs_per_source", "damaged_pairs"), (0, INFINITE)))
+        check_limits(self, dict.fromkeys(("min_pairs_per_source", "synthetic_negatives"), (0, INFINITE)))
 
 
 @dataclass
@@ -89,36 +111,39 @@ class LoraSettings(DataSettings):
 
 @dataclass
 class RankerSettings(LoraSettings, PairSettings):
-    """What a `PairRanker` is made of."""
+    """How a `PairRanker` is built and trained."""
 
     model: str = field(default="", metadata={"help": "An encoder, or a ranker to go on from: Hub id or folder."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
-    pooling: str | None = field(default=None, metadata={"help": "What represents a part: marker or mean."})
+    pooling: str | None = field(default=None, metadata={"help": "What represents a part of the pair: marker or mean."})
     symmetric: bool | None = field(default=None, metadata={"help": "Whether swapping candidates negates the logit."})
     distinct_token_weight: float | None = field(
         default=None,
-        metadata={"help": "A preference for the candidate that says more, besides what is learnt."},
+        metadata={"help": "A stated preference for more distinct tokens, besides what is learned."},
     )
     final_distinct_token_weight: float | None = field(
-        default=None, metadata={"help": "Another such preference, for the trained ranker; its temperature fits it."}
+        default=None, metadata={"help": "The same for the finished ranker, whose temperature is fitted with it."}
     )
-    max_pair_length: int | None = field(default=None, metadata={"help": "Most tokens of a pair."})
-    max_source_length: int | None = field(default=None, metadata={"help": "Most tokens of a prompt."})
-    max_candidate_length: int | None = field(default=None, metadata={"help": "Most tokens of a candidate."})
-    source_truncation_side: str | None = field(default=None, metadata={"help": "Which end of a prompt is cut."})
+    max_pair_length: int | None = field(default=None, metadata={"help": "Maximum tokens of a pair."})
+    max_source_length: int | None = field(default=None, metadata={"help": "Maximum tokens of a prompt."})
+    max_candidate_length: int | None = field(default=None, metadata={"help": "Maximum tokens of a candidate."})
+    source_truncation_side: str | None = field(
+        default=None, metadata={"help": "Which end of a prompt is cut: left or right."}
+    )
     dropout: float | None = field(default=None, metadata={"help": "Dropout of the encoder's states."})
     attention_dropout: float | None = field(default=None, metadata={"help": "Dropout of its attention."})
     interpolation: float = field(
-        default=1.0, metadata={"help": "How far from the ranker that it goes on from to the trained one, 0 to 1."}
+        default=1.0, metadata={"help": "Position between the initial weights (0) and the trained ones (1): WiSE-FT."}
     )
     teachers: list[str] = field(
-        default_factory=list, metadata={"help": "Rankers whose verdict is mixed into the labels: Hub ids or folders."}
+        default_factory=list,
+        metadata={"help": "Rankers whose probabilities are mixed into the labels: Hub ids or folders."},
     )
-    teacher_share: float = field(default=0.5, metadata={"help": "Their share of the label of a judged pair, 0 to 1."})
+    teacher_share: float = field(default=0.5, metadata={"help": "Their weight in the label of a judged pair, 0 to 1."})
     line_breaks: bool = field(
         default=False, metadata={"help": "A token for line breaks, where the encoder's tokenizer drops them."}
     )
-    short_pairs: int = field(default=0, metadata={"help": "First one pass over so many of the shortest pairs."})
+    short_pairs: int = field(default=0, metadata={"help": "First one epoch on so many of the shortest pairs."})
 
     def __post_init__(self) -> None:
         """Check what no type says."""
@@ -130,22 +155,20 @@ class RankerSettings(LoraSettings, PairSettings):
         check_limits(self, dict.fromkeys(("dropout", "attention_dropout"), (0, 0.99)))
         if self.source_truncation_side not in (None, "left", "right"):
             raise ValueError(f"source_truncation_side={self.source_truncation_side!r}; use left or right")
-        if not 0 < self.interpolation <= 1:
-            raise ValueError(f"interpolation={self.interpolation}; it is a share of the way, more than 0 and at most 1")
-        if not 0 <= self.teacher_share <= 1:
-            raise ValueError(f"teacher_share={self.teacher_share}; it is a share of the label, 0 to 1")
+        _check_fraction(self, "interpolation")
+        check_limits(self, {"teacher_share": (0, 1)})
         if self.teachers and self.metrics:
-            raise ValueError("teachers give one verdict, and metrics ask for several labels; use one of the two")
+            raise ValueError("teachers give one label, and metrics ask for several; use one of the two")
 
 
 @dataclass
 class RewardModelSettings(PairSettings):
-    """What a pointwise reward model is made of."""
+    """How a pointwise reward model is built and trained."""
 
     model: str = field(default="", metadata={"help": "An encoder, or a reward model to go on from."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
     max_input_length: int | None = field(
-        default=None, metadata={"help": "Most tokens of a prompt with an answer; the tokenizer keeps it."}
+        default=None, metadata={"help": "Maximum tokens of a prompt with an answer; stored in the tokenizer."}
     )
     line_breaks: bool = field(
         default=False, metadata={"help": "A token for line breaks, where the encoder's tokenizer drops them."}
@@ -159,7 +182,7 @@ class RewardModelSettings(PairSettings):
 
 @dataclass
 class FuserSettings(LoraSettings):
-    """What a `GenFuser` is made of and what it learns."""
+    """How a `GenFuser` is built and what it learns."""
 
     model: str | None = field(
         default=None, metadata={"help": "A fuser or T5, mT5 too, to go on from; none makes a small model that copies."}
@@ -171,16 +194,16 @@ class FuserSettings(LoraSettings):
     )
     top_k: int = field(default=3, metadata={"help": "How many candidates it reads."})
     ranker: str | None = field(
-        default=None, metadata={"help": "Whose top K it reads for the task reference; none takes scores or verdicts."}
+        default=None, metadata={"help": "Whose top K it reads for the task reference; none uses scores or verdicts."}
     )
     metric: str | None = field(
-        default=None, metadata={"help": "Whose scores say which are the top K; none takes `score`, else the verdicts."}
+        default=None, metadata={"help": "The scores that define the top K; none uses `score`, else the verdicts."}
     )
-    max_examples: int | None = field(default=None, metadata={"help": "Most examples of a task."})
-    max_train_tokens: int | None = field(default=None, metadata={"help": "Longer examples are left out of training."})
-    max_source_length: int | None = field(default=None, metadata={"help": "Most tokens of the input."})
-    max_candidate_length: int | None = field(default=None, metadata={"help": "Most tokens of a candidate."})
-    sampling_seed: int = field(default=0, metadata={"help": "Seed of the choice and the damage of examples."})
+    max_examples: int | None = field(default=None, metadata={"help": "Maximum number of examples of a task."})
+    max_train_tokens: int | None = field(default=None, metadata={"help": "Longer examples are skipped."})
+    max_source_length: int | None = field(default=None, metadata={"help": "Maximum tokens of the input."})
+    max_candidate_length: int | None = field(default=None, metadata={"help": "Maximum tokens of a candidate."})
+    sampling_seed: int = field(default=0, metadata={"help": "Random seed of the choice and corruption of examples."})
     vocab_size: int = field(default=8192, metadata={"help": "Vocabulary of a new model."})
     d_model: int = field(default=256, metadata={"help": "Width of a new model."})
     layers: int = field(default=3, metadata={"help": "Layers of the encoder and of the decoder of a new model."})
@@ -192,8 +215,8 @@ class FuserSettings(LoraSettings):
         sizes = ("top_k", "max_examples", "max_train_tokens", "max_source_length", "max_candidate_length", "layers")
         check_limits(self, dict.fromkeys(sizes, (1, INFINITE)))
         check_limits(self, {"max_minutes": (0, INFINITE), "vocab_size": (1, INFINITE)})
-        if self.d_model < LEAST_WIDTH or self.d_model % HEAD_WIDTH:
-            raise ValueError(f"d_model={self.d_model}; it must be a multiple of {HEAD_WIDTH}, at least {LEAST_WIDTH}")
+        if self.d_model < MIN_D_MODEL or self.d_model % HEAD_WIDTH:
+            raise ValueError(f"d_model={self.d_model}; it must be a multiple of {HEAD_WIDTH}, at least {MIN_D_MODEL}")
         if self.metric is not None and self.ranker is not None:
             raise ValueError("metric and ranker both say which candidates are the best; use one of the two")
         if self.lora_rank and self.model is None:
@@ -201,17 +224,36 @@ class FuserSettings(LoraSettings):
 
 
 def check_limits(settings: Any, limits: Limits) -> None:
-    """Check that settings are within their limits.
+    """Raise `ValueError` if a setting is outside its limits, lowest and highest; None is within all."""
+    for name, (lowest, highest) in limits.items():
+        value = getattr(settings, name)
+        if value is not None and not lowest <= value <= highest:
+            bounds = f"at least {lowest:g}" if highest == INFINITE else f"from {lowest:g} to {highest:g}"
+            raise ValueError(f"{name}={value}; it must be {bounds}")
 
-    Args:
-        settings: An instance of a dataclass of settings.
-        limits: The least and the most of each by its name; None is within all.
+
+def _check_fraction(settings: Any, name: str) -> None:
+    if not 0 < getattr(settings, name) <= 1:
+        raise ValueError(f"{name}={getattr(settings, name)}; it must be above 0 and at most 1")
+
+
+def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under their present names, those of the trainer as this release of transformers calls them.
+
+    >>> renamed({"bag_share": 0.5, "seed": 1})
+    {'train_fraction': 0.5, 'seed': 1}
 
     Raises:
-        ValueError: If one is not.
+        ValueError: If a setting is given under two names.
     """
-    for name, (least, most) in limits.items():
-        value = getattr(settings, name)
-        if value is not None and not least <= value <= most:
-            bounds = f"at least {least:g}" if most == INFINITE else f"from {least:g} to {most:g}"
-            raise ValueError(f"{name}={value}; it must be {bounds}")
+    known = {f.name for f in fields(TrainingArguments)}
+    names = {**RENAMED, **{old: new for old, new in TRAINER_REPLACED.items() if old not in known}}
+    for aliases in TRAINER_ALIASES:
+        names |= dict.fromkeys(aliases, next(name for name in aliases if name in known))
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name = names.get(key, key)
+        if name in found:
+            raise ValueError(f"the setting {name!r} is given twice, under two names; keep one")
+        found[name] = value
+    return found

@@ -11,9 +11,9 @@ from blender_hf.data.preferences import PreferencePair
 from tests.conftest import build_ranker, example_texts
 
 PAIRS = [
-    PreferencePair("p", "one two three", "one", 1.0, "x"),
-    PreferencePair("p", "one two three", "one", 0.0, "x"),
-    PreferencePair("p", "one", "one two", 0.0, "y"),
+    PreferencePair.of("p", "one two three", "one", 1.0, "x"),
+    PreferencePair.of("p", "one two three", "one", 0.0, "x"),
+    PreferencePair.of("p", "one", "one two", 0.0, "y"),
 ]
 
 
@@ -30,7 +30,7 @@ def test_a_weight_turns_what_it_can_turn() -> None:
 
 def test_the_term_is_taken_out_of_the_logits() -> None:
     texts = example_texts()
-    pairs = [PreferencePair(texts[0][:60], texts[1][:90], texts[2][:30], 1.0, "x")]
+    pairs = [PreferencePair.of(texts[0][:60], texts[1][:90], texts[2][:30], 1.0, "x")]
     plain = group_of(pairs, Blender(*build_ranker()))
     weighted = group_of(pairs, Blender(*build_ranker(distinct_token_weight=3.0)))
     assert weighted.leads == plain.leads != [0.0]

@@ -20,4 +20,4 @@ def test_soft_labels(pair: dict[str, object], label: float) -> None:
 
 
 def test_swapping_keeps_the_judgment() -> None:
-    assert PreferencePair("p", "a", "b", 0.75, "s").swapped() == PreferencePair("p", "b", "a", 0.25, "s")
+    assert PreferencePair.of("p", "a", "b", 0.75, "s").swapped() == PreferencePair.of("p", "b", "a", 0.25, "s")

@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss
 from blender_hf import Blender, PairRanker
 from blender_hf.evaluation.calibration import calibration_of, expected_calibration_error, fit_temperature
 from blender_hf.modeling.ranking_math import probability_of
-from blender_hf.training import calibrate
+from blender_hf.training import checkpoint
 from tests.conftest import EXAMPLES, build_ranker
 
 
@@ -87,7 +87,7 @@ def test_the_curve_is_that_of_scikit_learn() -> None:
 def test_the_fitted_temperature_is_stored_and_used(judged_ranker: tuple[Path, Path]) -> None:
     ranker, data = judged_ranker
     before = Blender.from_pretrained(ranker, None).compare("p", "a", "b")
-    assert calibrate.main(["--ranker", str(ranker), "--data", str(data)]) == 0
+    assert checkpoint.main(["calibrate", "--ranker", str(ranker), "--data", str(data)]) == 0
     temperature = json.loads((ranker / "config.json").read_text(encoding="utf-8"))["logit_temperature"]
     after = Blender.from_pretrained(ranker, None).compare("p", "a", "b")
     assert temperature != 1.0
@@ -97,8 +97,11 @@ def test_the_fitted_temperature_is_stored_and_used(judged_ranker: tuple[Path, Pa
 
 def test_a_new_weight_is_stored_before_the_temperature_is_fitted(judged_ranker: tuple[Path, Path]) -> None:
     ranker, data = judged_ranker
-    plain = calibrate.calibrate(ranker, data)
-    assert calibrate.main(["--ranker", str(ranker), "--data", str(data), "--distinct-token-weight", "4"]) == 0
+    plain = checkpoint.calibrate(ranker, data)
+    assert (
+        checkpoint.main(["calibrate", "--ranker", str(ranker), "--data", str(data), "--distinct-token-weight", "4"])
+        == 0
+    )
     config = PairRanker.from_pretrained(ranker).config
     assert config.distinct_token_weight == 4
     assert config.logit_temperature < plain, "with it, the ranker agrees with the judge"
@@ -108,7 +111,7 @@ def test_a_weight_that_is_no_number_changes_nothing(judged_ranker: tuple[Path, P
     ranker, data = judged_ranker
     before = (ranker / "config.json").read_bytes()
     with pytest.raises(ValueError, match="it is a number, 0 for none"):
-        calibrate.calibrate(ranker, data, distinct_token_weight=float("nan"))
+        checkpoint.calibrate(ranker, data, distinct_token_weight=float("nan"))
     assert (ranker / "config.json").read_bytes() == before
 
 

@@ -65,7 +65,7 @@ def ranker_config(data: Path, backbone: Path, tmp_path: Path) -> Path:
         "max_pair_length": 96,
         "max_source_length": 32,
         "max_candidate_length": 32,
-        "damaged_pairs": 8,
+        "synthetic_negatives": 8,
         "learning_rate": 3e-3,
         "num_train_epochs": 6,
         "per_device_train_batch_size": 16,

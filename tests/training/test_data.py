@@ -10,9 +10,16 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.processing_gen_fuser import split_passages
-from blender_hf.training.damaged_data import DAMAGES, LABEL, LABELS, SOURCE, _Collection, damaged_pairs
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
 from blender_hf.training.pair_data import balance_lengths, balance_sources, training_pairs
+from blender_hf.training.synthetic_negatives import (
+    CORRUPTIONS,
+    LABEL,
+    LABELS,
+    SOURCE,
+    _Collection,
+    synthetic_negatives,
+)
 
 
 def prompts_of(*records: dict) -> list[LabelledPrompt]:
@@ -91,12 +98,12 @@ def test_the_samplings_of_the_paper() -> None:
 
 def test_large_sources_are_cut_and_small_ones_repeated_three_times_at_most() -> None:
     pairs = [
-        PreferencePair("p", "a", str(n), 1.0, source) for source, size in (("x", 50), ("y", 4)) for n in range(size)
+        PreferencePair.of("p", "a", str(n), 1.0, source) for source, size in (("x", 50), ("y", 4)) for n in range(size)
     ]
     chosen = balance_sources(pairs, most=20, least=15, seed=0)
     counts = {source: sum(p.source == source for p in chosen) for source in ("x", "y")}
     assert counts == {"x": 20, "y": 12}
-    assert len({p for p in chosen if p.source == "x"}) == 20
+    assert len({p.candidate_b for p in chosen if p.source == "x"}) == 20
     assert chosen == balance_sources(pairs, most=20, least=15, seed=0) != balance_sources(pairs, most=20, seed=1)
 
 
@@ -108,7 +115,7 @@ def test_good_answers_won_and_never_lost() -> None:
 
 def test_lengths_are_balanced_within_each_collection() -> None:
     def pair(a: str, b: str, label: float, source: str) -> PreferencePair:
-        return PreferencePair("p", a, b, label, source)
+        return PreferencePair.of("p", a, b, label, source)
 
     longer, shorter = [pair("long", "s", 1.0, "x"), pair("s", "long", 0.0, "x")], [pair("s", "long", 0.9, "x")]
     others = [pair("a", "long", 0.5, "x"), pair("a", "b", 1.0, "x"), pair("long", "s", 1.0, "y")]
@@ -119,7 +126,7 @@ def test_lengths_are_balanced_within_each_collection() -> None:
     assert balance_lengths([]) == []
 
 
-def test_every_passage_of_the_target_is_in_a_damaged_copy() -> None:
+def test_every_passage_of_the_target_is_in_a_corrupted_copy() -> None:
     examples = list(merging_examples(PROMPTS, copies=3, seed=0))
     assert len(examples) == 39  # the first has no foreign passages to take yet
     for example in examples:
@@ -130,14 +137,14 @@ def test_every_passage_of_the_target_is_in_a_damaged_copy() -> None:
 
 
 def test_the_selection_task_holds_the_target_among_others() -> None:
-    examples = list(selection_examples(PROMPTS, most=2, seed=0))
+    examples = list(selection_examples(PROMPTS, max_candidates=2, seed=0))
     assert len(examples) == 40
     assert all(e.target in e.candidates and len(set(e.candidates)) == 2 for e in examples)
     assert len({e.candidates.index(e.target) for e in examples}) == 2, "the place of the target tells which it is"
 
 
 def test_the_reference_is_never_among_what_the_fuser_reads() -> None:
-    [example, *others] = reference_examples(PROMPTS, most=3)
+    [example, *others] = reference_examples(PROMPTS, max_candidates=3)
     assert len(others) == 39
     assert example.target == "Good 0. It is so. The end 0."
     assert set(example.candidates) == {"Middling 0.", "Bad 0."}
@@ -152,8 +159,8 @@ def test_the_reference_is_never_among_what_the_fuser_reads() -> None:
     assert ranked.candidates == ("a hen", "5")
 
 
-def test_damaged_pairs_prefer_the_whole_answer() -> None:
-    pairs = damaged_pairs(PROMPTS, 40, seed=0)
+def test_synthetic_negatives_prefer_the_whole_answer() -> None:
+    pairs = synthetic_negatives(PROMPTS, 40, seed=0)
     assert len(pairs) > 30
     for pair in pairs:
         assert pair.label in {LABEL, *LABELS.values()}
@@ -163,12 +170,12 @@ def test_damaged_pairs_prefer_the_whole_answer() -> None:
     foreign = [pair for pair in pairs if pair.candidate_b.startswith("Good") and pair not in cut]
     loops = [pair for pair in pairs if len(pair.candidate_b) > len(pair.candidate_a) + 3]
     assert min(len(cut), len(foreign), len(loops)) > 3
-    assert len(damaged_pairs(PROMPTS, 5, seed=0)) == 5
-    assert damaged_pairs(PROMPTS, 0, seed=0) == []
+    assert len(synthetic_negatives(PROMPTS, 5, seed=0)) == 5
+    assert synthetic_negatives(PROMPTS, 0, seed=0) == []
 
 
-def test_every_kind_of_damage_is_what_it_is_called() -> None:
-    made = {kind: damaged_pairs(PROMPTS, 12, 0, [kind]) for kind in DAMAGES}
+def test_every_kind_of_corruption_is_what_it_is_called() -> None:
+    made = {kind: synthetic_negatives(PROMPTS, 12, 0, [kind]) for kind in CORRUPTIONS}
     assert all(pair.candidate_a.startswith(pair.candidate_b) for pair in made["cut"])
     for pair in made["shortened"]:
         assert pair.candidate_a.startswith(pair.candidate_b)
@@ -180,8 +187,10 @@ def test_every_kind_of_damage_is_what_it_is_called() -> None:
     answers = {answer for prompt in PROMPTS for answer in good_answers(prompt)}
     assert all(pair.candidate_b in answers - {pair.candidate_a} for kind in ("near", "foreign") for pair in made[kind])
     assert min(map(len, made.values())) > 8
-    with pytest.raises(InputError, match="no damage 'rude'; use near, foreign, cut, shortened, loop, shuffled"):
-        damaged_pairs(PROMPTS, 12, 0, ["cut", "rude"])
+    with pytest.raises(
+        InputError, match="unknown corruption 'rude'; use near, foreign, cut, shortened, loop, shuffled"
+    ):
+        synthetic_negatives(PROMPTS, 12, 0, ["cut", "rude"])
 
 
 def test_the_nearest_prompts_lend_their_answers() -> None:
@@ -192,13 +201,19 @@ def test_the_nearest_prompts_lend_their_answers() -> None:
             for prompt, answer in questions.items()
         )
     )
-    lent = {pair.candidate_a: pair.candidate_b for pair in damaged_pairs(prompts, 9, 0, ["near"])}
+    lent = {pair.candidate_a: pair.candidate_b for pair in synthetic_negatives(prompts, 9, 0, ["near"])}
     assert (lent["h"], lent["o"]) == ("o", "h")
     assert "x" not in lent, "nothing is near to it"
     assert _Collection([(" ", "a"), ("", "b")]).near(" ", random.Random(0)) == "", "no prompt has a word"
 
 
-@pytest.mark.parametrize("make", [lambda: list(merging_examples(PROMPTS, 3, 5)), lambda: damaged_pairs(PROMPTS, 9, 5)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: list(merging_examples(PROMPTS, 3, 5)),
+        lambda: synthetic_negatives(PROMPTS, 9, 5),
+    ],
+)
 def test_the_seed_fixes_everything(make: object) -> None:
     random.seed(1)
     first = make()

@@ -10,10 +10,8 @@ from blender_hf import Blender
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.ranking_math import probability_of
-from blender_hf.training.bags import Bag, bag_of_run
-from blender_hf.training.calibrate import compare_pairs
 from blender_hf.training.distillation import distilled
-from blender_hf.training.loading import load_training_data
+from blender_hf.training.loading import Subsample, load_training_data, subsample_of_run
 from blender_hf.training.pair_data import training_pairs
 from blender_hf.training.settings import DataSettings
 from tests.conftest import build_ranker
@@ -21,12 +19,12 @@ from tests.conftest import build_ranker
 from .test_training import accuracy, train
 
 PAIRS = [
-    PreferencePair("Who are you?", "I am a hen.", "Bananas.", 1.0, "talk"),
-    PreferencePair("2 + 2?", "Four, I would say.", "5", 0.75, "sums"),
-    PreferencePair("Who are you?", "I am a hen.", "Bananas.", 1.0, "talk"),
+    PreferencePair.of("Who are you?", "I am a hen.", "Bananas.", 1.0, "talk"),
+    PreferencePair.of("2 + 2?", "Four, I would say.", "5", 0.75, "sums"),
+    PreferencePair.of("Who are you?", "I am a hen.", "Bananas.", 1.0, "talk"),
 ]
-# Of "prompt 0", "prompt 1", ..., in a bag of 0.3 and seed 1.
-FIRST_IN_BAG = [False, True, False, False, False, False, True, False, True, True, True, False]
+# Of "prompt 0", "prompt 1", ..., in a subsample of 0.3 and seed 1.
+FIRST_IN_SUBSAMPLE = [False, True, False, False, False, False, True, False, True, True, True, False]
 
 
 @pytest.fixture
@@ -39,7 +37,10 @@ def teachers(tmp_path: Path) -> list[str]:
 
 
 def test_labels_are_mixed_with_the_mean_of_the_teachers(teachers: list[str], tmp_path: Path) -> None:
-    said = [[probability_of(r.logit) for r in compare_pairs(Blender.from_pretrained(t, None), PAIRS)] for t in teachers]
+    said = [
+        [probability_of(r.logit) for r in Blender.from_pretrained(t, None).iter_compare(p.item for p in PAIRS)]
+        for t in teachers
+    ]
     assert abs(said[0][0] - said[1][0]) > 0.01
     mixed = distilled(PAIRS, teachers, 0.6, tmp_path / "saved.jsonl")
     for pair, before, first, second in zip(mixed, PAIRS, *said, strict=True):
@@ -59,52 +60,52 @@ def test_an_interrupted_run_asks_nothing_twice(teachers: list[str], tmp_path: Pa
     assert distilled(PAIRS, teachers, 1.0, saved) == both
 
 
-def test_a_bag_is_the_same_share_everywhere() -> None:
+def test_a_subsample_is_the_same_everywhere() -> None:
     prompts = [f"prompt {k}" for k in range(2000)]
-    bag = Bag(0.3, seed=1)
-    inside = {prompt for prompt in prompts if prompt in bag}
+    subsample = Subsample(0.3, seed=1)
+    inside = {prompt for prompt in prompts if prompt in subsample}
     assert 0.25 < len(inside) / len(prompts) < 0.35
-    assert inside == {prompt for prompt in reversed(prompts) if prompt in Bag(0.3, seed=1)}
-    assert inside < {prompt for prompt in prompts if prompt in Bag(0.6, seed=1)}
-    assert 0.2 < sum(prompt in Bag(0.3, seed=2) for prompt in inside) / len(inside) < 0.4
-    assert all(prompt in Bag() for prompt in prompts)
+    assert inside == {prompt for prompt in reversed(prompts) if prompt in Subsample(0.3, seed=1)}
+    assert inside < {prompt for prompt in prompts if prompt in Subsample(0.6, seed=1)}
+    assert 0.2 < sum(prompt in Subsample(0.3, seed=2) for prompt in inside) / len(inside) < 0.4
+    assert all(prompt in Subsample() for prompt in prompts)
     # What runs that are finished were trained on must not change with a release.
-    assert [prompt in bag for prompt in prompts[:12]] == FIRST_IN_BAG
+    assert [prompt in subsample for prompt in prompts[:12]] == FIRST_IN_SUBSAMPLE
 
 
 def test_a_teacher_has_no_say_on_what_it_was_trained_on(teachers: list[str], tmp_path: Path) -> None:
-    """Whoever has seen a pair knows it by heart; whom nobody can judge keeps its label."""
-    seen = {seed: "Who are you?" in Bag(0.5, seed) for seed in (1, 2)}
+    """A teacher has memorised what it has seen; a pair that all have seen keeps its label."""
+    seen = {seed: "Who are you?" in Subsample(0.5, seed) for seed in (1, 2)}
     assert seen == {1: True, 2: False}
     for teacher, seed in zip(teachers, seen, strict=True):
-        run = {"settings": {"bag_share": 0.5, "bag_seed": seed}}
+        run = {"settings": {"train_fraction": 0.5, "train_fraction_seed": seed}}
         (Path(teacher) / "run.json").write_text(json.dumps(run), encoding="utf-8")
-        assert bag_of_run(teacher) == Bag(0.5, seed)
+        assert subsample_of_run(teacher) == Subsample(0.5, seed)
     asked = [pair for pair in PAIRS if pair.prompt == "Who are you?"]
-    [said, _] = compare_pairs(Blender.from_pretrained(teachers[1], None), asked)
+    [said, _] = Blender.from_pretrained(teachers[1], None).iter_compare(pair.item for pair in asked)
     mixed = distilled(asked, teachers, 0.6, tmp_path / "saved.jsonl")
     assert mixed[0].label == pytest.approx(0.6 * probability_of(said.logit) + 0.4 * asked[0].label, abs=1e-5)
     assert distilled(asked, teachers[:1], 0.6, tmp_path / "other.jsonl") == asked
 
 
 def test_a_run_that_had_all_prompts_judges_all(tmp_path: Path) -> None:
-    assert bag_of_run(tmp_path) is None
-    (tmp_path / "run.json").write_text('{"settings": {"bag_share": 1.0}}', encoding="utf-8")
-    assert bag_of_run(tmp_path) is None
+    assert subsample_of_run(tmp_path) is None
+    (tmp_path / "run.json").write_text('{"settings": {"train_fraction": 1.0}}', encoding="utf-8")
+    assert subsample_of_run(tmp_path) is None
     (tmp_path / "run.json").write_text('{"settings": {}}', encoding="utf-8")  # of an earlier release
-    assert bag_of_run(tmp_path) is None
+    assert subsample_of_run(tmp_path) is None
 
 
-def test_a_bag_leaves_prompts_out_of_training(data: Path) -> None:
+def test_a_subsample_leaves_prompts_out_of_training(data: Path) -> None:
     everything = load_training_data(DataSettings([str(data)])).prompts
-    half = load_training_data(DataSettings([str(data)], bag_share=0.5, bag_seed=3)).prompts
-    assert half == [prompt for prompt in everything if prompt.item.source in Bag(0.5, 3)]
+    half = load_training_data(DataSettings([str(data)], train_fraction=0.5, train_fraction_seed=3)).prompts
+    assert half == [prompt for prompt in everything if prompt.item.source in Subsample(0.5, 3)]
     assert 0 < len(half) < len(everything)
 
 
 @pytest.mark.slow
 def test_a_student_believes_its_teacher_and_not_the_labels(data: Path, ranker_config: Path, tmp_path: Path) -> None:
-    learning = ("damaged_pairs=0", "short_pairs=20", "head_learning_rate=5e-3", "dropout=0.0")
+    learning = ("synthetic_negatives=0", "short_pairs=20", "head_learning_rate=5e-3", "dropout=0.0")
     assert train(ranker_config, *learning) == 0
     wrong = tmp_path / "wrong.jsonl"
     with wrong.open("w", encoding="utf-8") as out:
@@ -123,9 +124,9 @@ def test_a_student_believes_its_teacher_and_not_the_labels(data: Path, ranker_co
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (("bag_share=0",), "bag_share=0.0; it is a share of the prompts"),
-        (("teacher_share=1.5",), "teacher_share=1.5; it is a share of the label"),
-        (("teachers=[x]", "metrics=[score]"), "teachers give one verdict"),
+        (("train_fraction=0",), "train_fraction=0.0; it must be above 0 and at most 1"),
+        (("teacher_share=1.5",), "teacher_share=1.5; it must be from 0 to 1"),
+        (("teachers=[x]", "metrics=[score]"), "teachers give one label"),
     ],
 )
 def test_what_teachers_cannot_do_is_said(

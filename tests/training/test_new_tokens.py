@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from blender_hf import PairRankerProcessor
-from blender_hf.training.new_tokens import keep_line_breaks, start_from_words
+from blender_hf.training.fine_tuning import add_line_break_token, initialise_new_tokens
 from tests.conftest import LENGTHS, backbone_config
 from tests.original_checkpoints import write_encoder_tokenizer
 from tests.training.conftest import wordpiece_tokenizer
@@ -15,7 +15,7 @@ from tests.training.conftest import wordpiece_tokenizer
 
 def test_line_breaks_become_tokens_and_stay_text(tmp_path: Path) -> None:
     tokenizer = wordpiece_tokenizer()
-    keep_line_breaks(tokenizer)
+    add_line_break_token(tokenizer)
     saved = PairRankerProcessor.for_training(tokenizer, **LENGTHS)
     saved.save_pretrained(tmp_path)
     processor = PairRankerProcessor.from_pretrained(tmp_path)
@@ -31,7 +31,7 @@ def test_sentencepiece_gets_them_too(tmp_path: Path) -> None:
     backbone_config("deberta-v2", 900).save_pretrained(tmp_path)  # says whose tokenizer it is
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     known = len(tokenizer)
-    keep_line_breaks(tokenizer)
+    add_line_break_token(tokenizer)
     assert len(tokenizer) == known + 1
     assert tokenizer.convert_tokens_to_ids("\n") in tokenizer("a\nb", add_special_tokens=False)["input_ids"]
 
@@ -41,26 +41,26 @@ def test_a_tokenizer_that_keeps_line_breaks_is_left_alone() -> None:
     plain = Tokenizer(models.BPE({letter: place for place, letter in enumerate(letters)}, []))
     plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain)
-    keep_line_breaks(tokenizer)
+    add_line_break_token(tokenizer)
     assert len(tokenizer) == len(letters)
     twice = wordpiece_tokenizer()
-    keep_line_breaks(twice)
+    add_line_break_token(twice)
     known = len(twice)
-    keep_line_breaks(twice)
+    add_line_break_token(twice)
     assert len(twice) == known
 
 
 def test_new_tokens_start_from_words_and_known_ones_stay() -> None:
     tokenizer = wordpiece_tokenizer()
     known = len(tokenizer)
-    keep_line_breaks(tokenizer)
+    add_line_break_token(tokenizer)
     PairRankerProcessor.for_training(tokenizer, **LENGTHS)
     before = torch.randn(len(tokenizer), 8)
     after = before.clone()
-    start_from_words(after, tokenizer, known)
+    initialise_new_tokens(torch.nn.Embedding.from_pretrained(after), tokenizer, known)
     assert torch.equal(after[:known], before[:known])
     words = tokenizer("new line", add_special_tokens=False)["input_ids"]
     torch.testing.assert_close(after[tokenizer.convert_tokens_to_ids("\n")], before[words].mean(dim=0))
     again = after.clone()
-    start_from_words(again, tokenizer, len(tokenizer))
+    initialise_new_tokens(torch.nn.Embedding.from_pretrained(again), tokenizer, len(tokenizer))
     assert torch.equal(again, after), "what is known was trained"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.training.provenance import data_facts, licence_text, measured_on
+from blender_hf.training.cards import eval_prompts_text, licence_text
+from blender_hf.training.loading import LoadedData, data_facts
 from tests.training.test_training import train
 
 RECORDS = [
@@ -16,8 +17,8 @@ RECORDS = [
 
 
 def test_licences_of_what_was_trained_on_are_counted() -> None:
-    prompts = list(read_labelled(RECORDS))
-    facts = data_facts(prompts, ["p0", "p1", "p2", "p3"], ["p9"], {"data": ["d:1: bad"], "eval_data": []})
+    data = LoadedData(list(read_labelled(RECORDS)), ["d:1: bad"])
+    facts = data_facts(data, LoadedData(), ["p0", "p1", "p2", "p3"], ["p9"])
     assert facts["licences"] == {"apache-2.0": 2, "cc-by-nc-4.0": 1, "not stated": 1}
     assert facts["skipped records"] == {"data": ["d:1: bad"], "eval_data": []}
     assert "apache-2.0 (2), cc-by-nc-4.0 (1), not stated (1). Some forbid commercial use" in licence_text(facts)
@@ -35,10 +36,10 @@ def test_without_licences_the_card_says_so() -> None:
 
 
 def test_prompts_that_were_trained_on_are_not_called_new() -> None:
-    prompts = list(read_labelled(RECORDS))
-    facts = [data_facts(prompts, ["p0", "p1"], measured, {}) for measured in (["p2"], ["p1", "p1", "p2"])]
-    assert measured_on(facts[0]) == "prompts that this run was not trained on"
-    assert "trained on 1, so" in measured_on(facts[1])
+    data = LoadedData(list(read_labelled(RECORDS)))
+    facts = [data_facts(data, LoadedData(), ["p0", "p1"], measured) for measured in (["p2"], ["p1", "p1", "p2"])]
+    assert eval_prompts_text(facts[0]) == "prompts that this run was not trained on"
+    assert "trained on 1, so" in eval_prompts_text(facts[1])
 
 
 @pytest.mark.slow
@@ -47,7 +48,13 @@ def test_metrics_and_card_of_a_run_tell_of_its_data(ranker_config: Path, data: P
     lines = data.read_text(encoding="utf-8").splitlines()
     records = [json.dumps({**json.loads(line), "license": "cc-by-nc-4.0"}) for line in lines]
     mixed.write_text("\n".join([*records, "no JSON"]), encoding="utf-8")
-    changes = (f"data=[{mixed}]", "strict=false", "num_train_epochs=1", "max_candidate_length=10", "damaged_pairs=0")
+    changes = (
+        f"data=[{mixed}]",
+        "strict=false",
+        "num_train_epochs=1",
+        "max_candidate_length=10",
+        "synthetic_negatives=0",
+    )
     assert train(ranker_config, *changes) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["licences"] == {"cc-by-nc-4.0": len(lines)}

@@ -6,10 +6,10 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.training.ranker_metrics import MEAN, metric_names, pair_metrics, source_table
 
 PAIRS = [
-    PreferencePair("p", "long answer", "short", 1.0, "x"),
-    PreferencePair("p", "no", "longer", 1.0, "x"),
-    PreferencePair("p", "a", "b", 0.5, "x"),
-    PreferencePair("p", "right", "no", 0.0, "y"),
+    PreferencePair.of("p", "long answer", "short", 1.0, "x"),
+    PreferencePair.of("p", "no", "longer", 1.0, "x"),
+    PreferencePair.of("p", "a", "b", 0.5, "x"),
+    PreferencePair.of("p", "right", "no", 0.0, "y"),
 ]
 AB = [2.0, 1.0, 3.0, 1.0]
 BA = [-2.0, 0.5, -3.0, 3.0]

@@ -13,19 +13,19 @@ from transformers import TrainerCallback
 from blender_hf import Blender, InputError
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputTypeError
-from blender_hf.training.generalisation import set_dropouts
+from blender_hf.training.fine_tuning import set_dropouts
 from blender_hf.training.ranker_trainer import (
+    BetterFirstSampler,
     PairCollator,
     PairDataset,
     PairRankerTrainer,
     PairRankerTrainingArguments,
-    PlaceSampler,
 )
 from tests.conftest import build_ranker, ranker_processor
 
 # Every other pair has the better candidate as a.
 PAIRS = [
-    PreferencePair(f"prompt {n}", *(("good", "bad") if n % 2 else ("bad", "good")), float(n % 2), "s")
+    PreferencePair.of(f"prompt {n}", *(("good", "bad") if n % 2 else ("bad", "good")), float(n % 2), "s")
     for n in range(12)
 ]
 ROWS = [{"prompt": f"prompt {n}", "chosen": "good", "rejected": "bad"} for n in range(6)]
@@ -62,7 +62,7 @@ def test_a_place_chooses_which_candidate_is_presented_first() -> None:
         assert dataset[row, False]["labels"] == [0.0]
         assert dataset[row, True]["input_ids"] != dataset[row, False]["input_ids"]
         assert dataset[row] == dataset[row, bool(row)]
-    soft = PairDataset([PreferencePair("p", "a", "b", 0.25, "s")], ranker_processor())
+    soft = PairDataset([PreferencePair.of("p", "a", "b", 0.25, "s")], ranker_processor())
     assert (soft[0, True]["labels"], soft[0, False]["labels"]) == ([0.75], [0.25])
 
 
@@ -82,7 +82,7 @@ def test_the_better_candidate_is_first_in_half_of_the_pairs(tmp_path: Path, batc
 
 
 def test_a_row_is_presented_in_both_ways_over_the_epochs() -> None:
-    sampler = PlaceSampler(1, [5] * 4, seed=3)
+    sampler = BetterFirstSampler(1, [5] * 4, seed=3)
     ways: dict[int, Counter[bool]] = {row: Counter() for row in range(4)}
     for epoch in range(40):
         sampler.set_epoch(epoch)
@@ -90,7 +90,7 @@ def test_a_row_is_presented_in_both_ways_over_the_epochs() -> None:
             ways[row][better_first] += 1
     assert all(8 < count[True] < 32 for count in ways.values())
     sampler.set_epoch(7)
-    again = PlaceSampler(1, [5] * 4, seed=3)
+    again = BetterFirstSampler(1, [5] * 4, seed=3)
     again.set_epoch(7)
     assert list(sampler) == list(again), "a run that is resumed would see other pairs"
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from blender_hf import InputError
-from blender_hf.training.runs import Run
+from blender_hf.training.run_folder import RunFolder
 from blender_hf.training.settings import DataSettings
 from tests.training.test_training import same_weights, train
 
 SETTINGS = DataSettings(["none.jsonl"])
 
 
-def checkpoint(run: Run, name: str, state: str | None) -> Path:
+def checkpoint(run: RunFolder, name: str, state: str | None) -> Path:
     folder = run.checkpoints / "all" / name
     folder.mkdir(parents=True)
     if state is not None:
@@ -26,7 +26,7 @@ def checkpoint(run: Run, name: str, state: str | None) -> Path:
 @pytest.mark.parametrize("state", [None, "", '{"global_step": 1'])
 def test_a_checkpoint_that_was_half_written_is_passed_over(state: str | None, tmp_path: Path) -> None:
     """The trainer writes `trainer_state.json` last; a run that was killed before could never be resumed."""
-    run = Run(tmp_path, {})
+    run = RunFolder(tmp_path, {})
     assert run.last_checkpoint("all") is None
     checkpoint(run, "checkpoint-30", state)
     assert run.last_checkpoint("all") is None
@@ -63,7 +63,7 @@ def test_a_start_that_failed_leaves_its_folder_free(
 
 
 def test_a_run_with_anything_to_lose_is_not_taken_back(tmp_path: Path) -> None:
-    run = Run(tmp_path, {})
+    run = RunFolder(tmp_path, {})
     run.begin(SETTINGS, resume=False)
     checkpoint(run, "checkpoint-1", "{}")
     run.abandon()
@@ -72,7 +72,7 @@ def test_a_run_with_anything_to_lose_is_not_taken_back(tmp_path: Path) -> None:
 
 
 def test_what_is_no_number_is_null_in_its_files(tmp_path: Path) -> None:
-    run = Run(tmp_path, {})
+    run = RunFolder(tmp_path, {})
     run.write_metrics({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": None}})
 
     def refuse(text: str) -> Any:

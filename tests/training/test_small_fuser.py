@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from blender_hf.training.small_fuser import train_tokenizer
+from blender_hf.training.gen_fuser import train_tokenizer
 
 
 def test_its_tokenizer_is_the_same_on_every_stack(tmp_path: Path) -> None:

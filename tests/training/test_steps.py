@@ -1,5 +1,6 @@
 """Settings from a YAML file: typed, and nothing that is misspelt is passed over."""
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from blender_hf import InputError
-from blender_hf.training.kinds import KINDS
+from blender_hf.training.loading import Subsample, subsample_of_run
 from blender_hf.training.ranker_trainer import PairRankerTrainingArguments
-from blender_hf.training.settings import RankerSettings
+from blender_hf.training.run_folder import RunFolder
+from blender_hf.training.settings import RENAMED, RankerSettings
 from blender_hf.training.steps import PRECISION, Step, read_steps
+from blender_hf.training.training_run import kind_of
 
 ROOT = Path(__file__).parents[2]
 CLASSES = (RankerSettings, PairRankerTrainingArguments)
@@ -69,6 +72,44 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str],
         read_steps(written(tmp_path, text), CLASSES, overrides)
 
 
+def test_former_names_of_settings_are_read_everywhere(tmp_path: Path) -> None:
+    """In a file, on the command line, and in the record of a run, which `--resume` compares."""
+    old = {"bag_share": 0.5, "bag_seed": 3, "damaged_pairs": 8, "damage_kinds": ["cut", "loop"]}
+    new = {"train_fraction": 0.5, "train_fraction_seed": 3, "synthetic_negatives": 8, "corruptions": ["cut", "loop"]}
+    assert set(old) == set(RENAMED)
+    assert set(new) == set(RENAMED.values())
+    step = read_step(written(tmp_path, json.dumps({"model": "m", **old})), CLASSES)
+    overridden = read_step(
+        written(tmp_path, "model: m\nsynthetic_negatives: 1"), CLASSES, [f"{k}={v}" for k, v in old.items()]
+    )
+    for settings, _ in (step.settings(), overridden.settings()):
+        assert {name: getattr(settings, name) for name in new} == new
+    run = RunFolder(tmp_path / "run", step.given)
+    run.begin(step.settings()[0], resume=False)
+    record = tmp_path / "run" / "run.json"
+    described = json.loads(record.read_text(encoding="utf-8"))
+    before = {former: described["settings"].pop(RENAMED[former]) for former in old}
+    assert before == old
+    record.write_text(json.dumps({**described, "settings": {**described["settings"], **before}}), encoding="utf-8")
+    run.check_same(overridden.settings()[0])
+    assert subsample_of_run(run.path) == Subsample(0.5, 3)
+    with pytest.raises(InputError, match="'corruptions' is given twice, under two names"):
+        read_steps(written(tmp_path, "model: m\ncorruptions: [cut]\ndamage_kinds: [cut]"), CLASSES)
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+@pytest.mark.parametrize("kind", ["ranker", "reward-model"])
+def test_checkpointing_has_one_meaning_on_every_stack(
+    name: str, kind: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    chosen = kind_of(kind)
+    for text, expected in ((f"{name}: true", True), (f"{name}: false", False), ("seed: 1", kind == "reward-model")):
+        path = written(tmp_path, f"model: m\noutput_dir: {tmp_path}\n{text}")
+        _, arguments = read_step(path, (chosen.settings_class, chosen.arguments_class())).settings()
+        assert arguments.gradient_checkpointing is expected
+    assert not [warning for warning in recwarn if issubclass(warning.category, FutureWarning)]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -79,9 +120,9 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str],
     ],
 )
 def test_what_is_wrong_for_a_fuser_is_named(tmp_path: Path, override: str, message: str) -> None:
-    kind = KINDS["fuser"]
+    kind = kind_of("fuser")
     with pytest.raises(InputError, match=message):
-        read_steps(written(tmp_path, "ranker: r"), (kind.settings, kind.arguments()), [override])
+        read_steps(written(tmp_path, "ranker: r"), (kind.settings_class, kind.arguments_class()), [override])
 
 
 def test_a_bare_no_is_a_name(tmp_path: Path) -> None:
@@ -102,9 +143,9 @@ def test_emulated_bf16_is_only_taken_when_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_hardware: bool, text: str, bf16: bool
 ) -> None:
     monkeypatch.setattr("blender_hf.training.steps.has_bfloat16", lambda device: in_hardware)
-    kind = KINDS["reward-model"]
+    kind = kind_of("reward-model")
     path = written(tmp_path, f"model: m\noutput_dir: {tmp_path}\n{text}")
-    _, arguments = read_step(path, (kind.settings, kind.arguments())).settings()
+    _, arguments = read_step(path, (kind.settings_class, kind.arguments_class())).settings()
     assert arguments.bf16 is bf16
 
 
@@ -150,8 +191,8 @@ def test_a_missing_file_is_named() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_of_the_repository_is_read(path: Path) -> None:
-    kind = KINDS[next(name for start, name in KIND_OF.items() if path.stem.startswith(start))]
-    steps = read_steps(path, (kind.settings, kind.arguments()))
+    kind = kind_of(next(name for start, name in KIND_OF.items() if path.stem.startswith(start)))
+    steps = read_steps(path, (kind.settings_class, kind.arguments_class()))
     assert len(steps) == (3 if path.stem == "pair_ranker_mini" else 1)
     for step in steps:
         settings, arguments = step.settings()

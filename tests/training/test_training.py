@@ -19,17 +19,17 @@ from blender_hf.blender import make_items
 from blender_hf.cli.main import main
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.modeling.processing_gen_fuser import split_passages
-from blender_hf.training import bundle, calibrate, small_fuser
+from blender_hf.training import checkpoint, gen_fuser
+from blender_hf.training.fine_tuning import copied_weights, interpolate
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
 from blender_hf.training.fusion_data import FusionExample
-from blender_hf.training.generalisation import interpolate, weights_of
 from blender_hf.training.loading import load_training_data
 from blender_hf.training.pair_data import training_pairs
 from blender_hf.training.pair_ranker import starting_point
 from blender_hf.training.ranker_metrics import fitted_temperature
 from blender_hf.training.ranker_trainer import PairDataset
-from blender_hf.training.saving import save_checkpoint
 from blender_hf.training.settings import RankerSettings
+from blender_hf.training.training_run import save_checkpoint
 from tests.conftest import build_fuser, ranker_processor
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def run_config(folder: Path, **settings: object) -> Path:
 
 def accuracy(ranker: Path, data: Path) -> float:
     pairs = list(training_pairs(read_labelled(data)))
-    results = calibrate.compare_pairs(Blender.from_pretrained(ranker, None), pairs)
+    results = Blender.from_pretrained(ranker, None).iter_compare(pair.item for pair in pairs)
     return sum((r.preferred == "a") == (p.label == 1.0) for r, p in zip(results, pairs, strict=True)) / len(pairs)
 
 
@@ -100,11 +100,11 @@ def test_dropouts_are_set_in_an_encoder_and_in_a_ranker(backbone: Path, tmp_path
 
 def test_interpolation_goes_back_to_where_training_started() -> None:
     start, trained = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    end = weights_of(trained)
+    end = copied_weights(trained)
     interpolate(trained, start.state_dict(), 0.25)
     for name, weight in trained.state_dict().items():
         torch.testing.assert_close(weight, 0.75 * start.state_dict()[name] + 0.25 * end[name])
-    before = weights_of(trained)
+    before = copied_weights(trained)
     interpolate(trained, {}, 1.0)
     assert all(torch.equal(weight, before[name]) for name, weight in trained.state_dict().items())
 
@@ -113,7 +113,7 @@ def test_only_a_ranker_has_weights_to_go_back_to(ranker_config: Path, capsys: py
     assert train(ranker_config, "interpolation=0.5") == 2
     assert "interpolation is for going on from a ranker" in capsys.readouterr().err
     assert train(ranker_config, "interpolation=1.5") == 2
-    assert "interpolation=1.5; it is a share of the way" in capsys.readouterr().err
+    assert "interpolation=1.5; it must be above 0 and at most 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_several_quality_functions_are_several_tasks(ranker_config: Path, tmp_pa
             scores = [{"bleurt": -k, "rougeL": k % 2} for k in range(3)]
             candidates = [{"model": f"m{k}", "text": text, "scores": scores[k]} for k, text in enumerate(texts)]
             out.write(json.dumps({"instruction": "Count.", "input": str(n), "candidates": candidates}) + "\n")
-    chosen = (f"data=[{data}]", f"eval_data=[{data}]", "metrics=[bleurt, rougeL]", "damaged_pairs=0")
+    chosen = (f"data=[{data}]", f"eval_data=[{data}]", "metrics=[bleurt, rougeL]", "synthetic_negatives=0")
     assert train(ranker_config, *chosen, "sampling=random", "pairs_per_prompt=2", "num_train_epochs=1") == 0
     assert PairRanker.from_pretrained(tmp_path / "run").config.n_tasks == 2
 
@@ -240,11 +240,11 @@ def test_two_processes_train_one_ranker(data: Path, ranker_config: Path, tmp_pat
     assert done.stderr.count("blender-hf: wrote") == 2
     assert accuracy(tmp_path / "run", data) > 0.9
     state = max((tmp_path / "run" / "trainer" / "all").glob("checkpoint-*/trainer_state.json"), key=os.path.getmtime)
-    damaged = json.loads(ranker_config.read_text(encoding="utf-8"))["damaged_pairs"]
-    pairs = len(list(training_pairs(read_labelled(data)))) + damaged
+    negatives = json.loads(ranker_config.read_text(encoding="utf-8"))["synthetic_negatives"]
+    pairs = len(list(training_pairs(read_labelled(data)))) + negatives
     assert json.loads(state.read_text(encoding="utf-8"))["max_steps"] == 6 * math.ceil(pairs / (2 * 16))
     measured = json.loads(done.stdout)["sources"]["mean over sources"]
-    assert measured["pairs"] == pairs - damaged, "each is measured once"
+    assert measured["pairs"] == pairs - negatives, "each is measured once"
 
 
 def same_weights(one: Path, other: Path) -> None:
@@ -289,14 +289,14 @@ def test_bad_records_stop_a_training_or_are_counted(
         (["model=/nonexistent"], "can't load the model '/nonexistent'"),
         (["pooling=foo"], "pooling='foo'; use one of marker, mean"),
         (["max_source_length=500"], "leaves fewer than 8 tokens"),
-        (["prediction_loss_only=true"], "prediction_loss_only leaves out what a ranker is measured by"),
-        (["batch_eval_metrics=true"], "batch_eval_metrics=True can't be"),
+        (["prediction_loss_only=true"], "prediction_loss_only=True disables the ranker's metrics"),
+        (["batch_eval_metrics=true"], "batch_eval_metrics=True is not supported"),
         (["report_to=nonsense"], "can't train with these settings: nonsense is not supported"),
         (["lora_rank=2", "lora_target_modules=[nonsense]"], "can't train with these settings: "),
         (["learning_rate=-1"], "learning_rate=-1.0; it must be at least 0"),
         (["gradient_accumulation_steps=0"], "gradient_accumulation_steps=0; it must be at least 1"),
-        (["eval_data=[]", "eval_strategy=epoch"], "eval_strategy is epoch, and there is nothing to measure on"),
-        (["eval_strategy=epoch", "metric_for_best_model=acc"], "'acc', and nothing of that name is measured"),
+        (["eval_data=[]", "eval_strategy=epoch"], "eval_strategy is epoch, and there is nothing to evaluate on"),
+        (["eval_strategy=epoch", "metric_for_best_model=acc"], "'acc', which is never computed"),
     ],
 )
 def test_settings_that_cannot_work_are_named(
@@ -451,7 +451,7 @@ def test_a_text_that_is_better_than_itself_stops_a_training_or_is_counted(
 
 
 def test_the_tokenizer_of_a_fuser_loses_nothing() -> None:
-    tokenizer = small_fuser.train_tokenizer(["Some English text, Cased.\n\n1. A list"] * 5, 500)
+    tokenizer = gen_fuser.train_tokenizer(["Some English text, Cased.\n\n1. A list"] * 5, 500)
     for text in ("Cased Words, 3.5!", "日本語 and émigré", "tabs\tand\n\nlines", "<extra_id_0> is text"):
         ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         assert tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip() == text
@@ -477,11 +477,11 @@ def test_targets_of_a_batch_are_filled_with_what_the_loss_ignores() -> None:
 def test_bundling_takes_no_code_and_refuses_what_is_no_checkpoint(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle, "locate", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(checkpoint, "locate", lambda name: str(tmp_path / name))
     run = Path(shutil.copytree(checkpoints / "ranker", tmp_path / "run"))
     for name in ("run.json", "metrics.json"):
         (run / name).write_text('{"data": "/home/me/train.jsonl"}', encoding="utf-8")
-    place = bundle.bundle(run, "pair-ranker-mini")
+    place = checkpoint.bundle(run, "pair-ranker-mini")
     assert (run / "modeling_pair_ranker.py").exists()
     assert not [path for path in place.iterdir() if path.suffix == ".py" or path.name in ("run.json", "metrics.json")]
     config = (place / "config.json").read_text(encoding="utf-8")
@@ -489,6 +489,6 @@ def test_bundling_takes_no_code_and_refuses_what_is_no_checkpoint(
     assert "custom_pipelines" not in config
     assert Blender.from_pretrained(place, None).rank("p", ["a", "b"])
     with pytest.raises(ValueError, match="no bundled checkpoint 'mine'"):
-        bundle.bundle(checkpoints / "ranker", "mine")
+        checkpoint.bundle(checkpoints / "ranker", "mine")
     with pytest.raises(ValueError, match="holds no weights"):
-        bundle.bundle(tmp_path, "pair-ranker-mini")
+        checkpoint.bundle(tmp_path, "pair-ranker-mini")
