@@ -5,7 +5,7 @@ from typing import Any
 
 from blender_hf.inputs import CandidateInput, Item, Prompt, make_item
 
-UNKNOWN = "unknown"
+from .labelled import UNKNOWN
 
 
 @dataclass(frozen=True)
