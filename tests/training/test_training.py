@@ -206,7 +206,7 @@ def test_steps_need_folders_of_their_own(
     assert train(steps, f"output_dir={tmp_path / 'one'}") == 2
     assert "step 2: output_dir=" in capsys.readouterr().err
     assert train(steps, "2.output_dir=null") == 2
-    assert "step 2: the setting output_dir is missing" in capsys.readouterr().err
+    assert "step 2: the setting output_dir, the folder of the run, is missing" in capsys.readouterr().err
     assert not (tmp_path / "run").exists(), "nothing was begun"
 
 
@@ -284,7 +284,7 @@ def test_bad_records_stop_a_training_or_are_counted(
         (["metrics=[bleurt]"], "no pairs to train on"),
         (["sampling=best"], "no sampling 'best'"),
         (["model="], "setting model is missing"),
-        (["output_dir="], "output_dir is missing"),
+        (["output_dir="], "output_dir, the folder of the run, is missing"),
         (["data=[nowhere.jsonl]"], "can't read nowhere.jsonl"),
         (["model=/nonexistent"], "can't load the model '/nonexistent'"),
         (["pooling=foo"], "pooling='foo'; use one of marker, mean"),
