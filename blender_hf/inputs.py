@@ -10,7 +10,6 @@ from .errors import InputError, InputTypeError
 from .modeling.tokenization import Message, as_messages, render_messages
 
 Prompt = str | Sequence[Mapping[str, Any]]
-CandidateInput = str | Mapping[str, Any]
 Result = TypeVar("Result")
 
 
@@ -20,6 +19,9 @@ class Candidate:
 
     text: str
     model: str | None = None
+
+
+CandidateInput = str | Mapping[str, Any] | Candidate
 
 
 @dataclass(frozen=True)

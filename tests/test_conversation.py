@@ -14,7 +14,6 @@ from blender_hf.generation.judge import Judge, Task
 from blender_hf.generation.models import load_model
 from blender_hf.inputs import Item, make_item
 from blender_hf.labelling.formats import Labelled, get_format
-from blender_hf.labelling.outcomes import Judged
 from blender_hf.modeling.pipeline_llm_blending import LlmBlendingPipeline
 from tests.engine.test_pointwise import chat_tokenizer
 from tests.language_server import LanguageServer
@@ -113,31 +112,20 @@ def test_what_judges_and_chat_fusers_are_shown(case: Any, server: LanguageServer
         assert shown.split(">\n", 1)[1].split("\n</request", 1)[0] == text
 
 
-def test_what_a_fuser_reads(case: Any, fuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_fuser_reads(case: Any, fuser: Any) -> None:
     item, _, _, (task, source) = case
-    processor = fuser[1]
-    expected = processor._encode_plain([task, source])
-    seen: list[list[str]] = []
-    encode = processor._encode_plain
-
-    def noted(texts: list[str]) -> list[list[int]]:
-        seen.append(texts)
-        return encode(texts)
-
-    monkeypatch.setattr(processor, "_encode_plain", noted)
-    Fuser(*fuser)._encode(item)
-    found = next(texts for texts in seen if len(texts) == 2 + len(ANSWERS))
-    assert encode(found[:2]) == expected
-    assert found[:2] == [task, source]
+    _, processor = fuser
+    expected = processor.encode(source, ANSWERS, task) if source else processor.encode(task, ANSWERS)
+    assert Fuser(*fuser)._encode(item) == expected
 
 
 def test_which_rows_are_exported(case: Any, blender: Blender) -> None:
     item, messages, text, _ = case
-    judged = Judged(blender.rank(text, ANSWERS))
+    ranking = blender.rank(text, ANSWERS)
     for conversational, prompt in ((True, messages), (False, text)):
-        labelled = Labelled(Record("1", item), judged, conversational=conversational)
+        labelled = Labelled(Record("1", item), ranking, conversational=conversational)
         (row,) = get_format("dpo").rows(labelled)
         assert row.fields["prompt"] == prompt
         assert json.loads(json.dumps(row.fields["prompt"])) == prompt
-    (row,) = get_format("sppo").rows(Labelled(Record("1", item), judged))
+    (row,) = get_format("sppo").rows(Labelled(Record("1", item), ranking))
     assert row.fields["chosen"][:-1] == messages

@@ -85,7 +85,7 @@ def _count(tally: Tally, record: "JudgedRecord", judgments: Sequence["Judgment"]
 
 def _report(options: Options, tally: Tally) -> None:
     """Log and print the summary; fail if the judge never replied about a record."""
-    from blender_hf.generation.judging import VERDICTS
+    from blender_hf.generation.verdicts import VERDICTS
 
     counts, seconds, unjudged = tally.counts, tally.seconds, tally.reasons["unjudged"]
     verdicts = {verdict: counts["verdict", verdict] for verdict in VERDICTS}

@@ -1,4 +1,4 @@
-"""Records with candidates, and the same with the verdicts of a judge, in the form of MixInstruct."""
+"""JSONL files of candidates, and the same records with the verdicts of a judge, in the format of MixInstruct."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,21 +20,13 @@ from .records import BEGINS
 
 @dataclass(frozen=True)
 class JudgedRecord:
-    """A line of a file with candidates.
+    """A line of a file with candidates; all of its fields are written again."""
 
-    Args:
-        id: The record's own id, or the number of its line.
-        fields: All of its fields; none is lost on the way.
-        item: The prompt and its candidates.
-        names: A name for each candidate, all different.
-        known: The verdicts that it has already.
-    """
-
-    id: str | int
+    id: str | int  # its own, or its line number
     fields: Mapping[str, Any]
     item: Item
-    names: tuple[str, ...]
-    known: Mapping[str, str]
+    names: tuple[str, ...]  # a different one for each candidate
+    known: Mapping[str, str]  # the verdicts that it has already, by the names of two candidates
 
     @property
     def task(self) -> Task:
@@ -45,19 +37,19 @@ class JudgedRecord:
 
     @property
     def digest(self) -> str:
-        """What tells its prompt and candidates from others."""
+        """The hash of its prompt and candidates."""
         return digest_of([self.item.source, *self.item.texts])
 
     @property
     def where(self) -> str:
-        """How messages name it."""
+        """The name of this record in messages."""
         return self.item.where
 
     def judged(self, judgments: Sequence[Judgment], judge: str) -> str:
         """Return the record with verdicts as a line of JSON, without a line break.
 
-        `cmp_results` is that of MixInstruct: {"modelA,modelB": verdict}. `annotation` says how it came about: for each
-        pair the judge, the verdicts of both orders, and why it has none, if so.
+        `cmp_results` is that of MixInstruct: {"modelA,modelB": verdict}. `annotation` has for each pair the judge, the
+        verdicts of both orders, and the reason if there is no verdict.
         """
         keys = {judgment: ",".join(self._pair_names(judgment.pair)) for judgment in judgments}
         decided = {key: judgment.verdict for judgment, key in keys.items() if judgment.verdict is not None}
@@ -78,29 +70,20 @@ class JudgedRecord:
 def read_candidates(path: str | Path) -> Iterator[JudgedRecord]:
     """Yield the records of a JSONL file, lazily.
 
-    Args:
-        path: A file that `blender-hf rank` reads, compressed with gzip if its name ends in `.gz`, or "-" for the
-            standard input.
-
-    Returns:
-        An iterator of records.
-
     Raises:
         InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
         InputTypeError: If a value has the wrong type; the message names the file, the line and the candidate.
     """
-    return each_id_once(_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries())
+    return each_id_once(
+        _judged_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries()
+    )
 
 
 def judged_records(log: Log, judge: str) -> dict[str | int, str]:
-    """Return the records that a job has written already: their ids with their digests.
-
-    Args:
-        log: The output of the job.
-        judge: The judge of the job.
+    """Return the ids of the records that a job has written, with the hashes of their prompts and candidates.
 
     Raises:
-        InputError: If it is the output of another job.
+        InputError: If it is the output of another job, or of one with another judge.
     """
     found: dict[str | int, str] = {}
     for where, value in log.values(BEGINS):
@@ -109,19 +92,19 @@ def judged_records(log: Log, judge: str) -> dict[str | int, str]:
             raise InputError(f"{where}: this is no output of `blender-hf annotate`; {ELSEWHERE}")
         if annotation.get("judge") != judge:
             raise InputError(f"{where}: the judge was {annotation.get('judge')}, not {judge}; {ELSEWHERE}")
-        record = _record(value, 0, where)
+        record = _judged_record(value, 0, where)
         found[record.id] = record.digest
     return found
 
 
 def own_names(models: Sequence[str | None], *, where: str) -> tuple[str, ...]:
-    """Return a name for each candidate, all different, as the keys of `cmp_results` need them.
+    """Return a different name for each candidate, for the keys of `cmp_results`.
 
-    The first candidate of a model has its name, the next ones are `name#2`, `name#3`; a candidate without a model is
-    called by its index, `candidate 0`.
+    The first candidate of a model has its name, the next ones are `name#2`, `name#3`; one without a model has its
+    index, `candidate 0`.
 
     Raises:
-        InputError: If the name of a model has a comma, which parts the two names of a key.
+        InputError: If the name of a model has a comma, which separates the two names of a key.
     """
     names: list[str] = []
     for index, model in enumerate(models):
@@ -136,7 +119,7 @@ def own_names(models: Sequence[str | None], *, where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _record(value: Any, number: int, where: str) -> JudgedRecord:
+def _judged_record(value: Any, number: int, where: str) -> JudgedRecord:
     record = record_from_mapping(value, where=where, default_id=number)
     # All of its fields are written again.
     check_characters([json.dumps(value, ensure_ascii=False)], where)

@@ -8,16 +8,15 @@ from blender_hf.errors import GenerationError
 from blender_hf.inputs import Item
 from blender_hf.modeling.tokenization import Message
 
-from .in_flight import InFlight
-from .judging import SWAPPED, Verdict, judging_messages, parse_verdict, reminded, settle
-from .models import LanguageModel
+from .models import LanguageModel, PendingRequests
 from .outcomes import Answers, Failure, Outcome
 from .sampling import Sampling
+from .verdicts import SWAPPED, Verdict, judging_messages, parse_verdict, reminded, settle
 
-# A verdict is short; a model that thinks first needs the rest.
+# A verdict is short; the rest is for models that think first.
 DEFAULT_SAMPLING = Sampling(max_new_tokens=1024, temperature=0)
-# How often a reply without a verdict is answered with the question.
-REMINDERS = 2
+# How often the question is repeated after a reply without a verdict.
+MAX_REMINDERS = 2
 # Prompts that are judged together; each has many pairs.
 DEFAULT_WINDOW = 4
 UNPARSABLE = "the judge gave no verdict"
@@ -27,12 +26,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Task:
-    """Pairs of the candidates of a prompt to judge.
-
-    Args:
-        item: The prompt and its candidates.
-        pairs: Indices of two candidates each.
-    """
+    """Pairs of a prompt's candidates to judge, each the indices of two."""
 
     item: Item
     pairs: tuple[Pair, ...]
@@ -40,13 +34,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Judgment:
-    """What a judge says of a pair of candidates.
+    """The judgment of a pair of candidates.
 
     Args:
         pair: Their indices, a and b.
-        verdict: What follows from both orders, see `settle`; None if one of them has no verdict.
-        orders: The verdicts with a shown first and with b shown first, each in the names of its order, where "A" is the
-            one that is shown first.
+        verdict: The verdict of both orders, see `settle`; None if one of them has none.
+        orders: The verdicts with a shown first and with b shown first; in each, "A" is the one shown first.
         reason: Why there is no verdict, or None.
         reminders: How many replies had no verdict, so that the judge was asked again.
     """
@@ -59,12 +52,12 @@ class Judgment:
 
     @property
     def replied(self) -> bool:
-        """Whether there is a verdict, or a reply that is none."""
+        """Whether the judge replied, with or without a verdict."""
         return self.verdict is not None or self.reason == UNPARSABLE
 
     @property
     def consistent(self) -> bool:
-        """Whether both orders say the same of the candidates."""
+        """Whether both orders agree."""
         first, second = self.orders
         return second is not None and first == SWAPPED[second]
 
@@ -87,7 +80,7 @@ class _Question:
             self.reason = outcome.reason
             return
         self.verdict = parse_verdict(outcome.text)
-        if self.verdict is None and self.reminders == REMINDERS:
+        if self.verdict is None and self.reminders == MAX_REMINDERS:
             self.reason = UNPARSABLE
         elif self.verdict is None:
             self.messages = reminded(self.messages, outcome.text)
@@ -99,7 +92,7 @@ class Judge:
 
     Args:
         model: The chat model.
-        sampling: How it writes.
+        sampling: How it generates.
     """
 
     def __init__(self, model: LanguageModel, sampling: Sampling = DEFAULT_SAMPLING) -> None:
@@ -109,35 +102,29 @@ class Judge:
     def iter(self, tasks: Iterable[Task], window: int = DEFAULT_WINDOW) -> Generator[list[Judgment], None, None]:
         """Judge the pairs of prompts from any iterable, lazily and in order, with constant memory.
 
-        Args:
-            tasks: The prompts with their pairs.
-            window: How many prompts are worked on together.
-
-        Returns:
-            An iterator with the judgments of each prompt, in the order of its pairs. Left early, it cancels what the
-            judge was asked.
+        A window of prompts is worked on together. Left early, the iterator cancels the pending requests.
 
         Raises:
-            GenerationError: If the judge is given up; what was judged before is there.
+            GenerationError: If the judge is given up; earlier judgments were yielded.
         """
-        flight = InFlight()
+        pending = PendingRequests()
 
         def ask(batch: Sequence[Task]) -> tuple[list[_Question], Answers]:
             questions = [question for task in batch for question in _questions(task)]
-            return questions, self._start(flight, questions)
+            return questions, self._start(pending, questions)
 
         def finish(batch: Sequence[Task], asked: tuple[list[_Question], Answers]) -> list[list[Judgment]]:
             questions, answers = asked
-            self._settle_all(flight, questions, answers)
+            self._settle_all(pending, questions, answers)
             two = iter(questions)
             return [[_judgment(pair, next(two), next(two)) for pair in task.pairs] for task in batch]
 
-        return flight.during(windowed(tasks, ask, finish, window))
+        return pending.during(windowed(tasks, ask, finish, window))
 
-    def _start(self, flight: InFlight, questions: Sequence[_Question]) -> Answers:
-        return flight.start(self.model, [question.messages for question in questions], self.sampling)
+    def _start(self, pending: PendingRequests, questions: Sequence[_Question]) -> Answers:
+        return pending.start(self.model, [question.messages for question in questions], self.sampling)
 
-    def _settle_all(self, flight: InFlight, questions: Sequence[_Question], answers: Answers) -> None:
+    def _settle_all(self, pending: PendingRequests, questions: Sequence[_Question], answers: Answers) -> None:
         asked = list(questions)
         while asked:
             for question, (outcome,) in zip(asked, answers.result(), strict=True):
@@ -146,7 +133,7 @@ class Judge:
                 raise GenerationError(f"the judge {self.model.name} can't be asked any more: {self.model.given_up}")
             asked = [question for question in asked if question.is_open]
             if asked:
-                answers = self._start(flight, asked)
+                answers = self._start(pending, asked)
 
 
 def _questions(task: Task) -> Iterator[_Question]:

@@ -1,5 +1,6 @@
-"""Language models that run here, with transformers."""
+"""Language models that run locally, with transformers."""
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,28 +9,23 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from blender_hf.engine.chat_templates import ChatTemplate
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
 from blender_hf.modeling.fast_kernels import use_fast_products
-from blender_hf.modeling.tokenization import Message
+from blender_hf.modeling.tokenization import Message, PlainTextEncoder, affixes, render_messages
 
-from .chat import answer_in
-from .local_prompts import PromptEncoder
-from .outcomes import Answers, Failure, Outcome, Reply, empty_reason
+from .outcomes import Answers, Failure, Outcome, Reply, answer_in, empty_reason
 from .sampling import Sampling
-from .specs import LocalLLM
+from .specs import HUB_FIELDS, LocalLLM
+
+# One of these characters, which have no meaning of their own, stands for special tokens within texts.
+PRIVATE_USE = range(0xE000, 0xF900)
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A prompt that a model can continue.
-
-    Args:
-        index: Which of the requests it is.
-        ids: Its token ids.
-        thinking: Whether it ends where the model goes on thinking.
-        room: How many tokens the model may write.
-    """
+class EncodedPrompt:
+    """The token ids of a prompt, whether it ends inside a thought of the model, and room for new tokens."""
 
     index: int
     ids: list[int]
@@ -40,15 +36,15 @@ class Encoded:
 class LocalModel:
     """A language model of transformers, on its device.
 
-    A prompt is never cut: one that is longer than the model reads is a failure. Where less than `max_new_tokens` is
-    left after it, the answer ends there, and says `truncated`.
+    A prompt is never truncated: one that is longer than the model's context is a failure. Where less than
+    `max_new_tokens` of the context is left, the answer ends there and is `truncated`.
 
     Args:
-        llm: Which it is, and how it runs.
+        llm: Which model, and how to run it.
 
     Raises:
         CheckpointError: If it can't be loaded.
-        InputError: If the device or the precision does not exist here.
+        InputError: If the device or the precision does not exist on this machine.
     """
 
     runs_here = True
@@ -57,25 +53,25 @@ class LocalModel:
         self.llm = llm
         self.name = llm.label
         self.model, self.tokenizer = _load(llm)
-        self._writes_apart = bool(self.model.config.is_encoder_decoder)
+        self._is_encoder_decoder = bool(self.model.config.is_encoder_decoder)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        # What a model continues has to stand right before what it writes.
-        self.tokenizer.padding_side = "right" if self._writes_apart else "left"
-        self._encode = PromptEncoder(self.tokenizer, answers_apart=self._writes_apart)
+        # A decoder continues its last token, so padding goes on the left.
+        self.tokenizer.padding_side = "right" if self._is_encoder_decoder else "left"
+        self._encode = PromptEncoder(self.tokenizer, is_encoder_decoder=self._is_encoder_decoder)
         self._lock = threading.Lock()
 
     @property
     def given_up(self) -> None:
-        """Always None: what fails here, fails by itself."""
+        """Always None: a failure here says nothing about the next request."""
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens that the model reads and writes together; None if its configuration states no such limit."""
+        """Most tokens that the model reads and writes together; None if its configuration states no limit."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def start(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
-        """Write `n` answers to each conversation, as in `RemoteModel.start`; it is done when this returns."""
+        """Write `n` answers to each conversation, as `RemoteModel.start` does; done when this returns."""
         done = Answers()
         with self._lock:
             done.set_result(self._answer_all(requests, sampling))
@@ -83,41 +79,42 @@ class LocalModel:
 
     def _answer_all(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> list[tuple[Outcome, ...]]:
         encoded = [self._encoded(index, messages, sampling) for index, messages in enumerate(requests)]
-        readable = [row for row in encoded if isinstance(row, Encoded)]
+        readable = [row for row in encoded if isinstance(row, EncodedPrompt)]
         outcomes: dict[int, tuple[Outcome, ...]] = {
             index: (row,) * sampling.n for index, row in enumerate(encoded) if isinstance(row, Failure)
         }
         for batch in self._batches(readable, sampling.n):
-            # Whatever one model does wrong, such as running out of memory, must not cost the answers of the others.
+            # An error of one model, such as running out of memory, must not cost the answers of the others.
             try:
                 written = self._write(batch, sampling)
             except Exception as error:
-                written = [(Failure(self.name, f"it failed to generate: {first_line(error)}"),) * sampling.n] * len(
-                    batch
-                )
+                failure = Failure(self.name, f"it failed to generate: {first_line(error)}")
+                written = [(failure,) * sampling.n] * len(batch)
             outcomes |= zip((row.index for row in batch), written, strict=True)
         return [outcomes[index] for index in range(len(requests))]
 
-    def _encoded(self, index: int, messages: Sequence[Message], sampling: Sampling) -> Encoded | Failure:
-        # A template may refuse a conversation, such as one with two turns of the same role; what it raises is its own.
+    def _encoded(self, index: int, messages: Sequence[Message], sampling: Sampling) -> EncodedPrompt | Failure:
+        # A template may refuse a conversation, such as one with two messages of the same role, with any error.
         try:
             ids, text = self._encode(messages)
         except Exception as error:
             return Failure(self.name, f"its chat template refused the prompt: {first_line(error)}")
         room = self._room(len(ids), sampling.max_new_tokens)
         if room < 1:
-            read = self.context_length
-            return Failure(self.name, f"the prompt has {len(ids)} tokens; the model reads {read}, its answer included")
-        return Encoded(index, ids, text.rstrip().endswith("<think>"), room)
+            context = self.context_length
+            return Failure(
+                self.name, f"the prompt has {len(ids)} tokens; the model reads {context}, its answer included"
+            )
+        return EncodedPrompt(index, ids, text.rstrip().endswith("<think>"), room)
 
     def _room(self, prompt_length: int, wanted: int) -> int:
-        if self.context_length is None or self._writes_apart:
+        if self.context_length is None or self._is_encoder_decoder:
             return wanted if self.context_length is None or prompt_length <= self.context_length else 0
         return min(wanted, self.context_length - prompt_length)
 
-    def _batches(self, rows: Sequence[Encoded], n: int) -> Iterator[list[Encoded]]:
-        """Put prompts of similar length together, and only those that have the same room for their answers."""
-        batch: list[Encoded] = []
+    def _batches(self, rows: Sequence[EncodedPrompt], n: int) -> Iterator[list[EncodedPrompt]]:
+        """Yield batches of prompts of similar length that have the same room for their answers."""
+        batch: list[EncodedPrompt] = []
         for row in sorted(rows, key=lambda row: len(row.ids)):
             if batch and (row.room != batch[0].room or (len(batch) + 1) * n > self.llm.batch_size):
                 yield batch
@@ -127,33 +124,23 @@ class LocalModel:
             yield batch
 
     @torch.inference_mode()
-    def _write(self, batch: Sequence[Encoded], sampling: Sampling) -> list[tuple[Outcome, ...]]:
+    def _write(self, batch: Sequence[EncodedPrompt], sampling: Sampling) -> list[tuple[Outcome, ...]]:
         inputs = self.tokenizer.pad({"input_ids": [row.ids for row in batch]}, return_tensors="pt")
         inputs = inputs.to(self.model.device)
         options = {"max_new_tokens": batch[0].room, "pad_token_id": self.tokenizer.pad_token_id}
-        options |= self._freedom(sampling)
-        # Sampling draws from the generator of the process, which is left as it was.
+        options |= _generation_options(sampling)
+        # Sampling uses the process's random number generator, whose state is restored.
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices, enabled=sampling.seed is not None):
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
             written = self.model.generate(**inputs, **options)
-        start = 0 if self._writes_apart else inputs["input_ids"].shape[1]
+        start = 0 if self._is_encoder_decoder else inputs["input_ids"].shape[1]
         rows = (row for row in batch for _ in range(sampling.n))
         outcomes = [self._outcome(row, ids) for row, ids in zip(rows, written[:, start:].tolist(), strict=True)]
         return [tuple(outcomes[first : first + sampling.n]) for first in range(0, len(outcomes), sampling.n)]
 
-    def _freedom(self, sampling: Sampling) -> dict[str, Any]:
-        if sampling.temperature == 0:
-            # What the checkpoint says of sampling is then of no use, and transformers would warn of it.
-            return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        chosen = {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        if not given and sampling.n == 1:
-            return {}
-        return {"do_sample": True, "num_return_sequences": sampling.n, **given}
-
-    def _outcome(self, row: Encoded, ids: Sequence[int]) -> Outcome:
+    def _outcome(self, row: EncodedPrompt, ids: Sequence[int]) -> Outcome:
         ends = self.model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         truncated = ends.isdisjoint(ids) and len(ids) >= row.room
@@ -162,25 +149,90 @@ class LocalModel:
         return Reply(answer, truncated) if answer else Failure(self.name, empty_reason(truncated))
 
 
+class PromptEncoder:
+    """Encodes conversations for a model to continue; special tokens in user text are plain text.
+
+    A conversation goes through the tokenizer's chat template. Without one it is its text; if that has several lines
+    of roles, `ASSISTANT:` stands at its end.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        is_encoder_decoder: Whether the model reads the prompt in an encoder, instead of continuing it.
+    """
+
+    def __init__(self, tokenizer: Any, *, is_encoder_decoder: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._is_encoder_decoder = is_encoder_decoder
+        self._template = ChatTemplate(tokenizer)
+        delimiters = self._template.delimiters() if tokenizer.chat_template else []
+        self._encode_plain = PlainTextEncoder(tokenizer, delimiters)
+        self._prefix, suffix = affixes(tokenizer)
+        # A decoder that continues its prompt must not read an end there.
+        self._suffix = suffix if is_encoder_decoder else []
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special |= {*tokenizer.all_special_tokens, *delimiters}
+        longest_first = sorted(filter(None, special), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    def __call__(self, messages: Sequence[Message]) -> tuple[list[int], str]:
+        """Return the token ids of a conversation, untruncated, and its rendered text."""
+        if not self._tokenizer.chat_template:
+            return self._without_template(messages)
+        messages = self._template.fitted(messages)
+        forged: list[str] = []
+        letters = {letter for message in messages for letter in message["content"]}
+        mark = next(letter for letter in map(chr, PRIVATE_USE) if letter not in letters)
+
+        def hide(found: re.Match[str]) -> str:
+            forged.append(found[0])
+            return f"{mark}{len(forged) - 1}{mark}"
+
+        hidden = [{**message, "content": self._special.sub(hide, message["content"])} for message in messages]
+        rendered = self._template.render(hidden, add_generation_prompt=True)
+        return self._joined(rendered, forged, mark), rendered
+
+    def _joined(self, rendered: str, forged: Sequence[str], mark: str) -> list[int]:
+        """Tokenise a rendered conversation; what looks like a special token in a text is tokenised as letters."""
+        if not forged:
+            return self._template_ids(rendered)
+        parts = re.split(f"{mark}([0-9]+){mark}", rendered)
+        ids: list[int] = []
+        for place, part in enumerate(parts):
+            ids += self._encode_plain([forged[int(part)]])[0] if place % 2 else self._template_ids(part)
+        return ids
+
+    def _template_ids(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
+
+    def _without_template(self, messages: Sequence[Message]) -> tuple[list[int], str]:
+        text = render_messages(messages)
+        if len(messages) > 1 and not self._is_encoder_decoder:
+            text += "\nASSISTANT:"
+        return [*self._prefix, *self._encode_plain([text])[0], *self._suffix], text
+
+
+def _generation_options(sampling: Sampling) -> dict[str, Any]:
+    if sampling.temperature == 0:
+        # Unset the checkpoint's sampling options, which transformers would warn of.
+        return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    chosen = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if not given and sampling.n == 1:
+        return {}
+    return {"do_sample": True, "num_return_sequences": sampling.n, **given}
+
+
 def _load(llm: LocalLLM) -> tuple[Any, Any]:
     device = pick_device(llm.device)
     dtype = pick_dtype(llm.dtype, device)
-    hub = hub_settings(
-        HubOptions(
-            llm.revision,
-            llm.token,
-            llm.cache_dir,
-            local_files_only=llm.local_files_only,
-            trust_remote_code=llm.trust_remote_code,
-        )
-    )
+    hub = hub_settings(HubOptions(**{name: getattr(llm, name) for name in HUB_FIELDS}))
     home = locate(llm.model)
     try:
         config = AutoConfig.from_pretrained(home, **hub)
-        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         tokenizer = AutoTokenizer.from_pretrained(home, **hub)
-        model = kind.from_pretrained(home, config=config, dtype=dtype, **hub)
-    # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
+        model = auto_class.from_pretrained(home, config=config, dtype=dtype, **hub)
+    # Loading calls four libraries with errors of their own; the user needs one line in every case.
     except Exception as error:
         raise CheckpointError(
             f"can't load the language model {llm.model!r}: {first_line(error)} (give a folder or a Hub id that can be "

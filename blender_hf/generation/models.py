@@ -1,56 +1,77 @@
-"""Any language model behind one interface, wherever it runs."""
+"""One interface for language models, local or remote, and their pending requests."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Generator, Iterator, Sequence
+from typing import Protocol, Self, TypeVar
 
 from blender_hf.modeling.tokenization import Message
 
 from .outcomes import Answers
 from .sampling import Sampling
-from .specs import RemoteLLM, as_llm
+from .specs import LLMInput, RemoteLLM, as_llm
+
+Result = TypeVar("Result")
 
 
 class LanguageModel(Protocol):
-    """What writes answers: a `LocalModel` or a `RemoteModel`.
+    """A `LocalModel` or a `RemoteModel`."""
 
-    Args:
-        name: What its candidates are called.
-        runs_here: Whether `start` does all of the work, and returns when it is done.
-    """
-
-    name: str
-    runs_here: bool
+    name: str  # of its candidates
+    runs_here: bool  # whether `start` does all of the work before it returns
 
     @property
     def given_up(self) -> str | None:
-        """Why it is not asked now, or None."""
+        """Why it is not asked for now, or None."""
         ...
 
     def start(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
-        """Begin to answer conversations; the future has `n` replies or failures for each."""
+        """Start answering conversations; the future has `n` replies or failures for each."""
         ...
 
 
-def load_model(llm: Any) -> LanguageModel:
-    """Return a language model that can be asked.
-
-    Args:
-        llm: Any that `as_llm` takes.
-
-    Returns:
-        The model; one that runs here is loaded, one elsewhere is not asked yet.
+def load_model(llm: LLMInput) -> LanguageModel:
+    """Return a language model, loaded if it is local, not yet asked if it is remote.
 
     Raises:
-        CheckpointError: If a local one can't be loaded.
-        InputError: If it can't be read which model is meant, or a token is missing.
-        BlenderError: If a package that is needed is not installed.
+        CheckpointError: If a local model can't be loaded.
+        InputError: If the name of the model can't be read, or a token is missing.
+        BlenderError: If a required package is not installed.
     """
-    found = as_llm(llm)
-    # Each brings libraries for which nobody should wait who has no use for them.
-    if isinstance(found, RemoteLLM):
+    spec = as_llm(llm)
+    # Imported lazily: each pulls in heavy dependencies.
+    if isinstance(spec, RemoteLLM):
         from .remote import RemoteModel
 
-        return RemoteModel(found)
+        return RemoteModel(spec)
     from .local import LocalModel
 
-    return LocalModel(found)
+    return LocalModel(spec)
+
+
+class PendingRequests:
+    """Pending requests, cancelled when their consumer stops iterating.
+
+    Otherwise remote models would go on generating, at the user's cost, after an error, an interrupt, or a loop that was
+    left early.
+    """
+
+    def __init__(self) -> None:
+        self._unanswered: set[Answers] = set()
+
+    def start(self, model: LanguageModel, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
+        """Do as the model's own `start`."""
+        answers = model.start(requests, sampling)
+        self._unanswered.add(answers)
+        answers.add_done_callback(self._unanswered.discard)
+        return answers
+
+    def during(self, results: Iterator[Result]) -> Generator[Result, None, None]:
+        """Yield results; cancel the pending requests when they end or the consumer stops."""
+        with self:
+            yield from results
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for answers in tuple(self._unanswered):
+            answers.cancel()

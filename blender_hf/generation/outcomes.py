@@ -1,4 +1,4 @@
-"""What became of a request to a language model: a reply, or why there is none."""
+"""Outcomes of requests to a language model: a reply, or the reason of a failure."""
 
 import json
 import time
@@ -27,12 +27,7 @@ MESSAGE_LENGTH = 300
 
 @dataclass(frozen=True)
 class Reply:
-    """What a language model wrote.
-
-    Args:
-        text: The text, without outer white space and without what a reasoning model thought first.
-        truncated: Whether it reached `max_new_tokens` before its end.
-    """
+    """The answer of a language model, see `answer_in`, and whether `max_new_tokens` cut it."""
 
     text: str
     truncated: bool = False
@@ -40,48 +35,37 @@ class Reply:
 
 @dataclass(frozen=True)
 class Failure:
-    """A language model that gave no answer.
-
-    Args:
-        model: Its name.
-        reason: Why, in one line.
-    """
+    """The name of a language model that gave no answer, and why, in one line."""
 
     model: str
     reason: str
 
 
 Outcome = Reply | Failure
-# What a model was asked in the background: for each conversation as many outcomes as answers were wanted.
+# A pending call of a model: for each conversation, one outcome per answer wanted.
 Answers = Future[list[tuple[Outcome, ...]]]
 
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of an error, whichever client raised it; None if it has none."""
     response = getattr(error, "response", None)
-    found = (
-        getattr(error, "status", None),
-        getattr(error, "status_code", None),
-        getattr(response, "status_code", None),
-    )
+    found = (getattr(error, "status", None), *(getattr(one, "status_code", None) for one in (error, response)))
     return next((status for status in found if isinstance(status, int)), None)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same request may succeed a little later."""
+    """Return whether the same request may succeed a little later."""
     status = status_of(error)
     if status is not None:
         return status in TRANSIENT
     if isinstance(error, huggingface_hub.errors.OfflineModeIsEnabled):
         return False
-    home = type(error).__module__.split(".")[0]
-    return isinstance(error, TimeoutError | ConnectionError) or (
-        home in CONNECTING and not isinstance(error, ValueError)
-    )
+    is_of_client = type(error).__module__.split(".")[0] in CONNECTING and not isinstance(error, ValueError)
+    return is_of_client or isinstance(error, TimeoutError | ConnectionError)
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Return how many seconds a server says to wait, or None if it does not say."""
+    """Return how many seconds a server asks to wait, or None."""
     headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
     value = headers.get("Retry-After")
     if value is None:
@@ -96,19 +80,32 @@ def retry_after(error: BaseException) -> float | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in one line why a request failed: what its status means, and what the server said."""
+    """Return in one line why a request failed: the meaning of its status, and the message of the server."""
     status = status_of(error)
     said = _said(error)
     if isinstance(error, json.JSONDecodeError):
-        return "the server's reply is no JSON, so it does not speak OpenAI's language; check the address"
+        return "the server's reply is not JSON, so it does not have OpenAI's API; check the address"
     if status is None:
         return _one_line(said or str(error)) or type(error).__name__
     meaning = KNOWN.get(status, f"the server answered {status}")
     return f"{meaning} ({_one_line(said)})" if said else meaning
 
 
+def answer_in(text: str) -> str:
+    """Return the answer in a generated text, without outer white space and thoughts.
+
+    Reasoning models write `<think> ... </think>` first; some chat templates write the opening tag for them. A text that
+    ends within a thought has no answer.
+    """
+    before, closed, after = text.partition("</think>")
+    opened = before.lstrip().startswith("<think>")
+    if closed and (opened or "<think>" not in before):
+        return after.strip()
+    return "" if opened else text.strip()
+
+
 def empty_reason(truncated: bool) -> str:
-    """Say why an answer is empty."""
+    """Return why an answer is empty."""
     if truncated:
         return "it gave no answer within max_new_tokens; a model that thinks first needs more"
     return "it gave an empty answer"
@@ -121,7 +118,7 @@ def _said(error: BaseException) -> str:
     if payload is None:
         payload = _body(getattr(error, "response", None))
     if isinstance(payload, dict):
-        # {"error": {"message"}} is OpenAI's form, {"error"} that of TGI and Ollama; older vLLM and FastAPI have others.
+        # {"error": {"message"}} is OpenAI's form, {"error"} TGI's and Ollama's; older vLLM and FastAPI have others.
         found: Any = payload.get("error") or payload.get("message") or payload.get("detail") or ""
         found = found.get("message", "") if isinstance(found, dict) else found
         return found if isinstance(found, str) else json.dumps(found)

@@ -14,12 +14,7 @@ def prompt_item(
     *,
     where: str = "the prompt",
 ) -> Item:
-    """Check one prompt with the candidates that it has so far; a model is asked only for those of its own it lacks.
-
-    Raises:
-        InputTypeError: If a value has the wrong type; the message says where.
-        InputError: If a message can't be used.
-    """
+    """Check one prompt with the candidates that it has so far, as `make_item` does."""
     return make_item(prompt, candidates, instruction, where=where, allow_no_candidates=True)
 
 

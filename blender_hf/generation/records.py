@@ -1,4 +1,4 @@
-"""Files of prompts, one JSON object a line, and the records that they become when their candidates are there."""
+"""JSONL files of prompts, and the same records with candidates."""
 
 import json
 from collections import Counter
@@ -16,40 +16,32 @@ from blender_hf.inputs import Item, check_characters
 from .candidates import Generated, candidate_fields
 from .prompts import prompt_item
 
-# How a record that is written here begins, and one of `annotation` too.
+# How every record that is written here or in `annotation` begins.
 BEGINS = b'{"id": '
 
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """A line of a file of prompts.
+    """A line of a file of prompts; all of its fields are written again."""
 
-    Args:
-        id: The record's own id, or the number of its line.
-        fields: All of its fields; none is lost on the way.
-        item: The prompt in it, with the candidates that it has so far.
-    """
-
-    id: str | int
+    id: str | int  # its own, or its line number
     fields: Mapping[str, Any]
-    item: Item
+    item: Item  # with the candidates that it has so far
 
     @property
     def digest(self) -> str:
-        """What tells its prompt from others."""
+        """The hash of its prompt."""
         return digest_of(self.item.messages)
 
     @property
     def where(self) -> str:
-        """How messages name it."""
+        """The name of this record in messages."""
         return self.item.where
 
     def answered(self, generated: Generated, asked: Collection[str]) -> str:
         """Return the record with its new candidates and failures as a line of JSON, without a line break.
 
-        Args:
-            generated: What the models wrote.
-            asked: The names of the models; earlier failures of theirs are gone.
+        Earlier failures of the models that were asked are left out.
         """
         new = generated.candidates[len(self.item.candidates) :]
         earlier = [failure for failure in self.fields.get("failures") or [] if failure.get("model") not in asked]
@@ -65,38 +57,29 @@ class PromptRecord:
 def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
     """Yield the prompts of a JSONL file, lazily.
 
-    A record has `prompt` (text or chat messages), `messages`, or `instruction` and `input` as in MixInstruct. It may
-    have an `id`, an `instruction` and `candidates`.
-
-    Args:
-        path: A file, compressed with gzip if its name ends in `.gz`, or "-" for the standard input.
-
-    Returns:
-        An iterator of records.
+    A record has `prompt` (a string or chat messages), `messages`, or `instruction` and `input` as in MixInstruct. It
+    may have an `id`, an `instruction` and `candidates`.
 
     Raises:
         InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
         InputTypeError: If a value has the wrong type; the message names the file and the line.
     """
-    return each_id_once(_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries())
+    return each_id_once(
+        _prompt_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries()
+    )
 
 
 def answered_prompts(log: Log, asked: Collection[str], n: int = 1) -> dict[str | int, str]:
-    """Return the records that a job has written already: their ids with the digests of their prompts.
-
-    Args:
-        log: The output of the job.
-        asked: The names of the models of the job.
-        n: How many answers of each model it wants.
+    """Return the ids of the records that a job has written, with the hashes of their prompts.
 
     Raises:
-        InputError: If it is the output of another job.
+        InputError: If it is the output of another job, or of one with fewer than `n` answers of each model `asked`.
     """
     found: dict[str | int, str] = {}
     for where, value in log.values(BEGINS):
         if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():
             raise InputError(f"{where}: this is no output of `blender-hf generate`; {ELSEWHERE}")
-        record = _record(value, 0, where)
+        record = _prompt_record(value, 0, where)
         written = Counter(candidate.model for candidate in record.item.candidates)
         failed = {failure.get("model") for failure in value["failures"]}
         if missing := sorted(set(asked) - written.keys() - failed):
@@ -107,7 +90,7 @@ def answered_prompts(log: Log, asked: Collection[str], n: int = 1) -> dict[str |
     return found
 
 
-def _record(value: Any, number: int, where: str) -> PromptRecord:
+def _prompt_record(value: Any, number: int, where: str) -> PromptRecord:
     if not isinstance(value, Mapping):
         raise InputError(f'{where}: expected a JSON object {{"id", "prompt"}}')
     found = next((form for form in FORMATS if form.keys - {"candidates"} <= value.keys()), None)

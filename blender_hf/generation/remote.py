@@ -1,13 +1,17 @@
-"""Language models elsewhere: Inference Providers, or any server that speaks OpenAI's language."""
+"""Remote language models: Inference Providers, or any server with OpenAI's API."""
 
 import asyncio
 import inspect
+import os
+import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import huggingface_hub
 from huggingface_hub import AsyncInferenceClient, get_token
@@ -16,29 +20,45 @@ from packaging.version import Version
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.modeling.tokenization import Message
 
-from .chat import answer_in
-from .loop import in_background
-from .outcomes import FATAL, Answers, Failure, Outcome, Reply, empty_reason, is_transient, reason_of, status_of
-from .retrying import with_retries
+from .outcomes import (
+    FATAL,
+    Answers,
+    Failure,
+    Outcome,
+    Reply,
+    answer_in,
+    empty_reason,
+    is_transient,
+    reason_of,
+    retry_after,
+    status_of,
+)
 from .sampling import Sampling
 from .specs import RemoteLLM
 
-# After so many requests in a row that failed with all their repetitions, a model is left alone,
-PATIENCE = 3
-# for so many seconds. A server that was started again is then found again, by whatever lives that long.
+# After so many requests in a row that failed with all their retries, a model is given up,
+MAX_FAILURES_IN_A_ROW = 3
+# for so many seconds; a server that was restarted is then found again.
 REST_S = 60.0
+# A server that asks for a longer pause is asked again after this one.
+MAX_PAUSE_S = 60.0
+# Synchronous clients wait in threads; asyncio's default is a handful.
+N_THREADS = 64
 
+Result = TypeVar("Result")
 Create = Callable[..., Any]
+
+_starting = threading.Lock()
 
 
 class RemoteModel:
-    """A language model that is asked over the network, many requests at once.
+    """A language model behind an API, asked by many requests at once.
 
-    A model whose requests keep failing, or that can't be had (no such model, a refused token), is given up: for a
-    minute, all that follows fails at once, with the same reason.
+    A model whose requests keep failing, or that is unavailable (no such model, a refused token), is given up: for a
+    minute, all that follows fails at once, for the same reason.
 
     Args:
-        llm: Which it is, and how it is asked.
+        llm: Which model, and how to ask it.
 
     Raises:
         InputError: If Inference Providers are meant and there is no token.
@@ -59,20 +79,14 @@ class RemoteModel:
 
     @property
     def given_up(self) -> str | None:
-        """Why it is not asked now, or None."""
+        """Why it is not asked for now, or None."""
         resting = self._resting
         return resting[0] if resting is not None and time.monotonic() < resting[1] else None
 
     def start(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
-        """Ask in the background.
+        """Ask in the background; the future never raises what a request raises.
 
-        Args:
-            requests: Conversations.
-            sampling: How the model writes; each of its `n` answers is a request of its own, as not all servers give
-                several.
-
-        Returns:
-            A future of `n` replies or failures for each conversation; it never raises what a request raises.
+        Each of the `n` answers to a conversation is a request of its own, as not all servers give several.
         """
         return in_background(self._answer_all(requests, sampling))
 
@@ -102,7 +116,7 @@ class RemoteModel:
                     backoff=self.llm.backoff,
                 )
                 outcome = _outcome(self.name, completion)
-            # Whatever one server does wrong must not cost the answers of the others.
+            # An error of one server must not cost the answers of the others.
             except Exception as error:
                 return self._failure(error)
         with self._lock:
@@ -113,9 +127,9 @@ class RemoteModel:
     def _failure(self, error: Exception) -> Failure:
         reason = reason_of(error)
         with self._lock:
-            # A request that is refused for what is in it says nothing about the next one.
+            # A request that is refused for its content says nothing about the next one.
             self._failed_in_a_row = self._failed_in_a_row + 1 if is_transient(error) else 0
-            if status_of(error) in FATAL or self._failed_in_a_row >= PATIENCE:
+            if status_of(error) in FATAL or self._failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 self._resting = reason, time.monotonic() + REST_S
         return Failure(self.name, reason)
 
@@ -125,34 +139,81 @@ class RemoteModel:
             yield _awaitable(self.llm.client.chat.completions.create)
             return
         llm = self.llm
-        # huggingface_hub would send the Hub's token to any server, so without one of its own it gets a placeholder.
+        # huggingface_hub would send the Hub's token to any server; a placeholder prevents it.
         key = llm.api_key if llm.base_url is None else llm.api_key or "none"
         client = (AsyncInferenceClient if llm.base_url is None else _ServerClient)(
             base_url=llm.base_url,
-            provider=llm.provider,
+            provider=llm.provider,  # type: ignore[arg-type]  # the names that exist change with each release
             api_key=key,
-            timeout=llm.timeout,  # type: ignore[arg-type]
+            timeout=llm.timeout,
         )
-        # A client for each batch of requests: it belongs to one event loop, and is closed with certainty.
+        # One client per batch of requests: it belongs to one event loop, and is always closed.
         async with client:
             yield client.chat.completions.create
 
 
 class _ServerClient(AsyncInferenceClient):
-    """Asks a server that is not the Hub's, perhaps on this machine, where HF_HUB_OFFLINE forbids to ask the Hub too."""
+    """Asks a server other than the Hub's, perhaps local, despite HF_HUB_OFFLINE."""
 
     async def _get_async_client(self) -> Any:  # of huggingface_hub 1; 0.36 does not heed the switch here
-        client = await super()._get_async_client()  # type: ignore[misc]
+        client = await super()._get_async_client()
         hooks = client.event_hooks
         foreign = [hook for hook in hooks["request"] if not hook.__module__.startswith("huggingface_hub")]
         client.event_hooks = {**hooks, "request": foreign}
         return client
 
 
+async def with_retries(
+    ask: Callable[[], Awaitable[Result]], *, timeout: float, max_retries: int, backoff: float
+) -> Result:
+    """Await a request, repeated after transient failures: 429, an overloaded server, a lost connection, a time-out.
+
+    Raises the last error if no request succeeds, or the first one that is not transient.
+    """
+    attempt = 0
+    while True:
+        try:
+            return await asyncio.wait_for(ask(), timeout)
+        # Every client raises errors of its own.
+        except Exception as error:
+            if attempt == max_retries or not is_transient(error):
+                raise
+            await asyncio.sleep(pause(attempt, backoff, retry_after(error)))
+        attempt += 1
+
+
+def pause(attempt: int, backoff: float, asked: float | None = None) -> float:
+    """Return how many seconds to wait after attempt 0, 1, ...; never less than the server asked for, up to a maximum.
+
+    The pause doubles each time. A random part of up to a half is taken off, so that many callers do not return at once.
+    """
+    doubled = backoff * 2**attempt * random.uniform(0.5, 1)
+    return min(max(doubled, asked or 0.0), MAX_PAUSE_S)
+
+
+def in_background(coroutine: Coroutine[Any, Any, Result]) -> "Future[Result]":
+    """Start a coroutine in a background event loop, also for callers inside a loop of their own, such as notebooks.
+
+    Cancelling the future cancels the coroutine.
+    """
+    with _starting:
+        loop = _loop_of(os.getpid())
+    return asyncio.run_coroutine_threadsafe(coroutine, loop)
+
+
+@cache
+def _loop_of(process: int) -> asyncio.AbstractEventLoop:
+    """Return the loop of a process: a fork has none of its parent's threads, so it gets a loop of its own."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(N_THREADS, thread_name_prefix="blender-hf-client"))
+    threading.Thread(target=loop.run_forever, name="blender-hf-remote", daemon=True).start()
+    return loop
+
+
 def _body(llm: RemoteLLM, messages: Sequence[Message], sampling: Sampling, sample: int) -> dict[str, Any]:
     extra = dict(llm.extra_body or {})
     options = {
-        # OpenAI's reasoning models refuse the old name of this field; whoever gives the new one means it.
+        # OpenAI's reasoning models refuse the old name of this field.
         "max_tokens": None if "max_completion_tokens" in extra else sampling.max_new_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -168,12 +229,10 @@ def _outcome(name: str, completion: Any) -> Outcome:
         return Failure(name, "the server sent no answer")
     choice = completion.choices[0]
     content = _text_of(choice.message.content)
-    # JSON can spell half of a character, as where an answer was cut within an emoji; no file of text can hold it.
+    # JSON can spell a lone surrogate, as where an answer was cut within an emoji; UTF-8 can't encode it.
     text = answer_in(content.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     truncated = choice.finish_reason == "length"
-    if text:
-        return Reply(text, truncated)
-    return Failure(name, empty_reason(truncated))
+    return Reply(text, truncated) if text else Failure(name, empty_reason(truncated))
 
 
 def _text_of(content: Any) -> str:
@@ -184,7 +243,7 @@ def _text_of(content: Any) -> str:
 
 
 def _awaitable(create: Create) -> Create:
-    """Return a function to await, whether the client is async or not; one that is not runs in a thread."""
+    """Return an async function; a synchronous one runs in a thread."""
     if inspect.iscoroutinefunction(create):
         return create
 

@@ -1,4 +1,4 @@
-"""How long and how freely a language model writes."""
+"""Sampling options of language models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,16 +9,16 @@ from blender_hf.errors import InputError, InputTypeError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How long and how freely a language model writes.
+    """Sampling options of a language model.
 
     Args:
-        n: Answers of each model to a prompt. With more than one they are sampled.
-        max_new_tokens: Most tokens of an answer, what a reasoning model thinks before it included.
-        temperature: 0 always takes the likeliest token; higher is freer; None is what the model or its server does.
-        top_p: Sample from the likeliest tokens that have this probability together, above 0 and at most 1; None is what
-            the model or its server does.
-        seed: Makes sampling repeatable, as far as the model or its server can; answer k of a model has `seed + k` where
-            each is a request of its own.
+        n: Answers of each model to a prompt. More than one are sampled.
+        max_new_tokens: Most tokens of an answer, including the thoughts of a reasoning model.
+        temperature: 0 is greedy; None is the default of the model or its server.
+        top_p: Sample from the likeliest tokens whose probabilities add up to this, above 0 and at most 1; None is the
+            default of the model or its server.
+        seed: Random seed, as far as the model or its server supports one; where each answer is a request of its own,
+            answer k of a model has `seed + k`.
 
     Raises:
         InputError: If a value is out of range.
@@ -38,28 +38,25 @@ class Sampling:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name}={value!r}; use a whole number of {least} or more")
         if self.temperature is not None and not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature={self.temperature}; use 0 or more, or None for the model's own")
+            raise InputError(f"temperature={self.temperature}; use 0 or more, or None for the model's default")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise InputError(
-                f"top_p={self.top_p}; use a probability above 0 and at most 1, or None for the model's own"
+                f"top_p={self.top_p}; use a probability above 0 and at most 1, or None for the model's default"
             )
         if self.n > 1 and self.temperature == 0:
             raise InputError(f"n={self.n} answers at temperature 0 are all the same; use n=1 or a higher temperature")
 
 
 def as_sampling(value: Sampling | Mapping[str, Any] | None, default: Sampling | None = None) -> Sampling:
-    """Return what a user gave as sampling options.
+    """Return sampling options.
 
     Args:
-        value: A `Sampling`, a mapping with its fields over those of the default, or None for the default.
-        default: What is not given is as here; None is `Sampling()`.
-
-    Returns:
-        The options.
+        value: A `Sampling`, a mapping with fields that override the default, or None for the default.
+        default: The default; None is `Sampling()`.
 
     Raises:
-        InputTypeError: If it is something else.
-        InputError: If there is no such option, or a value is out of range.
+        InputTypeError: If the value is something else.
+        InputError: If an option is unknown, or a value is out of range.
     """
     if isinstance(value, Sampling):
         return value

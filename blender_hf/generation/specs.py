@@ -1,13 +1,13 @@
-"""Which language model is meant, and where it runs: the one place where names of language models are read.
+"""Names of language models: which model, and where it runs.
 
-| written | what it is |
+| name | language model |
 | --- | --- |
-| `org/model` or a folder | runs here, with transformers |
-| `http://host:8000/v1#model` | a server that speaks OpenAI's language (vLLM, TGI, Ollama, ...) |
-| `https://host/v1?api_key_env=NAME#model` | the same, with the key that the environment variable NAME holds |
-| `providers:org/model` | Hugging Face Inference Providers, which choose the provider |
-| `providers:org/model:together` | the same, by the provider that is named |
-| `qwen=...` | any of these, whose candidates are called `qwen` |
+| `org/model` or a folder | local, with transformers |
+| `http://host:8000/v1#model` | a server with OpenAI's API (vLLM, TGI, Ollama, ...) |
+| `https://host/v1?api_key_env=NAME#model` | the same, with the key in the environment variable NAME |
+| `providers:org/model` | Hugging Face Inference Providers, with automatic choice of the provider |
+| `providers:org/model:together` | the same, with that provider |
+| `qwen=...` | any of these; its candidates are named `qwen` |
 """
 
 import os
@@ -15,14 +15,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from blender_hf.errors import InputError, InputTypeError
 
+# The fields of a `LocalLLM` that say how to load it from the Hub, named as in `HubOptions`.
+HUB_FIELDS = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
 PROVIDERS = "providers:"
 KEY_VARIABLE = "api_key_env"
-# A name before an equals sign; an address, or a path such as "./a=b", has another sign before it.
+# A name before an equals sign; an address, or a path such as "./a=b", has another separator before it.
 NAMED = re.compile(r"([^\s=/\\:?#]+)=(.+)")
 WAYS = (
     "a Hub id or folder runs here, 'http://host:8000/v1#model' is asked at that address, "
@@ -30,19 +32,29 @@ WAYS = (
 )
 
 
+class _Labelled:
+    model: str
+    name: str | None
+
+    @property
+    def label(self) -> str:
+        """The name of its candidates."""
+        return self.name or self.model
+
+
 @dataclass(frozen=True)
-class LocalLLM:
-    """A language model that runs here, with transformers.
+class LocalLLM(_Labelled):
+    """A local language model, run with transformers.
 
     Args:
         model: Hub id or folder of a causal or an encoder-decoder model.
-        name: What its candidates are called; None is `model`.
+        name: The name of its candidates; None is `model`.
         revision: Branch, tag or commit.
-        device: Where it runs; None takes a GPU where there is one.
+        device: The device; None is a GPU if there is one.
         dtype: Its precision; "auto" is bfloat16 where the device has it in hardware, else float32.
-        batch_size: Answers that are written together.
+        batch_size: How many answers are generated together.
         token: Token for a private repository.
-        cache_dir: Where downloads are kept.
+        cache_dir: Folder of downloads.
         local_files_only: Never ask the Hub.
         trust_remote_code: Whether code from the repository may run.
     """
@@ -63,32 +75,25 @@ class LocalLLM:
         if self.batch_size < 1:
             raise InputError(f"{self.model}: batch_size={self.batch_size}; use 1 or more")
 
-    @property
-    def label(self) -> str:
-        """What its candidates are called."""
-        return self.name or self.model
-
 
 @dataclass(frozen=True)
-class RemoteLLM:
-    """A language model that is asked over the network.
+class RemoteLLM(_Labelled):
+    """A remote language model.
 
     Args:
-        model: Its name there: that of the server, or its Hub id for Inference Providers.
-        base_url: Address of a server that speaks OpenAI's language, such as `http://localhost:8000/v1`; None asks
-            Inference Providers.
-        name: What its candidates are called; None is `model`.
-        provider: Which of the Inference Providers; None lets them choose.
+        model: Its name on the server, or its Hub id for Inference Providers.
+        base_url: Address of a server with OpenAI's API, such as `http://localhost:8000/v1`; None is Inference
+            Providers.
+        name: The name of its candidates; None is `model`.
+        provider: One of the Inference Providers; None chooses automatically.
         api_key: Key of the server, or token of the Hub for Inference Providers (None is the one that is logged in).
             The Hub's token is never sent to a `base_url` unless it is given here.
-        client: A client of your own in place of the three above: an `InferenceClient`, or any that has
-            `chat.completions.create`.
+        client: A client in place of the three above: an `InferenceClient`, or any with `chat.completions.create`.
         timeout: Seconds that one request may take.
         max_retries: How often a request is repeated after 429, 5xx, a time-out or a lost connection.
-        backoff: Seconds before the first repetition; they double each time, and a server that says how long to wait
-            (`Retry-After`) is obeyed.
+        backoff: Seconds before the first retry; they double each time, and `Retry-After` of the server is obeyed.
         concurrency: Most requests at the same time.
-        extra_body: More fields of each request, for what only that server knows.
+        extra_body: Server-specific fields of each request.
     """
 
     model: str
@@ -111,37 +116,35 @@ class RemoteLLM:
             raise InputError(f"{self.model}: a client has its own address, provider and key; give it, or them")
         if self.base_url is not None and self.provider is not None:
             raise InputError(f"{self.model}: give a base_url, or a provider of Inference Providers, not both")
-        for name, value, least in (
-            ("timeout", self.timeout, 1e-3),
-            ("max_retries", self.max_retries, 0),
-            ("backoff", self.backoff, 0),
-            ("concurrency", self.concurrency, 1),
-        ):
+        for name, least in (("timeout", 1e-3), ("max_retries", 0), ("backoff", 0), ("concurrency", 1)):
+            value = getattr(self, name)
             if not value >= least:
                 raise InputError(f"{self.model}: {name}={value!r}; use {least} or more")
 
+
+class ChatClient(Protocol):
+    """A client with `chat.completions.create`, and its model as `model`."""
+
     @property
-    def label(self) -> str:
-        """What its candidates are called."""
-        return self.name or self.model
+    def chat(self) -> Any:
+        """The part with `completions`."""
+        ...
 
 
 LLM = LocalLLM | RemoteLLM
+LLMInput = str | Path | LocalLLM | RemoteLLM | ChatClient
 
 
-def as_llm(value: Any) -> LLM:
-    """Return which language model a user means.
+def as_llm(value: LLMInput) -> LLM:
+    """Return a language model, which is neither loaded nor asked yet.
 
     Args:
-        value: A text as in the table above, a `LocalLLM`, a `RemoteLLM`, or a client that has `chat.completions.create`
+        value: A name as in the table above, a `LocalLLM`, a `RemoteLLM`, or a client that has `chat.completions.create`
             and knows its model.
-
-    Returns:
-        The language model; nothing is loaded or asked yet.
 
     Raises:
         InputTypeError: If it is something else.
-        InputError: If the text can't be read.
+        InputError: If the name can't be read.
     """
     if isinstance(value, LocalLLM | RemoteLLM):
         return value
@@ -159,11 +162,11 @@ def as_llm(value: Any) -> LLM:
     )
 
 
-def as_llms(values: Any) -> tuple[LLM, ...]:
-    """Return which language models a user means, in their order; everything is as in `as_llm`.
+def as_llms(values: Iterable[LLMInput]) -> tuple[LLM, ...]:
+    """Return language models, as `as_llm` does, in their order.
 
     Raises:
-        InputTypeError: If it is no list.
+        InputTypeError: If the value is not a list.
         InputError: If there are none, or two have the same name.
     """
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
@@ -180,8 +183,8 @@ def as_llms(values: Any) -> tuple[LLM, ...]:
     return llms
 
 
-def on_device(llms: Any, device: Any) -> tuple[LLM, ...]:
-    """Return language models; those that run here and name no device run on this one."""
+def on_device(llms: Iterable[LLMInput], device: Any) -> tuple[LLM, ...]:
+    """Return language models, with a device for local ones that name none."""
     return tuple(
         replace(llm, device=device) if isinstance(llm, LocalLLM) and llm.device is None else llm
         for llm in as_llms(llms)
@@ -199,7 +202,7 @@ def _from_text(text: str) -> LLM:
         model, _, provider = text.removeprefix(PROVIDERS).partition(":")
         return RemoteLLM(model, provider=provider or None)
     if "://" in text:
-        raise InputError(f"{text!r} has an address of an unknown kind: {WAYS}")
+        raise InputError(f"{text!r} has an unknown scheme: {WAYS}")
     if "#" in text and not Path(text).exists():
         raise InputError(f"{text!r} is neither a folder nor an address, which begins with http:// or https://")
     return LocalLLM(text)

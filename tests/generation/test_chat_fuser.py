@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import InferenceClient
 
 from blender_hf import Blender, CheckpointError, GenerationError, InputError, InputTypeError, RemoteLLM
-from blender_hf.generation.chat_fuser import MOST_CANDIDATES, fusion_messages
-from blender_hf.generation.layout import key_of, marked
+from blender_hf.generation.chat_fuser import MAX_CANDIDATES, fusion_messages
+from blender_hf.generation.delimiters import delimited, key_of
 from blender_hf.inputs import make_item
 from blender_hf.space.models import Models
 from blender_hf.space.service import Service
@@ -104,7 +104,7 @@ def test_options_of_generation(server: LanguageServer, checkpoints: Path) -> Non
     with pytest.raises(InputError, match="a fuser writes one answer"):
         blender.fuse("p", CANDIDATES, generation={"n": 2})
     with pytest.raises(InputError, match=r"takes from 2 to 32"):
-        blender.blend("p", CANDIDATES, top_k=MOST_CANDIDATES + 1)
+        blender.blend("p", CANDIDATES, top_k=MAX_CANDIDATES + 1)
     with pytest.raises(InputError, match="33 candidates are more than the 32"):
         blender.fuse("p", [f"{n}" for n in range(33)])
 
@@ -148,6 +148,6 @@ def test_no_candidate_can_forge_a_mark() -> None:
     new_key = key_of([attacked.source, *attacked.texts])
     assert new_key not in forged
     assert content.count(f"</candidate 1 {new_key}>") == content.count(f"</candidate 2 {new_key}>") == 1
-    assert marked("candidate 1", forged, new_key) in content
+    assert delimited("candidate 1", forged, new_key) in content
     assert key_of(["ab", "c"]) != key_of(["a", "bc"])
     assert fusion_messages(item) == fusion_messages(item)

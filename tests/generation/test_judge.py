@@ -11,7 +11,7 @@ import pytest
 from blender_hf import GenerationError, InputError, RemoteLLM
 from blender_hf.data.labelled_formats import from_mapping
 from blender_hf.generation.annotation import own_names, read_candidates
-from blender_hf.generation.judge import REMINDERS, UNPARSABLE, Judge, Judgment, Task
+from blender_hf.generation.judge import MAX_REMINDERS, UNPARSABLE, Judge, Judgment, Task
 from blender_hf.generation.models import load_model
 from blender_hf.inputs import make_item
 from tests.language_server import Fault, LanguageServer
@@ -53,7 +53,7 @@ def test_every_pair_is_judged_in_both_orders(server: LanguageServer) -> None:
     assert {request["temperature"] for request in server.requests} == {0}
 
 
-def test_a_taste_for_a_place_is_no_win(server: LanguageServer) -> None:
+def test_position_bias_is_no_win(server: LanguageServer) -> None:
     (found,) = judged(judge_of(server, lambda messages: "A is better"), "4", "5")
     assert (found.verdict, found.orders, found.consistent) == ("Same good", ("A is better", "A is better"), False)
 
@@ -73,7 +73,7 @@ def test_what_never_is_a_verdict_is_left_out(server: LanguageServer) -> None:
 
     first, second = judged(judge_of(server, stubborn), "four", "4", "5")[::2]
     assert (first.verdict, first.orders, first.reason) == (None, (None, "B is better"), UNPARSABLE)
-    assert first.reminders == REMINDERS
+    assert first.reminders == MAX_REMINDERS
     assert second.verdict == "Same good"
 
 

@@ -9,8 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blender_hf import CheckpointError, LocalLLM
-from blender_hf.generation.local import LocalModel
-from blender_hf.generation.local_prompts import PromptEncoder
+from blender_hf.generation.local import LocalModel, PromptEncoder
 from blender_hf.generation.outcomes import Failure, Reply
 from blender_hf.generation.sampling import Sampling
 from blender_hf.modeling.fast_kernels import FastLinear

@@ -79,7 +79,7 @@ def test_retry_after_is_obeyed(server: LanguageServer, monkeypatch: pytest.Monke
     async def note(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("blender_hf.generation.retrying.asyncio.sleep", note)
+    monkeypatch.setattr("blender_hf.generation.remote.asyncio.sleep", note)
     server.faults = [Fault("echo", 429, headers={"Retry-After": "17"})]
     assert ask(model_of(server), "Hi") == [(Reply("echo: Hi"),)]
     assert 17.0 in waited

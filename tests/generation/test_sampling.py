@@ -8,7 +8,7 @@ def test_a_mapping_goes_over_the_default() -> None:
     default = Sampling(max_new_tokens=7, temperature=0)
     assert as_sampling({"top_p": 0.5}, default) == Sampling(max_new_tokens=7, temperature=0, top_p=0.5)
     assert as_sampling({"temperature": None}, default).temperature is None
-    assert as_sampling(None, default) is not None
+    assert as_sampling(None, default) == default
     assert as_sampling(default, Sampling()) is default
 
 

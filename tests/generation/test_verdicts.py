@@ -2,7 +2,7 @@
 
 import pytest
 
-from blender_hf.generation.judging import SWAPPED, VERDICTS, judging_messages, parse_verdict, reminded, settle
+from blender_hf.generation.verdicts import SWAPPED, VERDICTS, judging_messages, parse_verdict, reminded, settle
 
 
 @pytest.mark.parametrize(

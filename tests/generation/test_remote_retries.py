@@ -1,4 +1,4 @@
-"""Asking again, without a network: which errors pass, and how long is waited."""
+"""Retries without a network: which errors are transient, and how long is waited."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from blender_hf.generation.outcomes import is_transient, reason_of, retry_after, status_of
-from blender_hf.generation.retrying import LONGEST_PAUSE_S, pause, with_retries
+from blender_hf.generation.remote import MAX_PAUSE_S, pause, with_retries
 
 
 class StatusError(Exception):
@@ -87,9 +87,9 @@ def test_errors_without_a_status(error: Exception, transient: bool) -> None:
 def test_pauses_double_and_have_an_end() -> None:
     for attempt, longest in ((0, 1), (1, 2), (4, 16)):
         assert all(longest / 2 <= pause(attempt, 1.0) <= longest for _ in range(50))
-    assert pause(30, 1.0) == LONGEST_PAUSE_S
+    assert pause(30, 1.0) == MAX_PAUSE_S
     assert pause(0, 1.0, asked=7.0) == 7.0
-    assert pause(0, 1.0, asked=1e6) == LONGEST_PAUSE_S
+    assert pause(0, 1.0, asked=1e6) == MAX_PAUSE_S
 
 
 def test_the_server_says_how_long_to_wait() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from blender_hf.generation.chat import answer_in
+from blender_hf.generation.outcomes import answer_in
 
 
 @pytest.mark.parametrize(

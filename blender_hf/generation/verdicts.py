@@ -1,4 +1,4 @@
-"""Pairs of candidates judged by a chat model: what it is told, what it says, and what follows from both orders.
+"""The prompt of a judge, its four verdicts, and what they say together in both orders of presentation.
 
 The verdicts are those of MixInstruct (Jiang, Ren, Lin 2023, section 2): one is better, both are good, or both are bad.
 """
@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from blender_hf.modeling.tokenization import Message
 
-from .layout import key_of, marked
+from .delimiters import delimited, key_of
 
 Verdict = Literal["A is better", "B is better", "Same good", "Same bad"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -42,16 +42,10 @@ SUBJECT = re.compile(r"^(?:candidate|answer|response|option)\s+(?=[ab] is better
 
 
 def judging_messages(source: str, a: str, b: str) -> list[Message]:
-    """Return what a chat model is told to compare two answers.
-
-    Args:
-        source: The prompt with its instruction.
-        a: The answer that is shown first, as A.
-        b: The answer that is shown second, as B.
-    """
+    """Return the conversation that asks a chat model to compare two answers, a shown first as A and b as B."""
     key = key_of([source, a, b])
     parts = (("request", source), ("answer A", a), ("answer B", b))
-    shown = "\n\n".join(marked(name, text, key) for name, text in parts)
+    shown = "\n\n".join(delimited(name, text, key) for name, text in parts)
     return [
         {"role": "system", "content": TASK.format(key=key)},
         {"role": "user", "content": f"{shown}\n\n{CHOICES}"},
@@ -59,15 +53,15 @@ def judging_messages(source: str, a: str, b: str) -> list[Message]:
 
 
 def reminded(messages: Sequence[Message], reply: str) -> list[Message]:
-    """Return a conversation in which a reply without a verdict is asked for one."""
+    """Return a conversation that asks again after a reply without a verdict."""
     return [*messages, {"role": "assistant", "content": reply}, {"role": "user", "content": REMINDER}]
 
 
 def parse_verdict(reply: str) -> Verdict | None:
-    """Return the verdict on the last line of a reply, None if there is none.
+    """Return the verdict on the last line of a reply, or None.
 
-    Nothing is guessed: the line has to be one of the four verdicts, in any case, alone but for marks around it, an
-    announcement ("Verdict: ...") or a number of a list ("1. ..."), and no other line may be another verdict.
+    Nothing is guessed: the line must be one of the four verdicts, in any case, alone except for emphasis, an
+    announcement ("Verdict: ...") or a list number ("1. ..."), and no other line may be another verdict.
     """
     found = [verdict for line in reply.splitlines() if (verdict := _verdict_of(line)) is not None]
     lines = [line for line in reply.splitlines() if DECORATION.sub("", line)]
@@ -77,14 +71,12 @@ def parse_verdict(reply: str) -> Verdict | None:
 
 
 def settle(shown_first: Verdict, shown_second: Verdict) -> Verdict:
-    """Return what two verdicts on the same pair say together.
+    """Return the verdict that follows from those of both orders of presentation.
 
     An answer is better only if both orders say so. Otherwise it is a tie: "Same bad" if one of the orders says that
     both are bad, else "Same good".
 
-    Args:
-        shown_first: The verdict with a shown first.
-        shown_second: The verdict with b shown first, in the names of that order, where "A" is b.
+    In `shown_first`, "A" is a; in `shown_second` it is b.
     """
     other = SWAPPED[shown_second]
     if shown_first == other:
