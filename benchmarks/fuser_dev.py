@@ -24,16 +24,16 @@ from blender_hf.engine.blending import subset
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
 from blender_hf.loading.checkpoints import HubOptions, load_fuser, load_ranker
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.modeling.ranking_math import best_distinct
 
 N_FUSED = 3
 # What guides extractive decoding besides the model: names in the configuration, ours, and the value that turns it off.
 GUIDES = {
-    "faithful_coherence": ("coherence", 0.0),
-    "faithful_agreement": ("agreement", 0.0),
-    "faithful_consensus": ("consensus", 0.0),
-    "faithful_most_repeated": ("no repetition", 1.0),
+    "extractive_coherence": ("coherence", 0.0),
+    "extractive_agreement": ("agreement", 0.0),
+    "extractive_consensus": ("consensus", 0.0),
+    "extractive_max_overlap": ("no repetition", 1.0),
 }
 WAYS = ("fused", "best", "returned", "read", "any")
 FAULTS = ("empty", "a passage is repeated", "ends in mid-word")
@@ -152,7 +152,7 @@ def faults_of(blend: Blend) -> list[str]:
     """Return the defects of a fused text as a text."""
     words = re.findall(r"\S+", blend.fused or "")
     candidate_words = {word for text in blend.ranking.candidates for word in re.findall(r"\S+", text)}
-    passages = Counter(" ".join(p.split()) for p in split_passages(blend.fused or "") if len(p) > 20)
+    passages = Counter(" ".join(p.split()) for p in split_segments(blend.fused or "") if len(p) > 20)
     found = (not words, max(passages.values(), default=0) > 1, bool(words) and words[-1] not in candidate_words)
     return [name for name, present in zip(FAULTS, found, strict=True) if present]
 

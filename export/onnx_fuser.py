@@ -8,15 +8,15 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.modeling import GenFuserConfig, GenFuserProcessor
-from blender_hf.modeling.modeling_gen_fuser import PassageGenerationMixin, state_length
+from blender_hf.modeling.modeling_gen_fuser import ExtractiveGenerationMixin, set_default_length
 
 from .graph import FUSER_FILES, checkpoint_of, find_setting_file, require_onnx_file
 from .onnx_ranker import DEFAULT_PROVIDER, check_provider, provider_options
 from .provenance import check_weights
 
 
-class OnnxGenFuser(PassageGenerationMixin, ORTModelForSeq2SeqLM):
-    """An exported fuser with the `generate` of `GenFuser`, `passages` included."""
+class OnnxGenFuser(ExtractiveGenerationMixin, ORTModelForSeq2SeqLM):
+    """An exported fuser with the `generate` of `GenFuser`, `segments` included."""
 
 
 def load_onnx_fuser(
@@ -68,5 +68,5 @@ def _generation_config(name: str | Path, options: HubOptions, config: GenFuserCo
         found = GenerationConfig.from_model_config(config)
     else:
         found = GenerationConfig.from_pretrained(path.parent)
-    state_length(found)
+    set_default_length(found)
     return found

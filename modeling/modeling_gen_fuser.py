@@ -5,7 +5,7 @@ Section 4 of LLM-Blender (Jiang, Ren, Lin, ACL 2023, arXiv 2306.02561).
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, T5ForConditionalGeneration
@@ -14,7 +14,7 @@ from transformers.utils import logging
 from .configuration_gen_fuser import GenFuserConfig
 from .fast_kernels import use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
-from .processing_gen_fuser import Passage
+from .processing_gen_fuser import Segment
 
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; this is what its imports import.
@@ -23,28 +23,40 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 # The default of transformers 4, which every configuration there has; and the length of the paper's targets.
-UNSTATED_LENGTH, TARGET_LENGTH = 20, 128
+DEFAULT_LENGTH, TARGET_LENGTH = 20, 128
 EMBEDDINGS, OUTPUT_LAYER = "shared.weight", "lm_head.weight"
-BEGINNING = -1  # in place of the passage that was written last, before any was
-# The passages that were used, the one that is being written or -1, the tokens of it that are still to come, and the
-# passage before it.
-State = tuple[frozenset[int], int, tuple[int, ...], int]
-START: State = (frozenset(), -1, (), BEGINNING)
-# A fusion is one text, so these options of `generate` can be nothing else.
+START = -1  # in place of the previous segment, before there is one
+# A fusion is one text, so these options of `generate` can have no other values.
 ONE_TEXT = {"num_return_sequences": 1, "return_dict_in_generate": False}
 
 
-def state_length(generation: GenerationConfig) -> None:
-    """Let a configuration that states no length of the answer state that of the paper's targets."""
-    if generation.max_new_tokens is None and generation.max_length in (None, UNSTATED_LENGTH):
+class State(NamedTuple):
+    """One way to read what is written of an answer: as whole segments, the last one possibly unfinished.
+
+    Args:
+        used: The finished segments.
+        current: The unfinished one, or None.
+        rest: Its tokens that are still to come.
+        previous: The last finished segment, or `START`.
+    """
+
+    used: frozenset[int] = frozenset()
+    current: int | None = None
+    rest: tuple[int, ...] = ()
+    previous: int = START
+
+
+def set_default_length(generation: GenerationConfig) -> None:
+    """Set the answer length of the paper's targets in a configuration that states none."""
+    if generation.max_new_tokens is None and generation.max_length in (None, DEFAULT_LENGTH):
         generation.max_new_tokens = TARGET_LENGTH
 
 
 def one_text_options(generation: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return options of `generate` for a fusion, which is one text; None stands for none.
+    """Return options of `generate` for a fusion, which is one text; None is an empty mapping.
 
     Raises:
-        TypeError: If they are no mapping.
+        TypeError: If they are not a mapping.
         ValueError: If they ask for anything but one text.
     """
     if generation is None:
@@ -64,81 +76,98 @@ def one_text_options(generation: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return generation
 
 
-class PassageGenerationMixin:
-    """Gives `generate` of transformers the option `passages`."""
+class ExtractiveGenerationMixin:
+    """Adds the option `segments` to the `generate` of transformers: extractive (constrained) decoding.
+
+    A small fuser can't write prose, but it can choose. Limited to whole segments of its candidates it is as fluent as
+    they are, can't loop, and never stops in mid-sentence.
+    """
+
+    config: Any
+    generation_config: Any
 
     def generate(
         self,
-        inputs: Any = None,
+        inputs: torch.Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         logits_processor: Sequence[LogitsProcessor] | None = None,
         *args: Any,
-        passages: Sequence[Sequence[Passage]] | None = None,
+        segments: Sequence[Sequence[Segment]] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Write fused answers.
 
         Args:
-            inputs: As in transformers, like the next two; mostly given as `input_ids`.
+            inputs: As in transformers, like the next two; usually given as `input_ids`.
             generation_config: Options of generation.
-            logits_processor: What else changes the scores of tokens.
+            logits_processor: Further processors of the logits.
             *args: As in transformers.
-            passages: For each row of the batch, the passages that may be written. Given them, the answer is a sequence
-                of whole passages, each at most once; see `PassageLogitsProcessor`. Without them the answer is written
-                freely, whatever `config.faithful` says, and a warning says so.
+            segments: For each row of the batch, the segments that may be written. The answer is then a sequence of
+                whole segments, each at most once; see `SegmentLogitsProcessor`. Without them the answer is written
+                freely, whatever `config.extractive` says, and a warning says so.
             **kwargs: Options of `transformers.GenerationMixin.generate`.
 
         Returns:
             The token ids, (batch, length), or what `return_dict_in_generate` asks for.
 
         Raises:
-            ValueError: If there are not as many lists of passages as rows in the batch.
+            ValueError: If there are not as many lists of segments as rows in the batch.
         """
-        if passages is not None:
-            _check_batch(passages, inputs, kwargs)
-            room = self._room({"generation_config": generation_config, **kwargs})
-            logits_processor = LogitsProcessorList([*(logits_processor or []), self._faithful(passages, room)])
-        elif self.config.faithful:  # type: ignore[attr-defined]
+        if segments is not None:
+            _check_batch(segments, inputs, kwargs)
+            room = self._max_new_tokens({"generation_config": generation_config, **kwargs})
+            logits_processor = LogitsProcessorList([*(logits_processor or []), self._extractive(segments, room)])
+        elif self.config.extractive:
             logger.warning_once(
-                "this fuser is to write only passages of its candidates (config.faithful), but was given none: pass "
-                "passages=[encoding.passages, ...], which GenFuserProcessor.encode returns, or use Blender.fuse"
+                "this fuser is to write only segments of its candidates (config.extractive), but was given none: pass "
+                "segments=[encoding.segments, ...], which GenFuserProcessor.encode returns, or use Blender.fuse"
             )
-        return super().generate(inputs, generation_config, logits_processor, *args, **kwargs)  # type: ignore[misc]
-
-    def _faithful(self, passages: Sequence[Sequence[Passage]], room: int | None) -> "PassageLogitsProcessor":
-        config = self.config  # type: ignore[attr-defined]
-        return PassageLogitsProcessor(
-            passages,
-            config.eos_token_id,
-            config.faithful_least_share,
-            config.faithful_coherence,
-            config.faithful_agreement,
-            config.faithful_consensus,
-            config.faithful_most_repeated,
-            room,
+        return super().generate(  # type: ignore[misc] # of the class that is mixed with
+            inputs, generation_config, logits_processor, *args, **kwargs
         )
 
-    def _room(self, options: Mapping[str, Any]) -> int | None:
-        """Return how many tokens `generate` may write."""
-        new, whole = (self._option(name, options) for name in ("max_new_tokens", "max_length"))
-        return new if new is not None or whole is None else whole - 1  # it counts the start token
+    def _extractive(self, segments: Sequence[Sequence[Segment]], room: int | None) -> "SegmentLogitsProcessor":
+        return SegmentLogitsProcessor(
+            segments,
+            self.config.eos_token_id,
+            min_length_ratio=self.config.extractive_min_length_ratio,
+            coherence=self.config.extractive_coherence,
+            agreement=self.config.extractive_agreement,
+            consensus=self.config.extractive_consensus,
+            max_overlap=self.config.extractive_max_overlap,
+            max_tokens=room,
+        )
+
+    def _max_new_tokens(self, options: Mapping[str, Any]) -> int | None:
+        new, total = (self._option(name, options) for name in ("max_new_tokens", "max_length"))
+        return new if new is not None or total is None else total - 1  # it counts the start token
 
     def _option(self, name: str, options: Mapping[str, Any]) -> Any:
-        """Return what an option of `generate` is: as given, else as in the given configuration, else the model's."""
+        """Return an option of `generate`: as given, else as in the given configuration, else the model's."""
         if options.get(name) is not None:
             return options[name]
-        default = getattr(GenerationConfig(), name)  # transformers 4 has some that are not None, and they state nothing
-        configs = (options.get("generation_config"), self.generation_config)  # type: ignore[attr-defined]
+        default = getattr(GenerationConfig(), name)  # transformers 4 has defaults other than None, which state nothing
+        configs = (options.get("generation_config"), self.generation_config)
         stated = [getattr(config, name) for config in configs if config is not None]
         return next((value for value in stated if value not in (None, default)), default)
 
 
-class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5ForConditionalGeneration):
-    """A T5 that fuses candidates. Checkpoints of T5, Flan-T5, ByT5 and mT5 load as they are.
+def _check_batch(segments: Sequence[Sequence[Segment]], inputs: Any, options: Mapping[str, Any]) -> None:
+    given = [inputs, *(options.get(name) for name in ("input_ids", "inputs_embeds"))]
+    sizes = [len(rows) for rows in given if rows is not None]
+    if sizes and len(segments) != sizes[0]:
+        raise ValueError(
+            f"segments are given for {len(segments)} inputs, but the batch has {sizes[0]}; give one list of segments "
+            "for each input, such as [encoding.segments]"
+        )
 
-    `generate` has all of its options (beams, sampling, streaming, cache) and one more, `passages`; see
-    `PassageGenerationMixin`. Training with `labels` is that of T5: the cross-entropy of the target's tokens, -100 where
-    there is none.
+
+class GenFuser(StrictLoadingMixin, PublishingMixin, ExtractiveGenerationMixin, T5ForConditionalGeneration):
+    """A T5 that fuses candidates. Checkpoints of T5, Flan-T5, ByT5 and mT5 load unchanged.
+
+    `generate` has all of its options (beams, sampling, streaming, cache) and one more, `segments`; see
+    `ExtractiveGenerationMixin`. Training with `labels` is that of T5: the cross-entropy of the target's tokens, -100
+    where there is none.
     """
 
     config_class = GenFuserConfig
@@ -151,261 +180,233 @@ class GenFuser(StrictLoadingMixin, PublishingMixin, PassageGenerationMixin, T5Fo
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """Load a fuser or a T5; see `StrictLoadingMixin.from_pretrained`.
 
-        Where a repository states no length of its answers, as those of T5 do not, it is that of the paper instead of
-        the 20 tokens of transformers.
+        Where a repository states no answer length, as those of T5 do not, it is that of the paper instead of the 20
+        tokens of transformers.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-        generation = (loaded[0] if isinstance(loaded, tuple) else loaded).generation_config
-        state_length(generation)
+        set_default_length((loaded[0] if isinstance(loaded, tuple) else loaded).generation_config)
         return loaded
 
     def tie_weights(self, missing_keys: set[str] | None = None, **kwargs: Any) -> None:
-        """Tie the embeddings as transformers does; an output layer of its own that was loaded stays one.
+        """Tie the embeddings as transformers does, but never an output layer that was loaded.
 
-        transformers 5 takes all to be tied in every T5. It finds out at loading that they are not, warns, and has
-        forgotten it when weights are tied once more, as FSDP does.
+        transformers 5 assumes tied embeddings in every T5. While loading it finds out that they are not, and warns, but
+        has forgotten it when weights are tied once more, as FSDP does.
 
         Args:
-            missing_keys: While a checkpoint is loaded, what it has not.
+            missing_keys: While a checkpoint is loaded, the weights that it lacks.
             **kwargs: Passed on to transformers.
         """
-        loading = {} if missing_keys is None else {"missing_keys": missing_keys}
+        if missing_keys is None:
+            super().tie_weights(**kwargs)
+            return
         scaled = getattr(self.config, "scale_decoder_outputs", True)
-        if loading and not scaled and missing_keys.isdisjoint((EMBEDDINGS, OUTPUT_LAYER)):
+        if not scaled and missing_keys.isdisjoint((EMBEDDINGS, OUTPUT_LAYER)):
             self._tied_weights_keys = {
                 name: other for name, other in self._tied_weights_keys.items() if name != OUTPUT_LAYER
             }
             self.all_tied_weights_keys.pop(OUTPUT_LAYER, None)
-        super().tie_weights(**loading, **kwargs)
+        super().tie_weights(missing_keys=missing_keys, **kwargs)
 
 
-def _check_batch(passages: Sequence[Sequence[Passage]], inputs: Any, options: Mapping[str, Any]) -> None:
-    given = [inputs, *(options.get(name) for name in ("input_ids", "inputs_embeds"))]
-    sizes = [len(rows) for rows in given if rows is not None]
-    if sizes and len(passages) != sizes[0]:
-        raise ValueError(
-            f"passages are given for {len(passages)} inputs, but the batch has {sizes[0]}; give one list of passages "
-            "for each input, such as [encoding.passages]"
-        )
+class SegmentLogitsProcessor(LogitsProcessor):
+    """Allows only the tokens that continue a sequence of whole segments, each used at most once.
 
+    After a segment any unused one may begin, or the answer may end if it is long enough; before the first it can't end,
+    unless there is no segment at all. A segment that does not fit the remaining tokens does not begin, unless it is the
+    first, nor does one that repeats another. After the segment that it follows in a candidate a segment is written as
+    it stands there, so an answer that follows one candidate equals that candidate, white space and all.
 
-class PassageLogitsProcessor(LogitsProcessor):
-    """Allows only the tokens that continue a sequence of whole passages, each used at most once.
-
-    After a passage any unused one may begin, or the answer may end if it is long enough; before the first it can't end,
-    unless there is no passage at all. A passage that would be cut off by the end of the room does not begin, unless
-    nothing is written yet, nor does one that repeats another. Behind the one that it follows in a candidate a passage
-    is written as it stands there, so an answer that follows one candidate is that candidate, white space and all.
-
-    It works with greedy search, sampling and beams: however many rows there are for each input, they stand together.
+    It works with greedy search, sampling and beams: the rows of an input must be adjacent.
 
     Args:
-        passages: The passages of each input.
+        segments: The segments of each input.
         eos_token_id: Id of the token that ends an answer.
-        least_share: Share, 0 to 1, of the tokens of its shortest candidate that an answer has before it may end.
-        coherence: What speaks for the order in which candidates have their passages, see `PassageOrder`.
-        agreement: What speaks for passages that other candidates have too, see there.
-        consensus: What speaks for passages of the candidate that has most in common with the others, see there.
-        most_repeated: How much of a passage one before it may have, see there.
-        most_tokens: Most tokens of an answer, without that of its end; None where there is no limit.
+        min_length_ratio: Minimum length of an answer, relative to its shortest candidate, 0 to 1.
+        coherence: Weight of the candidates' own order of segments, see `SegmentScores`.
+        agreement: Weight of segments that other candidates share, see there.
+        consensus: Weight of segments of the candidate most similar to the others, see there.
+        max_overlap: Maximum overlap of a segment with one before it, see there.
+        max_tokens: Maximum tokens of an answer, without the one that ends it; None for no limit.
     """
 
     def __init__(
         self,
-        passages: Sequence[Sequence[Passage]],
+        segments: Sequence[Sequence[Segment]],
         eos_token_id: int,
-        least_share: float = 0.0,
+        *,
+        min_length_ratio: float = 0.0,
         coherence: float = 0.0,
         agreement: float = 0.0,
         consensus: float = 0.0,
-        most_repeated: float = 1.0,
-        most_tokens: int | None = None,
+        max_overlap: float = 1.0,
+        max_tokens: int | None = None,
     ) -> None:
-        self.most_tokens = most_tokens
+        self.max_tokens = max_tokens
         self.eos_token_id = eos_token_id
-        self.orders = [PassageOrder(row, coherence, agreement, consensus, most_repeated) for row in passages]
-        self.least_tokens = [least_share * shortest_candidate(row) for row in passages]
-        # What the last call found for each input and what was written of its answer; the next has one token more.
+        self.scores = [SegmentScores(row, coherence, agreement, consensus, max_overlap) for row in segments]
+        self.min_tokens = [min_length_ratio * shortest_candidate(row) for row in segments]
+        # The last call's states by input and what was written of its answer; the next has one token more.
         self._known: dict[tuple[int, tuple[int, ...]], set[State]] = {}
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Set the scores of all tokens that may not come next to -inf; both tensors are (rows, ...)."""
         added = torch.full_like(scores, float("-inf"))
         found = {}
-        rows_per_input = len(input_ids) // len(self.orders)  # beams or returned sequences
+        rows_per_input = len(input_ids) // len(self.scores)  # beams or returned sequences
         for row, ids in enumerate(input_ids.tolist()):
             key = row // rows_per_input, tuple(ids[1:])  # without the start token
             found[key] = self._states(*key)
             following = self._following(found[key], *key)
             added[row, list(following)] = scores.new_tensor(list(following.values()))
         self._known = found
-        return scores + added
-
-    def allowed_tokens(self, written: Sequence[int], index: int = 0) -> dict[int, float]:
-        """Return what may follow what is written of the answer to an input.
-
-        Args:
-            written: Tokens, without the start token.
-            index: The input.
-
-        Returns:
-            What is added to the score of each token that may follow.
-        """
-        return self._following(self._states(index, tuple(written)), index, written)
+        return cast(torch.FloatTensor, scores + added)
 
     def _states(self, index: int, written: tuple[int, ...]) -> set[State]:
-        """Return all ways to read what is written; none if it left the passages or is at its end."""
+        """Return all ways to read what is written; none if it left the segments or has ended."""
         before = self._known.get((index, written[:-1]))
-        states, rest = (before, written[-1:]) if before is not None and written else ({START}, written)
+        states, rest = (before, written[-1:]) if before is not None and written else ({State()}, written)
         for n_written, token in enumerate(rest, len(written) - len(rest)):
             states = {after for state in states for after in self._step(state, token, index, n_written)}
         return states
 
     def _following(self, states: set[State], index: int, written: Sequence[int]) -> Mapping[int, float]:
+        """Return the tokens that may follow, and what is added to the score of each."""
         tokens: dict[int, float] = {}
         for state in states:
             for token, added in self._next(state, index, len(written)):
                 tokens[token] = max(added, tokens.get(token, added))
-        if len(tokens) > 1 and len(written) < self.least_tokens[index]:
+        if len(tokens) > 1 and len(written) < self.min_tokens[index]:
             tokens.pop(self.eos_token_id, None)
-        # A row that left the passages, as a finished one that is padded has, can only end.
+        # A row that left the segments, such as a finished one that is padded, can only end.
         return tokens or {self.eos_token_id: 0.0}
 
     def _step(self, state: State, token: int, index: int, n_written: int) -> list[State]:
-        used, _, _, before = state
         moved = [(i, ids[1:]) for i, ids in self._options(state, index, n_written) if ids[0] == token]
-        return [(used, i, rest, before) if rest else (used | {i}, -1, (), i) for i, rest in moved]
+        return [
+            state._replace(current=i, rest=rest) if rest else State(used=state.used | {i}, previous=i)
+            for i, rest in moved
+        ]
 
     def _next(self, state: State, index: int, n_written: int) -> list[tuple[int, float]]:
-        used, current, _, before = state
-        order = self.orders[index]
-        # What speaks for a passage does so until it is clear that it is this one, for others may begin alike.
-        tokens = [(ids[0], order.of_passage(i, before)) for i, ids in self._options(state, index, n_written)]
-        may_end = current < 0 and (used or not order.passages)
-        return [*tokens, (self.eos_token_id, order.of_end(before))] if may_end else tokens
+        scores = self.scores[index]
+        # A segment's score counts until it is clear which one it is, since others may begin alike.
+        tokens = [(ids[0], scores.of_segment(i, state.previous)) for i, ids in self._options(state, index, n_written)]
+        may_end = state.current is None and (state.used or not scores.segments)
+        return [*tokens, (self.eos_token_id, scores.of_end(state.previous))] if may_end else tokens
 
     def _options(self, state: State, index: int, n_written: int) -> list[tuple[int, tuple[int, ...]]]:
-        """Return the passages that the next token may be of, each with its tokens from that one on."""
-        used, current, rest, before = state
-        return [(current, rest)] if current >= 0 else self._startable(used, before, self.orders[index], n_written)
-
-    def _startable(
-        self, used: frozenset[int], before: int, order: "PassageOrder", n_written: int
-    ) -> list[tuple[int, tuple[int, ...]]]:
-        unused = [i for i in range(len(order.passages)) if i not in used and order.says_something_new(i, used)]
-        written = [(i, ids) for i in unused for ids in order.ways_to_write(i, before)]
-        if self.most_tokens is None:
-            return written
-        fitting = [(i, ids) for i, ids in written if n_written + len(ids) <= self.most_tokens]
-        return fitting if fitting or used else written
+        """Return the segments that the next token may belong to, each with its tokens from that one on."""
+        if state.current is not None:
+            return [(state.current, state.rest)]
+        scores = self.scores[index]
+        unused = [i for i in range(len(scores.segments)) if i not in state.used and scores.is_new(i, state.used)]
+        all_forms = [(i, ids) for i in unused for ids in scores.forms(i, state.previous)]
+        if self.max_tokens is None:
+            return all_forms
+        fitting = [(i, ids) for i, ids in all_forms if n_written + len(ids) <= self.max_tokens]
+        return fitting if fitting or state.used else all_forms
 
 
-class PassageOrder:
-    """What speaks for each passage of an input, and for the end, as the next.
+class SegmentScores:
+    """What is added to the score of each segment of an input, and of the end, as the next.
 
     Args:
-        passages: The passages of the input.
-        coherence: What is added to the score of a passage that follows in its candidate the one that was written last,
-            and of a candidate's first passage at the beginning, and of the end after a candidate's last passage.
-        agreement: What is added to the score of a passage, times how much more of it the other candidates have than of
-            the mean of all tokens; see `agreements`.
-        consensus: What is added to the score of a passage, times how much more its candidate has in common with the
-            others than the mean of all tokens; see `consensus_of`.
-        most_repeated: Share, 0 to 1, of the distinct tokens of a passage that one of another candidate before it may
-            have: with a larger one it says the same again.
+        segments: The segments of the input.
+        coherence: Added to a segment that follows the previous one in its candidate, to a candidate's first segment at
+            the start, and to the end after a candidate's last segment.
+        agreement: Weight of `agreements`, as far as they exceed the mean over all tokens.
+        consensus: Weight of `consensus_of`, as far as it exceeds the mean over all tokens.
+        max_overlap: Share, 0 to 1, of the distinct tokens of a segment that one of another candidate before it may
+            have: with more it is a repetition.
     """
 
     def __init__(
-        self,
-        passages: Sequence[Passage],
-        coherence: float = 0.0,
-        agreement: float = 0.0,
-        consensus: float = 0.0,
-        most_repeated: float = 1.0,
+        self, segments: Sequence[Segment], coherence: float, agreement: float, consensus: float, max_overlap: float
     ) -> None:
-        self.passages = passages
+        self.segments = segments
         self.coherence = coherence
-        self._repeats = _repeats(passages, most_repeated)
-        weighed = ((agreement, agreements(passages)), (consensus, consensus_of(passages)))
-        self._shared = [sum(parts) for parts in zip(*(_above_mean(passages, *part) for part in weighed), strict=True)]
-        self._last = {candidate: max(places) for candidate, places in _by_candidate(passages).items()}
+        self._repeats = _repeats(segments, max_overlap)
+        weighted = ((agreement, agreements(segments)), (consensus, consensus_of(segments)))
+        self._shared = [sum(parts) for parts in zip(*(_above_mean(segments, *part) for part in weighted), strict=True)]
+        self._last = {candidate: max(places) for candidate, places in _by_candidate(segments).items()}
 
-    def says_something_new(self, index: int, written: Iterable[int]) -> bool:
-        """Tell whether a passage is no repetition of one that is written."""
+    def is_new(self, index: int, written: Iterable[int]) -> bool:
+        """Return whether a segment repeats none of those that are written."""
         return self._repeats[index].isdisjoint(written)
 
-    def of_passage(self, index: int, before: int) -> float:
-        """Return what is added to the score of a passage after another, or at the `BEGINNING`."""
-        follows = bool(self.passages[index].follows(self._passage(before)))
+    def of_segment(self, index: int, previous: int) -> float:
+        """Return what is added to the score of a segment after another, or at the `START`."""
+        follows = bool(self.segments[index].follows(self._segment(previous)))
         return self._shared[index] + self.coherence * follows
 
-    def ways_to_write(self, index: int, before: int) -> set[tuple[int, ...]]:
-        """Return the tokens that a passage may have after another, or at the `BEGINNING`."""
-        return self.passages[index].behind(self._passage(before))
-
-    def of_end(self, before: int) -> float:
-        """Return what is added to the score of the end after a passage."""
-        if before == BEGINNING:
+    def of_end(self, previous: int) -> float:
+        """Return what is added to the score of the end after a segment."""
+        if previous == START:
             return 0.0
-        return self.coherence * any(place == self._last[candidate] for candidate, place in self.passages[before].places)
+        places = self.segments[previous].places
+        return self.coherence * any(place == self._last[candidate] for candidate, place in places)
 
-    def _passage(self, index: int) -> Passage | None:
-        return None if index == BEGINNING else self.passages[index]
+    def forms(self, index: int, previous: int) -> set[tuple[int, ...]]:
+        """Return the tokens that a segment may have after another, or at the `START`."""
+        return self.segments[index].after(self._segment(previous))
+
+    def _segment(self, index: int) -> Segment | None:
+        return None if index == START else self.segments[index]
 
 
-def agreements(passages: Sequence[Passage]) -> list[float]:
-    """Return for each passage the share of its distinct tokens that another candidate has, 0 to 1.
+def agreements(segments: Sequence[Segment]) -> list[float]:
+    """Return for each segment the mean share of its distinct tokens that each other candidate has, 0 to 1.
 
-    It is the mean over the candidates beside the best that has the passage.
+    Other candidates are all but the best one that has the segment.
     """
-    tokens = _tokens_by_candidate(passages)
+    tokens = _tokens_by_candidate(segments)
     found = []
-    for passage in passages:
-        own, said = min(candidate for candidate, _ in passage.places), set(passage.ids)
+    for segment in segments:
+        own, said = min(candidate for candidate, _ in segment.places), set(segment.ids)
         shares = [len(said & other) / len(said) for candidate, other in tokens.items() if candidate != own]
         found.append(fmean(shares) if shares else 0.0)
     return found
 
 
-def consensus_of(passages: Sequence[Passage]) -> list[float]:
-    """Return for each passage what the candidate that has it has in common with the others, 0 to 1.
+def consensus_of(segments: Sequence[Segment]) -> list[float]:
+    """Return for each segment the mean similarity of its candidate to the others, 0 to 1.
 
-    Two have in common the share 2 |A and B| / (|A| + |B|) of their distinct tokens (Dice), and the mean over the others
-    counts. The candidate with most of it is the choice of least risk if all are about as good (Kumar and Byrne 2004,
-    "Minimum Bayes-Risk Decoding for Statistical Machine Translation"). Of several candidates that have the passage the
-    one with most counts.
+    Similarity is that of Dice on distinct tokens, 2 |A and B| / (|A| + |B|). The most similar candidate is the choice
+    of minimum risk if all are about equally good (Kumar and Byrne 2004, "Minimum Bayes-Risk Decoding for Statistical
+    Machine Translation"). Of several candidates that have the segment the most similar one counts.
     """
-    tokens = _tokens_by_candidate(passages)
+    tokens = _tokens_by_candidate(segments)
     common = {
         candidate: fmean([_dice(own, other) for rival, other in tokens.items() if rival != candidate] or [0.0])
         for candidate, own in tokens.items()
     }
-    return [max(common[candidate] for candidate, _ in passage.places) for passage in passages]
+    return [max(common[candidate] for candidate, _ in segment.places) for segment in segments]
 
 
-def _tokens_by_candidate(passages: Sequence[Passage]) -> dict[int, set[int]]:
+def _tokens_by_candidate(segments: Sequence[Segment]) -> dict[int, set[int]]:
     return {
-        candidate: set().union(*(passages[index].ids for index in places.values()))
-        for candidate, places in _by_candidate(passages).items()
+        candidate: {token for index in places.values() for token in segments[index].ids}
+        for candidate, places in _by_candidate(segments).items()
     }
 
 
-def _above_mean(passages: Sequence[Passage], weight: float, shares: Sequence[float]) -> list[float]:
-    """Return by how much each passage has more than the mean of all tokens, weighed."""
-    lengths = [len(passage.ids) for passage in passages]
+def _above_mean(segments: Sequence[Segment], weight: float, shares: Sequence[float]) -> list[float]:
+    """Return by how much each segment exceeds the mean over all tokens, times the weight."""
+    lengths = [len(segment.ids) for segment in segments]
     mean = sum(share * n for share, n in zip(shares, lengths, strict=True)) / max(sum(lengths), 1)
     return [weight * (share - mean) for share in shares]
 
 
-def _repeats(passages: Sequence[Passage], most: float) -> list[set[int]]:
-    """Return for each passage those of other candidates of which it would be a repetition."""
-    tokens = [set(passage.ids) for passage in passages]
-    candidates = [{candidate for candidate, _ in passage.places} for passage in passages]
+def _repeats(segments: Sequence[Segment], max_overlap: float) -> list[set[int]]:
+    """Return for each segment those of other candidates that it would repeat."""
+    tokens = [set(segment.ids) for segment in segments]
+    candidates = [{candidate for candidate, _ in segment.places} for segment in segments]
     return [
         {
             other
             for other, theirs in enumerate(tokens)
-            if len(own & theirs) > most * len(own) and candidates[index].isdisjoint(candidates[other])
+            if len(own & theirs) > max_overlap * len(own) and candidates[index].isdisjoint(candidates[other])
         }
         for index, own in enumerate(tokens)
     ]
@@ -415,21 +416,21 @@ def _dice(a: set[int], b: set[int]) -> float:
     return 2 * len(a & b) / (len(a) + len(b))
 
 
-def shortest_candidate(passages: Sequence[Passage]) -> int:
-    """Return the number of tokens of the candidate that has the fewest, or 0 if there is none."""
+def shortest_candidate(segments: Sequence[Segment]) -> int:
+    """Return the number of tokens of the shortest candidate, or 0 if there is none."""
     return min(
         (
-            sum(len(passages[index].at((candidate, place))) for place, index in places.items())
-            for candidate, places in _by_candidate(passages).items()
+            sum(len(segments[index].at((candidate, place))) for place, index in places.items())
+            for candidate, places in _by_candidate(segments).items()
         ),
         default=0,
     )
 
 
-def _by_candidate(passages: Sequence[Passage]) -> Mapping[int, dict[int, int]]:
-    """Return for each candidate which passage stands at each of its places."""
+def _by_candidate(segments: Sequence[Segment]) -> Mapping[int, dict[int, int]]:
+    """Return for each candidate the index of the segment at each of its places."""
     found: dict[int, dict[int, int]] = {}
-    for index, passage in enumerate(passages):
-        for candidate, place in passage.places:
+    for index, segment in enumerate(segments):
+        for candidate, place in segment.places:
             found.setdefault(candidate, {})[place] = index
     return found

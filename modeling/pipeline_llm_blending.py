@@ -231,8 +231,8 @@ class LlmBlendingPipeline(Pipeline):
         texts = [item.texts[index] for index in chosen]
         encoding = self.fuser_processor.encode(item.prompt, texts, item.instruction)
         inputs = self.fuser_processor.pad([encoding.input_ids]).to(self.device)
-        faithful = {"passages": [encoding.passages]} if self.fuser.config.faithful else {}
-        written = self.fuser.generate(**inputs, **faithful, **generation)
+        extractive = {"segments": [encoding.segments]} if self.fuser.config.extractive else {}
+        written = self.fuser.generate(**inputs, **extractive, **generation)
         cut = {"prompt": encoding.truncated_prompt, "candidates": list(encoding.truncated_candidates)}
         return {"text": self.fuser_processor.decode_text(written[0]), "fused_from": list(chosen), "truncated": cut}
 

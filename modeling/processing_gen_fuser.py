@@ -1,9 +1,9 @@
-"""From texts to the input of a fuser, in the layout of the paper (section 4; `llm-blender/gen_fuser_3b`).
+"""Processor of GenFuser: from texts to its input, in the layout of the paper (section 4; `llm-blender/gen_fuser_3b`).
 
     Instruction: {instruction}</s>Input: {input}</s>Candidate 0: <extra_id_0>:{c0}</s> ...
     Summarize candidates into a better one for the given instruction:
 
-It is put together from token ids, so that texts from outside are text, and what is too long is cut by a stated rule.
+It is assembled from token ids, so that user text stays text, and long texts are truncated by a stated rule.
 """
 
 import re
@@ -18,11 +18,10 @@ from .hub_mixins import PortableProcessorMixin
 from .tokenization import PlainTextEncoder, pad_right, render_prompt, restore_prefix_space
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
-MOST_SENTINELS = 100
-# What may stand before a passage while it is tokenised: no tokenizer joins both with what comes behind.
+MAX_SENTINELS = 100
+# What may precede a segment while it is tokenized: no tokenizer merges both with what follows.
 NEIGHBOURS = (".", "a")
-# A passage ends before a line break or after a sentence's end; the full stop of an initial or a common abbreviation is
-# no end.
+# A segment ends before a line break or after a sentence, but not after an initial or a common abbreviation.
 BOUNDARY = re.compile(
     r"(?<=[.!?][\"'”’)\]])(?=\s)"
     r"|(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?=\s)"
@@ -34,15 +33,15 @@ LIST_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z])[.)]")
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A sentence or a line of one candidate, or of several that have the same, white space and case aside.
+class Segment:
+    """A sentence or a line of one candidate, or of several that share it, white space and case aside.
 
     Args:
-        ids: Its tokens, at least one, as it stands in the first candidate that has it.
-        places: Where it stands: pairs of a candidate and its place among the passages of that one.
-        forms: Its tokens at those of its places where they are others.
-        apart: Its tokens behind a passage that it does not follow in any candidate, so with white space in front; None
-            if they are `ids`.
+        ids: Its tokens, at least one, as in the first candidate that has it.
+        places: Where it occurs: pairs of a candidate and the segment's index in it.
+        forms: Its tokens at the places where they differ.
+        apart: Its tokens after a segment that it follows in no candidate, so with white space in front; None if they
+            are `ids`.
     """
 
     ids: tuple[int, ...]
@@ -51,19 +50,19 @@ class Passage:
     apart: tuple[int, ...] | None = None
 
     def at(self, place: tuple[int, int]) -> tuple[int, ...]:
-        """Return its tokens as it stands at one of its places."""
+        """Return its tokens at one of its places."""
         return self.forms.get(place, self.ids)
 
-    def behind(self, before: "Passage | None") -> set[tuple[int, ...]]:
-        """Return the ways to write it behind another passage, or at the beginning: as it stands there, if it does."""
-        own = {self.at(place) for place in self.follows(before)}
+    def after(self, previous: "Segment | None") -> set[tuple[int, ...]]:
+        """Return its forms after another segment, or for None at the start: those of a candidate, if one has both."""
+        own = {self.at(place) for place in self.follows(previous)}
         return own or {self.ids if self.apart is None else self.apart}
 
-    def follows(self, before: "Passage | None") -> list[tuple[int, int]]:
-        """Return the places where it stands just behind another passage, or, for None, begins a candidate."""
-        if before is None:
+    def follows(self, previous: "Segment | None") -> list[tuple[int, int]]:
+        """Return the places where it directly follows another segment, or for None begins a candidate."""
+        if previous is None:
             return [(candidate, place) for candidate, place in self.places if place == 0]
-        return [(candidate, place) for candidate, place in self.places if (candidate, place - 1) in before.places]
+        return [(candidate, place) for candidate, place in self.places if (candidate, place - 1) in previous.places]
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,13 @@ class FusionEncoding:
         input_ids: The token ids.
         truncated_prompt: How many tokens of the prompt (instruction and input) were cut.
         truncated_candidates: How many tokens of each candidate were cut.
-        passages: Whole passages of the candidates, for faithful decoding.
+        segments: Whole segments of the candidates, for extractive decoding.
     """
 
     input_ids: list[int]
     truncated_prompt: int
     truncated_candidates: tuple[int, ...]
-    passages: list[Passage]
+    segments: list[Segment]
 
 
 class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
@@ -88,8 +87,8 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
 
     Args:
         tokenizer: A tokenizer of T5, ByT5 or mT5, with its `<extra_id_k>` tokens.
-        max_source_length: Most tokens of the input; the closing request always stays.
-        max_candidate_length: Most tokens of a candidate.
+        max_source_length: Maximum tokens of the input; the closing request always stays.
+        max_candidate_length: Maximum tokens of a candidate.
         **kwargs: Options of every processor in transformers.
     """
 
@@ -123,26 +122,26 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
 
     @property
     def max_candidates(self) -> int:
-        """How many candidates one input can hold: one for each `<extra_id_k>` of the tokenizer."""
+        """Maximum number of candidates in one input: one for each `<extra_id_k>` of the tokenizer."""
         return len(self._sentinels)
 
     def encode(self, prompt: Any, candidates: Sequence[str], instruction: str | None = None) -> FusionEncoding:
         """Build the input for one prompt.
 
-        Where the whole is too long, the prompt and every candidate keep a fair share of the room: what a short text
-        does not need goes to the long ones. The closing request always stays, and no candidate is dropped.
+        If the input is too long, the prompt and every candidate keep a fair share of the room: what a short text does
+        not need goes to the long ones. The closing request always stays, and no candidate is dropped.
 
         Args:
             prompt: A string or chat messages.
-            candidates: The texts, the best first.
+            candidates: The texts, best first.
             instruction: What to do with the prompt. Beside a string it is the layout's instruction and the string the
                 input; in all other cases the text of the whole conversation is the instruction, with an empty input.
 
         Returns:
-            The ids, what was cut, and the passages that faithful decoding may write.
+            The ids, how much was cut, and the segments that extractive decoding may write.
 
         Raises:
-            TypeError: If the candidates are one text.
+            TypeError: If the candidates are one string.
             ValueError: If there are no candidates, more than there are sentinels, or no room for them.
         """
         texts = self._checked(candidates)
@@ -155,28 +154,28 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         eos = [self.tokenizer.eos_token_id]
         parts = [[*head, *body, *eos] for head, body in zip(heads, kept, strict=True)]
         ids = [token for part in parts for token in part] + [*self._fixed(REQUEST), *eos]
-        passages = self._all_passages(texts, [len(body) for body in kept[2:]], cut[2:])
-        return FusionEncoding(ids, cut[0] + cut[1], tuple(cut[2:]), passages)
+        segments = self._all_segments(texts, [len(body) for body in kept[2:]], cut[2:])
+        return FusionEncoding(ids, cut[0] + cut[1], tuple(cut[2:]), segments)
 
     def pad(self, inputs: Sequence[Sequence[int]]) -> BatchEncoding:
-        """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length)."""
+        """Return tensors `input_ids` and `attention_mask`, both (batch, length)."""
         return pad_right(inputs, self.tokenizer.pad_token_id)
 
     def __call__(self, prompts: Sequence[Any], candidates: Sequence[Sequence[str]]) -> BatchEncoding:
-        """Tokenise prompts with their candidates, for training and for a fuser that writes freely.
+        """Tokenize prompts with their candidates, for training and for a fuser that writes freely.
 
-        `GenFuser.generate` of a faithful fuser needs the passages too, which `encode` returns: without them it is not
-        faithful, and warns.
+        `GenFuser.generate` of an extractive fuser also needs the segments, which `encode` returns: without them it
+        writes freely, and warns.
 
         Args:
-            prompts: Texts or conversations.
-            candidates: For each prompt its candidates, the best first.
+            prompts: Strings or conversations.
+            candidates: For each prompt its candidates, best first.
 
         Returns:
             A batch of tensors `input_ids` and `attention_mask`, both (batch, length).
 
         Raises:
-            TypeError: If a single text is given instead of lists.
+            TypeError: If a single string is given instead of lists.
             ValueError: If the lists differ in length.
         """
         if isinstance(prompts, str) or isinstance(candidates, str):
@@ -187,24 +186,18 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
             )
         return self.pad([self.encode(p, c).input_ids for p, c in zip(prompts, candidates, strict=True)])
 
-    def encode_passages(self, text: str) -> list[list[int]]:
-        """Tokenise a text passage by passage, as faithful decoding writes it.
+    def encode_segments(self, text: str) -> list[list[int]]:
+        """Tokenize each segment of `split_segments` as extractive decoding writes it.
 
-        The first is tokenised as every text is, the others as they stand in the text. So the tokens of all, one behind
-        the other, are decoded to the text, outer white space aside, if the tokenizer loses nothing.
-
-        Args:
-            text: The text.
-
-        Returns:
-            The ids of each passage of `split_passages`.
+        The first is tokenized as any text, the others as they stand in the text. So the concatenated tokens decode to
+        the text, outer white space aside, if the tokenizer is lossless.
         """
-        passages = split_passages(text)
-        followers = list(zip([passage.split()[-1] for passage in passages], passages[1:], strict=False))
-        return [*self._encode_plain(passages[:1]), *self._encode_behind(followers)]
+        segments = split_segments(text)
+        followers = list(zip([segment.split()[-1] for segment in segments], segments[1:], strict=False))
+        return [*self._encode_plain(segments[:1]), *self._encode_after(followers)]
 
     def decode_text(self, ids: Sequence[int]) -> str:
-        """Turn generated ids into text, without special tokens, sentinels and outer white space."""
+        """Decode generated ids, without special tokens, sentinels and outer white space."""
         sentinels = set(self._sentinels)
         kept = [token_id for token_id in map(int, ids) if token_id not in sentinels]
         return self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
@@ -227,7 +220,7 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         return list(candidates)
 
     def _fixed(self, text: str) -> list[int]:
-        """Tokenise a text of our own, once."""
+        """Tokenize a text of the layout, once."""
         if text not in self._fixed_ids:
             self._fixed_ids[text] = self._encode_plain([text])[0]
         return self._fixed_ids[text]
@@ -246,40 +239,40 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         kept = [list(body[:share]) for body, share in zip(bodies, shares, strict=True)]
         return kept, [len(body) - share for body, share in zip(bodies, shares, strict=True)]
 
-    def _all_passages(self, texts: Sequence[str], shown: Sequence[int], cut: Sequence[int]) -> list[Passage]:
-        """Collect the passages of all candidates, each text once, without those that the input shows only in part."""
+    def _all_segments(self, texts: Sequence[str], shown: Sequence[int], cut: Sequence[int]) -> list[Segment]:
+        """Collect the segments of all candidates, each text once, without those that the input truncates."""
         forms: dict[str, dict[tuple[int, int], tuple[int, ...]]] = {}
-        behind_others: dict[str, str] = {}
+        detached: dict[str, str] = {}
         for candidate, (text, n_shown, n_cut) in enumerate(zip(texts, shown, cut, strict=True)):
-            passages, encoded = split_passages(text), self.encode_passages(text)
-            # The passages take about as many tokens as the candidate in the input.
+            segments, encoded = split_segments(text), self.encode_segments(text)
+            # The segments have about as many tokens as the candidate in the input.
             ends = accumulate(map(len, encoded))
-            for place, (passage, ids, end) in enumerate(zip(passages, encoded, ends, strict=True)):
+            for place, (segment, ids, end) in enumerate(zip(segments, encoded, ends, strict=True)):
                 if ids and (n_cut == 0 or end <= n_shown):
-                    same = " ".join(passage.split()).casefold()
+                    same = " ".join(segment.split()).casefold()
                     forms.setdefault(same, {})[candidate, place] = tuple(ids)
-                    behind_others.setdefault(same, separated(passages, place))
+                    detached.setdefault(same, separated(segments, place))
         if not forms:
             beginnings = [self._whole_words(*pair) for pair in zip(texts, shown, strict=True)]
-            return [Passage(tuple(ids), frozenset({(k, 0)})) for k, ids in enumerate(beginnings) if ids]
-        apart = self._encode_behind([(NEIGHBOURS[0], text) for text in behind_others.values()])
-        return [_passage(*pair) for pair in zip(forms.values(), apart, strict=True)]
+            return [Segment(tuple(ids), frozenset({(k, 0)})) for k, ids in enumerate(beginnings) if ids]
+        apart = self._encode_after([(NEIGHBOURS[0], text) for text in detached.values()])
+        return [_segment(*pair) for pair in zip(forms.values(), apart, strict=True)]
 
-    def _encode_behind(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Return the tokens of each text as it stands behind another, so without a space that a tokenizer adds."""
+    def _encode_after(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Return the tokens of each text after another, so without the space that a tokenizer prepends."""
         rows = self._encode_plain([part for before, text in pairs for part in (before, before + text)])
-        found = [_rest(rows[2 * place], rows[2 * place + 1]) for place in range(len(pairs))]
+        found = [_without_prefix(rows[2 * place], rows[2 * place + 1]) for place in range(len(pairs))]
         return [
-            self._behind_a_neighbour(text) if ids is None else ids for ids, (_, text) in zip(found, pairs, strict=True)
+            self._after_a_neighbour(text) if ids is None else ids for ids, (_, text) in zip(found, pairs, strict=True)
         ]
 
-    def _behind_a_neighbour(self, text: str) -> list[int]:
-        """Return the tokens of a text whose first token holds some of what stands before it."""
-        rests = (_rest(*self._encode_plain([before, before + text])) for before in NEIGHBOURS)
+    def _after_a_neighbour(self, text: str) -> list[int]:
+        """Return the tokens of a text whose first token would merge with what precedes it."""
+        rests = (_without_prefix(*self._encode_plain([before, before + text])) for before in NEIGHBOURS)
         return next((ids for ids in rests if ids is not None), None) or self._encode_plain([text])[0]
 
     def _whole_words(self, text: str, room: int) -> list[int]:
-        """Return the ids of as many first words of a text as there is room for."""
+        """Return the ids of as many leading words of a text as there is room for."""
         words = re.findall(r"\s*\S+", text)
         ends = accumulate(map(len, self._encode_plain(words)))
         kept = "".join(word for word, end in zip(words, ends, strict=True) if end <= room)
@@ -287,50 +280,47 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
 
 
 def sentinels_of(tokenizer: Any) -> list[int]:
-    """Return the ids of the tokens that stand in front of the candidates: those with which T5 was taught to fill gaps.
+    """Return the ids of the sentinel tokens `<extra_id_k>` of T5, which stand in front of the candidates.
 
-    Those of mT5 are pieces of its vocabulary like any other, in front of which a space belongs
-    (https://github.com/google-research/multilingual-t5/issues/24); where a tokenizer has added others by the plain
-    names, its model may have no embeddings for them.
-
-    Args:
-        tokenizer: A tokenizer of transformers.
+    Those of mT5 are ordinary pieces that begin with a space
+    (https://github.com/google-research/multilingual-t5/issues/24); if its tokenizer has added others by the plain
+    names, the model may have no embeddings for them.
     """
     vocabulary = tokenizer.get_vocab()
-    names = [(f"\N{LOWER ONE EIGHTH BLOCK}<extra_id_{k}>", f"<extra_id_{k}>") for k in range(MOST_SENTINELS)]
+    names = [(f"\N{LOWER ONE EIGHTH BLOCK}<extra_id_{k}>", f"<extra_id_{k}>") for k in range(MAX_SENTINELS)]
     found = [next((vocabulary[name] for name in pair if name in vocabulary), None) for pair in names]
     return [token_id for token_id in found if token_id is not None]
 
 
-def separated(passages: Sequence[str], place: int) -> str:
-    r"""Return a passage of a text as it is written behind one that it does not follow there.
+def separated(segments: Sequence[str], place: int) -> str:
+    r"""Return a segment of a text as it is written after one that it does not follow there.
 
-    It keeps the white space in front of it. Where it has none, as at the beginning of a text, it gets a space, or a
-    line break if it is a line of its own.
+    It keeps its leading white space. If it has none, as at the start of a text, it gets a space, or a line break if it
+    is a separate line.
 
     >>> separated(["Steps:", "\n1. Boil."], 0), separated(["Yes.", " No."], 0), separated(["Yes.", " No."], 1)
     ('\nSteps:', ' Yes.', ' No.')
     """
-    passage = passages[place]
-    if passage[0].isspace():
-        return passage
-    alone = place == 0 and re.match(r"\s*\n", "".join(passages[1:2])) is not None
-    return ("\n" if alone else " ") + passage
+    segment = segments[place]
+    if segment[0].isspace():
+        return segment
+    alone = place == 0 and re.match(r"\s*\n", "".join(segments[1:2])) is not None
+    return ("\n" if alone else " ") + segment
 
 
-def _passage(forms: Mapping[tuple[int, int], tuple[int, ...]], apart: Sequence[int]) -> Passage:
+def _segment(forms: Mapping[tuple[int, int], tuple[int, ...]], apart: Sequence[int]) -> Segment:
     first = next(iter(forms.values()))
     others = {place: ids for place, ids in forms.items() if ids != first}
-    return Passage(first, frozenset(forms), others, tuple(apart))
+    return Segment(first, frozenset(forms), others, tuple(apart))
 
 
-def _rest(start: Sequence[int], whole: Sequence[int]) -> list[int] | None:
-    """Return what follows a start in a sequence that begins with it; None if it does not."""
-    return list(whole[len(start) :]) if list(whole[: len(start)]) == list(start) else None
+def _without_prefix(prefix: Sequence[int], whole: Sequence[int]) -> list[int] | None:
+    """Return a sequence without its prefix, or None if it does not begin with that."""
+    return list(whole[len(prefix) :]) if list(whole[: len(prefix)]) == list(prefix) else None
 
 
 def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
-    """Divide room fairly: nobody gets more than wanted, and nobody less than another who wants as much.
+    """Divide room fairly: no share exceeds what is wanted, and none is less than another that wants as much.
 
     >>> fair_shares([10, 100, 100], 70)
     [10, 30, 30]
@@ -343,18 +333,18 @@ def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
     return shares
 
 
-def split_passages(text: str) -> list[str]:
-    r"""Split a text into its sentences and lines, white space in front; joined they are the text.
+def split_segments(text: str) -> list[str]:
+    r"""Split a text into sentences and lines with leading white space; joined they are the stripped text.
 
-    >>> split_passages("Yes. It is!\n1. See.")
+    >>> split_segments("Yes. It is!\n1. See.")
     ['Yes.', ' It is!', '\n1. See.']
     """
-    passages: list[str] = []
+    segments: list[str] = []
     number = ""
-    for passage in BOUNDARY.split(text.strip()):
-        if LIST_NUMBER.fullmatch(passage):
-            number += passage
-        elif passage.strip():
-            passages.append(number + passage)
+    for segment in BOUNDARY.split(text.strip()):
+        if LIST_NUMBER.fullmatch(segment):
+            number += segment
+        elif segment.strip():
+            segments.append(number + segment)
             number = ""
-    return [*passages, number] if number else passages
+    return [*segments, number] if number else segments

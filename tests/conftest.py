@@ -208,7 +208,7 @@ def ranker() -> tuple[PairRanker, PairRankerProcessor]:
 
 @pytest.fixture(scope="session")
 def fuser() -> tuple[GenFuser, GenFuserProcessor]:
-    return build_fuser(faithful=True)
+    return build_fuser(extractive=True)
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +221,7 @@ def blender(ranker: tuple[PairRanker, PairRankerProcessor], fuser: tuple[GenFuse
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a saved `ranker` and a saved `fuser`."""
     root = tmp_path_factory.mktemp("checkpoints")
-    for name, (model, processor) in {"ranker": build_ranker(), "fuser": build_fuser(faithful=True)}.items():
+    for name, (model, processor) in {"ranker": build_ranker(), "fuser": build_fuser(extractive=True)}.items():
         model.save_pretrained(root / name)
         processor.save_pretrained(root / name)
     return root

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from blender_hf import Blender, BlenderError, InputError, InputTypeError, ModelOutputError
 from blender_hf.inputs import Item, make_item
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.modeling.ranking_math import best_distinct
 from tests.conftest import build_fuser, build_ranker, example_texts
 
@@ -235,7 +235,7 @@ def test_faithful_fusion_consists_of_passages_of_the_candidates(blender: Blender
     ):
         assert fusion.text
     known = {"One.", "Two!", "Three."}
-    assert {passage.strip() for passage in split_passages(fusion.text)} <= known
+    assert {passage.strip() for passage in split_segments(fusion.text)} <= known
 
 
 def test_fusion_does_not_depend_on_its_neighbours(blender: Blender) -> None:
@@ -359,7 +359,7 @@ def test_progress_is_shown_when_asked(blender: Blender, capfd: pytest.CaptureFix
 
 
 def test_an_unfaithful_fuser_writes_freely(ranker: Any) -> None:
-    free = Blender(*ranker, *build_fuser(faithful=False))
+    free = Blender(*ranker, *build_fuser(extractive=False))
     fusion = free.fuse("p", ["One. Two!", "Three."], generation={"num_beams": 2, "max_new_tokens": 5})
     assert isinstance(fusion.text, str)
 

@@ -109,10 +109,10 @@ class Fuser:
     @torch.inference_mode()
     def _generate(self, encodings: Sequence[FusionEncoding], generation: Mapping[str, Any]) -> list[str]:
         inputs = self.processor.pad([encoding.input_ids for encoding in encodings]).to(self.model.device)
-        faithful = {"passages": [e.passages for e in encodings]} if self.model.config.faithful else {}
+        extractive = {"segments": [e.segments for e in encodings]} if self.model.config.extractive else {}
         try:
             with lock_of(self.model):
-                written = self.model.generate(**inputs, **faithful, **generation)
+                written = self.model.generate(**inputs, **extractive, **generation)
         except (ValueError, TypeError) as error:
             raise InputError(f"the fuser can't generate with {dict(generation)}: {error}") from error
         with lock_of(self.processor.tokenizer):

@@ -17,7 +17,7 @@ from blender_hf.engine.rankers import Ranker
 from blender_hf.engine.results import Comparison, Fusion, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate, Item
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
 
 from .settings import FusionSettings
@@ -193,7 +193,7 @@ def sourced_passages(fused: str, candidates: Mapping[int, str]) -> list[SourcedP
     >>> [p.source for p in sourced_passages("It is four. Ask me more!", {2: "I say: it is  four.", 0: "Five."})]
     [2, None]
     """
-    return [_sourced(passage, candidates) for passage in split_passages(fused)]
+    return [_sourced(passage, candidates) for passage in split_segments(fused)]
 
 
 def _sourced(passage: str, candidates: Mapping[int, str]) -> SourcedPassage:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 from transformers.trainer_utils import PredictionOutput
 
 from blender_hf.modeling import GenFuserProcessor
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 
 from .fusion_data import FusionExample
 from .length_grouped import LengthGroupedTrainer
@@ -60,7 +60,7 @@ def encode_example(example: FusionExample, processor: GenFuserProcessor, *, by_p
     tokenize = processor.tokenizer
     target = [
         token
-        for part in (split_passages(example.target) if by_passages else [example.target])
+        for part in (split_segments(example.target) if by_passages else [example.target])
         for token in tokenize(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     ]
     encoding = processor.encode(example.prompt, example.candidates)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def merging_examples(prompts: Iterable[LabelledPrompt], copies: int, seed: int) 
     foreign: list[str] = []
     for prompt in prompts:
         for answer in good_answers(prompt):
-            passages = split_passages(answer)
+            passages = split_segments(answer)
             if foreign and len(passages) > 1:
                 yield FusionExample(prompt.item.source, _corrupted_copies(passages, foreign, copies, rng), answer)
             foreign = (foreign + passages)[-200:]

@@ -104,7 +104,7 @@ class FuserRun(TrainingRun[FuserSettings, FusionExample]):
         self, examples: Sequence[FusionExample], model: PreTrainedModel, processor: GenFuserProcessor
     ) -> FusionDataset:
         limit = self.settings.max_train_tokens
-        return FusionDataset(examples, processor, max_tokens=limit, by_passages=model.config.faithful)
+        return FusionDataset(examples, processor, max_tokens=limit, by_passages=model.config.extractive)
 
     def _trainer(
         self,
@@ -229,13 +229,13 @@ def build_model(tokenizer: PreTrainedTokenizerFast, *, d_model: int, layers: int
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.pad_token_id,
             max_candidate_length=MAX_CANDIDATE_LENGTH,
-            faithful=True,
-            faithful_least_share=1.0,
+            extractive=True,
+            extractive_min_length_ratio=1.0,
             # Chosen on dev data, see the card of gen-fuser-mini.
-            faithful_coherence=12.0,
-            faithful_agreement=12.0,
-            faithful_consensus=60.0,
-            faithful_most_repeated=0.7,
+            extractive_coherence=12.0,
+            extractive_agreement=12.0,
+            extractive_consensus=60.0,
+            extractive_max_overlap=0.7,
         )
     )
     copying_init(model)

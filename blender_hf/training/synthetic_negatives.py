@@ -16,7 +16,7 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 
 from .fusion_data import good_answers
 
@@ -119,7 +119,7 @@ def _corrupt(kind: str, prompt: str, answer: str, collection: _Collection, rng: 
         return collection.any(rng)
     if kind == "cut":
         return answer[: int(len(answer) * rng.uniform(0.2, 0.8))]
-    passages = _movable(split_passages(answer))
+    passages = _movable(split_segments(answer))
     if len(passages) < 2:
         return ""
     if kind == "shortened":

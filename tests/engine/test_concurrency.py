@@ -57,7 +57,7 @@ def test_threads_get_what_each_would_get_alone() -> None:
         return blend, shared.rank(*case, schedule="knockout"), shared.group_reward(*case)
 
     cases = CASES[-4:]
-    parts = (*build_ranker(), *build_fuser(faithful=True))
+    parts = (*build_ranker(), *build_fuser(extractive=True))
     untouched = deepcopy(parts)  # tokenizers that no thread has used, so that all of them set them up
     shared = Blender(*parts)
     expected = [work(case) for case in cases]

@@ -22,7 +22,7 @@ def ranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fuser_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fuser's checkpoint with its ONNX files under `onnx/`; only where Optimum is installed."""
     folder = tmp_path_factory.mktemp("fuser")
-    for part in build_fuser(faithful=True, max_source_length=160):
+    for part in build_fuser(extractive=True, max_source_length=160):
         part.save_pretrained(folder)
     export_onnx(folder, folder / "onnx")
     return folder

@@ -149,7 +149,7 @@ def test_an_exported_fuser_writes_what_torch_writes(
 def test_an_exported_fuser_needs_no_weights(fuser_folder: Path) -> None:
     model, processor = load_fuser_for_onnx(fuser_folder / "onnx", HubOptions(), None, None, None)
     assert type(model).__name__ == "OnnxGenFuser"
-    assert model.config.faithful
+    assert model.config.extractive
     assert processor.max_candidate_length == 64
 
 
@@ -200,6 +200,6 @@ def test_a_plain_t5_writes_what_torch_writes(
 @pytest.mark.slow
 def test_a_fuser_of_earlier_weights_is_refused(fuser_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(fuser_folder, tmp_path / "fuser")
-    build_fuser(faithful=True, max_source_length=160, seed=1)[0].save_pretrained(tmp_path / "fuser")
+    build_fuser(extractive=True, max_source_length=160, seed=1)[0].save_pretrained(tmp_path / "fuser")
     with pytest.raises(CheckpointError, match="made of other weights"):
         load_fuser_for_onnx(tmp_path / "fuser", HubOptions(), None, None, None)

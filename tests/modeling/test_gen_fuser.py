@@ -1,4 +1,4 @@
-"""The fuser: its input, faithful decoding, generation and loading."""
+"""The fuser: its input, extractive decoding, generation and loading."""
 
 import json
 import logging
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import (
+    AutoConfig,
     AutoModelForSeq2SeqLM,
     BertConfig,
     BertModel,
@@ -26,10 +27,12 @@ from transformers import (
 )
 
 from blender_hf import GenFuser, GenFuserConfig, GenFuserProcessor
-from blender_hf.modeling.modeling_gen_fuser import PassageLogitsProcessor, agreements, consensus_of
-from blender_hf.modeling.processing_gen_fuser import Passage, fair_shares, split_passages
+from blender_hf.loading.checkpoints import locate
+from blender_hf.modeling.configuration_gen_fuser import RENAMED_SETTINGS
+from blender_hf.modeling.modeling_gen_fuser import SegmentLogitsProcessor, agreements, consensus_of
+from blender_hf.modeling.processing_gen_fuser import Segment, fair_shares, split_segments
 from tests.conftest import SMALL, T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
-from tests.modeling.test_passages import allowed_tokens
+from tests.modeling.test_segments import allowed_tokens
 
 MODEL, PROCESSOR = build_fuser()
 TEXTS = example_texts()
@@ -111,58 +114,58 @@ def test_shares_fit_and_are_fair(wanted: list[int], room: int) -> None:
 
 
 @pytest.mark.parametrize("text", [*TEXTS[:6], "Dr. Who? Yes! 3.5 is 1. e.g. this.", "一。二！三", "no end"])
-def test_passages_joined_are_the_text(text: str) -> None:
-    assert "".join(split_passages(text)) == text.strip()
+def test_segments_joined_are_the_text(text: str) -> None:
+    assert "".join(split_segments(text)) == text.strip()
 
 
-def test_abbreviations_and_numbers_end_no_passage() -> None:
-    assert split_passages("1. Ask Dr. Who, e.g. at 3. Then go.") == ["1. Ask Dr. Who, e.g. at 3.", " Then go."]
+def test_abbreviations_and_numbers_end_no_segment() -> None:
+    assert split_segments("1. Ask Dr. Who, e.g. at 3. Then go.") == ["1. Ask Dr. Who, e.g. at 3.", " Then go."]
 
 
-def placed(*candidates: list[tuple[int, ...]]) -> list[Passage]:
-    """Return the passages of candidates, each given as the tokens of its passages; equal ones are one passage."""
+def placed(*candidates: list[tuple[int, ...]]) -> list[Segment]:
+    """Return the segments of candidates, each given as the tokens of its segments; equal ones are one segment."""
     places: dict[tuple[int, ...], set[tuple[int, int]]] = {}
-    for candidate, passages in enumerate(candidates):
-        for place, ids in enumerate(passages):
+    for candidate, segments in enumerate(candidates):
+        for place, ids in enumerate(segments):
             places.setdefault(ids, set()).add((candidate, place))
-    return [Passage(ids, frozenset(found)) for ids, found in places.items()]
+    return [Segment(ids, frozenset(found)) for ids, found in places.items()]
 
 
-def allowed(written: list[int], passages: list[tuple[int, ...]]) -> list[int]:
-    return sorted(allowed_tokens(PassageLogitsProcessor([placed(passages)], eos_token_id=1), written))
+def allowed(written: list[int], segments: list[tuple[int, ...]]) -> list[int]:
+    return sorted(allowed_tokens(SegmentLogitsProcessor([placed(segments)], eos_token_id=1), written))
 
 
 def test_only_whole_passages_may_be_written_each_once() -> None:
-    passages = [(5, 6), (5, 7, 8), (9,)]
-    assert allowed([], passages) == [5, 9]  # not the end: there is something to say
-    assert allowed([5], passages) == [6, 7]
-    assert allowed([5, 6], passages) == [1, 5, 9]
-    assert allowed([5, 6, 5], passages) == [7]
-    assert allowed([9, 5, 6, 5, 7, 8], passages) == [1]
-    assert allowed([9, 1], passages) == [1]
+    segments = [(5, 6), (5, 7, 8), (9,)]
+    assert allowed([], segments) == [5, 9]  # not the end: there is something to say
+    assert allowed([5], segments) == [6, 7]
+    assert allowed([5, 6], segments) == [1, 5, 9]
+    assert allowed([5, 6, 5], segments) == [7]
+    assert allowed([9, 5, 6, 5, 7, 8], segments) == [1]
+    assert allowed([9, 1], segments) == [1]
     assert allowed([], []) == [1]
 
 
 def test_a_passage_that_begins_another_does_not_block_it() -> None:
-    passages = [(5,), (5, 6)]
-    assert allowed([5], passages) == [1, 5, 6]
+    segments = [(5,), (5, 6)]
+    assert allowed([5], segments) == [1, 5, 6]
 
 
 def test_an_answer_that_is_too_short_cannot_end() -> None:
-    processor = PassageLogitsProcessor([placed([(5, 6), (7, 8), (9,)])], eos_token_id=1, least_share=0.5)
+    processor = SegmentLogitsProcessor([placed([(5, 6), (7, 8), (9,)])], eos_token_id=1, min_length_ratio=0.5)
     assert sorted(allowed_tokens(processor, [5, 6])) == [7, 9]
     assert sorted(allowed_tokens(processor, [5, 6, 9])) == [1, 7]
-    everything = PassageLogitsProcessor([placed([(5, 6), (7, 8)])], eos_token_id=1, least_share=1.0)
+    everything = SegmentLogitsProcessor([placed([(5, 6), (7, 8)])], eos_token_id=1, min_length_ratio=1.0)
     assert sorted(allowed_tokens(everything, [7, 8, 5, 6])) == [1]
-    like_the_shortest = PassageLogitsProcessor([placed([(5, 6), (7, 8)], [(9,)])], eos_token_id=1, least_share=1.0)
+    like_the_shortest = SegmentLogitsProcessor([placed([(5, 6), (7, 8)], [(9,)])], eos_token_id=1, min_length_ratio=1.0)
     assert 1 in allowed_tokens(like_the_shortest, [9])
-    with pytest.raises(ValueError, match="faithful_least_share=2"):
-        GenFuserConfig(faithful_least_share=2)
+    with pytest.raises(ValueError, match="extractive_min_length_ratio=2"):
+        GenFuserConfig(extractive_min_length_ratio=2)
 
 
 def test_coherence_speaks_for_what_follows_and_for_the_end_of_a_candidate() -> None:
-    passages = placed([(5, 6), (7, 8), (9,)], [(10,), (7, 8)])
-    processor = PassageLogitsProcessor([passages], eos_token_id=1, coherence=4.0)
+    segments = placed([(5, 6), (7, 8), (9,)], [(10,), (7, 8)])
+    processor = SegmentLogitsProcessor([segments], eos_token_id=1, coherence=4.0)
     assert allowed_tokens(processor, []) == {5: 4, 7: 0, 9: 0, 10: 4}
     assert allowed_tokens(processor, [5, 6]) == {1: 0, 7: 4, 9: 0, 10: 0}
     assert allowed_tokens(processor, [10]) == {1: 0, 5: 0, 7: 4, 9: 0}, "it stands in both candidates"
@@ -170,42 +173,42 @@ def test_coherence_speaks_for_what_follows_and_for_the_end_of_a_candidate() -> N
 
 
 def test_agreement_speaks_for_what_others_say_too() -> None:
-    passages = placed([(5, 6), (7, 8)], [(5, 6)], [(5, 9)])
+    segments = placed([(5, 6), (7, 8)], [(5, 6)], [(5, 9)])
     expected = [(1 + 0.5) / 2, 0, (0.5 + 0.5) / 2]  # of [5, 6], [7, 8] and [5, 9], in the two other candidates
-    assert agreements(passages) == pytest.approx(expected)
+    assert agreements(segments) == pytest.approx(expected)
     mean = sum(expected) / 3
-    added = allowed_tokens(PassageLogitsProcessor([passages], eos_token_id=1, agreement=6.0), [])
+    added = allowed_tokens(SegmentLogitsProcessor([segments], eos_token_id=1, agreement=6.0), [])
     assert added == pytest.approx({5: 6 * (expected[0] - mean), 7: 6 * (expected[1] - mean)})
     assert agreements(placed([(5, 6)])) == [0.0]
 
 
 def test_consensus_speaks_for_the_candidate_that_is_most_like_the_others() -> None:
-    passages = placed([(5, 6), (7, 8, 10)], [(5, 6)], [(5, 9)])
+    segments = placed([(5, 6), (7, 8, 10)], [(5, 6)], [(5, 9)])
     alike = [2 * 2 / (5 + 2), 2 * 1 / (5 + 2), 2 * 1 / (2 + 2)]  # first and second, first and third, second and third
     first, second, third = (alike[0] + alike[1]) / 2, (alike[0] + alike[2]) / 2, (alike[1] + alike[2]) / 2
     expected = [second, first, third]  # [5, 6] is of the second too, which is the most alike
     assert second > first
-    assert consensus_of(passages) == pytest.approx(expected)
-    mean = (2 * expected[0] + 3 * expected[1] + 2 * expected[2]) / 7  # a long passage has more tokens
-    added = allowed_tokens(PassageLogitsProcessor([passages], eos_token_id=1, consensus=6.0), [])
+    assert consensus_of(segments) == pytest.approx(expected)
+    mean = (2 * expected[0] + 3 * expected[1] + 2 * expected[2]) / 7  # a long segment has more tokens
+    added = allowed_tokens(SegmentLogitsProcessor([segments], eos_token_id=1, consensus=6.0), [])
     assert added == pytest.approx({5: 6 * (expected[0] - mean), 7: 6 * (expected[1] - mean)})
-    both = allowed_tokens(PassageLogitsProcessor([passages], eos_token_id=1, consensus=6.0, agreement=3.0), [])
-    alone = allowed_tokens(PassageLogitsProcessor([passages], eos_token_id=1, agreement=3.0), [])
+    both = allowed_tokens(SegmentLogitsProcessor([segments], eos_token_id=1, consensus=6.0, agreement=3.0), [])
+    alone = allowed_tokens(SegmentLogitsProcessor([segments], eos_token_id=1, agreement=3.0), [])
     assert both == pytest.approx({token: added[token] + alone[token] for token in added})
     assert consensus_of(placed([(5, 6)])) == [0.0]
 
 
 def test_what_speaks_for_a_passage_counts_where_it_parts_from_another() -> None:
-    passages = placed([(5, 6), (7,)], [(8,), (5, 9)])
-    processor = PassageLogitsProcessor([passages], eos_token_id=1, coherence=4.0)
+    segments = placed([(5, 6), (7,)], [(8,), (5, 9)])
+    processor = SegmentLogitsProcessor([segments], eos_token_id=1, coherence=4.0)
     assert allowed_tokens(processor, [8, 5]) == {6: 0, 9: 4}
 
 
 def test_a_passage_that_says_the_same_again_does_not_begin() -> None:
-    passages = placed([(5, 6, 7, 8), (8, 7)], [(6, 5, 8)], [(5, 9)])
-    anything = PassageLogitsProcessor([passages], eos_token_id=1)
+    segments = placed([(5, 6, 7, 8), (8, 7)], [(6, 5, 8)], [(5, 9)])
+    anything = SegmentLogitsProcessor([segments], eos_token_id=1)
     assert sorted(allowed_tokens(anything, [5, 6, 7, 8])) == [1, 5, 6, 8]
-    processor = PassageLogitsProcessor([passages], eos_token_id=1, most_repeated=0.7)
+    processor = SegmentLogitsProcessor([segments], eos_token_id=1, max_overlap=0.7)
     assert sorted(allowed_tokens(processor, [5, 6, 7, 8])) == [1, 5, 8], "[8, 7] is of the same candidate"
     assert sorted(allowed_tokens(processor, [8, 7, 5, 9])) == [1, 5, 6]
     assert sorted(allowed_tokens(processor, [6, 5, 8])) == [1, 5, 8], (
@@ -213,20 +216,20 @@ def test_a_passage_that_says_the_same_again_does_not_begin() -> None:
     )
     # One that may not begin does not come in behind another that begins alike.
     alike = placed([(5, 6, 7, 8)], [(9, 5, 6), (9, 10)])
-    told = PassageLogitsProcessor([alike], eos_token_id=1, most_repeated=0.6)
+    told = SegmentLogitsProcessor([alike], eos_token_id=1, max_overlap=0.6)
     assert sorted(allowed_tokens(told, [5, 6, 7, 8, 9])) == [10]
-    with pytest.raises(ValueError, match="faithful_most_repeated=2"):
-        GenFuserConfig(faithful_most_repeated=2)
+    with pytest.raises(ValueError, match="extractive_max_overlap=2"):
+        GenFuserConfig(extractive_max_overlap=2)
 
 
 def test_a_passage_that_there_is_no_room_for_does_not_begin() -> None:
-    passages = placed([(5, 6), (7, 8, 9), (10,)])
-    processor = PassageLogitsProcessor([passages], eos_token_id=1, least_share=1.0, most_tokens=4)
+    segments = placed([(5, 6), (7, 8, 9), (10,)])
+    processor = SegmentLogitsProcessor([segments], eos_token_id=1, min_length_ratio=1.0, max_tokens=4)
     assert sorted(allowed_tokens(processor, [5, 6])) == [10]
     assert sorted(allowed_tokens(processor, [5, 6, 10])) == [1], "the end, though it is short"
-    alike = PassageLogitsProcessor([placed([(5, 6), (7, 8, 9), (7, 10)])], eos_token_id=1, most_tokens=4)
+    alike = SegmentLogitsProcessor([placed([(5, 6), (7, 8, 9), (7, 10)])], eos_token_id=1, max_tokens=4)
     assert sorted(allowed_tokens(alike, [5, 6, 7])) == [10], "the longer one that begins alike does not fit"
-    tiny = PassageLogitsProcessor([placed([(5, 6, 7)])], eos_token_id=1, most_tokens=2)
+    tiny = SegmentLogitsProcessor([placed([(5, 6, 7)])], eos_token_id=1, max_tokens=2)
     assert sorted(allowed_tokens(tiny, [])) == [5], "something is written, even if it is cut"
 
 
@@ -240,20 +243,20 @@ def test_a_passage_that_there_is_no_room_for_does_not_begin() -> None:
     ],
     ids=["new", "whole", "in a configuration", "over a configuration"],
 )
-def test_generation_ends_with_a_whole_passage(options: dict[str, Any]) -> None:
+def test_generation_ends_with_a_whole_segment(options: dict[str, Any]) -> None:
     sentences = [f"This is the sentence with the number {n}." for n in range(6)]
     encoding = PROCESSOR.encode("Say it.", [" ".join(sentences)])
-    lengths = [len(passage.ids) for passage in encoding.passages]
+    lengths = [len(segment.ids) for segment in encoding.segments]
     assert min(lengths) <= 24 < sum(lengths), "not all can be written"
     model = GenFuser(deepcopy(MODEL.config))
-    model.config.faithful_least_share = 1.0
-    written = model.eval().generate(**PROCESSOR.pad([encoding.input_ids]), passages=[encoding.passages], **options)
-    found = [passage.strip() for passage in split_passages(PROCESSOR.decode_text(written[0]))]
+    model.config.extractive_min_length_ratio = 1.0
+    written = model.eval().generate(**PROCESSOR.pad([encoding.input_ids]), segments=[encoding.segments], **options)
+    found = [segment.strip() for segment in split_segments(PROCESSOR.decode_text(written[0]))]
     assert found
     assert set(found) <= set(sentences)
 
 
-@pytest.mark.parametrize("name", ["faithful_coherence", "faithful_agreement", "faithful_consensus"])
+@pytest.mark.parametrize("name", ["extractive_coherence", "extractive_agreement", "extractive_consensus"])
 def test_what_is_added_to_logits_is_a_number(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=nan; it is a number"):
         GenFuserConfig(**{name: float("nan")})
@@ -261,12 +264,12 @@ def test_what_is_added_to_logits_is_a_number(name: str) -> None:
 
 def test_step_by_step_is_the_same_as_from_the_start() -> None:
     """What a step keeps for the next one must not go to another row, as when beams change places."""
-    passages = [placed([(5, 6), (5, 7, 8)], [(9,)]), placed([(5, 7), (6,)])]
+    segments = [placed([(5, 6), (5, 7, 8)], [(9,)]), placed([(5, 7), (6,)])]
     steps = [[[0], [0], [0], [0]], [[0, 5], [0, 9], [0, 5], [0, 6]], [[0, 9, 5], [0, 5, 6], [0, 6, 5], [0, 5, 7]]]
     options = {"eos_token_id": 1, "coherence": 4.0, "agreement": 8.0, "consensus": 2.0}
-    kept = PassageLogitsProcessor(passages, **options)
+    kept = SegmentLogitsProcessor(segments, **options)
     for rows in steps:
-        fresh = PassageLogitsProcessor(passages, **options)
+        fresh = SegmentLogitsProcessor(segments, **options)
         ids, scores = torch.tensor(rows), torch.zeros(4, 12)
         assert torch.equal(kept(ids, scores), fresh(ids, scores))
 
@@ -275,22 +278,22 @@ def test_step_by_step_is_the_same_as_from_the_start() -> None:
     "options",
     [{}, {"num_beams": 3}, {"do_sample": True}, {"do_sample": True, "num_return_sequences": 2}, {"use_cache": False}],
 )
-def test_faithful_generation_writes_passages_whatever_the_search(options: dict[str, object]) -> None:
+def test_extractive_generation_writes_segments_whatever_the_search(options: dict[str, object]) -> None:
     torch.manual_seed(0)
     prompts = ["What is the capital of France?", "2 + 2?"]
     candidates = [CANDIDATES, ["It is 4.", "Four! Yes."]]
     encodings = [PROCESSOR.encode(*pair) for pair in zip(prompts, candidates, strict=True)]
     written = MODEL.generate(
         **PROCESSOR.pad([e.input_ids for e in encodings]),
-        passages=[e.passages for e in encodings],
+        segments=[e.segments for e in encodings],
         max_new_tokens=80,
         **options,
     )
     rows_each = len(written) // 2
     for row, ids in enumerate(written):
         text = PROCESSOR.decode_text(ids)
-        known = {p.strip() for c in candidates[row // rows_each] for p in split_passages(c)}
-        found = [passage.strip() for passage in split_passages(text)]
+        known = {p.strip() for c in candidates[row // rows_each] for p in split_segments(c)}
+        found = [segment.strip() for segment in split_segments(text)]
         assert found
         assert set(found) <= known
         assert len(found) == len(set(found))
@@ -305,7 +308,7 @@ def test_a_generation_config_says_how_many_rows_there_are(options: dict[str, Any
     encodings = [PROCESSOR.encode("Say it.", texts) for texts in (CANDIDATES, ["It is 4.", "Four! Yes."])]
     inputs = {
         **PROCESSOR.pad([e.input_ids for e in encodings]),
-        "passages": [e.passages for e in encodings],
+        "segments": [e.segments for e in encodings],
     }
     torch.manual_seed(0)
     expected = MODEL.generate(**inputs, max_new_tokens=80, **options)
@@ -318,16 +321,16 @@ def test_a_generation_config_says_how_many_rows_there_are(options: dict[str, Any
 
 
 @pytest.mark.parametrize("n_inputs", [1, 3])
-def test_every_input_needs_its_passages(n_inputs: int) -> None:
+def test_every_input_needs_its_segments(n_inputs: int) -> None:
     encoding = PROCESSOR.encode("Say it.", CANDIDATES)
     inputs = PROCESSOR.pad([encoding.input_ids] * 2)
-    with pytest.raises(ValueError, match=f"passages are given for {n_inputs} inputs, but the batch has 2"):
-        MODEL.generate(**inputs, passages=[encoding.passages] * n_inputs)
+    with pytest.raises(ValueError, match=f"segments are given for {n_inputs} inputs, but the batch has 2"):
+        MODEL.generate(**inputs, segments=[encoding.segments] * n_inputs)
 
 
-def test_a_faithful_fuser_without_passages_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_extractive_fuser_without_segments_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     """The result is not faithful, and the batch of a processor was said to be all that `generate` needs."""
-    faithful, processor = build_fuser(faithful=True)
+    faithful, processor = build_fuser(extractive=True)
     batch = processor(["2 + 2?"], [["4", "5"]])
     logging.Logger.warning_once.cache_clear()  # type: ignore[attr-defined]
     with caplog.at_level(logging.WARNING):
@@ -335,22 +338,22 @@ def test_a_faithful_fuser_without_passages_warns_once(caplog: pytest.LogCaptureF
         assert not caplog.messages
         for _ in range(2):
             faithful.generate(**batch)
-    assert [m for m in caplog.messages if "passages" in m] == [m for m in caplog.messages if "Blender.fuse" in m]
+    assert [m for m in caplog.messages if "segments" in m] == [m for m in caplog.messages if "Blender.fuse" in m]
     assert len(caplog.messages) == 1
 
 
 def test_a_cut_candidate_gives_only_passages_that_were_read_whole() -> None:
     sentences = [f"This is the sentence with the number {n}." for n in range(60)]
     encoding = PROCESSOR.encode("Say it.", [" ".join(sentences)])
-    texts = [PROCESSOR.decode_text(passage.ids) for passage in encoding.passages]
+    texts = [PROCESSOR.decode_text(segment.ids) for segment in encoding.segments]
     assert 0 < len(texts) < 60
     assert texts == sentences[: len(texts)]
 
 
 def test_one_endless_passage_is_cut_between_words() -> None:
     words = [word for text in TEXTS[1:6] for word in text.split() if word.isalpha()]
-    passage = PROCESSOR.encode("Say it.", [" ".join(words)]).passages[0]
-    kept = PROCESSOR.decode_text(passage.ids).split()
+    segment = PROCESSOR.encode("Say it.", [" ".join(words)]).segments[0]
+    kept = PROCESSOR.decode_text(segment.ids).split()
     assert kept == words[: len(kept)]
     assert kept
 
@@ -371,7 +374,7 @@ def test_it_trains_with_labels() -> None:
 def test_it_streams(capsys: pytest.CaptureFixture[str]) -> None:
     encoding = PROCESSOR.encode("Say it.", CANDIDATES)
     streamer = TextStreamer(PROCESSOR.tokenizer, skip_special_tokens=True)
-    written = MODEL.generate(**PROCESSOR.pad([encoding.input_ids]), passages=[encoding.passages], streamer=streamer)
+    written = MODEL.generate(**PROCESSOR.pad([encoding.input_ids]), segments=[encoding.segments], streamer=streamer)
     assert capsys.readouterr().out.strip() == PROCESSOR.decode_text(written[0])
 
 
@@ -386,7 +389,7 @@ def test_a_plain_t5_loads_as_it_is(dense: str, tmp_path: Path) -> None:
     model = GenFuser.from_pretrained(tmp_path)
     processor = GenFuserProcessor.from_pretrained(tmp_path)
     assert isinstance(model.config, GenFuserConfig)
-    assert not model.config.faithful
+    assert not model.config.extractive
     assert (processor.max_source_length, processor.max_candidate_length) == (1024, 128)
     batch = processor(["2 + 2?"], [["4", "5"]])
     with torch.no_grad():
@@ -454,14 +457,14 @@ def test_the_sentinels_of_an_mt5_are_in_no_text() -> None:
 
 def test_byt5_reads_and_writes_any_text() -> None:
     processor = GenFuserProcessor(ByT5Tokenizer())
-    model, _ = build_fuser(vocab_size=384, faithful=True, faithful_least_share=1.0)
+    model, _ = build_fuser(vocab_size=384, extractive=True, extractive_min_length_ratio=1.0)
     forged = processor.encode("2 + 3?", ["Five</s><extra_id_0>"]).input_ids
     assert processor.max_candidates == 100
     end, sentinel = processor.tokenizer.convert_tokens_to_ids(["</s>", "<extra_id_0>"])
     assert [forged.count(end), forged.count(sentinel)] == [4, 1]
     text = "Fünf.\n\n日本語です。"
     encoding = processor.encode("2 + 3?", [text])
-    written = model.generate(**processor.pad([encoding.input_ids]), passages=[encoding.passages], max_new_tokens=200)
+    written = model.generate(**processor.pad([encoding.input_ids]), segments=[encoding.segments], max_new_tokens=200)
     assert processor.decode_text(written[0]) == text
 
 
@@ -485,6 +488,24 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     with torch.no_grad():
         again = loaded(**batch, labels=batch["input_ids"]).logits
         torch.testing.assert_close(again, MODEL(**batch, labels=batch["input_ids"]).logits)
+
+
+def test_settings_are_read_under_the_names_they_were_saved_with(tmp_path: Path) -> None:
+    """Checkpoints from before the settings were renamed, the bundled one among them, decode as ever."""
+    settings = dict(zip(RENAMED_SETTINGS.values(), (True, 0.5, 1.5, 2.5, 3.5, 0.75), strict=True))
+    config = GenFuserConfig(**T5_SETTINGS, **settings)
+    config.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    old = {new: name for name, new in RENAMED_SETTINGS.items()}
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    assert settings.items() <= saved.items()
+    file.write_text(json.dumps({old.get(name, name): value for name, value in saved.items()}), encoding="utf-8")
+    assert not settings.keys() & json.loads(file.read_text(encoding="utf-8")).keys()
+    for loaded in (GenFuserConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert settings.items() <= loaded.to_dict().items()
+    assert GenFuserConfig.from_pretrained(tmp_path, extractive_coherence=9.0).extractive_coherence == 9.0
+    mini = GenFuserConfig.from_pretrained(locate("gen-fuser-mini"))
+    assert (mini.extractive, mini.extractive_min_length_ratio, mini.extractive_max_overlap) == (True, 1.0, 0.7)
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:

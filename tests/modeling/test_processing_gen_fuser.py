@@ -1,4 +1,4 @@
-"""The processor of the fuser: the same tokens on every stack, and passages that joined are the text."""
+"""The processor of the fuser: the same tokens on every stack, and segments that joined are the text."""
 
 import json
 import shutil
@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 
 from blender_hf import GenFuser, GenFuserProcessor
 from blender_hf.loading.checkpoints import locate
-from blender_hf.modeling.modeling_gen_fuser import PassageLogitsProcessor
-from blender_hf.modeling.processing_gen_fuser import FusionEncoding, Passage
+from blender_hf.modeling.modeling_gen_fuser import SegmentLogitsProcessor
+from blender_hf.modeling.processing_gen_fuser import FusionEncoding, Segment
 from tests.conftest import build_fuser, example_texts
-from tests.modeling.test_passages import allowed_tokens
+from tests.modeling.test_segments import allowed_tokens
 
 MINI = Path(locate("gen-fuser-mini"))
 PROCESSOR = GenFuserProcessor.from_pretrained(MINI)
@@ -89,10 +89,10 @@ def test_with_a_tokenizer_like_that_of_t5_too(text: str) -> None:
 @pytest.mark.parametrize("processor", [PROCESSOR, LIKE_T5], ids=["byte-level", "like T5"])
 @pytest.mark.parametrize("number", range(len(TEXTS) - 1))
 def test_what_follows_one_candidate_is_that_candidate(processor: GenFuserProcessor, number: int) -> None:
-    """With another that shares passages, in other white space and case."""
+    """With another that shares segments, in other white space and case."""
     candidates = [TEXTS[number], TEXTS[number + 1], f"{TEXTS[number].lower()}\n\nMore, {TEXTS[number]}"]
     encoding = processor.encode("Say it.", candidates)
-    held = PassageLogitsProcessor([encoding.passages], processor.tokenizer.eos_token_id, least_share=1.0)
+    held = SegmentLogitsProcessor([encoding.segments], processor.tokenizer.eos_token_id, min_length_ratio=1.0)
     for candidate, text in enumerate(candidates[:2]):
         ids = [token for part in in_order(encoding, candidate) for token in part]
         for end, token in enumerate([*ids, processor.tokenizer.eos_token_id]):
@@ -101,19 +101,19 @@ def test_what_follows_one_candidate_is_that_candidate(processor: GenFuserProcess
 
 
 def test_the_fuser_writes_a_candidate_as_it_is() -> None:
-    model = GenFuser.from_pretrained(MINI, dtype=torch.float32, faithful_coherence=1000.0).eval()
+    model = GenFuser.from_pretrained(MINI, dtype=torch.float32, extractive_coherence=1000.0).eval()
     encodings = [PROCESSOR.encode("Say it.", list(pair)) for pair in pairwise(TEXTS[:6])]
     inputs = PROCESSOR.pad([encoding.input_ids for encoding in encodings])
-    written = model.generate(**inputs, passages=[encoding.passages for encoding in encodings])
+    written = model.generate(**inputs, segments=[encoding.segments for encoding in encodings])
     for ids, pair in zip(written, pairwise(TEXTS[:6]), strict=True):
         assert PROCESSOR.decode_text(ids) in {text.strip() for text in pair}
 
 
 def test_what_does_not_follow_is_set_apart() -> None:
     encoding = PROCESSOR.encode("Say it.", ["Steps:\n\n1. Boil.", "Yes. No.", "一。二。"])
-    texts = [PROCESSOR.tokenizer.decode(passage.apart) for passage in encoding.passages]
+    texts = [PROCESSOR.tokenizer.decode(segment.apart) for segment in encoding.segments]
     assert texts == ["\nSteps:", "\n\n1. Boil.", " Yes.", " No.", " 一。", " 二。"]
-    yes, one, two = (encoding.passages[place] for place in (2, 4, 5))
+    yes, one, two = (encoding.segments[place] for place in (2, 4, 5))
     assert two.behind(yes) == {two.apart}
     assert two.behind(one) == {two.ids}
     assert PROCESSOR.decode_text([*yes.ids, *two.apart]) == "Yes. 二。"
@@ -129,13 +129,13 @@ def test_a_single_text_is_no_list_of_prompts() -> None:
 
 
 def joined(processor: GenFuserProcessor, text: str) -> list[int]:
-    return [token for ids in processor.encode_passages(text) for token in ids]
+    return [token for ids in processor.encode_segments(text) for token in ids]
 
 
 def in_order(encoding: FusionEncoding, candidate: int) -> Iterator[tuple[int, ...]]:
-    """Return the passages of a candidate as they stand there."""
-    found: dict[int, Passage] = {
-        place: passage for passage in encoding.passages for c, place in passage.places if c == candidate
+    """Return the segments of a candidate as they stand there."""
+    found: dict[int, Segment] = {
+        place: segment for segment in encoding.segments for c, place in segment.places if c == candidate
     }
     return (found[place].at((candidate, place)) for place in sorted(found))
 

@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertModel, PreTrainedTokenizerFast, set_seed
 
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer, example_texts
 
 
@@ -16,7 +16,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with path.open("w", encoding="utf-8") as out:
         for line in EXAMPLES.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
-            texts = ["".join(split_passages(c["text"])[:2])[:120] for c in record["candidates"][:2]]
+            texts = ["".join(split_segments(c["text"])[:2])[:120] for c in record["candidates"][:2]]
             record["candidates"] = [{"text": texts[0]}, {"text": texts[1]}, {"text": "No."}]
             record["pairs"] = [{"a": 0, "b": 2, "label": 1}, {"a": 2, "b": 1, "label": -1}]
             out.write(json.dumps(record) + "\n")

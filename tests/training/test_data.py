@@ -9,7 +9,7 @@ from blender_hf import InputError
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
 from blender_hf.training.pair_data import balance_lengths, balance_sources, training_pairs
 from blender_hf.training.synthetic_negatives import (
@@ -131,7 +131,7 @@ def test_every_passage_of_the_target_is_in_a_corrupted_copy() -> None:
     assert len(examples) == 39  # the first has no foreign passages to take yet
     for example in examples:
         assert len(example.candidates) == 3
-        for passage in split_passages(example.target):
+        for passage in split_segments(example.target):
             assert any(passage.strip() in candidate for candidate in example.candidates)
     assert any(example.target not in example.candidates for example in examples)
 
@@ -179,7 +179,7 @@ def test_every_kind_of_corruption_is_what_it_is_called() -> None:
     assert all(pair.candidate_a.startswith(pair.candidate_b) for pair in made["cut"])
     for pair in made["shortened"]:
         assert pair.candidate_a.startswith(pair.candidate_b)
-        assert pair.candidate_b in accumulate(split_passages(pair.candidate_a)), "it ends where a passage does"
+        assert pair.candidate_b in accumulate(split_segments(pair.candidate_a)), "it ends where a passage does"
         assert pair.label == LABELS["shortened"]
     assert all(len(pair.candidate_b) > len(pair.candidate_a) for pair in made["loop"])
     for pair in made["shuffled"]:

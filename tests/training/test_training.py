@@ -18,7 +18,7 @@ from blender_hf import Blender, GenFuser, GenFuserProcessor, InputError, PairRan
 from blender_hf.blender import make_items
 from blender_hf.cli.main import main
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.modeling.processing_gen_fuser import split_passages
+from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.training import checkpoint, gen_fuser
 from blender_hf.training.fine_tuning import copied_weights, interpolate
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
@@ -391,12 +391,12 @@ def test_a_fuser_is_trained_from_nothing(data: Path, tmp_path: Path) -> None:
     assert train(config, kind="fuser") == 0
     run = tmp_path / "run"
     model, processor = GenFuser.from_pretrained(run), GenFuserProcessor.from_pretrained(run)
-    assert model.config.faithful
+    assert model.config.extractive
     [item], _ = make_items("2 + 2?", ["It is 4. Yes.", "Four! I am sure."])
     encoding = processor.encode(item.prompt, item.texts)
-    written = model.generate(**processor.pad([encoding.input_ids]), passages=[encoding.passages])
+    written = model.generate(**processor.pad([encoding.input_ids]), segments=[encoding.segments])
     assert processor.decode_text(written[0])
-    assert processor.decode_text(encoding.passages[0].ids) == "It is 4."
+    assert processor.decode_text(encoding.segments[0].ids) == "It is 4."
     settings = json.loads((run / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast", "transformers 4 knows no other name"
 
@@ -469,7 +469,7 @@ def test_targets_of_a_batch_are_filled_with_what_the_loss_ignores() -> None:
     assert FusionDataset(examples, processor, max_tokens=1).n_left_out == 2
     passages = FusionDataset(examples[1:], processor, by_passages=True)[0]["labels"]
     parts = [
-        processor.tokenizer(part, add_special_tokens=False)["input_ids"] for part in split_passages(examples[1].target)
+        processor.tokenizer(part, add_special_tokens=False)["input_ids"] for part in split_segments(examples[1].target)
     ]
     assert passages == [*(token for part in parts for token in part), processor.tokenizer.eos_token_id]
 
