@@ -17,6 +17,7 @@ FUSER_GRAPHS = (*FUSER_FILES, "decoder_model.onnx", "decoder_with_past_model.onn
 WEIGHTS_SUFFIX = "_data"
 MOST_BYTES_INSIDE = 1_900_000_000
 FOLDERS = ("", "onnx")
+NEEDS_OPTIMUM = "pip install 'blender-hf[onnx]' 'transformers>=4.57,<4.58'"
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 AXES = {0: "batch_size", 1: "sequence_length"}
 OPSET = 18

@@ -31,6 +31,7 @@ from .graph import (
     MODEL_FILE,
     MOST_BYTES_INSIDE,
     MOST_OPSET,
+    NEEDS_OPTIMUM,
     OPSET,
     OUTPUT,
     WEIGHTS_SUFFIX,
@@ -41,8 +42,6 @@ from .parity import TOLERANCES, Parity, check_fuser, check_ranker, ranker_inputs
 from .provenance import add_metadata, statement_of, weight_files
 from .quantization import PRECISIONS, Precision
 from .staging import check_output, keep, opened, remove
-
-NEEDS_OPTIMUM = "pip install 'blender-hf[onnx]' 'transformers>=4.57,<4.58'"
 
 
 def export_onnx(

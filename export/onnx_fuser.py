@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
-from optimum.onnxruntime import ORTModelForSeq2SeqLM
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
+from blender_hf.errors import BlenderError
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.modeling import GenFuserConfig, GenFuserProcessor
 from blender_hf.modeling.modeling_gen_fuser import ExtractiveGenerationMixin, set_default_length
 
-from .graph import FUSER_FILES, checkpoint_of, find_setting_file, require_onnx_file
+from .graph import FUSER_FILES, NEEDS_OPTIMUM, checkpoint_of, find_setting_file, require_onnx_file
 from .onnx_ranker import DEFAULT_PROVIDER, check_provider, provider_options
 from .provenance import check_weights
+
+try:
+    from optimum.onnxruntime import ORTModelForSeq2SeqLM
+except ModuleNotFoundError:
+    raise BlenderError(f"a fuser in ONNX Runtime needs Optimum: {NEEDS_OPTIMUM}") from None
 
 
 class OnnxGenFuser(ExtractiveGenerationMixin, ORTModelForSeq2SeqLM):

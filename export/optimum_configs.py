@@ -3,15 +3,20 @@
 from typing import Any
 
 import torch
-from optimum.exporters.onnx.config import TextEncoderOnnxConfig
-from optimum.exporters.onnx.model_configs import T5OnnxConfig
-from optimum.exporters.tasks import TasksManager
-from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 
+from blender_hf.errors import BlenderError
 from blender_hf.modeling import GenFuser, GenFuserConfig, PairRanker, PairRankerConfig
 from blender_hf.modeling.hub_mixins import TASKS
 
-from .graph import AXES, OPSET
+from .graph import AXES, NEEDS_OPTIMUM, OPSET
+
+try:
+    from optimum.exporters.onnx.config import TextEncoderOnnxConfig
+    from optimum.exporters.onnx.model_configs import T5OnnxConfig
+    from optimum.exporters.tasks import TasksManager
+    from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
+except ModuleNotFoundError:
+    raise BlenderError(f"an export by Optimum lacks it: {NEEDS_OPTIMUM}") from None
 
 RANKER_TASK = "text-classification"
 FUSER_TASK = "text2text-generation"

@@ -4,8 +4,10 @@ Usage: python smoke_wheel.py SOURCES, where SOURCES lists the source files, one 
 """
 
 import json
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 
 from transformers import pipeline
@@ -43,6 +45,16 @@ def check_files(sources: list[str]) -> None:
     assert not missing, f"not in the wheel, see [tool.setuptools] in pyproject.toml: {', '.join(missing)}"
 
 
+def check_modules() -> None:
+    """Import every module without any extra; one that needs an extra may only fail with the command to install it."""
+    for module in pkgutil.walk_packages(blender_hf.__path__, "blender_hf."):
+        try:
+            import_module(module.name)
+        except blender_hf.BlenderError as error:
+            if "pip install 'blender-hf[" not in str(error):
+                raise
+
+
 def check_pipeline() -> None:
     candidates = ["Paris is the capital of France.", "I like trains.", "Bananas."]
     result = pipeline("llm-blending")({"prompt": "What is the capital of France?", "candidates": candidates})
@@ -60,6 +72,7 @@ def check_command() -> None:
 
 if __name__ == "__main__":
     check_files(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines())
+    check_modules()
     check_pipeline()
     check_command()
     sys.stdout.write("the wheel is whole and works\n")
