@@ -55,7 +55,7 @@ class _Watcher(MetaPathFinder):
         spec = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
             # On the loader itself, which modules keep, and through which libraries read sources and resources.
-            spec.loader.exec_module = self._watched(spec.loader.exec_module)  # type: ignore[method-assign]
+            spec.loader.exec_module = self._watched(spec.loader.exec_module)  # type: ignore[assignment]
         return spec
 
     def _watched(self, execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
