@@ -7,16 +7,14 @@ from transformers import MT5Config, T5Config
 
 # Kinds of checkpoints that a GenFuser loads unchanged: its own, plain T5, such as llm-blender/gen_fuser_3b, and mT5.
 LOADABLE_TYPES = ("gen_fuser", "t5", "mt5")
-
-
 # Names of settings in checkpoints that were saved before 0.1.0, and today's.
 RENAMED_SETTINGS = {
     "faithful": "extractive",
-    "extractive_min_length_ratio": "extractive_min_length_ratio",
-    "extractive_coherence": "extractive_coherence",
-    "extractive_agreement": "extractive_agreement",
-    "extractive_consensus": "extractive_consensus",
-    "extractive_max_overlap": "extractive_max_overlap",
+    "faithful_least_share": "extractive_min_length_ratio",
+    "faithful_coherence": "extractive_coherence",
+    "faithful_agreement": "extractive_agreement",
+    "faithful_consensus": "extractive_consensus",
+    "faithful_most_repeated": "extractive_max_overlap",
 }
 
 

@@ -229,7 +229,7 @@ def test_fusing_leaves_the_input_as_it_is_and_takes_tuples(blender: Blender) -> 
     assert blender.fuse("p", tuple(candidates)) == fusion
 
 
-def test_faithful_fusion_consists_of_passages_of_the_candidates(blender: Blender) -> None:
+def test_extractive_fusion_consists_of_segments_of_the_candidates(blender: Blender) -> None:
     for fusion in blender.fuse(
         [PROMPT, "p"], [ANSWERS[:3], ["One. Two!", "Three."]], generation={"max_new_tokens": 400}
     ):
@@ -358,7 +358,7 @@ def test_progress_is_shown_when_asked(blender: Blender, capfd: pytest.CaptureFix
     assert "2/2" in err
 
 
-def test_an_unfaithful_fuser_writes_freely(ranker: Any) -> None:
+def test_a_fuser_that_is_not_extractive_writes_freely(ranker: Any) -> None:
     free = Blender(*ranker, *build_fuser(extractive=False))
     fusion = free.fuse("p", ["One. Two!", "Three."], generation={"num_beams": 2, "max_new_tokens": 5})
     assert isinstance(fusion.text, str)

@@ -329,15 +329,15 @@ def test_every_input_needs_its_segments(n_inputs: int) -> None:
 
 
 def test_an_extractive_fuser_without_segments_warns_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The result is not faithful, and the batch of a processor was said to be all that `generate` needs."""
-    faithful, processor = build_fuser(extractive=True)
+    """The result is not extractive, and the batch of a processor was said to be all that `generate` needs."""
+    extractive, processor = build_fuser(extractive=True)
     batch = processor(["2 + 2?"], [["4", "5"]])
     logging.Logger.warning_once.cache_clear()  # type: ignore[attr-defined]
     with caplog.at_level(logging.WARNING):
         MODEL.generate(**batch)
         assert not caplog.messages
         for _ in range(2):
-            faithful.generate(**batch)
+            extractive.generate(**batch)
     assert [m for m in caplog.messages if "segments" in m] == [m for m in caplog.messages if "Blender.fuse" in m]
     assert len(caplog.messages) == 1
 
