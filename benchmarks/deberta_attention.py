@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 from unittest import mock
 
 import torch
@@ -19,7 +20,7 @@ from transformers import DebertaV2Model
 
 from benchmarks.inputs import Shape
 from benchmarks.judged import parser_of
-from benchmarks.tables import Cell, Table, publish
+from benchmarks.tables import Table, publish
 from benchmarks.timing import in_ms, medians
 from blender_hf import PairRanker, PairRankerConfig
 from blender_hf.modeling import fast_kernels, modeling_pair_ranker
@@ -46,19 +47,18 @@ def main() -> None:
     parser.add_argument("--flex", action="store_true", help="measure one attention layer, with flex_attention too")
     options = parser.parse_args()
     kind = "flex" if options.flex else "packing" if options.packing else ""
-    columns, rows = MEASUREMENTS[kind](options)
     with torch.inference_mode():
-        table = Table(columns, list(logged(rows)))
+        columns, *rows = logged(MEASUREMENTS[kind](options))
     note = (
         f"torch {torch.__version__} on {machine(options.device)}; DeBERTa-v3-base's shape cut to {options.layers} "
         f"layers; medians of {options.turns} turns."
     )
     variant = [f"--{kind}"] if kind else []
     variant += [f"--device {options.device}"] if options.device != "cpu" else []
-    publish(__file__, [table, note], options, variant=" ".join(variant))
+    publish(__file__, [Table(columns, rows), note], options, variant=" ".join(variant))
 
 
-def logged(rows: Iterator[list[Cell]]) -> Iterator[list[Cell]]:
+def logged(rows: Iterator[Any]) -> Iterator[Any]:
     """Log each row, for it takes minutes, and pass it on."""
     for row in rows:
         print(*row, sep="\t", file=sys.stderr, flush=True)
@@ -69,26 +69,22 @@ def machine(device: str) -> str:
     return torch.cuda.get_device_name(device) if device != "cpu" else f"a CPU, {torch.get_num_threads()} threads"
 
 
-Measurement = tuple[dict[str, str], Iterator[list[Cell]]]  # columns and rows
 SIZE = {"dtype": "", "tokens": "d"}
 
 
-def measure_rankers(options: argparse.Namespace) -> Measurement:
-    """Measure whole rankers that differ in their attention alone."""
+def measure_rankers(options: argparse.Namespace) -> Iterator[Any]:
+    """Yield the columns and the rows for whole rankers that differ in their attention alone."""
     names = ["transformers", "ours", *(["with flashdeberta"] if has_kernel(options.device) else [])]
     columns = {**SIZE, "batch": "d", **{f"{name}, ms": "ms" for name in names}}
     columns |= dict.fromkeys(("speed-up", "speed-up with flashdeberta")[: len(names) - 1], ".2f")
-    return {**columns, "largest difference of a logit": ".0e"}, _rankers(options, len(names))
-
-
-def _rankers(options: argparse.Namespace, n_calls: int) -> Iterator[list[Cell]]:
+    yield {**columns, "largest difference of a logit": ".0e"}
     for dtype in DTYPES:
         ours, own = (model.to(options.device) for model in build_rankers(options.layers, dtype))
         for length in options.lengths:
             for batch in options.batches:
                 pairs = {name: tensor.to(options.device) for name, tensor in pair_inputs(length, batch).items()}
                 calls = [partial(own, **pairs), partial(without_kernel, ours, pairs), partial(all_states, ours, pairs)]
-                calls = calls[:n_calls]
+                calls = calls[: len(names)]
                 expected, *found = (call().logits.float() for call in calls)
                 seconds = medians(calls, options.turns)
                 difference = max((expected - logits).abs().max().item() for logits in found)
@@ -116,28 +112,22 @@ def all_states(model: PairRanker, pairs: dict[str, torch.Tensor]) -> PairRankerO
         return model(**pairs)
 
 
-def measure_packing(options: argparse.Namespace) -> Measurement:
-    """Measure the time per pair by the size of its batch."""
-    return {**SIZE, **{f"batch of {size}, ms a pair": "ms" for size in PACKED}}, _packing(options)
-
-
-def _packing(options: argparse.Namespace) -> Iterator[list[Cell]]:
+def measure_packing(options: argparse.Namespace) -> Iterator[Any]:
+    """Yield the columns and the rows for the time per pair by the size of its batch."""
+    yield {**SIZE, **{f"batch of {size}, ms a pair": "ms" for size in PACKED}}
     for dtype in DTYPES:
         ours, _ = build_rankers(options.layers, dtype)
         for length in options.lengths:
             batches = [pair_inputs(length, size) for size in PACKED if length * size <= 8192]
             seconds = medians([partial(ours, **inputs) for inputs in batches], options.turns)
-            cells: list[Cell] = [*in_ms([value / size for value, size in zip(seconds, PACKED, strict=False)])]
-            yield [name_of(dtype), length, *cells, *["-"] * (len(PACKED) - len(batches))]
+            per_pair = [value / size for value, size in zip(seconds, PACKED, strict=False)]
+            yield [name_of(dtype), length, *in_ms(per_pair), *["-"] * (len(PACKED) - len(batches))]
 
 
-def measure_flex(options: argparse.Namespace) -> Measurement:
-    """Measure one layer of attention, its projections included."""
+def measure_flex(options: argparse.Namespace) -> Iterator[Any]:
+    """Yield the columns and the rows for one layer of attention, its projections included."""
     times = dict.fromkeys(("transformers, ms", "ours, ms", "flex_attention, ms"), "ms")
-    return {**SIZE, **times, "largest difference of flex": ".0e"}, _flex(options)
-
-
-def _flex(options: argparse.Namespace) -> Iterator[list[Cell]]:
+    yield {**SIZE, **times, "largest difference of flex": ".0e"}
     for dtype in DTYPES:
         ours, own = build_rankers(1, dtype)
         for length in options.lengths:

@@ -22,13 +22,7 @@ WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
 class Group:
-    """Pairs of one source or of one corruption, scored by the ranker.
-
-    Args:
-        pairs: The pairs.
-        logits: Their logits with a weight of 0.
-        leads: What a weight is multiplied by.
-    """
+    """Pairs of one source or corruption: their logits with a weight of 0, and the leads that a weight multiplies."""
 
     def __init__(self, pairs: Sequence[PreferencePair], logits: Sequence[float], leads: Sequence[float]) -> None:
         self.labels = [pair.label for pair in pairs]

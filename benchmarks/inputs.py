@@ -85,9 +85,6 @@ def make_job(
 
     A prompt has its own candidates and, if they are too few, answers to other prompts. The answers of a prompt are
     truncated to about the same number of words, spread log-uniformly over the prompts between the two of `words`.
-
-    Returns:
-        `prompts` and `candidates`, a list of `n_candidates` each.
     """
     rng = random.Random(seed)
     least, most = words

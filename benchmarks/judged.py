@@ -38,13 +38,7 @@ def parser_of(doc: str | None) -> argparse.ArgumentParser:
 def judged_parser(
     doc: str | None, *, max_pairs: int | None = None, files: str | None = None
 ) -> argparse.ArgumentParser:
-    """Return a parser with the options of benchmarks on judged pairs.
-
-    Args:
-        doc: The docstring of the module.
-        max_pairs: Default of `--max-pairs-per-source`; None leaves the option out.
-        files: "+" to read several files.
-    """
+    """Return a parser with the options of benchmarks on judged pairs; `files` is "+" to read several."""
     parser = parser_of(doc)
     parser.add_argument("data", type=Path, nargs=files, help="JSONL of judged pairs")
     parser.add_argument("--ranker", default="pair-ranker-mini", help="Hub id or folder")

@@ -175,13 +175,8 @@ def publish(
 ) -> None:
     """Print a result as Markdown and, on the last line, as JSON; with `--save` write it, and the document showing it.
 
-    Args:
-        script: `__file__` of the script.
-        sections: Paragraphs of Markdown, and tables.
-        options: Of the command line.
-        variant: Options that tell apart results of one script, as they stand in the mark.
-        details: Numbers that no table shows.
-        drawing: A plot, saved beside the document and shown above the sections.
+    `script` is the `__file__` of the script, and `variant` has the options that tell its results apart. `details` are
+    numbers that no table shows; `drawing` is a plot, saved beside the document and shown above the sections.
     """
     file = Path(script).resolve().relative_to(ROOT)
     mark = f"{file.as_posix()} {variant}".strip()

@@ -72,6 +72,8 @@ def console_lines() -> Iterator[tuple[str, str]]:
 COMMANDS = [(name, match[1]) for name, line in console_lines() if (match := COMMAND.match(line))]
 
 
+# TRL's own settings have the old name of activation checkpointing.
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning:transformers")
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=name_of)
 def test_python_of_a_document_runs(

@@ -15,14 +15,7 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A process that measures one setting. It loads at once; call `wait` before `ask`.
-
-    Args:
-        python: The interpreter of its environment.
-        module: Its program.
-        setting: What it loads.
-        log: File for its stderr.
-    """
+    """A process that measures one setting. It loads at once; call `wait` before `ask`, which raise `WorkerError`."""
 
     def __init__(self, python: Path, module: str, setting: dict[str, Any], log: Path) -> None:
         self._log = log
@@ -42,19 +35,11 @@ class Worker:
         self._send(setting)
 
     def wait(self) -> None:
-        """Wait until it is loaded.
-
-        Raises:
-            WorkerError: If it failed.
-        """
+        """Wait until it is loaded."""
         self._receive()
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send a job and wait for its answer.
-
-        Raises:
-            WorkerError: If the worker reports an error or exits.
-        """
+        """Send a job and wait for its answer."""
         self._send(message)
         return self._receive()
 

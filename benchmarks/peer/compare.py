@@ -129,17 +129,11 @@ def settings_of(options: argparse.Namespace, device: str) -> list[Setting]:
 
 @dataclass
 class Bench:
-    """One run.
+    """One run."""
 
-    Args:
-        options: Of the command line.
-        root: Folder for checkpoints and logs.
-        records: Prompts with candidates.
-    """
-
-    options: argparse.Namespace
-    root: Path
-    records: Sequence[dict[str, Any]]
+    options: argparse.Namespace  # of the command line
+    root: Path  # folder for checkpoints and logs
+    records: Sequence[dict[str, Any]]  # prompts with candidates
     _checkpoints: dict[str, Path] = field(default_factory=dict)
     _n_workers: int = 0
 

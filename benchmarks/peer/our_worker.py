@@ -26,12 +26,7 @@ GROUPS = {
 
 
 class PointwiseScorer(nn.Module):
-    """Scores a sequence from its first token, as a reward model does, with the same optimisations as the ranker.
-
-    Args:
-        backbone: The encoder.
-        hidden_size: Of its states.
-    """
+    """Scores a sequence from its first token, as a reward model does, with the same optimisations as the ranker."""
 
     def __init__(self, backbone: nn.Module, hidden_size: int) -> None:
         super().__init__()
@@ -49,12 +44,7 @@ class PointwiseScorer(nn.Module):
 
 
 class OurEngine:
-    """This package in one setting.
-
-    Args:
-        setting: `ranker` (folder or name), `device`, `dtype`, `method` ("full" or "schedule" for `rank`, "best" for
-            `best_of_n`, "pointwise"), `options` of that method, and `extra`, a package that may be used.
-    """
+    """This package in one setting."""
 
     def __init__(self, setting: Json) -> None:
         self.setting = setting

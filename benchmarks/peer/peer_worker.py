@@ -13,11 +13,7 @@ from benchmarks.peer.protocol import Json, Meter, serve
 
 
 class PeerEngine:
-    """The official blender in one setting.
-
-    Args:
-        setting: `ranker` (folder), `device`, `dtype`, `method` ("full" or "bubble"), `batch_size`.
-    """
+    """The official blender in one setting."""
 
     def __init__(self, setting: Json) -> None:
         self.setting = setting

@@ -1,14 +1,15 @@
 """The matrix products of an encoder: operations needed by its real tokens, and the speed of the machine."""
 
-import time
 from collections.abc import Callable, Iterable
 from functools import cache, partial
+from statistics import median
 from typing import Any
 
 import torch
 from torch.nn import functional
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
+from benchmarks.timing import timed
 from blender_hf.modeling.fast_kernels import FastLinear, heads_product, multiplies_heads
 
 # Each product is repeated for this long, after one that is not counted.
@@ -22,12 +23,7 @@ def model_flops(config: Any, lengths: Iterable[int], n_read: int) -> float:
 
     The linear layers, queries with keys, weights with values and, in DeBERTa, both position terms: each query with the
     projected key of every bucket of relative positions that the length reaches, and each key with the query of it. Of
-    the last layer, all keys and values, and the rest for the states the head reads.
-
-    Args:
-        config: Configuration of the encoder.
-        lengths: Of the sequences.
-        n_read: How many states of a sequence the head reads.
+    the last layer, all keys and values, and the rest for the `n_read` states the head reads.
     """
     return float(sum(_sequence_flops(*_dimensions(config), length, n_read) for length in lengths))
 
@@ -70,22 +66,11 @@ def reached_buckets(length: int, buckets: int) -> int:
 
 @torch.inference_mode()
 def measure_products(config: Any, shapes: Iterable[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> dict:
-    """Measure the products of one layer at the given shapes of batches, each in the faster of the known ways.
-
-    Args:
-        config: Configuration of the encoder.
-        shapes: (sequences, length) of batches that occur.
-        dtype: The precision.
-        device: Where.
-
-    Returns:
-        `rate`: operations a second over all products of a layer, each as often as it occurs; `linear_rate`: the same
-        over the linear layers alone.
-    """
+    """Return the operations per second of a layer's products, and of its linear layers alone, at these batch shapes."""
     totals = {"linear": [0.0, 0.0], "all": [0.0, 0.0]}
     for rows, length in shapes:
         for kind, count, flops, ways in _layer_products(config, rows, length, dtype, device):
-            seconds = min(_seconds(product, device) for product in ways)
+            seconds = min(_seconds(product) for product in ways)
             for name in {kind, "all"} & totals.keys():
                 totals[name][0] += count * flops
                 totals[name][1] += count * seconds
@@ -122,14 +107,9 @@ def _layer_products(
     return found + ([batched(terms, length, width, reached)] if terms else [])
 
 
-def _seconds(product: Callable[[], Any], device: torch.device) -> float:
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+def _seconds(product: Callable[[], Any]) -> float:
     product()
-    wait()
     times: list[float] = []
     while sum(times) < SECONDS_EACH or len(times) < 3:
-        start = time.perf_counter()
-        product()
-        wait()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[len(times) // 2]
+        times.append(timed(product)[0])
+    return median(times)

@@ -33,11 +33,8 @@ class Engine(Protocol):
 class Meter:
     """Counts the inputs of an encoder by hooks: real tokens at its call, computed positions at its first layer.
 
-    A batch packed into one row counts as a batch of sequences of equal length with as many tokens.
-
-    Args:
-        model: The module that is called with `attention_mask=`.
-        layer: The first layer of the encoder.
+    `model` is called with `attention_mask=`; `layer` is the first of the encoder. A batch packed into one row counts as
+    a batch of sequences of equal length with as many tokens.
     """
 
     def __init__(self, model: nn.Module, layer: nn.Module) -> None:
@@ -68,9 +65,7 @@ class Meter:
 def serve(load: Callable[[Json], Engine], extra: Mapping[str, Callable[[Engine, Json], Json]] | None = None) -> None:
     """Load the setting of the first line, then answer every line with a measurement.
 
-    Args:
-        load: Makes the engine of a setting.
-        extra: Other operations by name, as in `{"op": name}`; a message without one is a timed run.
+    A message `{"op": name}` asks for an operation of `extra`; one without is a timed run.
     """
     with _own_stdout() as answer:
         setting = json.loads(sys.stdin.readline())

@@ -38,17 +38,11 @@ LEGEND = """\
 
 @dataclass
 class Cell:
-    """One setting with one number of candidates.
-
-    Args:
-        n: Number of candidates.
-        setting: The setting.
-        flops: Operations that the result needs.
-    """
+    """One setting with one number of candidates."""
 
     n: int
     setting: Setting
-    flops: float = 0.0
+    flops: float = 0.0  # operations that the result needs
     times: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     shapes: list[list[int]] = field(default_factory=list)
@@ -78,17 +72,11 @@ class Cell:
 
 @dataclass
 class Part:
-    """One shape on one device.
-
-    Args:
-        shape: Name of the shape.
-        device: Name of the device.
-        jobs: The inputs for each number of candidates.
-    """
+    """One shape on one device."""
 
     shape: str
     device: str
-    jobs: dict[int, dict[str, Any]]
+    jobs: dict[int, dict[str, Any]]  # the inputs for each number of candidates
     cells: dict[tuple[int, str], Cell] = field(default_factory=dict)
     products: dict[str, dict[str, Any]] = field(default_factory=dict)
     profiles: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -151,8 +139,7 @@ def report(
     lines = [f"- {_verdict_line(verdict)}" for verdict in verdicts]
     lines += [f"- {aim.name}: **not measured**" for aim in AIMS if aim.name not in judged]
     sections += ["### Aims", "\n".join(lines)]
-    details = {"machine": machine, "parts": [_details(p) for p in parts], "agreement": agreement, "aims": verdicts}
-    return sections, details
+    return sections, {"parts": [_details(p) for p in parts], "agreement": agreement, "aims": verdicts}
 
 
 def judge(aim: Aim, parts: Sequence[Part], agreement: dict[str, Any]) -> list[dict[str, Any]]:
@@ -328,27 +315,6 @@ def _agreement(agreement: dict[str, Any]) -> str:
 
 
 def _details(part: Part) -> dict[str, Any]:
-    cells = [
-        {
-            "setting": cell.setting.name,
-            "candidates": cell.n,
-            "seconds": cell.times,
-            "sequences": len(cell.lengths),
-            "real_tokens": sum(cell.lengths),
-            "padding": cell.padding,
-            "of_products": part.product_share(cell),
-            "peak_mib": cell.peak_mib,
-            "logit_difference": part.logit_difference(cell),
-            "same_top": part.same_top(cell),
-        }
-        for cell in part.cells.values()
-    ]
-    return {
-        "shape": part.shape,
-        "device": part.device,
-        "cells": cells,
-        "products": part.products,
-        "profiles": part.profiles,
-        "failures": part.failures,
-        "left_out": part.left_out,
-    }
+    """Return what the tables of a part do not show."""
+    seconds = {f"{name}, {n} candidates": cell.times for (n, name), cell in part.cells.items()}
+    return {"part": part.title, "seconds": seconds, "products": part.products, "profiles": part.profiles}

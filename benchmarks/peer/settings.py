@@ -6,27 +6,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to rank.
+    """One way to rank."""
 
-    Args:
-        name: As the tables show it.
-        side: "peer" (llm-blender) or "ours".
-        method: "full", "bubble" (peer), "best", "schedule" or "pointwise" (ours).
-        dtype: The precision.
-        options: `batch_size` of the peer, or options of our method.
-        sizes: Numbers of candidates; None for all.
-        devices: Where it is available.
-        extra: An optional package that this setting uses, disabled for all others.
-    """
-
-    name: str
-    side: str
-    method: str
+    name: str  # as the tables show it
+    side: str  # "peer" (llm-blender) or "ours"
+    method: str  # "full", "bubble" (peer), "best", "schedule" or "pointwise" (ours)
     dtype: str = "float32"
-    options: dict[str, Any] = field(default_factory=dict)
-    sizes: tuple[int, ...] | None = None
-    devices: tuple[str, ...] = ("cpu", "cuda")
-    extra: str = ""
+    options: dict[str, Any] = field(default_factory=dict)  # `batch_size` of the peer, or options of our method
+    sizes: tuple[int, ...] | None = None  # numbers of candidates; None for all
+    devices: tuple[str, ...] = ("cpu", "cuda")  # where it is available
+    extra: str = ""  # an optional package that this setting uses, disabled for all others
 
     def applies_to(self, n: int) -> bool:
         """Return whether it is measured for a number of candidates."""
@@ -50,23 +39,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Aim:
-    """A speed-up to reach: the fastest of ours against the fastest of the peer's, by medians of one run.
+    """A speed-up to reach: the fastest of ours against the fastest of the peer's, by medians of one run."""
 
-    Args:
-        name: As the report shows it.
-        peer: Names of the peer's settings.
-        ours: Names of our settings.
-        at_least: The speed-up.
-        agreement: The share of prompts that must agree with the top-1 of our full ranking in float32.
-        sizes: Numbers of candidates; None for all.
-    """
-
-    name: str
-    peer: tuple[str, ...]
-    ours: tuple[str, ...]
+    name: str  # as the report shows it
+    peer: tuple[str, ...]  # names of the peer's settings
+    ours: tuple[str, ...]  # names of our settings
     at_least: float
-    agreement: float | None = None
-    sizes: tuple[int, ...] | None = None
+    agreement: float | None = None  # the share of prompts that must agree with the top-1 of our full ranking in float32
+    sizes: tuple[int, ...] | None = None  # numbers of candidates; None for all
 
 
 REFERENCE = "ours, full, float32"

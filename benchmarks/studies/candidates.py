@@ -34,21 +34,13 @@ WAYS = ("any one", "longest", "best single model", "chosen", "oracle")
 
 @dataclass(frozen=True)
 class Ensemble:
-    """All candidates of a prompt that have a gold score.
-
-    Args:
-        prompt: The prompt.
-        indices: The indices of the candidates in it.
-        gold: Their gold scores, 0 to 1.
-        strength: The mean gold score of each model on the other prompts.
-        logits: The comparisons, (candidates, candidates).
-    """
+    """All candidates of a prompt that have a gold score."""
 
     prompt: LabelledPrompt
-    indices: tuple[int, ...]
-    gold: tuple[float, ...]
-    strength: tuple[float, ...]
-    logits: Matrix
+    indices: tuple[int, ...]  # the indices of the candidates in it
+    gold: tuple[float, ...]  # their gold scores, 0 to 1
+    strength: tuple[float, ...]  # the mean gold score of each model on the other prompts
+    logits: Matrix  # the comparisons, (candidates, candidates)
 
     @property
     def texts(self) -> list[str]:

@@ -29,11 +29,7 @@ class Logits:
     """Compares the two candidates of items, and caches the logits in a file.
 
     Two studies of the same pairs then ask the ranker once, and an interrupted run resumes. The keys contain the
-    ranker's weights and configuration, so rankers never share a logit.
-
-    Args:
-        blender: Has the ranker.
-        path: The JSONL file; None caches in memory only.
+    ranker's weights and configuration, so rankers never share a logit. Without a path they are cached in memory only.
     """
 
     def __init__(self, blender: Blender, path: Path | None = None) -> None:

@@ -42,19 +42,12 @@ Key = tuple[str, int]
 
 @dataclass
 class Costs:
-    """Measurements by the name of the way to rank and the number of candidates.
+    """Measurements by the name of the way to rank and the number of candidates."""
 
-    Args:
-        wall: Seconds of wall time, one per repeat.
-        processor: Seconds of CPU time, one per repeat.
-        peak: Peak memory in MiB.
-        asked: Comparisons, or scored candidates, per prompt.
-    """
-
-    wall: dict[Key, list[float]]
-    processor: dict[Key, list[float]]
-    peak: dict[Key, float]
-    asked: dict[Key, float]
+    wall: dict[Key, list[float]]  # seconds of wall time, one per repeat
+    processor: dict[Key, list[float]]  # seconds of CPU time, one per repeat
+    peak: dict[Key, float]  # peak memory in MiB
+    asked: dict[Key, float]  # comparisons, or scored candidates, per prompt
 
 
 def main() -> None:

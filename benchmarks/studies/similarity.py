@@ -47,25 +47,15 @@ Groups = dict[str, dict[str, Figure]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A judged pair.
+    """A judged pair."""
 
-    Args:
-        prompt: Id of its prompt; the bootstrap resamples whole prompts.
-        source: Name of the dataset.
-        similarity: Of its two candidates, 0 to 100.
-        gap: Between their gold scores, in the unit of the source; None if unknown.
-        ours: 1 if the ranker agrees with the judge, 0 if not.
-        longer: The same for the length rule.
-        confidence: Absolute value of the logit.
-    """
-
-    prompt: str | int
-    source: str
-    similarity: float
-    gap: float | None
-    ours: float
-    longer: float
-    confidence: float
+    prompt: str | int  # id of its prompt; the bootstrap resamples whole prompts
+    source: str  # name of the dataset
+    similarity: float  # of its two candidates, 0 to 100
+    gap: float | None  # between their gold scores, in the unit of the source; None if unknown
+    ours: float  # 1 if the ranker agrees with the judge, 0 if not
+    longer: float  # the same for the length rule
+    confidence: float  # absolute value of the logit
 
 
 def main() -> None:
@@ -176,10 +166,7 @@ GAPS = {
 
 
 def equal_bins(values: Sequence[float], n: int) -> list[list[int]]:
-    """Divide values into at most n bins with about as many in each; equal values stay together.
-
-    Returns:
-        For each bin that has any the places of its values, the smallest values first.
+    """Return the indices of values in at most n bins of about equal size, the smallest first; equal ones together.
 
     >>> equal_bins([5.0, 1.0, 2.0, 9.0], 2)
     [[1, 2], [0, 3]]

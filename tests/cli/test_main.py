@@ -12,7 +12,7 @@ import pytest
 from blender_hf import Blender, __version__
 from blender_hf.cli.main import COMMANDS, main
 from tests.conftest import EXAMPLES
-from tests.forking import Streams, finished, started
+from tests.forking import RUN_A_COMMAND, Streams, forked
 
 RECORDS = [
     {"id": "one", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}, "It is 4. Yes."]},
@@ -184,7 +184,7 @@ def test_misspelt_options_are_refused(arguments: list[str], capsys: pytest.Captu
 def test_from_stdin_what_came_before_a_bad_line_is_written(models: list[str], tmp_path: Path) -> None:
     streams = Streams(tmp_path / "in", tmp_path / "out", tmp_path / "err")
     streams.stdin.write_text("\n".join([*map(json.dumps, RECORDS), "{", json.dumps(RECORDS[0])]), encoding="utf-8")
-    assert finished(["rank", *models[:2]], streams) == 2
+    assert forked(RUN_A_COMMAND, "rank", *models[:2], streams=streams).wait() == 2
     assert [line["id"] for line in lines(streams.stdout.read_text(encoding="utf-8"))] == ["one", 2, 7]
     assert "<stdin>:4: not valid JSON" in streams.stderr.read_text(encoding="utf-8")
 
@@ -196,11 +196,11 @@ def test_a_reader_that_leaves_ends_it_quietly(models: list[str], tmp_path: Path)
     streams = Streams(stdout=tmp_path / "out", stderr=tmp_path / "err")
     os.mkfifo(streams.stdout)
     # More than a pipe holds.
-    process = started(["rank", str(EXAMPLES), "--batch-size", "1", "--quiet", *models[:2]], streams)
+    command = ["rank", str(EXAMPLES), "--batch-size", "1", "--quiet", *models[:2]]
+    process = forked(RUN_A_COMMAND, *command, streams=streams)
     with streams.stdout.open(encoding="utf-8") as reader:
         assert json.loads(reader.readline())["ranking"]
-    process.join()
-    assert process.exitcode == 141
+    assert process.wait() == 141
     assert streams.stderr.read_text(encoding="utf-8") == ""
 
 
@@ -209,7 +209,7 @@ def test_a_reader_that_leaves_ends_it_quietly(models: list[str], tmp_path: Path)
 @pytest.mark.parametrize("output", [[], ["--output", "/dev/full"]])
 def test_a_full_disk_is_an_error_in_one_line(file: Path, models: list[str], output: list[str], tmp_path: Path) -> None:
     streams = Streams(stdout=Path("/dev/full"), stderr=tmp_path / "err")
-    assert finished(["rank", str(file), *models[:2], "--quiet", *output], streams) == 2
+    assert forked(RUN_A_COMMAND, "rank", str(file), *models[:2], "--quiet", *output, streams=streams).wait() == 2
     (line,) = streams.stderr.read_text(encoding="utf-8").splitlines()
     where = output[-1] if output else "stdout"
     assert line == f"blender-hf: error: can't write {where}: No space left on device; free some space and retry"

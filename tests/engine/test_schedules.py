@@ -83,8 +83,6 @@ def test_without_contradictions_the_best_k_beat_the_rest(strengths: list[int], t
 
 
 def scores_of(made: dict[Pair, float], n: int) -> tuple[float, ...]:
-    from blender_hf.engine.aggregation import max_logits
-
     matrix = [[math.nan] * n for _ in range(n)]
     for (i, j), logit in made.items():
         matrix[i][j], matrix[j][i] = logit, -logit
@@ -241,7 +239,7 @@ def test_one_order_is_half_the_work_and_has_no_flip_rate(blender: Blender) -> No
     assert both.flip_rate is not None
     assert one.flip_rate is None
     presented = {
-        sign * blender.compare(TEXTS[0], TEXTS[1], TEXTS[2]).__getattribute__(name)
+        sign * getattr(blender.compare(TEXTS[0], TEXTS[1], TEXTS[2]), name)
         for name, sign in (("logit_ab", 1), ("logit_ba", -1))
     }
     assert any(one.comparisons[0][1] == pytest.approx(logit, abs=1e-5) for logit in presented)

@@ -22,7 +22,10 @@ from blender_hf.export.hub import Publication, files_of, prepared
 from blender_hf.export.provenance import add_metadata, statement_of
 from tests import hub_server
 from tests.conftest import build_ranker, example_texts
+from tests.forking import WITHOUT_THE_HUB, Process, forked
 from tests.hub_server import TOKEN, Fault, Handler, Hub, running_hub
+
+Running = subprocess.Popen[str] | Process
 
 TEXTS = example_texts()
 RECORD = {"prompt": TEXTS[0], "candidates": list(TEXTS[1:5])}
@@ -75,10 +78,14 @@ class Place:
         }
         return {**kept, **paths, **own, **more}
 
-    def start(self, script: str, *arguments: str, cache: str, package: bool, **more: str) -> subprocess.Popen[str]:
+    def start(self, script: str, *arguments: str, cache: str, package: bool, **more: str) -> Running:
+        environment = self.environment(cache, package=package, **more)
+        if package:
+            return forked(script, *arguments, modules=WITHOUT_THE_HUB, env=environment, cwd=self.folder)
+        # Without the package it must be a fresh interpreter: nothing that it imports may have seen the package.
         return subprocess.Popen(
-            [sys.executable, *([] if package else ["-S"]), "-c", script, *arguments],
-            env=self.environment(cache, package=package, **more),
+            [sys.executable, "-S", "-c", script, *arguments],
+            env=environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -89,7 +96,7 @@ class Place:
         return answer(self.start(script, *arguments, cache=cache, package=package, **more))
 
 
-def answer(process: subprocess.Popen[str]) -> Any:
+def answer(process: Running) -> Any:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return json.loads(out)  # and nothing else, such as a question whether code is to be trusted

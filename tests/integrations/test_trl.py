@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,11 @@ from blender_hf.integrations.trl import PairRMJudge, WinRateCallback, pairwise_r
 from blender_hf.integrations.trl.generating import generate
 from blender_hf.loading.partitioning import FSDP_LOADING, ZERO_INIT, whole_weights
 from tests.conftest import SMALL, encoder_tokenizer
+from tests.forking import TRL, forked, ranks
 
 trl = pytest.importorskip("trl")
+# TRL's own settings have the old name of activation checkpointing.
+pytestmark = pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning:transformers")
 
 PROMPTS = ["2 + 2?"] * 3 + ["What is a cat?"] * 2
 COMPLETIONS = ["4", "four", "Bananas.", "An animal.", "A dog."]
@@ -419,18 +421,11 @@ Path(folder, name).write_text(json.dumps({"seen": seen, "rates": rates}))
 
 @pytest.mark.slow
 def test_two_processes_reward_as_one_would(checkpoints: Path, blender: Blender, tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(SCRIPT)
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
-    done = subprocess.run(
-        [*command, str(checkpoints / "ranker"), str(tmp_path)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    environments = [{**rank, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} for rank in ranks(2)]
+    arguments = (SCRIPT, str(checkpoints / "ranker"), str(tmp_path))
+    for process in [forked(*arguments, modules=TRL, env=environment) for environment in environments]:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors[-3000:]
     found = [json.loads((tmp_path / f"seen-{process}.json").read_text()) for process in range(2)]
     for one, other in zip(*(process["seen"] for process in found), strict=True):
         prompts, completions, rewards = (a + b for a, b in zip(one, other, strict=True))

@@ -26,14 +26,15 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head with this process, and three machines for an actor each."""
+    """A head with this process, and three machines for an actor each; Ray starts its processes itself, afresh."""
     variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**variables, "HF_HUB_OFFLINE": "1"}.items():
             patch.setenv(name, value)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         for _ in range(3):
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(wait=False, num_cpus=1)
+        cluster.wait_for_nodes(timeout=300)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
         yield cluster
         ray.shutdown()

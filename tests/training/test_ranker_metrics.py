@@ -26,8 +26,10 @@ def test_the_metrics_of_a_trainer() -> None:
     found = pair_metrics(PAIRS, AB, BA)
     assert (found["accuracy"], found["accuracy_one_order"], found["accuracy_longer"]) == (1.0, 0.5, 0.25)
     assert (found["accuracy_x"], found["accuracy_y"], found["flip_rate"]) == (1.0, 1.0, 0.75)
-    assert found["temperature"] > 0
-    assert 0 <= found["ece"] <= 1
+    # The logits are 2, 0.25, 3, -1; at this temperature the likelihood of the labels no longer rises nor falls.
+    assert found["temperature"] == pytest.approx(1.8712, abs=1e-3)
+    # All probabilities are in bins of their own: 0.744, 0.533, 0.832 and 0.369 against the labels 1, 1, 0.5 and 0.
+    assert found["ece"] == pytest.approx((0.2556 + 0.4666 + 0.3325 + 0.3695) / 4, abs=1e-3)
     assert set(found) == set(metric_names(PAIRS))
 
 

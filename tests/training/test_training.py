@@ -31,6 +31,7 @@ from blender_hf.training.ranker_trainer import PairDataset
 from blender_hf.training.settings import RankerSettings
 from blender_hf.training.training_run import save_checkpoint
 from tests.conftest import build_fuser, ranker_processor
+from tests.forking import RUN_A_COMMAND, forked
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = ["lora_rank=8", "learning_rate=1e-2", "gradient_checkpointing=true"]
@@ -151,9 +152,7 @@ def test_several_quality_functions_are_several_tasks(ranker_config: Path, tmp_pa
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_weights(ranker_config: Path, tmp_path: Path) -> None:
     assert train(ranker_config, f"output_dir={tmp_path / 'straight'}") == 0
-    program = "import sys; from blender_hf.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, "train", "ranker", "--config", str(ranker_config)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked(RUN_A_COMMAND, "train", "ranker", "--config", str(ranker_config))
     saved = tmp_path / "run" / "trainer" / "all"
     while not list(saved.glob("checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "it ended before it saved a checkpoint"
@@ -231,7 +230,10 @@ def test_a_ranker_and_a_reward_model_may_see_line_breaks(
 
 @pytest.mark.slow
 def test_two_processes_train_one_ranker(data: Path, ranker_config: Path, tmp_path: Path) -> None:
-    """As `torchrun` and `accelerate launch` start them: each reads its share, one of them writes; in two steps."""
+    """As `torchrun` and `accelerate launch` start them: each reads its share, one of them writes; in two steps.
+
+    The launcher is a part of the test, so these are fresh processes.
+    """
     steps = two_steps(ranker_config, tmp_path)
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launched, "-m", "blender_hf", "train", "ranker", "--config", str(steps), "--json"]
