@@ -1,4 +1,4 @@
-"""Chosen and rejected answers in the forms that preference data has: texts, lists of texts, or whole conversations."""
+"""Chosen and rejected answers in the forms that preference data has: strings, lists of strings, or conversations."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Any
 from blender_hf.inputs import Prompt
 from blender_hf.modeling.tokenization import render_prompt
 
-# The turns of a dialogue of HH-RLHF, in one text.
+# The turns of a dialogue of HH-RLHF, in one string.
 TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 @dataclass(frozen=True)
 class Completions:
-    """A prompt, and the texts that were chosen and rejected."""
+    """A prompt with its chosen and rejected answers."""
 
     prompt: Prompt
     chosen: tuple[str, ...]
@@ -23,16 +23,13 @@ class Completions:
 
 
 def completions(prompt: Any, chosen: Any, rejected: Any) -> Completions:
-    """Return the prompt and the texts of a preference.
+    """Return the prompt and the answers of a preference.
 
     Args:
-        prompt: A text, chat messages, or None where the prompt is the common beginning of chosen and rejected.
-        chosen: A text, a list of texts (RewardBench 2), or chat messages: the answer, or the whole conversation; one
-            message may stand alone.
+        prompt: A string, chat messages, or None where the prompt is the common prefix of chosen and rejected.
+        chosen: A string, a list of strings (RewardBench 2), or chat messages: the answer, or the whole conversation;
+            one message may stand alone.
         rejected: The same.
-
-    Returns:
-        The prompt and the texts.
 
     Raises:
         ValueError: If nothing was chosen or nothing rejected, or one is a conversation and the other is not.
@@ -67,7 +64,7 @@ def _of_conversations(prompt: Any, chosen: Any, rejected: Any) -> Completions:
 def _prompt_with(prompt: Any, shared: list[Mapping[str, Any]]) -> Any:
     """Return a stated prompt together with the turns that both conversations begin with.
 
-    Some data sets have a prompt beside whole conversations, which hold it; in others the conversations go on from it.
+    Some datasets have a prompt beside whole conversations, which hold it; in others the conversations go on from it.
     """
     if not prompt or not shared:
         return prompt or shared

@@ -161,8 +161,10 @@ def open_log(path: Path | None, about: Path | str | None = None) -> Iterator[Log
 
     log = Log(path, about)
     if path is None or not log.resumable:
-        yield log
-        log.close()
+        try:
+            yield log
+        finally:
+            log.close()
         return
     lock = FileLock(beside(path, ".lock"))
     try:

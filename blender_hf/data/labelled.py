@@ -1,4 +1,4 @@
-"""Prompts whose candidates somebody judged: the form that every format of labelled data is brought into."""
+"""Prompts with judged candidates: what every format of labelled data becomes."""
 
 import math
 from collections import defaultdict
@@ -12,8 +12,8 @@ from blender_hf.inputs import Item
 Pair = tuple[int, int]
 
 UNKNOWN = "unknown"
-# Share of all pairs that must be judged before the judgments are taken as a ranking.
-LEAST_JUDGED = 0.5
+# Minimum share of all pairs that must be judged for the judgments to count as a ranking.
+MIN_JUDGED = 0.5
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def labels_by_pair(prompt: LabelledPrompt) -> dict[Pair, list[float]]:
 
 
 def gold_scores(prompt: LabelledPrompt, metric: str | None = None) -> tuple[float, ...] | None:
-    """Return what the candidates are worth, higher is better, or None if it is not known of all of them.
+    """Return the gold scores of the candidates, higher is better, or None if one is unknown.
 
     Args:
         prompt: The prompt.
@@ -117,7 +117,7 @@ def gold_scores(prompt: LabelledPrompt, metric: str | None = None) -> tuple[floa
         return scores
     labels = labels_by_pair(prompt)
     judged = {index for pair in labels for index in pair}
-    if len(judged) < n or len(labels) < math.comb(n, 2) * LEAST_JUDGED:
+    if len(judged) < n or len(labels) < math.comb(n, 2) * MIN_JUDGED:
         return None
     verdicts = [[math.nan] * n for _ in range(n)]
     for (i, j), found in labels.items():
@@ -128,11 +128,7 @@ def gold_scores(prompt: LabelledPrompt, metric: str | None = None) -> tuple[floa
 
 
 def check_metric(prompts: Iterable[LabelledPrompt], metric: str) -> None:
-    """Refuse a metric that no prompt has scores of.
-
-    Raises:
-        InputError: If there are none; the message lists the metrics that there are.
-    """
+    """Reject a metric that no prompt has scores of, with an `InputError` that lists those that exist."""
     known = sorted({name for prompt in prompts for name in prompt.scores})
     if metric not in known:
         raise InputError(f"no candidate has scores named {metric!r}; there are {', '.join(known) or 'none at all'}")

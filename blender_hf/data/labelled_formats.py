@@ -31,24 +31,19 @@ VERDICTS: dict[str, tuple[float, bool | None]] = {
 
 @dataclass(frozen=True)
 class LabelledFormat:
-    """A format of labelled records.
-
-    Args:
-        name: What messages call it.
-        keys: A record that has all of these is in this format.
-        item: Makes the prompt and its candidates; the second argument is how messages name the record.
-        pairs: Makes the judged pairs of a record with these candidates.
-        scores: Takes the scores out of a record: a list of a score, or None, for each candidate.
-        reference: The key of a good answer.
-        source: Takes the name of the collection out of a record, or None.
-    """
+    """A format of labelled records: how to read each part of one."""
 
     name: str
+    #: A record that has all of these is in this format.
     keys: frozenset[str]
+    #: The second argument is how messages name the record.
     item: Callable[[Mapping[str, Any], str], Item]
     pairs: Callable[[Mapping[str, Any], Item], list[JudgedPair]]
+    #: By metric, a score or None for each candidate.
     scores: Callable[[Mapping[str, Any], Item], dict[str, list[Any]]]
+    #: The key of a good answer.
     reference: str = "reference"
+    #: The name of the collection.
     source: Callable[[Mapping[str, Any]], str | None] = lambda record: record.get("source") or record.get("subset")
 
 
@@ -88,14 +83,7 @@ def read_labelled(
 class LabelledFile:
     """The labelled prompts of a local file or folder, read anew each time: only those in use take memory.
 
-    Args:
-        path: As in `read_labelled`, on this machine.
-        split: Which split of a dataset; None takes the only one.
-        limit: Only so many records.
-
-    Raises:
-        InputError: As `read_labelled`, for any record, before the first is used.
-        InputTypeError: Likewise.
+    The arguments and errors are those of `read_labelled`; all records are checked before the first is used.
     """
 
     def __init__(self, path: str | Path, *, split: str | None = None, limit: int | None = None) -> None:
@@ -183,7 +171,7 @@ def _name_of(data: str | Path | Iterable[Mapping[str, Any]]) -> str:
 def _text(record: Mapping[str, Any], key: str) -> str | None:
     value = record.get(key)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{key} must be a text, not {type(value).__name__}")
+        raise ValueError(f"{key} must be a string, not {type(value).__name__}")
     return value or None
 
 
@@ -236,7 +224,7 @@ def _completions(record: Mapping[str, Any]) -> Completions:
 
 
 def _chosen_first(record: Mapping[str, Any]) -> bool:
-    # By lot from the texts: a ranker that likes the first place, or says nothing, must not gain by it.
+    # A hash of the texts decides, so that position bias, or a constant answer, gains nothing.
     found = _completions(record)
     text = "\n".join([str(found.prompt), *found.chosen, *found.rejected])
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 2 == 0

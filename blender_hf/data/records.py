@@ -1,7 +1,7 @@
 """Prompts with their candidates: our own format and that of MixInstruct."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,44 +17,12 @@ class Record:
     item: Item
 
 
-@dataclass(frozen=True)
-class RecordFormat:
-    """A format of records: the keys that tell it, and where its parts are.
-
-    Args:
-        name: What messages call it.
-        keys: A record that has all of these is in this format.
-        prompt: Takes the prompt, a text or chat messages, out of a record.
-        instruction: Takes what is to be done with the prompt, or None.
-    """
-
-    name: str
-    keys: frozenset[str]
-    prompt: Callable[[Mapping[str, Any]], Any]
-    instruction: Callable[[Mapping[str, Any]], Any]
-
-
-# The first format whose keys a record has is taken.
-FORMATS = (
-    RecordFormat(
-        "conversation",
-        frozenset({"messages", "candidates"}),
-        prompt=lambda record: record["messages"],
-        instruction=lambda record: record.get("instruction"),
-    ),
-    RecordFormat(
-        "prompt",
-        frozenset({"prompt", "candidates"}),
-        prompt=lambda record: record["prompt"],
-        instruction=lambda record: record.get("instruction"),
-    ),
-    RecordFormat(
-        "MixInstruct",
-        frozenset({"instruction", "input", "candidates"}),
-        prompt=lambda record: record["input"],
-        instruction=lambda record: record["instruction"],
-    ),
-)
+# The key of the prompt in each format, and the keys that identify the format; the first that matches is taken.
+FORMATS = {
+    "messages": frozenset({"messages", "candidates"}),
+    "prompt": frozenset({"prompt", "candidates"}),
+    "input": frozenset({"instruction", "input", "candidates"}),  # MixInstruct
+}
 
 
 def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Record:
@@ -66,10 +34,10 @@ def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Rec
     """
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: expected a JSON object, not {_json_name(value)}; write one object a line")
-    found = next((form for form in FORMATS if form.keys <= value.keys()), None)
-    if found is None:
+    prompt = next((prompt for prompt, keys in FORMATS.items() if keys <= value.keys()), None)
+    if prompt is None:
         raise InputError(f'{where}: the keys "prompt" and "candidates" are needed; it has {_listed(value)}')
-    item = make_item(found.prompt(value), value["candidates"], found.instruction(value), where=where)
+    item = make_item(value[prompt], value["candidates"], value.get("instruction"), where=where)
     record = Record(id_of(value, default_id), item)
     check_characters((str(record.id), *(candidate.model or "" for candidate in item.candidates)), where)
     return record

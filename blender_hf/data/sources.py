@@ -29,18 +29,15 @@ csv.field_size_limit(2**31 - 1)
 
 @dataclass(frozen=True)
 class Entry:
-    """A record as it was read, not yet checked.
+    """A record as it was read, not yet checked."""
 
-    Args:
-        index: How many records precede it.
-        number: Number of its line or row.
-        where: How messages name it.
-        content: A line of JSON as bytes, or a decoded row.
-    """
-
+    #: How many records precede it.
     index: int
+    #: Number of its line or row.
     number: int
+    #: How messages name it.
     where: str
+    #: A line of JSON as bytes, or a decoded row.
     content: Any
 
     def value(self) -> Any:

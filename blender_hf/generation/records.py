@@ -93,11 +93,11 @@ def answered_prompts(log: Log, asked: Collection[str], n: int = 1) -> dict[str |
 def _prompt_record(value: Any, number: int, where: str) -> PromptRecord:
     if not isinstance(value, Mapping):
         raise InputError(f'{where}: expected a JSON object {{"id", "prompt"}}')
-    found = next((form for form in FORMATS if form.keys - {"candidates"} <= value.keys()), None)
-    if found is None:
+    prompt = next((prompt for prompt, keys in FORMATS.items() if keys - {"candidates"} <= value.keys()), None)
+    if prompt is None:
         raise InputError(f'{where}: the key "prompt" or "messages" is needed; it has {sorted(map(str, value))}')
     given = value.get("candidates") or []
-    item = prompt_item(found.prompt(value), found.instruction(value), given, where=where)
+    item = prompt_item(value[prompt], value.get("instruction"), given, where=where)
     # All of its fields are written again.
     check_characters([json.dumps(value, ensure_ascii=False)], where)
     return PromptRecord(id_of(value, number), value, item)

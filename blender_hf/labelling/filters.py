@@ -1,4 +1,4 @@
-"""Which rows are sure enough to be kept."""
+"""Which rows are certain enough to keep."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,14 @@ from .formats import OutputFormat, Row
 
 @dataclass(frozen=True)
 class Filters:
-    """What a row must have. The defaults keep all that a format can state.
+    """What a row must have. The defaults keep everything that a format can state.
 
     Args:
-        min_margin: Least logit by which the winner wins; 0 or more. None asks for none.
-        min_probability: Least probability, 0.5 to 1, that the winner is the better one. None asks for none.
-        no_ties: Whether a row without a winner is left out, also in formats that can hold it.
-        drop_flips: Whether a row is left out whose winner changes with the order of presentation, or for which both
-            orders are not known.
-        min_candidates: Least number of different candidates of a record; None is the format's own.
+        min_margin: Minimum logit, 0 or more, by which the winner wins.
+        min_probability: Minimum probability, 0.5 to 1, that the winner is the better one.
+        no_ties: Drop rows without a winner, also in formats that can hold them.
+        drop_flips: Drop rows whose winner changes with the presentation order, or that were not scored in both.
+        min_candidates: Minimum number of different candidates of a record; None is the format's own.
 
     Raises:
         InputError: If a value is out of range.
@@ -43,11 +42,10 @@ class Filters:
         return max(self.min_candidates or 1, form.min_candidates)
 
     def reason(self, row: Row, form: OutputFormat) -> str | None:
-        """Return why a row is left out, or None if it is kept.
+        """Return why a row is dropped, or None if it is kept.
 
-        Returns:
-            "tie"; "contradiction", where the winner of the ranking loses the comparison that the row states;
-            "margin"; "probability"; "flip"; or "one order", where both orders of presentation were not asked.
+        In a "contradiction", the winner of the ranking loses the comparison that the row states; where only "one order"
+        was scored, it is unknown whether the winner flips.
         """
         outcome = row.outcome
         if outcome.tied and (form.states_a_winner or self.no_ties):

@@ -1,4 +1,4 @@
-"""The formats of preference data, as a table: each turns a ranked record into rows.
+"""Formats of preference data: each turns a ranked record into rows.
 
 DPO, KTO and rewards have the columns of TRL (https://huggingface.co/docs/trl/dataset_formats); SPPO has those of the
 data of its authors (github.com/uclaml/SPPO, scripts/compute_prob.py), with the probabilities of the comparisons
@@ -16,37 +16,31 @@ from blender_hf.engine.results import Ranking
 from blender_hf.engine.rewards import group_rewards
 from blender_hf.errors import InputError
 
-from .pairs import get_pairs
-
 Messages = list[dict[str, str]]
 Fields = dict[str, Any]
+# Chooses pairs of indices of candidates, the better one first.
+PairRule = Callable[[Ranking, random.Random], Iterator[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How sure a winner is.
+    """How certain a winner is."""
 
-    Args:
-        margin: Logit of the winner; 0 is a tie, and below 0 the other one wins this comparison.
-        probability: Probability, 0 to 1, that the winner is the better one.
-        flipped: Whether the winner changes with the presentation order; None where only one order was scored.
-        tied: Whether there is no winner.
-    """
-
+    #: Logit of the winner; 0 is a tie, and below 0 the other one wins this comparison.
     margin: float
+    #: Probability, 0 to 1, that the winner is the better one.
     probability: float
+    #: Whether the winner changes with the presentation order; None where only one order was scored.
     flipped: bool | None
+    #: Whether there is no winner.
     tied: bool
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the output, and how sure it is.
+    """A row of the output, and the comparison that it states.
 
-    Args:
-        fields: Its columns.
-        outcome: The comparison that it states: of chosen and rejected, of a completion and the others, or of the best
-            and the worst.
+    It is that of chosen and rejected, of a completion and the others, or of the best and the worst.
     """
 
     fields: Fields
@@ -55,20 +49,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A record with its ranking, and how it is to be written.
-
-    Args:
-        record: The record.
-        ranking: Its ranking.
-        conversational: Whether prompts and completions are written as chat messages.
-        pairs: Which pairs become rows, a name of `pairs.PAIRS`; for DPO.
-        seed: Of what is drawn by lot.
-    """
+    """A record with its ranking, and how to write it."""
 
     record: Record
     ranking: Ranking
+    #: Whether prompts and completions are written as chat messages.
     conversational: bool = False
+    #: Which pairs become rows of DPO, a name of `PAIRS`.
     pairs: str = "best-worst"
+    #: Random seed.
     seed: int | str = 0
 
     @property
@@ -91,29 +80,50 @@ class Labelled:
         return {"id": str(self.record.id), "prompt": self.prompt}
 
 
+def best_worst(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Yield the best and the worst."""
+    yield ranking.order[0], ranking.order[-1]
+
+
+def best_random(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Yield the best and a random other one."""
+    best = ranking.order[0]
+    others = [index for index in ranking.order if ranking.candidates[index] != ranking.candidates[best]]
+    if others:
+        yield best, rng.choice(others)
+
+
+def all_pairs(ranking: Ranking, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Yield every pair of different candidates, each once."""
+    seen: dict[str, int] = {}
+    for index in ranking.order:
+        if ranking.candidates[index] not in seen:
+            yield from ((better, index) for better in seen.values())
+            seen[ranking.candidates[index]] = index
+
+
+PAIRS: dict[str, PairRule] = {"best-worst": best_worst, "best-random": best_random, "all": all_pairs}
+
+
 @dataclass(frozen=True)
 class OutputFormat:
-    """A format of preference data.
-
-    Args:
-        rows: Makes the rows of a record.
-        columns: The type of each column, as `tables.TYPES` names them.
-        states_a_winner: Whether a row says that something is better, so that it means nothing where there is a tie.
-        min_candidates: A record with fewer different candidates has no rows.
-        unit: What a row is.
-    """
+    """A format of preference data."""
 
     rows: Callable[[Labelled], Iterator[Row]]
+    #: The kind of each column, as `tables` names them.
     columns: dict[str, str]
+    #: Whether a row says that something is better, so that it means nothing for a tie.
     states_a_winner: bool
+    #: A record with fewer different candidates has no rows.
     min_candidates: int
+    #: What a row is.
     unit: str
 
 
 def dpo_rows(labelled: Labelled) -> Iterator[Row]:
-    """Yield a row a pair: `prompt`, `chosen` and `rejected`, how sure that is, and who wrote them."""
+    """Yield a row per pair: `prompt`, `chosen` and `rejected`, how certain that is, and who wrote them."""
     ranking = labelled.ranking
-    for chosen, rejected in get_pairs(labelled.pairs)(ranking, random.Random(labelled.seed)):
+    for chosen, rejected in PAIRS[labelled.pairs](ranking, random.Random(labelled.seed)):
         outcome = pair_outcome(ranking, chosen, rejected)
         yield Row(
             {
@@ -132,13 +142,13 @@ def dpo_rows(labelled: Labelled) -> Iterator[Row]:
 
 
 def kto_rows(labelled: Labelled) -> Iterator[Row]:
-    """Yield a row a candidate; its `label` is whether it is better than another one with probability above one half."""
+    """Yield a row per candidate; its `label` is whether it beats another one with probability above one half."""
     for start, fields, outcome in _completions(labelled):
         yield Row({**start, "label": fields["probability"] > 0.5, **fields}, outcome)
 
 
 def reward_rows(labelled: Labelled) -> Iterator[Row]:
-    """Yield a row a candidate; its `reward` is its mean logit against the others."""
+    """Yield a row per candidate; its `reward` is its mean logit against the others."""
     for start, fields, outcome in _completions(labelled):
         yield Row({**start, **fields}, outcome)
 
@@ -255,11 +265,7 @@ FORMATS = {
 
 
 def get_format(name: str) -> OutputFormat:
-    """Return an output format by its name.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
+    """Return an output format by its name, or raise an `InputError` that lists the names."""
     if name not in FORMATS:
         raise InputError(f"there is no format {name!r}; use one of {', '.join(FORMATS)}")
     return FORMATS[name]

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,8 @@ from .parts import Part, PartLog, PartMaker, RawPart, entries_of, raw_parts
 from .settings import LabelSettings
 from .tables import as_line, table_format
 
+# Suffixes of the files beside the output: finished parts until the end, bad records with reasons, settings and counts.
+PARTS, BAD, ABOUT = ".parts.jsonl", ".bad.jsonl", ".label.json"
 REMEDY = "give the same ones to resume it, another --output, or --restart to discard it"
 Read = Callable[[], Iterator[RawPart]]
 # Makes the parts that `Read` gives, in any order.
@@ -34,32 +36,6 @@ def work_here(read: Read, settings: LabelSettings, conversational: bool) -> Iter
         # Where all parts are done, the ranker need not be loaded.
         maker = maker or PartMaker(settings, conversational)
         yield maker.make(raw)
-
-
-@dataclass(frozen=True)
-class Places:
-    """The files of a job.
-
-    Args:
-        output: The rows.
-    """
-
-    output: Path
-
-    @property
-    def parts(self) -> Path:
-        """The finished parts; removed in the end."""
-        return beside(self.output, ".parts.jsonl")
-
-    @property
-    def bad(self) -> Path:
-        """Lines that could not be used, with reasons."""
-        return beside(self.output, ".bad.jsonl")
-
-    @property
-    def about(self) -> Path:
-        """The settings, and the counts once the job is finished."""
-        return beside(self.output, ".label.json")
 
 
 def label(
@@ -93,22 +69,22 @@ def label(
         InputError: If a record, an option or the output can't be used, or what is there was made with other settings.
         CheckpointError: If the ranker can't be loaded.
     """
-    places = Places(Path(output))
-    _check_output(places.output, source)
+    output = Path(output)
+    _check_output(output, source)
     started = time.monotonic()
     settings = _pinned(settings)
     wanted = json.loads(json.dumps(settings.fingerprint(source.identity())))
-    with open_log(places.parts, places.about) as log:
+    with open_log(beside(output, PARTS), beside(output, ABOUT)) as log:
         if restart:
-            _discard(places)
-        finished = _finished(places, log, wanted)
+            _discard(output)
+        finished = _finished(output, log, wanted)
         if finished is not None:
             return _summary(finished, finished["records"], started)
         parts = _begun(log, wanted)
         resumed = parts.totals["records"]
         try:
             conversational = _make_parts(source, settings, log, parts, engine, progress)
-            counts = _finish(places, log, parts, settings, conversational)
+            counts = _finish(output, log, parts, settings, conversational)
         finally:
             if log.is_empty:
                 log.remove()
@@ -184,34 +160,34 @@ def _is_conversational(source: Source, settings: LabelSettings) -> bool:
     return False
 
 
-def _finish(places: Places, log: Log, parts: PartLog, settings: LabelSettings, conversational: bool) -> dict[str, Any]:
+def _finish(output: Path, log: Log, parts: PartLog, settings: LabelSettings, conversational: bool) -> dict[str, Any]:
     """Put the parts together. Killed between any two steps, the next process does them again."""
-    counts = {"output": str(places.output), "format": settings.form, **parts.totals}
-    with replacing(places.output) as file:
-        table_format(places.output).write(parts.rows(), file, settings.output_format.columns, conversational)
+    counts = {"output": str(output), "format": settings.form, **parts.totals}
+    with replacing(output) as file:
+        table_format(output).write(parts.rows(), file, settings.output_format.columns, conversational)
     if counts["bad"]:
-        with replacing(places.bad) as file:
-            file.writelines(as_line(line) for line in parts.bad())
-        counts["bad_file"] = str(places.bad)
+        counts["bad_file"] = str(beside(output, BAD))
+        with replacing(beside(output, BAD)) as file:
+            file.writelines(map(as_line, parts.bad()))
     log.note(settings=log.notes()["settings"], summary=counts)
     log.remove()
     return counts
 
 
-def _finished(places: Places, log: Log, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def _finished(output: Path, log: Log, wanted: dict[str, Any]) -> dict[str, Any] | None:
     """Return the counts of a job that was finished before, if this is the same one."""
     about = log.notes()
-    if "summary" in about and places.output.exists():
-        check_settings(about["settings"], wanted, places.output, REMEDY)
+    if "summary" in about and output.exists():
+        check_settings(about["settings"], wanted, output, REMEDY)
         log.remove()  # left by a process that was killed before it did
         return about["summary"]
-    if places.output.exists() and log.is_empty:
-        raise InputError(f"{places.output} exists; give another --output, or --restart to overwrite it")
+    if output.exists() and log.is_empty:
+        raise InputError(f"{output} exists; give another --output, or --restart to overwrite it")
     return None
 
 
-def _discard(places: Places) -> None:
-    for path in (places.about, places.output, places.bad, places.parts):
+def _discard(output: Path) -> None:
+    for path in (beside(output, ABOUT), output, beside(output, BAD), beside(output, PARTS)):
         path.unlink(missing_ok=True)
 
 

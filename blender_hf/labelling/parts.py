@@ -20,12 +20,7 @@ from .settings import LabelSettings
 
 @dataclass(frozen=True)
 class RawPart:
-    """The records of a part as they were read.
-
-    Args:
-        index: Its number: part k begins with record k times the part size.
-        entries: Its records.
-    """
+    """The number of a part, k for the one that begins with record k times the part size, and its unchecked records."""
 
     index: int
     entries: tuple[Entry, ...]
@@ -55,11 +50,7 @@ class Part:
 
     @classmethod
     def from_line(cls, line: str | bytes) -> "Part":
-        """Return the part that `to_line` wrote.
-
-        Raises:
-            ValueError: If the line is damaged.
-        """
+        """Return the part that `to_line` wrote; a damaged line is a `ValueError`."""
         try:
             return cls(**json.loads(line))
         except TypeError:
@@ -67,11 +58,7 @@ class Part:
 
 
 class PartLog:
-    """The finished parts in the log of a job, in whatever order they were made; a damaged line is none.
-
-    Args:
-        log: The log.
-    """
+    """The finished parts in the log of a job, in whatever order they were made; a damaged line is none."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -137,12 +124,7 @@ def raw_parts(source: Source, settings: LabelSettings, done: Collection[int]) ->
 
 
 class PartMaker:
-    """Makes parts; it loads the ranker of the job.
-
-    Args:
-        settings: Those of the job.
-        conversational: Whether prompts and completions are chat messages.
-    """
+    """Makes parts with the ranker of a job; prompts and completions may be chat messages (`conversational`)."""
 
     def __init__(self, settings: LabelSettings, conversational: bool) -> None:
         self.settings = settings
@@ -150,12 +132,7 @@ class PartMaker:
         self.blender = settings.judge.load()
 
     def make(self, raw: RawPart) -> Part:
-        """Turn records into rows; the same part always gives the same rows.
-
-        Raises:
-            InputError: If a record can't be used, and such are not skipped.
-            InputTypeError: If a value of such a record has the wrong type.
-        """
+        """Turn records into rows; the same part always gives the same rows."""
         records, bad = self._decoded(raw)
         rankings = self.settings.judge.rank(self.blender, [record.item for _, record in records])
         filtered: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Preference data on the Hub: the file, and a card that says how it was made."""
+"""Upload of preference data to the Hub, with a card that describes how it was made."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,13 +37,12 @@ def publish(
 ) -> str:
     """Upload the output of a job in one commit, as a part of the split `train`.
 
-    A shard has a file of its own, so all shards of a job may be published in one repository. A card that is there is
-    left as it is.
+    Each shard has its own file, so all shards of a job can share a repository. An existing card is kept.
 
     Args:
         output: The file.
-        repo_id: The repository, which is made if it does not exist.
-        settings: Those of the job.
+        repo_id: The repository, created if it does not exist.
+        settings: The settings of the job.
         private: Whether a new repository is private; None leaves it to the organisation.
         token: A token that may write; None is that of `hf auth login`.
 
@@ -81,7 +80,7 @@ def _card(repo_id: str, settings: LabelSettings) -> str:
         tags=["blender-hf", "preference", settings.form],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
     )
-    rows = "\n".join(f"| {name} | {value} |" for name, value in _told(settings).items())
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _described(settings).items())
     return CARD.format(
         metadata=metadata.to_yaml(),
         name=repo_id.split("/")[-1],
@@ -91,12 +90,12 @@ def _card(repo_id: str, settings: LabelSettings) -> str:
     )
 
 
-def _told(settings: LabelSettings) -> Mapping[str, Any]:
-    """Return the settings that a reader of the data wants to know; nothing of the machine that made it."""
+def _described(settings: LabelSettings) -> Mapping[str, Any]:
+    """Return the settings for the card; nothing of the machine."""
     filters, schedule = settings.filters, settings.judge.schedule
     ranker = Path(settings.judge.ranker)
     told = {
-        # A folder of this machine is nobody's business.
+        # The path of a local folder stays private.
         "ranker": ranker.name if ranker.is_dir() else ranker,
         "revision": settings.judge.loading.get("revision"),
         "schedule": schedule.name,

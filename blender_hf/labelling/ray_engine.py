@@ -31,9 +31,6 @@ class RayEngine:
         workers: How many actors.
         gpus_per_worker: How many GPUs each has, or which share of one; 0 runs on CPUs.
         maker: What an actor makes parts with.
-
-    Raises:
-        InputError: If a number is out of range.
     """
 
     workers: int = 1
@@ -49,11 +46,7 @@ class RayEngine:
     def __call__(
         self, read: Callable[[], Iterator[RawPart]], settings: LabelSettings, conversational: bool
     ) -> Iterator[Part]:
-        """Make parts, in any order.
-
-        Raises:
-            BlenderError: What the work raised, or what ended it.
-        """
+        """Make parts, in any order; an error of the work is raised as it was there."""
         ray = _start_ray()
         context = ray.data.DataContext.get_current().copy()
         context.target_max_block_size = BLOCK_BYTES

@@ -1,4 +1,4 @@
-"""The settings of a job, and which of them its rows depend on."""
+"""The settings of a label job, and which of them its rows depend on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,29 +16,25 @@ from blender_hf.inputs import Item
 from blender_hf.loading.checkpoints import DEFAULT_RANKER, locate
 
 from .filters import Filters
-from .formats import OutputFormat, get_format
-from .pairs import get_pairs
+from .formats import PAIRS, OutputFormat, get_format
 
-# Prompts of a part: what is done again at most when a process is killed.
+# Prompts of a part: at most this many are done again after a kill.
 DEFAULT_PART_SIZE = 64
-# What a ranker's logits come from.
+# Files that a ranker's logits depend on.
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".data", ".json")
-# Arguments of loading that change where and how fast a ranker runs, not what it means.
+# Loading arguments that change where and how fast a ranker runs, not its logits.
 RUNNING = ("device", "max_batch_tokens", "local_files_only", "trust_remote_code", "token", "cache_dir")
 
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """Which ranker, and how it ranks.
+    """Which ranker, and how it ranks: see `Blender.iter_rank`.
 
     Args:
         loading: Arguments of `Blender.from_pretrained` for the ranker.
         schedule: Which pairs are compared.
         aggregation: How comparisons become scores.
         window: How many prompts are worked on together.
-
-    Raises:
-        InputError: If there is no such aggregation.
     """
 
     loading: Mapping[str, Any] = field(default_factory=dict)
@@ -66,15 +62,7 @@ class JudgeSettings:
 
 @dataclass(frozen=True)
 class Shard:
-    """A share of the records: of n shards, number i has every n-th record, from the i-th.
-
-    Args:
-        number: Its number, from 1.
-        of: How many there are.
-
-    Raises:
-        InputError: If there is no such shard.
-    """
+    """A share of the records: shard i of n has every n-th record, from the i-th; the first is number 1."""
 
     number: int = 1
     of: int = 1
@@ -96,11 +84,11 @@ class LabelSettings:
     Args:
         judge: The ranker.
         form: Name of the output format, one of `formats.FORMATS`.
-        pairs: Which pairs become rows of DPO, one of `pairs.PAIRS`.
-        seed: Of what is drawn by lot.
+        pairs: Which pairs become rows of DPO, one of `formats.PAIRS`.
+        seed: Random seed.
         filters: Which rows are kept.
         conversational: Whether prompts and completions are chat messages; None does as the first record does.
-        skip_bad: Whether records that can't be used are logged and passed over; otherwise the job stops at them.
+        skip_bad: Whether records that can't be used are logged and skipped; otherwise the job stops at them.
         shard: Which share of the records.
         limit: Only the first records of the source; None takes all.
         part_size: Records that are kept together: at most this many are done again after a kill.
@@ -122,11 +110,12 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         get_format(self.form)
-        get_pairs(self.pairs)
+        if self.pairs not in PAIRS:
+            raise InputError(f"there is no choice of pairs {self.pairs!r}; use one of {', '.join(PAIRS)}")
         if self.part_size < 1:
             raise InputError(f"part_size={self.part_size}; a part has 1 record or more")
         if self.filters.drop_flips and self.judge.schedule.orders == "one":
-            raise InputError("flips are known where both orders of presentation are asked: leave out --orders one")
+            raise InputError("--drop-flips needs both presentation orders; remove --orders one")
 
     @property
     def output_format(self) -> OutputFormat:
@@ -134,13 +123,10 @@ class LabelSettings:
         return get_format(self.form)
 
     def fingerprint(self, source: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all that the rows depend on, as JSON holds it.
+        """Return all that the rows depend on, as JSON holds it, given the identity of the source.
 
-        What changes where and how fast the work is done is not among it: a job may go on on another device, with other
-        batches, or on a cluster.
-
-        Args:
-            source: The identity of the source.
+        Where and how fast the work is done does not count: a job may resume on another device, with other batches, or
+        on a cluster.
         """
         loading = {name: value for name, value in self.judge.loading.items() if name not in RUNNING}
         return {

@@ -19,15 +19,10 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TableFormat:
-    """A format of files.
-
-    Args:
-        suffix: How the names of its files end.
-        write: Writes rows to a file, given the kinds of their columns and whether prompts are chat messages.
-        needs: The package that it needs, if any.
-    """
+    """A file format, by the suffix of its files, and the package that it needs."""
 
     suffix: str
+    #: Writes rows to a file, given the kinds of their columns and whether prompts are chat messages.
     write: Callable[[Iterator[Row], IO[bytes], Mapping[str, str], bool], None]
     needs: str | None = None
 
@@ -36,7 +31,7 @@ def table_format(path: str | Path) -> TableFormat:
     """Return the format of a file by its name.
 
     Raises:
-        InputError: If it is none that is written, or what it needs is missing.
+        InputError: If the format is unsupported or its package isn't installed.
     """
     found = next((form for form in TABLES if Path(path).name.endswith(form.suffix)), None)
     if found is None:

@@ -42,9 +42,7 @@ def distilled(
     Returns:
         The pairs in their order, with soft labels.
     """
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with open_log(cache) as log:
-        asked = [_probabilities(pairs, teacher, log) for teacher in teachers]
+    asked = [_probabilities(pairs, teacher, cache) for teacher in teachers]
     mixed = []
     for pair in pairs:
         key = _key(pair)
@@ -53,10 +51,10 @@ def distilled(
     return mixed
 
 
-def _probabilities(pairs: Sequence[PreferencePair], teacher: str, log: Log) -> Mapping[str, float]:
+def _probabilities(pairs: Sequence[PreferencePair], teacher: str, cache: Path) -> Mapping[str, float]:
     """Return a teacher's probability that a is better, by the key of a pair, for those that it was not trained on."""
     weights = weights_digest(teacher)
-    found, seen = _cached(log, teacher, weights), subsample_of_run(teacher)
+    found, seen = _cached(cache, teacher, weights), subsample_of_run(teacher)
     new = [pair for pair in pairs if seen is None or pair.prompt not in seen]
     missing = list({key: pair for pair in new if (key := _key(pair)) not in found}.items())
     if not missing:
@@ -64,20 +62,23 @@ def _probabilities(pairs: Sequence[PreferencePair], teacher: str, log: Log) -> M
     # Pairs of similar length together, the longest first: if they don't fit into memory, it shows at once.
     missing.sort(key=lambda entry: -entry[1].n_characters())
     blender = Blender.from_pretrained(teacher, None)
-    log.begin()
-    for start in range(0, len(missing), CHUNK):
-        chunk = missing[start : start + CHUNK]
-        results = blender.iter_compare(pair.item for _, pair in chunk)
-        fresh = {key: probability_of(result.logit) for (key, _), result in zip(chunk, results, strict=True)}
-        found |= fresh
-        log.append(json.dumps({"teacher": teacher, "weights": weights, "probabilities": fresh}))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    # Only the process that asks needs the lock: of several that train together, the others find nothing missing.
+    with open_log(cache) as log:
+        log.begin()
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            results = blender.iter_compare(pair.item for _, pair in chunk)
+            fresh = {key: probability_of(result.logit) for (key, _), result in zip(chunk, results, strict=True)}
+            found |= fresh
+            log.append(json.dumps({"teacher": teacher, "weights": weights, "probabilities": fresh}))
     return found
 
 
-def _cached(log: Log, teacher: str, weights: str | None) -> dict[str, float]:
+def _cached(cache: Path, teacher: str, weights: str | None) -> dict[str, float]:
     """Return the cached probabilities of a teacher; those of other weights are asked for again, if it can be read."""
     found: dict[str, float] = {}
-    for _, value in log.values():
+    for _, value in Log(cache).values():
         if value["teacher"] == teacher and weights in (None, value.get("weights")):
             found |= value["probabilities"]
     return found

@@ -87,7 +87,7 @@ def test_bad_lines(ranker: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
         (["--pairs", "all", "--format", "kto"], "--pairs is for --format dpo, not kto"),
         (["--pairs", "some"], "there is no choice of pairs 'some'"),
         (["--min-probability", "0.2"], "min_probability=0.2"),
-        (["--orders", "one", "--drop-flips"], "leave out --orders one"),
+        (["--orders", "one", "--drop-flips"], "remove --orders one"),
         (["--workers", "2"], "--workers is for --engine ray"),
         (["--gpus-per-worker", "1"], "--gpus-per-worker is for --engine ray"),
         (["--private"], "--private is for --push-to-hub"),

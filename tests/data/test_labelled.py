@@ -252,8 +252,8 @@ SCORED = {"instruction": "i", "input": "x", "candidates": [{"model": "A", "text"
     [
         ({**SCORED, "cmp_results": "{oops"}, "neither JSON nor Python"),
         ({**SCORED, "cmp_results": DEEP}, "can't be read as MixInstruct"),
-        ({**SCORED, "output": 5}, "output must be a text, not int"),
-        ({**SCORED, "output": ["a"]}, "output must be a text, not list"),
+        ({**SCORED, "output": 5}, "output must be a string, not int"),
+        ({**SCORED, "output": ["a"]}, "output must be a string, not list"),
         ({**SCORED, "output": "half \ud800"}, "half of a character"),
         ({**SCORED, "source": "half \ud800"}, "half of a character"),
         (

@@ -13,9 +13,8 @@ from blender_hf.engine.aggregation import max_logits
 from blender_hf.engine.results import Ranking, Truncation
 from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
-from blender_hf.labelling.formats import FORMATS, Labelled, get_format, pair_outcome
-from blender_hf.labelling.pairs import PAIRS, get_pairs
-from blender_hf.labelling.settings import JudgeSettings
+from blender_hf.labelling.formats import FORMATS, PAIRS, Labelled, get_format, pair_outcome
+from blender_hf.labelling.settings import JudgeSettings, LabelSettings
 from blender_hf.modeling.ranking_math import order_of, ranks_of
 
 CHAT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2 + 2?"}]
@@ -212,7 +211,10 @@ def test_equal_scores_are_a_tie_whatever_the_comparison_says() -> None:
     assert not pair_outcome(RANKING, 1, 2).tied
 
 
-@pytest.mark.parametrize(("get", "message"), [(get_format, "no format 'x'; use one of dpo"), (get_pairs, "no choice")])
+@pytest.mark.parametrize(
+    ("get", "message"),
+    [(get_format, "no format 'x'; use one of dpo"), (lambda name: LabelSettings(pairs=name), "no choice")],
+)
 def test_names_that_do_not_exist(get: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         get("x")

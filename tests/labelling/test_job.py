@@ -396,7 +396,7 @@ def test_an_empty_source(tmp_path: Path, called: Called) -> None:
         (lambda: JudgeSettings(aggregation="x"), "no aggregation 'x'"),
         (
             lambda: LabelSettings(JudgeSettings(schedule=Schedule(orders="one")), filters=Filters(drop_flips=True)),
-            "leave out --orders one",
+            "remove --orders one",
         ),
     ],
 )

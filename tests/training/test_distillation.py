@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blender_hf import Blender
+from blender_hf.data.jobs import open_log
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.ranking_math import probability_of
@@ -58,6 +59,23 @@ def test_an_interrupted_run_asks_nothing_twice(teachers: list[str], tmp_path: Pa
     for teacher in teachers:
         shutil.rmtree(teacher)
     assert distilled(PAIRS, teachers, 1.0, saved) == both
+
+
+def test_processes_that_find_nothing_missing_need_no_lock(teachers: list[str], tmp_path: Path) -> None:
+    saved = tmp_path / "saved.jsonl"
+    first = distilled(PAIRS, teachers, 1.0, saved)
+    with open_log(saved):
+        assert distilled(PAIRS, teachers, 1.0, saved) == first
+
+
+def test_a_teacher_with_other_weights_is_asked_again(teachers: list[str], tmp_path: Path) -> None:
+    saved = tmp_path / "saved.jsonl"
+    before = distilled(PAIRS, teachers[:1], 1.0, saved)
+    shutil.rmtree(teachers[0])
+    shutil.copytree(teachers[1], teachers[0])
+    after = distilled(PAIRS, teachers[:1], 1.0, saved)
+    assert after != before
+    assert after == distilled(PAIRS, teachers[1:], 1.0, saved)
 
 
 def test_a_subsample_is_the_same_everywhere() -> None:
