@@ -48,7 +48,7 @@ COPY = """(text) => {
 }"""
 TITLE = """<div class="bh bh-title"><h1>LLM-Blender</h1><p>Several language models answer; a ranker reads the answers
 two by two and puts them in order; a fuser writes one answer from the best.</p></div>"""
-PRIVATE = {"api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 
 @contextmanager
@@ -222,7 +222,7 @@ def _blend_tab(service: Service, settings: Settings, public: bool) -> None:
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             example = gr.Dropdown(list(examples()), value=FIRST_EXAMPLE, label="Example", elem_id="example")
-            prompt = gr.Textbox(first.prompt, label="Prompt", lines=2, max_lines=8, elem_id="prompt")
+            prompt = gr.Textbox(first.source, label="Prompt", lines=2, max_lines=8, elem_id="prompt")
             with gr.Accordion("System message and earlier turns", open=False):
                 system = gr.Textbox(label="System message", lines=1, max_lines=4)
                 turns = gr.Textbox(
@@ -264,11 +264,11 @@ def _blend_tab(service: Service, settings: Settings, public: bool) -> None:
 
     shown, row_values = [ranking, heat, fused, text], [rows.values, rows.outputs]
     example.input(load, example, [prompt, system, turns, *row_values[1]], **PRIVATE)
-    add.click(lambda *values: rows.show([*rows.read(values), Candidate("")]), *row_values, **PRIVATE)
+    add.click(lambda *values: rows.show([*rows.read(values), Candidate("")]), row_values[0], row_values[1], **PRIVATE)
     clear.click(lambda: ["", "", "", *rows.show([])], None, [prompt, system, turns, *row_values[1]], **PRIVATE)
     paste.click(lambda new: [*rows.show(split_candidates(new or "")), ""], pasted, [*row_values[1], pasted], **PRIVATE)
     for index, remover in enumerate(rows.removers):
-        remover.click(_remover(rows, index), *row_values, **PRIVATE)
+        remover.click(_remover(rows, index), row_values[0], row_values[1], **PRIVATE)
     inputs = [prompt, system, turns, *settings.ranking, *settings.fusion, *rows.values]
     for button, run in ((blend, rank_and_fuse), (rank, only_rank)):
         button.click(run, inputs, shown, show_progress_on=[ranking], scroll_to_output=True, **PRIVATE)
@@ -349,7 +349,7 @@ def _generation(rows: Rows, prompt_fields: list[Any], public: bool) -> None:
 
 def _compare_tab(service: Service, settings: Settings) -> None:
     first = examples()[FIRST_EXAMPLE].item
-    prompt = gr.Textbox(first.prompt, label="Prompt", lines=2, max_lines=8, elem_id="compare-prompt")
+    prompt = gr.Textbox(first.source, label="Prompt", lines=2, max_lines=8, elem_id="compare-prompt")
     with gr.Row():
         a = gr.Textbox(first.texts[0], label="Answer A", lines=6, max_lines=14, elem_id="answer-a", min_width=300)
         b = gr.Textbox(first.texts[1], label="Answer B", lines=6, max_lines=14, elem_id="answer-b", min_width=300)

@@ -20,10 +20,10 @@ from benchmarks.tables import Table, publish
 from blender_hf import Blend, Blender, GenFuserConfig
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.engine.blending import subset
+from blender_hf.engine.fusion import subset
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
-from blender_hf.loading.checkpoints import HubOptions, load_fuser, load_ranker
+from blender_hf.loading.checkpoints import load_fuser, load_ranker
 from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.modeling.ranking_math import best_distinct
 
@@ -46,8 +46,8 @@ Scores = dict[str, float]
 def main() -> None:
     options = arguments()
     examples = examples_of(read_labelled(options.data), options.max_prompts_per_source, options.seed)
-    fuser, processor = load_fuser(options.fuser, HubOptions(), None, None)
-    blender = Blender(*load_ranker(options.ranker, HubOptions(), None, None), fuser, processor)
+    fuser, processor = load_fuser(options.fuser)
+    blender = Blender(*load_ranker(options.ranker), fuser, processor)
     blends = list(tqdm(blender.iter_blend(item for _, item, _ in examples), total=len(examples)))
     fusible = [(example, blend) for example, blend in zip(examples, blends, strict=True) if blend.fused is not None]
     scores = [closeness(blend, reference) for (_, _, reference), blend in fusible]

@@ -82,9 +82,11 @@ def load_all(options: argparse.Namespace, folder: str) -> dict[str, PairScorer]:
     # bfloat16 needs hardware support to be meaningful; float16 is for a GPU.
     dtypes = ["float32", *(["bfloat16"] if has_bfloat16(torch.device(options.device)) else [])]
     dtypes += ["float16"] if options.device == "cuda" else []
-    in_torch = {f"torch {dtype}": load_ranker(options.ranker, hub, options.device, dtype) for dtype in dtypes}
+    in_torch = {
+        f"torch {dtype}": load_ranker(options.ranker, hub, device=options.device, dtype=dtype) for dtype in dtypes
+    }
     in_onnx = {
-        f"onnx {name}": load_onnx_ranker(folder, hub, PROVIDERS[options.device], file)
+        f"onnx {name}": load_onnx_ranker(folder, hub, provider=PROVIDERS[options.device], file_name=file)
         for name, file in files_for(options.device).items()
     }
     return {name: PairScorer(*loaded) for name, loaded in {**in_torch, **in_onnx}.items()}

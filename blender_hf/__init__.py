@@ -5,7 +5,41 @@ task "llm-blending".
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # editors and type checkers read these; at runtime `_HOMES` has them
+    from .blender import Blender as Blender
+    from .engine.aggregation import AGGREGATIONS as AGGREGATIONS
+    from .engine.pointwise import PointwiseRanker as PointwiseRanker
+    from .engine.results import Blend as Blend
+    from .engine.results import Comparison as Comparison
+    from .engine.results import Fusion as Fusion
+    from .engine.results import Ranking as Ranking
+    from .engine.results import Truncation as Truncation
+    from .engine.schedules import Schedule as Schedule
+    from .errors import BlenderError as BlenderError
+    from .errors import CheckpointError as CheckpointError
+    from .errors import GenerationError as GenerationError
+    from .errors import HubError as HubError
+    from .errors import InputError as InputError
+    from .errors import InputTypeError as InputTypeError
+    from .errors import ModelOutputError as ModelOutputError
+    from .generation.candidates import Generated as Generated
+    from .generation.candidates import generate as generate
+    from .generation.specs import LocalLLM as LocalLLM
+    from .generation.specs import RemoteLLM as RemoteLLM
+    from .inputs import Candidate as Candidate
+    from .inputs import Item as Item
+    from .inputs import make_item as make_item
+    from .loading.checkpoints import locate as locate
+    from .modeling import GenFuser as GenFuser
+    from .modeling import GenFuserConfig as GenFuserConfig
+    from .modeling import GenFuserProcessor as GenFuserProcessor
+    from .modeling import PairRanker as PairRanker
+    from .modeling import PairRankerConfig as PairRankerConfig
+    from .modeling import PairRankerProcessor as PairRankerProcessor
+    from .modeling.ranking_math import ranks_of as ranks_of
+    from .pipeline import BlenderPipeline as BlenderPipeline
 
 from .loading.registration import register
 

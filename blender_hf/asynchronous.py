@@ -1,18 +1,104 @@
 """The methods of `Blender` for `await`: requests that come at about the same time are worked on together."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
-from .engine.concurrency import PerObject
-from .engine.micro_batching import MicroBatcher
+from tqdm.auto import tqdm
+
+from .engine.concurrency import MicroBatcher, PerObject
 from .engine.results import Blend, Comparison, Fusion, Ranking
-from .engine.rewards import duel_rewards, duels, get_scale, group_rewards, references_of
-from .engine.schedules import Schedule, as_schedule
-from .inputs import Item, check_tie_threshold, make_items, pairs_of, unwrapped
+from .engine.schedules import Schedule
+from .errors import InputError
+from .inputs import CandidateInput, CandidateLists, Candidates, Item, Many, Prompt
+
+Answer = TypeVar("Answer")
 
 _batchers = PerObject(MicroBatcher)
+
+
+@dataclass(frozen=True)
+class Call(Generic[Answer]):
+    """A checked call of a method, to be run at once or together with others.
+
+    Args:
+        kind: Calls of the same kind may be worked on together.
+        items: The items.
+        work: Turns items into results, one an item.
+        finish: Turns the results into what the caller gets.
+    """
+
+    kind: Hashable
+    items: Sequence[Item]
+    work: Callable[[Iterable[Item]], Iterable[Any]]
+    finish: Callable[[list[Any]], Answer]
+
+    def run(self, progress: bool = False) -> Answer:
+        """Run it here."""
+        return self.finish(list(self.work(tqdm(self.items, unit="prompt", disable=not progress))))
+
+    async def submit(self, batcher: MicroBatcher, progress: bool = False) -> Answer:
+        """Run it in the batcher's thread."""
+        if progress:
+            raise InputError("progress=True is for the methods without await; leave it out")
+        if not self.items:
+            return self.run()  # there is nothing to wait for, but unknown options are errors all the same
+        return self.finish(await asyncio.wrap_future(batcher.submit(self.kind, self.items, self.work)))
+
+
+class _Options(TypedDict, total=False):
+    instructions: str | Sequence[str | None] | None
+
+
+class BestOptions(_Options, total=False):
+    """Options of `best_of_n` and `worst_of_n`."""
+
+    schedule: str | Schedule
+    orders: str
+
+
+class RankOptions(BestOptions, total=False):
+    """Options of `rank`."""
+
+    top_k: int | None
+    aggregation: str
+
+
+class GroupRewardOptions(_Options, total=False):
+    """Options of `group_reward`."""
+
+    scale: str
+
+
+class RewardOptions(GroupRewardOptions, total=False):
+    """Options of `reward`."""
+
+    reference: CandidateInput | Sequence[CandidateInput] | None
+    rule: str | None
+
+
+class CompareOptions(_Options, total=False):
+    """Options of `compare`."""
+
+    tie_threshold: float
+
+
+class FuseOptions(_Options, total=False):
+    """Options of `fuse`."""
+
+    generation: Mapping[str, Any] | None
+
+
+class BlendOptions(FuseOptions, total=False):
+    """Options of `blend`."""
+
+    top_k: int
+    fallback: bool
+    schedule: str | Schedule
+    aggregation: str
 
 
 class AsyncMethods:
@@ -23,145 +109,108 @@ class AsyncMethods:
     is cancelled leaves the others as they are.
     """
 
+    # What becomes of a checked call.
+    _perform: Callable[..., Any] = staticmethod(Call.run)
+
+    @overload
+    async def arank(self, prompts: Prompt, candidates: Candidates, **options: Unpack[RankOptions]) -> Ranking: ...
+    @overload
     async def arank(
-        self,
-        prompts: Any,
-        candidates: Any,
-        *,
-        instructions: Any = None,
-        schedule: str | Schedule = "full",
-        top_k: int | None = None,
-        orders: str = "both",
-        aggregation: str = "max_logits",
-    ) -> Any:
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[RankOptions]
+    ) -> list[Ranking]: ...
+    async def arank(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Rank the candidates of each prompt, as `rank` does."""
-        items, single = make_items(prompts, candidates, instructions)
-        found = await self._ranked(items, as_schedule(schedule, top_k, orders), aggregation)
-        return unwrapped(found, single)
+        return await self._submitted("rank", prompts, candidates, **options)
 
+    @overload
+    async def abest_of_n(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BestOptions]) -> str: ...
+    @overload
     async def abest_of_n(
-        self,
-        prompts: Any,
-        candidates: Any,
-        *,
-        instructions: Any = None,
-        schedule: str | Schedule = "adaptive",
-        orders: str = "both",
-    ) -> Any:
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BestOptions]
+    ) -> list[str]: ...
+    async def abest_of_n(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Return the best candidate of each prompt, as `best_of_n` does."""
-        items, single = make_items(prompts, candidates, instructions)
-        rankings = await self._ranked(items, replace(as_schedule(schedule, 1, orders), seek="best"))
-        return unwrapped([ranking.best for ranking in rankings], single)
+        return await self._submitted("best_of_n", prompts, candidates, **options)
 
+    @overload
+    async def aworst_of_n(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BestOptions]) -> str: ...
+    @overload
     async def aworst_of_n(
-        self,
-        prompts: Any,
-        candidates: Any,
-        *,
-        instructions: Any = None,
-        schedule: str | Schedule = "adaptive",
-        orders: str = "both",
-    ) -> Any:
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BestOptions]
+    ) -> list[str]: ...
+    async def aworst_of_n(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Return the worst candidate of each prompt, as `worst_of_n` does."""
-        items, single = make_items(prompts, candidates, instructions)
-        rankings = await self._ranked(items, replace(as_schedule(schedule, 1, orders), seek="worst"))
-        return unwrapped([ranking.worst for ranking in rankings], single)
+        return await self._submitted("worst_of_n", prompts, candidates, **options)
 
+    @overload
     async def areward(
-        self,
-        prompts: Any,
-        candidates: Any,
-        *,
-        reference: Any = None,
-        rule: str | None = None,
-        instructions: Any = None,
-        scale: str = "logit",
-    ) -> Any:
+        self, prompts: Prompt, candidates: Candidates, **options: Unpack[RewardOptions]
+    ) -> list[float]: ...
+    @overload
+    async def areward(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[RewardOptions]
+    ) -> list[list[float]]: ...
+    async def areward(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Compare each candidate with a reference answer, as `reward` does."""
-        items, single = make_items(prompts, candidates, instructions)
-        get_scale(scale)
-        references = references_of(items, single, reference, rule)
-        meetings = [duels(item, one) for item, one in zip(items, references, strict=True)]
-        found = iter(await self._compared([meeting for group in meetings for meeting in group]))
-        rewards = [duel_rewards([next(found) for _ in group], scale) for group in meetings]
-        return unwrapped(rewards, single)
+        return await self._submitted("reward", prompts, candidates, **options)
 
+    @overload
     async def agroup_reward(
-        self, prompts: Any, candidates: Any, *, instructions: Any = None, scale: str = "logit"
-    ) -> Any:
+        self, prompts: Prompt, candidates: Candidates, **options: Unpack[GroupRewardOptions]
+    ) -> list[float]: ...
+    @overload
+    async def agroup_reward(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[GroupRewardOptions]
+    ) -> list[list[float]]: ...
+    async def agroup_reward(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Compare each candidate with all others of its prompt, as `group_reward` does."""
-        items, single = make_items(prompts, candidates, instructions)
-        get_scale(scale)
-        rankings = await self._ranked(items, Schedule())
-        return unwrapped([group_rewards(ranking, scale) for ranking in rankings], single)
+        return await self._submitted("group_reward", prompts, candidates, **options)
 
+    @overload
     async def acompare(
         self,
-        prompts: Any,
-        candidates_a: Any,
-        candidates_b: Any,
-        *,
-        instructions: Any = None,
-        tie_threshold: float = 0.0,
-    ) -> Any:
-        """Compare two candidates of each prompt, as `compare` does."""
-        check_tie_threshold(tie_threshold)
-        items, single = make_items(*pairs_of(prompts, candidates_a, candidates_b), instructions)
-        return unwrapped(await self._compared(items, tie_threshold), single)
-
-    async def afuse(
-        self, prompts: Any, candidates: Any, *, instructions: Any = None, generation: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Write one answer from the candidates of each prompt, as `fuse` does."""
-        items, single = make_items(prompts, candidates, instructions)
-
-        def fuse(batch: Sequence[Item]) -> Iterator[Fusion]:
-            return self.iter_fuse(batch, generation=generation)
-
-        return unwrapped(await self._together(("fuse", _fixed(generation)), items, fuse), single)
-
-    async def ablend(
+        prompts: Prompt,
+        candidates_a: CandidateInput,
+        candidates_b: CandidateInput,
+        **options: Unpack[CompareOptions],
+    ) -> Comparison: ...
+    @overload
+    async def acompare(
         self,
-        prompts: Any,
-        candidates: Any,
-        *,
-        instructions: Any = None,
-        top_k: int = 3,
-        fallback: bool = True,
-        schedule: str | Schedule = "full",
-        aggregation: str = "max_logits",
-        generation: Mapping[str, Any] | None = None,
-    ) -> Any:
+        prompts: Many[Prompt],
+        candidates_a: Candidates,
+        candidates_b: Candidates,
+        **options: Unpack[CompareOptions],
+    ) -> list[Comparison]: ...
+    async def acompare(self, prompts: Any, candidates_a: Any, candidates_b: Any, **options: Any) -> Any:
+        """Compare two candidates of each prompt, as `compare` does."""
+        return await self._submitted("compare", prompts, candidates_a, candidates_b, **options)
+
+    @overload
+    async def afuse(self, prompts: Prompt, candidates: Candidates, **options: Unpack[FuseOptions]) -> Fusion: ...
+    @overload
+    async def afuse(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[FuseOptions]
+    ) -> list[Fusion]: ...
+    async def afuse(self, prompts: Any, candidates: Any, **options: Any) -> Any:
+        """Write one answer from the candidates of each prompt, as `fuse` does."""
+        return await self._submitted("fuse", prompts, candidates, **options)
+
+    @overload
+    async def ablend(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BlendOptions]) -> Blend: ...
+    @overload
+    async def ablend(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BlendOptions]
+    ) -> list[Blend]: ...
+    async def ablend(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Rank the candidates of each prompt, fuse the best, and keep the better answer, as `blend` does."""
-        items, single = make_items(prompts, candidates, instructions)
-        options = {"top_k": top_k, "fallback": fallback, "schedule": schedule, "aggregation": aggregation}
+        return await self._submitted("blend", prompts, candidates, **options)
 
-        def blend(batch: Sequence[Item]) -> Iterator[Blend]:
-            return self.iter_blend(batch, **options, generation=generation)
-
-        kind = ("blend", *options.values(), _fixed(generation))
-        return unwrapped(await self._together(kind, items, blend), single)
-
-    async def _ranked(
-        self, items: Sequence[Item], schedule: Schedule, aggregation: str = "max_logits"
-    ) -> list[Ranking]:
-        def rank(batch: Sequence[Item]) -> Iterator[Ranking]:
-            return self.iter_rank(batch, schedule=schedule, aggregation=aggregation)
-
-        return await self._together(("rank", schedule, aggregation), items, rank)
-
-    async def _compared(self, items: Sequence[Item], tie_threshold: float = 0.0) -> list[Comparison]:
-        def compare(batch: Sequence[Item]) -> Iterator[Comparison]:
-            return self.iter_compare(batch, tie_threshold)
-
-        return await self._together(("compare", tie_threshold), items, compare)
-
-    async def _together(
-        self, kind: Hashable, items: Sequence[Item], work: Callable[[Sequence[Item]], Iterable[Any]]
-    ) -> list[Any]:
-        if not items:
-            return list(work(items))  # nothing to wait for, but options that don't exist are errors all the same
-        return await asyncio.wrap_future(batcher_of(self).submit(kind, items, work))
+    async def _submitted(self, method: str, *args: Any, **options: Any) -> Any:
+        """Call a method of a copy that submits calls instead of running them."""
+        submitting = copy(self)
+        submitting._perform = partial(Call.submit, batcher=batcher_of(self))
+        return await getattr(submitting, method)(*args, **options)
 
 
 def batcher_of(blender: AsyncMethods) -> MicroBatcher:
@@ -169,8 +218,8 @@ def batcher_of(blender: AsyncMethods) -> MicroBatcher:
     return _batchers.of(blender)
 
 
-def _fixed(generation: Mapping[str, Any] | None) -> Hashable:
-    """Return what is equal for equal options of `generate`; an object of a class is equal to itself alone."""
+def hashable(generation: Mapping[str, Any] | None) -> Hashable:
+    """Return what is equal for equal options of `generate`; an object of a class is equal only to itself."""
     if not isinstance(generation, Mapping | None):
         return _constant(generation)  # the fuser says what is wrong with it
     return tuple((name, _constant(value)) for name, value in sorted((generation or {}).items()))

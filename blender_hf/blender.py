@@ -1,29 +1,51 @@
 """Blender: rank the candidates of a prompt, compare two of them, fuse the best."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import torch
-from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .asynchronous import AsyncMethods
-from .engine.aggregation import get_aggregation
-from .engine.blending import blend_items
-from .engine.fusion import ItemFuser, as_fuser
-from .engine.pointwise import PointwiseRanker
-from .engine.rankers import as_ranker, as_scorer
+from .asynchronous import (
+    AsyncMethods,
+    BestOptions,
+    BlendOptions,
+    Call,
+    CompareOptions,
+    FuseOptions,
+    GroupRewardOptions,
+    RankOptions,
+    RewardOptions,
+    hashable,
+)
+from .engine.aggregation import AGGREGATIONS
+from .engine.fusion import Fuser, ItemFuser, as_fuser, blend_items
+from .engine.pointwise import Pointwise, PointwiseRanker
+from .engine.rankers import Pairwise, as_ranker
 from .engine.results import Blend, Comparison, Fusion, Ranking
-from .engine.rewards import duel_rewards, duels, get_scale, group_rewards, references_of
+from .engine.rewards import SCALES, duel_rewards, duels, group_rewards, references_of
 from .engine.schedules import Schedule, as_schedule
-from .engine.windows import windowed
-from .errors import BlenderError, InputError
+from .engine.scorer import PairScorer
+from .engine.streaming import windowed
+from .errors import BlenderError, InputError, chosen
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from .inputs import Item, as_items, check_tie_threshold, make_items, pairs_of, unwrapped
+from .inputs import (
+    CandidateInput,
+    CandidateLists,
+    Candidates,
+    Item,
+    Many,
+    Prompt,
+    as_items,
+    check_tie_threshold,
+    make_items,
+    pairs_of,
+    unwrapped,
+)
 from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
 from .loading.rankers import load_any_ranker
 from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
@@ -32,6 +54,14 @@ from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcess
 DEFAULT_WINDOW = 16
 # Where a prompt has few comparisons at a time: one, or those of a round of a tournament.
 WIDE_WINDOW = 256
+
+
+class _RankOptions(RankOptions, total=False):
+    progress: bool
+
+
+class _BlendOptions(BlendOptions, total=False):
+    progress: bool
 
 
 class Blender(AsyncMethods):
@@ -63,9 +93,23 @@ class Blender(AsyncMethods):
     ) -> None:
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens={max_batch_tokens}; use a positive number of tokens, or None")
-        self.scorer = as_scorer(ranker, ranker_processor, max_batch_tokens=max_batch_tokens, compile=compile)
-        self._ranker = as_ranker(self.scorer)
+        self._ranker = as_ranker(ranker, ranker_processor, max_batch_tokens=max_batch_tokens, compile=compile)
         self._fuser = as_fuser(fuser, fuser_processor)
+
+    @property
+    def ranker(self) -> Pairwise | Pointwise:
+        """What ranks; its `model` is the loaded model, whose `config` may be changed."""
+        return self._ranker
+
+    @property
+    def scorer(self) -> PairScorer | PointwiseRanker:
+        """What scores pairs or single candidates for the ranker."""
+        return self._ranker.scorer
+
+    @property
+    def fuser(self) -> ItemFuser | None:
+        """What fuses; None in a blender that only ranks."""
+        return self._fuser
 
     @classmethod
     def from_pretrained(
@@ -125,30 +169,51 @@ class Blender(AsyncMethods):
             CheckpointError: If a checkpoint can't be found or is not whole.
             InputError: If the device, the precision, the backend or its provider does not exist here.
         """
-        hub = HubOptions(revision, token, cache_dir, local_files_only, trust_remote_code, subfolder)
-        asked = {"provider": provider, "file_name": file_name, "compile": compile, "device": device, "dtype": dtype}
-        check_backend(backend, ranker=ranker, **asked)
-        loaded: tuple[Any, ...]
+        hub = HubOptions(
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            trust_remote_code=trust_remote_code,
+            subfolder=subfolder,
+        )
+        check_backend(
+            backend,
+            ranker=ranker,
+            provider=provider,
+            file_name=file_name,
+            compile=compile,
+            device=device,
+            dtype=dtype,
+        )
+        model: Any
         if isinstance(ranker, PointwiseRanker):
             if truncation is not None:
                 raise InputError("truncation= is for a PairRanker; an object that scores by itself reads what it likes")
-            loaded = (ranker, None)
+            model, processor = ranker, None
         elif backend == "onnx":
-            loaded = load_onnx_ranker(ranker, hub, provider, file_name, truncation)
+            model, processor = load_onnx_ranker(
+                ranker, hub, provider=provider, file_name=file_name, truncation=truncation
+            )
         else:
-            loaded = load_any_ranker(ranker, hub, device, dtype, truncation)
-        if is_chat_fuser(fuser):
-            hub_of_fuser = replace(hub, revision=fuser_revision, subfolder=None)
-            loaded += (load_chat_fuser(fuser, hub_of_fuser, device, dtype), None)
-        elif fuser is not None:
-            home, home_revision = fuser_of(getattr(loaded[0], "config", None), fuser, fuser_revision)
-            fuser_hub = replace(hub, revision=home_revision, subfolder=None)
-            if backend == "onnx":
-                loaded += load_fuser_for_onnx(home, fuser_hub, device, dtype, provider)
-            else:
-                loaded += load_fuser(home, fuser_hub, device, dtype)
-        return cls(*loaded, max_batch_tokens=max_batch_tokens, compile=compile)
+            model, processor = load_any_ranker(ranker, hub, device=device, dtype=dtype, truncation=truncation)
+        item_fuser = fuser and load_fuser_of(
+            fuser,
+            getattr(model, "config", None),
+            replace(hub, revision=fuser_revision, subfolder=None),
+            device=device,
+            dtype=dtype,
+            backend=backend,
+            provider=provider,
+        )
+        return cls(model, processor, item_fuser, max_batch_tokens=max_batch_tokens, compile=compile)
 
+    @overload
+    def rank(self, prompts: Prompt, candidates: Candidates, **options: Unpack[_RankOptions]) -> Ranking: ...
+    @overload
+    def rank(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[_RankOptions]
+    ) -> list[Ranking]: ...
     def rank(
         self,
         prompts: Any,
@@ -185,10 +250,16 @@ class Blender(AsyncMethods):
             ModelOutputError: If the ranker gives NaN.
         """
         items, single = make_items(prompts, candidates, instructions)
-        chosen = as_schedule(schedule, top_k, orders)
-        results = self.iter_rank(_with_progress(items, progress), schedule=chosen, aggregation=aggregation)
-        return unwrapped(results, single)
+        how = as_schedule(schedule, top_k, orders)
+        call = self._ranking(items, how, lambda found: unwrapped(found, single), aggregation)
+        return self._perform(call, progress=progress)
 
+    @overload
+    def best_of_n(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BestOptions]) -> str: ...
+    @overload
+    def best_of_n(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BestOptions]
+    ) -> list[str]: ...
     def best_of_n(
         self,
         prompts: Any,
@@ -213,6 +284,12 @@ class Blender(AsyncMethods):
         """
         return self._extreme("best", prompts, candidates, instructions, as_schedule(schedule, 1, orders))
 
+    @overload
+    def worst_of_n(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BestOptions]) -> str: ...
+    @overload
+    def worst_of_n(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BestOptions]
+    ) -> list[str]: ...
     def worst_of_n(
         self,
         prompts: Any,
@@ -225,6 +302,12 @@ class Blender(AsyncMethods):
         """Return the worst candidate of each prompt; everything is as in `best_of_n`."""
         return self._extreme("worst", prompts, candidates, instructions, as_schedule(schedule, 1, orders))
 
+    @overload
+    def reward(self, prompts: Prompt, candidates: Candidates, **options: Unpack[RewardOptions]) -> list[float]: ...
+    @overload
+    def reward(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[RewardOptions]
+    ) -> list[list[float]]: ...
     def reward(
         self,
         prompts: Any,
@@ -255,13 +338,24 @@ class Blender(AsyncMethods):
             InputError: If neither or both of `reference` and `rule` are given, or an option does not exist.
         """
         items, single = make_items(prompts, candidates, instructions)
-        get_scale(scale)
+        chosen(SCALES, scale, "scale")
         references = references_of(items, single, reference, rule)
-        meetings = [duels(item, one) for item, one in zip(items, references, strict=True)]
-        found = self.iter_compare([meeting for group in meetings for meeting in group])
-        rewards = (duel_rewards([next(found) for _ in group], scale) for group in meetings)
-        return unwrapped(rewards, single)
+        groups = [duels(item, one) for item, one in zip(items, references, strict=True)]
 
+        def finish(comparisons: list[Comparison]) -> Any:
+            found = iter(comparisons)
+            return unwrapped((duel_rewards([next(found) for _ in group], scale) for group in groups), single)
+
+        return self._perform(self._comparing([duel for group in groups for duel in group], finish))
+
+    @overload
+    def group_reward(
+        self, prompts: Prompt, candidates: Candidates, **options: Unpack[GroupRewardOptions]
+    ) -> list[float]: ...
+    @overload
+    def group_reward(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[GroupRewardOptions]
+    ) -> list[list[float]]: ...
     def group_reward(self, prompts: Any, candidates: Any, *, instructions: Any = None, scale: str = "logit") -> Any:
         """Compare each candidate with all others of its prompt, as a reward in GRPO.
 
@@ -279,10 +373,29 @@ class Blender(AsyncMethods):
             InputError: If an item has no candidates, or an option does not exist.
         """
         items, single = make_items(prompts, candidates, instructions)
-        get_scale(scale)
-        rewards = (group_rewards(ranking, scale) for ranking in self.iter_rank(items))
-        return unwrapped(rewards, single)
+        chosen(SCALES, scale, "scale")
 
+        def finish(rankings: list[Ranking]) -> Any:
+            return unwrapped((group_rewards(ranking, scale) for ranking in rankings), single)
+
+        return self._perform(self._ranking(items, Schedule(), finish))
+
+    @overload
+    def compare(
+        self,
+        prompts: Prompt,
+        candidates_a: CandidateInput,
+        candidates_b: CandidateInput,
+        **options: Unpack[CompareOptions],
+    ) -> Comparison: ...
+    @overload
+    def compare(
+        self,
+        prompts: Many[Prompt],
+        candidates_a: Candidates,
+        candidates_b: Candidates,
+        **options: Unpack[CompareOptions],
+    ) -> list[Comparison]: ...
     def compare(
         self,
         prompts: Any,
@@ -311,8 +424,14 @@ class Blender(AsyncMethods):
         """
         check_tie_threshold(tie_threshold)
         items, single = make_items(*pairs_of(prompts, candidates_a, candidates_b), instructions)
-        return unwrapped(self.iter_compare(items, tie_threshold), single)
+        return self._perform(self._comparing(items, lambda found: unwrapped(found, single), tie_threshold))
 
+    @overload
+    def fuse(self, prompts: Prompt, candidates: Candidates, **options: Unpack[FuseOptions]) -> Fusion: ...
+    @overload
+    def fuse(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[FuseOptions]
+    ) -> list[Fusion]: ...
     def fuse(
         self, prompts: Any, candidates: Any, *, instructions: Any = None, generation: Mapping[str, Any] | None = None
     ) -> Any:
@@ -334,8 +453,20 @@ class Blender(AsyncMethods):
             BlenderError: If this blender has no fuser; `GenerationError` if it is a chat model that gave no answer.
         """
         items, single = make_items(prompts, candidates, instructions)
-        return unwrapped(self.iter_fuse(items, generation=generation), single)
+        call = Call(
+            ("fuse", hashable(generation)),
+            items,
+            lambda items: self.iter_fuse(items, generation=generation),
+            lambda found: unwrapped(found, single),
+        )
+        return self._perform(call)
 
+    @overload
+    def blend(self, prompts: Prompt, candidates: Candidates, **options: Unpack[_BlendOptions]) -> Blend: ...
+    @overload
+    def blend(
+        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[_BlendOptions]
+    ) -> list[Blend]: ...
     def blend(
         self,
         prompts: Any,
@@ -373,15 +504,20 @@ class Blender(AsyncMethods):
                 without `fallback`, or gives none any more.
         """
         items, single = make_items(prompts, candidates, instructions)
-        results = self.iter_blend(
-            _with_progress(items, progress),
-            top_k=top_k,
-            fallback=fallback,
-            schedule=schedule,
-            aggregation=aggregation,
-            generation=generation,
+        call = Call(
+            ("blend", top_k, fallback, schedule, aggregation, hashable(generation)),
+            items,
+            lambda items: self.iter_blend(
+                items,
+                top_k=top_k,
+                fallback=fallback,
+                schedule=schedule,
+                aggregation=aggregation,
+                generation=generation,
+            ),
+            lambda found: unwrapped(found, single),
         )
-        return unwrapped(results, single)
+        return self._perform(call, progress=progress)
 
     def iter_rank(
         self,
@@ -403,11 +539,11 @@ class Blender(AsyncMethods):
         Returns:
             An iterator of one ranking an item.
         """
-        get_aggregation(aggregation)
-        chosen = as_schedule(schedule)
+        chosen(AGGREGATIONS, aggregation, "aggregation")
+        how = as_schedule(schedule)
 
         def rank(batch: Sequence[Item], prepared: Any) -> list[Ranking]:
-            return self._ranker.rank(batch, chosen, aggregation, prepared)
+            return self._ranker.rank(batch, how, aggregation, prepared)
 
         return windowed(as_items(items), self._ranker.prepare, rank, window)
 
@@ -434,16 +570,18 @@ class Blender(AsyncMethods):
         window: int = DEFAULT_WINDOW,
     ) -> Iterator[Blend]:
         """Blend items from any iterable, lazily and in order; the options are those of `blend`."""
-        get_aggregation(aggregation)
+        chosen(AGGREGATIONS, aggregation, "aggregation")
         fuser = self._require_fuser()
         if not 2 <= top_k <= fuser.max_candidates:
             raise InputError(f"top_k={top_k}; this fuser takes from 2 to {fuser.max_candidates} candidates")
 
-        chosen = as_schedule(schedule, None if as_schedule(schedule).name == "full" else top_k)
+        how = as_schedule(schedule, None if as_schedule(schedule).name == "full" else top_k)
 
         def blend(batch: Sequence[Item], prepared: Any) -> list[Blend]:
-            rankings = self._ranker.rank(batch, chosen, aggregation, prepared)
-            return blend_items(batch, rankings, self._ranker, fuser, top_k, fallback, generation)
+            rankings = self._ranker.rank(batch, how, aggregation, prepared)
+            return blend_items(
+                batch, rankings, self._ranker, fuser, top_k=top_k, fallback=fallback, generation=generation
+            )
 
         return windowed(as_items(items), self._ranker.prepare, blend, window)
 
@@ -455,10 +593,36 @@ class Blender(AsyncMethods):
 
         return windowed(items, self._ranker.prepare, compare, WIDE_WINDOW)
 
-    def _extreme(self, seek: str, prompts: Any, candidates: Any, instructions: Any, schedule: Schedule) -> Any:
+    def _ranking(
+        self,
+        items: Sequence[Item],
+        schedule: Schedule,
+        finish: Callable[[list[Ranking]], Any],
+        aggregation: str = "max_logits",
+        window: int = DEFAULT_WINDOW,
+    ) -> Call[Any]:
+        def work(items: Iterable[Item]) -> Iterator[Ranking]:
+            return self.iter_rank(items, schedule=schedule, aggregation=aggregation, window=window)
+
+        return Call(("rank", schedule, aggregation, window), items, work, finish)
+
+    def _comparing(
+        self, items: Sequence[Item], finish: Callable[[list[Comparison]], Any], tie_threshold: float = 0.0
+    ) -> Call[Any]:
+        def work(items: Iterable[Item]) -> Iterator[Comparison]:
+            return self.iter_compare(items, tie_threshold)
+
+        return Call(("compare", tie_threshold), items, work, finish)
+
+    def _extreme(
+        self, seek: Literal["best", "worst"], prompts: Any, candidates: Any, instructions: Any, schedule: Schedule
+    ) -> Any:
         items, single = make_items(prompts, candidates, instructions)
-        rankings = self.iter_rank(items, schedule=replace(schedule, seek=seek), window=WIDE_WINDOW)
-        return unwrapped((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
+
+        def finish(rankings: list[Ranking]) -> Any:
+            return unwrapped((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
+
+        return self._perform(self._ranking(items, replace(schedule, seek=seek), finish, window=WIDE_WINDOW))
 
     def _require_fuser(self) -> ItemFuser:
         if self._fuser is None:
@@ -468,5 +632,38 @@ class Blender(AsyncMethods):
         return self._fuser
 
 
-def _with_progress(items: Sequence[Item], progress: bool) -> Iterable[Item]:
-    return tqdm(items, unit="prompt", disable=not progress)
+def load_fuser_of(
+    fuser: Any,
+    config: PretrainedConfig | None,
+    hub: HubOptions,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    backend: str = "torch",
+    provider: str | None = None,
+) -> ItemFuser:
+    """Load whatever `fuser=` names.
+
+    Args:
+        fuser: As in `Blender.from_pretrained`, but not None.
+        config: The configuration of the ranker, which may name a fuser.
+        hub: How the fuser is looked up.
+        device: Where it runs; None takes a GPU where there is one.
+        dtype: Its precision.
+        backend: "onnx" runs it in ONNX Runtime where that is possible.
+        provider: Execution provider of ONNX Runtime.
+
+    Returns:
+        The fuser.
+
+    Raises:
+        CheckpointError: If it can't be found or is not whole.
+        InputError: If an option does not exist here.
+    """
+    if is_chat_fuser(fuser):
+        return load_chat_fuser(fuser, hub, device, dtype)
+    name, revision = fuser_of(config, fuser, hub.revision)
+    hub = replace(hub, revision=revision)
+    if backend == "onnx":
+        return Fuser(*load_fuser_for_onnx(name, hub, device=device, dtype=dtype, provider=provider))
+    return Fuser(*load_fuser(name, hub, device=device, dtype=dtype))

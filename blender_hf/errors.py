@@ -1,4 +1,10 @@
-"""Errors that users can act on: each message says what is wrong, where, and what to do."""
+"""Errors that users can act on, and two checks: each message says what is wrong, where, and what to do."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
 
 
 class BlenderError(Exception):
@@ -27,3 +33,26 @@ class GenerationError(BlenderError, RuntimeError):
 
 class ModelOutputError(BlenderError, ArithmeticError):
     """A model produced NaN or infinite numbers, so its results would mean nothing."""
+
+
+def chosen(table: Mapping[str, Value], name: object, what: str) -> Value:
+    """Return an entry of a table by its name.
+
+    Raises:
+        InputError: If there is none of that name; the message lists those there are.
+    """
+    if not isinstance(name, str) or name not in table:
+        raise InputError(f"unknown {what} {name!r}; use one of {', '.join(table)}")
+    return table[name]
+
+
+def require(module: str, extra: str, purpose: str) -> Any:
+    """Return an optional module, imported.
+
+    Raises:
+        BlenderError: If it isn't installed; the message names the extra that installs it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise BlenderError(f"{purpose} needs {module}: pip install 'blender-hf[{extra}]'") from error

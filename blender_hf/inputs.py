@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .errors import InputError, InputTypeError
 from .modeling.tokenization import Message, as_messages, render_messages
 
-Prompt = str | Sequence[Mapping[str, Any]]
 Result = TypeVar("Result")
+Entry = TypeVar("Entry", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,19 @@ class Candidate:
     model: str | None = None
 
 
+# A string or chat messages; a string, `{"text", "model"}` or a `Candidate`; the candidates of one prompt, and of many.
+Prompt = str | Sequence[Mapping[str, Any]]
 CandidateInput = str | Mapping[str, Any] | Candidate
+Candidates = Iterable[CandidateInput]
+CandidateLists = Iterable[Candidates]
+
+
+class Many(Protocol[Entry]):
+    """A list or the like; not a string, though to a type checker that is a sequence of strings."""
+
+    def __contains__(self, value: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[Entry]: ...
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ def make_item(
 
 
 def check_characters(texts: Iterable[str], where: str) -> None:
-    """Refuse half of a surrogate pair, which JSON can spell, but no file of text can hold and no tokenizer reads.
+    """Check that strings have no lone surrogate: JSON can spell one, but UTF-8 and tokenizers can't encode it.
 
     Raises:
         InputError: If there is one.
@@ -110,8 +122,8 @@ def check_characters(texts: Iterable[str], where: str) -> None:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{where}: {error.object[error.start]!r} is half of a character, which can't be read or written; take it "
-            "out, for example by text.encode(errors='replace').decode()"
+            f"{where}: contains a lone surrogate ({error.object[error.start]!r}), which can't be encoded as UTF-8; "
+            "remove it, for example by text.encode(errors='replace').decode()"
         ) from None
 
 

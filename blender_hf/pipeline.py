@@ -3,7 +3,7 @@
 Importing this module registers the task.
 """
 
-from collections import deque
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,17 @@ from packaging.version import Version
 from transformers import Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .blender import DEFAULT_WINDOW, Blender
-from .engine.aggregation import get_aggregation
+from .blender import DEFAULT_WINDOW, Blender, load_fuser_of
+from .engine.aggregation import AGGREGATIONS
 from .engine.results import Blend
-from .engine.reward_models import is_reward_model
+from .engine.reward_model import is_reward_model
 from .engine.schedules import as_schedule
-from .errors import InputError, InputTypeError
-from .export.backend import check_backend, load_fuser_for_onnx
+from .engine.streaming import with_results
+from .errors import InputError, InputTypeError, chosen
+from .export.backend import check_backend
 from .export.onnx_ranker import load_onnx_ranker
 from .generation.candidates import CandidateWriter, Generated
-from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
+from .generation.chat_fuser import is_chat_fuser
 from .generation.prompts import is_prompt, prompt_item_from_input
 from .generation.sampling import Sampling
 from .generation.specs import on_device
@@ -34,9 +35,7 @@ from .loading.checkpoints import (
     HubOptions,
     check_processor,
     explained,
-    fuser_of,
     hub_settings,
-    load_fuser,
     locate,
 )
 from .loading.rankers import AutoRanker
@@ -72,6 +71,10 @@ class BlenderPipeline(Pipeline):
     With `llms=[...]` it takes a bare prompt, a text or chat messages, and lets them write the candidates; what an input
     has of its own stays. The output then also has `failures`, the models that gave no answer.
 
+    The base class's contract, tensors between `preprocess`, `_forward` and `postprocess`, is bypassed: `__call__` works
+    on windows of checked items, for the comparisons of many prompts fill one batch, and the rounds of a schedule depend
+    on each other.
+
     Args:
         llms: Language models, as in `blender_hf.generate`.
         sampling: How they write: a `Sampling`, or a mapping such as `{"temperature": 0.7, "n": 2}`.
@@ -93,8 +96,8 @@ class BlenderPipeline(Pipeline):
     # A pair ranker has a processor, a reward model a tokenizer; which of them is needed is known only later.
     _load_processor = None
     _load_tokenizer = None
-    _load_feature_extractor = False
-    _load_image_processor = False
+    _load_feature_extractor = False  # type: ignore[assignment]  # what transformers annotates as None is a flag
+    _load_image_processor = False  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -117,31 +120,35 @@ class BlenderPipeline(Pipeline):
         access, beside = (get(token, local_files_only) for get in (reached.options, reached.options_beside))
         if backend == "onnx":
             # transformers has loaded the weights, for it must; the files beside them take their place.
-            hub = HubOptions(getattr(self.model.config, "_commit_hash", None), **beside)
-            self.model, _ = load_onnx_ranker(self.model.name_or_path, hub, provider, file_name)
+            hub = HubOptions(revision=getattr(self.model.config, "_commit_hash", None), **beside)
+            running: Any
+            running, _ = load_onnx_ranker(str(self.model.name_or_path), hub, provider=provider, file_name=file_name)
+            self.model = running
         if self.model.dtype == torch.float16 and self.device.type == "cpu":
             self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
-        loaded: tuple[Any, ...] = ()
-        if is_chat_fuser(fuser):
-            hub = HubOptions(fuser_revision, **access)
-            loaded = (load_chat_fuser(fuser, hub, self.device), None)
-        elif fuser is not None:
-            home, revision = fuser_of(self.model.config, fuser, fuser_revision)
-            hub = HubOptions(revision, **access)
-            if backend == "onnx":
-                loaded = load_fuser_for_onnx(home, hub, self.device, self.model.dtype, provider)
-            else:
-                loaded = load_fuser(home, hub, self.device, self.model.dtype)
+        item_fuser = (
+            None
+            if fuser is None
+            else load_fuser_of(
+                fuser,
+                self.model.config,
+                HubOptions(revision=fuser_revision, **access),
+                device=self.device,
+                dtype=None if is_chat_fuser(fuser) else self.model.dtype,
+                backend=backend,
+                provider=provider,
+            )
+        )
         self._reader = self._reads(beside)
-        self.blender = Blender(self.model.eval(), self._reader, *loaded, max_batch_tokens=max_batch_tokens)
+        self.blender = Blender(self.model.eval(), self._reader, item_fuser, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
         self._writer = None if llms is None else CandidateWriter(on_device(llms, self.device), sampling)
 
     def _reads(self, access: Mapping[str, Any]) -> Any:
         """Return what reads for the ranker: the processor of a pair ranker, the tokenizer of a reward model."""
-        config = self.model.config
-        name, revision = config.name_or_path, getattr(config, "_commit_hash", None)
-        options = HubOptions(revision, **access)
+        config: Any = self.model.config
+        name, revision = str(config.name_or_path), getattr(config, "_commit_hash", None)
+        options = HubOptions(revision=revision, **access)
         hub = hub_settings(options)
         if is_reward_model(config):
             if self.tokenizer is None:
@@ -152,10 +159,11 @@ class BlenderPipeline(Pipeline):
             self.processor = explained(
                 lambda: PairRankerProcessor.from_pretrained(name, **hub), name, "ranker", options
             )
-        check_processor(config, self.processor)
-        return self.processor
+        processor: Any = self.processor
+        check_processor(config, processor)
+        return processor
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # every option has a name
         """Blend one input, a list of them, or those of a generator or dataset.
 
         Args:
@@ -184,7 +192,7 @@ class BlenderPipeline(Pipeline):
             return list(self._run(list(self._all_checked(inputs)), options))
         return self._run(self._all_checked(rows), options)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[Any], **kwargs: Any) -> None:
         """Save the ranker and what reads for it, with which `pipeline(TASK, model=save_directory)` ranks alike.
 
         Not the fuser, which has a repository of its own: name it in the ranker's configuration (`fuser`), or again.
@@ -198,16 +206,17 @@ class BlenderPipeline(Pipeline):
         """
         if not isinstance(self.model, PreTrainedModel):
             raise InputError("a pipeline with backend='onnx' has no weights to save: copy the folder of the ranker")
-        save_portable(self.model, self._reader, save_directory, **kwargs)
+        save_portable(self.model, self._reader, Path(save_directory), **kwargs)
 
-    def preprocess(self, inputs: Any) -> Item:
+    def preprocess(self, inputs: Any) -> Item:  # type: ignore[override]
         """Check an input."""
         return self._checked(inputs, "the input")
 
-    def _forward(self, model_inputs: Item, **options: Any) -> Blend:
-        return next(self._blend(self._items([model_inputs], deque()), options))
+    def _forward(self, model_inputs: Item, **options: Any) -> Blend:  # type: ignore[override]
+        (result,) = self._results([model_inputs], options)
+        return result[1]
 
-    def postprocess(self, model_outputs: Blend) -> dict[str, Any]:
+    def postprocess(self, model_outputs: Blend) -> dict[str, Any]:  # type: ignore[override]
         """Turn a result into plain dictionaries and lists."""
         return model_outputs.to_dict()
 
@@ -218,36 +227,30 @@ class BlenderPipeline(Pipeline):
         return (self._checked(value, f"item {index}") for index, value in enumerate(values))
 
     def _run(self, given: Iterable[Item], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        # What was written for the items that are read ahead, until their results are there.
-        written: deque[Generated] = deque()
-        for result in self._blend(self._items(given, written), options):
-            failures = {"failures": [vars(failure) for failure in written.popleft().failures]} if written else {}
+        for generated, result in self._results(given, options):
+            failures = {} if generated is None else {"failures": [vars(failure) for failure in generated.failures]}
             yield {**self.postprocess(result), **failures}
 
-    def _items(self, given: Iterable[Any], written: "deque[Generated]") -> Iterable[Item]:
-        """Return the items of checked inputs; where language models write the candidates, keep what they wrote."""
+    def _results(self, given: Iterable[Item], options: dict[str, Any]) -> Iterator[tuple[Generated | None, Blend]]:
+        """Yield the result of each checked input, with what language models wrote for it, if any do."""
         if self._writer is None:
-            return given
-        return self._answered(self._writer.iter(given), written)
-
-    def _answered(self, generated: Iterable[Generated], written: "deque[Generated]") -> Iterator[Item]:
-        for answer in generated:
-            written.append(answer)
-            yield answer.item
+            return ((None, result) for result in self._blend(given, options))
+        generated = self._writer.iter(given)
+        return with_results(generated, lambda one: one.item, lambda items: self._blend(items, options))
 
     def _blend(self, items: Iterable[Item], options: dict[str, Any]) -> Iterator[Blend]:
-        chosen = dict(options)
-        window = chosen.pop("batch_size", DEFAULT_WINDOW)
-        if chosen.pop("progress", False):
+        own = dict(options)
+        window = own.pop("batch_size", DEFAULT_WINDOW)
+        if own.pop("progress", False):
             from tqdm.auto import tqdm
 
             items = tqdm(items, unit="prompt")
         if self._fuses:
-            return self.blender.iter_blend(items, window=window, **chosen)
-        if idle := {"fallback", "generation"} & chosen.keys():
+            return self.blender.iter_blend(items, window=window, **own)
+        if idle := {"fallback", "generation"} & own.keys():
             raise InputError(f"{', '.join(sorted(idle))} can do nothing in a pipeline that ranks only (fuser=None)")
-        chosen["schedule"] = as_schedule(chosen.get("schedule", "full"), chosen.pop("top_k", None))
-        ranked = self.blender.iter_rank(items, window=window, **chosen)
+        own["schedule"] = as_schedule(own.get("schedule", "full"), own.pop("top_k", None))
+        ranked = self.blender.iter_rank(items, window=window, **own)
         return (Blend(ranking.best, "best", ranking, None, None) for ranking in ranked)
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -261,7 +264,7 @@ class BlenderPipeline(Pipeline):
         if not isinstance(size, int) or size < 1:
             raise InputError(f"batch_size={size!r}; at least one prompt is worked on at a time")
         if "aggregation" in options:
-            get_aggregation(options["aggregation"])
+            chosen(AGGREGATIONS, options["aggregation"], "aggregation")
         if "schedule" in options:
             as_schedule(options["schedule"])
         return {}, {name: value for name, value in options.items() if name in known}, {}

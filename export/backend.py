@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from blender_hf.engine.pointwise import PointwiseRanker
-from blender_hf.errors import InputError, InputTypeError
-from blender_hf.loading.checkpoints import HubOptions, load_fuser, pick_device, pick_dtype
+from blender_hf.errors import InputError, InputTypeError, chosen
+from blender_hf.loading.checkpoints import DEFAULT_OPTIONS, HubOptions, load_fuser, pick_device, pick_dtype
 
 from .graph import FUSER_FILES, find_onnx_file, has_optimum
 
@@ -39,8 +39,7 @@ def check_backend(
         InputError: If there is no such backend, device or precision, or the backend does not have an option.
         InputTypeError: If an option is not a text.
     """
-    if backend not in BACKENDS:
-        raise InputError(f"there is no backend {backend!r}; use {' or '.join(BACKENDS)}")
+    chosen(dict.fromkeys(BACKENDS), backend, "backend")
     for name, value in (("provider", provider), ("file_name", file_name)):
         if value is not None and backend != "onnx":
             raise InputError(f"{name}={value!r} is for backend='onnx', and the backend is {backend!r}")
@@ -58,10 +57,11 @@ def check_backend(
 
 def load_fuser_for_onnx(
     name: str | Path,
-    options: HubOptions,
-    device: str | torch.device | None,
-    dtype: str | torch.dtype | None,
-    provider: str | None,
+    options: HubOptions = DEFAULT_OPTIONS,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    provider: str | None = None,
 ) -> tuple[Any, Any]:
     """Load a fuser in ONNX Runtime if it has the files and Optimum is here to run them, else in torch.
 
@@ -86,4 +86,4 @@ def load_fuser_for_onnx(
         from .onnx_fuser import load_onnx_fuser
 
         return load_onnx_fuser(name, options, provider)
-    return load_fuser(name, options, device, dtype)
+    return load_fuser(name, options, device=device, dtype=dtype)

@@ -106,7 +106,7 @@ def _export_ranker(
     hub: HubOptions,
 ) -> dict[str, Parity]:
     trace = _trace_with_optimum if has_optimum() else _trace_with_transformers
-    model, processor = load_ranker(name, hub, "cpu", "float32")
+    model, processor = load_ranker(name, hub, device="cpu", dtype="float32")
     statement = statement_of(model)
     wanted = [PRECISIONS[key] for key in dict.fromkeys(("float32", *precisions))]
     check_output(output, statement, [precision.file_name for precision in wanted], _is_source(output, name, hub))
@@ -187,7 +187,7 @@ def _export_fuser(
     from .optimum_configs import FUSER_TASK_WITH_CACHE, ExportableGenFuser, register
 
     register()
-    model, processor = load_fuser(name, hub, "cpu", "float32")
+    model, processor = load_fuser(name, hub, device="cpu", dtype="float32")
     statement = statement_of(model)
     check_output(output, statement, FUSER_GRAPHS, _is_source(output, name, hub))
     model.__class__ = ExportableGenFuser
@@ -199,7 +199,7 @@ def _export_fuser(
         for graph in unproved.glob("*.onnx"):
             add_metadata(graph, statement)
         # Exporting has changed the settings of its parts; the reference must be what users load.
-        model, _ = load_fuser(name, hub, "cpu", "float32")
+        model, _ = load_fuser(name, hub, device="cpu", dtype="float32")
         exported, _ = load_onnx_fuser(unproved, HubOptions())
         parity = check_fuser(model, exported, tolerance)
     settings_stay = _has_settings(output, name, hub)

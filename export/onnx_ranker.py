@@ -10,7 +10,15 @@ import torch
 from torch import nn
 
 from blender_hf.errors import BlenderError, CheckpointError, InputError
-from blender_hf.loading.checkpoints import HubOptions, explained, first_line, hub_settings, locate, set_truncation
+from blender_hf.loading.checkpoints import (
+    DEFAULT_OPTIONS,
+    HubOptions,
+    explained,
+    first_line,
+    hub_settings,
+    locate,
+    set_truncation,
+)
 from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerProcessor
 from blender_hf.modeling.modeling_pair_ranker import lead_in_distinct_tokens
 
@@ -97,7 +105,8 @@ class OnnxPairRanker(nn.Module):
 
 def load_onnx_ranker(
     name: str | Path,
-    options: HubOptions,
+    options: HubOptions = DEFAULT_OPTIONS,
+    *,
     provider: str | None = None,
     file_name: str | None = None,
     truncation: Mapping[str, int | str] | None = None,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import blender_hf
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"blender_hf": "blender_hf", "blender_hf.modeling": "modeling", "blender_hf.export": "export"}
 # From the inside out; those of one line do not know each other.
@@ -76,3 +78,12 @@ def test_every_room_has_its_layer() -> None:
 @pytest.mark.once
 def test_the_top_keeps_only_what_users_touch() -> None:
     assert len(list((ROOT / "blender_hf").glob("*.py"))) <= MOST_MODULES_AT_THE_TOP
+
+
+@pytest.mark.once
+def test_the_public_names_are_typed_where_they_live() -> None:
+    """A type checker reads the imports of `__init__.py`, the interpreter its table."""
+    tree = ast.parse((ROOT / "blender_hf" / "__init__.py").read_text(encoding="utf-8"))
+    (typed,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imports = (node for node in typed.body if isinstance(node, ast.ImportFrom))
+    assert {alias.asname: node.module for node in imports for alias in node.names} == blender_hf._HOMES

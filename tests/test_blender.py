@@ -198,9 +198,9 @@ def test_columns_may_be_generators(blender: Blender) -> None:
 
 
 @pytest.mark.parametrize(("prompt", "candidates"), [("half \ud83d", ["a", "b"]), ("p", ["a", "b\ud83d"])])
-def test_half_of_a_character_is_refused_with_its_item(blender: Blender, prompt: str, candidates: list[str]) -> None:
+def test_a_lone_surrogate_is_refused_with_its_item(blender: Blender, prompt: str, candidates: list[str]) -> None:
     """JSON can spell it, and a tokenizer can't read it."""
-    with pytest.raises(InputError, match=r"item 1: '\\ud83d' is half of a character"):
+    with pytest.raises(InputError, match=r"item 1: contains a lone surrogate \('\\ud83d'\)"):
         blender.rank(["fine", prompt], [["a", "b"], candidates])
 
 

@@ -8,12 +8,12 @@ import pytest
 from blender_hf import Blender, RemoteLLM, generate
 from blender_hf.data.records import Record
 from blender_hf.engine.fusion import Fuser
-from blender_hf.engine.reward_inputs import RewardInputs
+from blender_hf.engine.reward_model import RewardInputs
 from blender_hf.generation.chat_fuser import ChatFuser
 from blender_hf.generation.judge import Judge, Task
 from blender_hf.generation.models import load_model
 from blender_hf.inputs import Item, make_item
-from blender_hf.labelling.formats import Labelled, get_format
+from blender_hf.labelling.formats import FORMATS, Labelled
 from blender_hf.modeling.pipeline_llm_blending import LlmBlendingPipeline
 from tests.engine.test_pointwise import chat_tokenizer
 from tests.language_server import LanguageServer
@@ -124,8 +124,8 @@ def test_which_rows_are_exported(case: Any, blender: Blender) -> None:
     ranking = blender.rank(text, ANSWERS)
     for conversational, prompt in ((True, messages), (False, text)):
         labelled = Labelled(Record("1", item), ranking, conversational=conversational)
-        (row,) = get_format("dpo").rows(labelled)
+        (row,) = FORMATS["dpo"].rows(labelled)
         assert row.fields["prompt"] == prompt
         assert json.loads(json.dumps(row.fields["prompt"])) == prompt
-    (row,) = get_format("sppo").rows(Labelled(Record("1", item), ranking))
+    (row,) = FORMATS["sppo"].rows(Labelled(Record("1", item), ranking))
     assert row.fields["chosen"][:-1] == messages

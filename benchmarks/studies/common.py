@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 from benchmarks.judged import judged_parser, sampled
 from blender_hf import Blender
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt
-from blender_hf.engine.rankers import as_ranker
 from blender_hf.evaluation.bootstrap import Figure
 from blender_hf.evaluation.pairwise import credits, length_rule
 from blender_hf.inputs import Item
@@ -33,7 +32,7 @@ class Logits:
     """
 
     def __init__(self, blender: Blender, path: Path | None = None) -> None:
-        self._ranker = as_ranker(blender.scorer)
+        self._ranker = blender.ranker
         self._fingerprint = _fingerprint(blender.scorer.model)
         self._path = path
         self._known: dict[str, float] = {}

@@ -23,7 +23,9 @@ def run(options: Options) -> None:
         local_files_only=options.local_files_only,
         trust_remote_code=options.trust_remote_code,
     )
-    model, processor = load_ranker(options.source, hub, "cpu", options.dtype, _truncation(options))
+    model, processor = load_ranker(
+        options.source, hub, device="cpu", dtype=options.dtype, truncation=_truncation(options)
+    )
     try:
         save_portable(model, processor, output)
     except OSError as error:

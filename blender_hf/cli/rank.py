@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, tee
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, chosen
 from blender_hf.logs import quieten_libraries
 
 from .command import (
@@ -48,10 +48,10 @@ PREVIEW = 56
 
 def rank(options: Options) -> None:
     """Rank the candidates of each record."""
-    from blender_hf.engine.aggregation import get_aggregation
+    from blender_hf.engine.aggregation import AGGREGATIONS
 
     schedule = checked_schedule(options)
-    get_aggregation(options.aggregation)
+    chosen(AGGREGATIONS, options.aggregation, "aggregation")
 
     def ranked(blender: "Blender", items: Iterable["Item"]) -> Iterator["Ranking"]:
         return blender.iter_rank(items, schedule=schedule, aggregation=options.aggregation, window=options.batch_size)
@@ -70,11 +70,11 @@ def fuse(options: Options) -> None:
 
 def blend(options: Options) -> None:
     """Rank the candidates of each record, fuse the best, and choose the answer."""
-    from blender_hf.engine.aggregation import get_aggregation
+    from blender_hf.engine.aggregation import AGGREGATIONS
     from blender_hf.engine.schedules import Schedule
 
     schedule = Schedule(options.schedule, orders=options.orders)
-    get_aggregation(options.aggregation)
+    chosen(AGGREGATIONS, options.aggregation, "aggregation")
 
     def blended(blender: "Blender", items: Iterable["Item"]) -> Iterator["Blend"]:
         return blender.iter_blend(

@@ -11,13 +11,13 @@ from itertools import combinations
 
 import numpy as np
 
-from blender_hf.errors import BlenderError, InputError
-
 Matrix = Sequence[Sequence[float]]
 Scores = tuple[float, ...]
 
-# Differences below what the optimiser can tell are no differences.
+# Digits of a Bradley-Terry score: far fewer than the fit is accurate to.
 BRADLEY_TERRY_DIGITS = 6
+# Logits beyond this are certain; their probabilities would underflow.
+MAX_LOGIT = 300.0
 
 
 def max_logits(comparisons: Matrix) -> Scores:
@@ -48,26 +48,68 @@ def copeland(comparisons: Matrix) -> Scores:
 
 
 def bradley_terry(comparisons: Matrix) -> Scores:
-    """Scores whose differences are logits, as likely as can be (Bradley and Terry 1952); their sum is 0.
+    """Maximum-likelihood scores whose differences are log-odds (Bradley and Terry 1952); they sum to 0.
 
-    Each comparison counts as a win with its probability and a loss with the rest, so the scores are finite even of a
-    candidate that always wins. They are rounded to 6 decimals, which the optimiser reaches.
-
-    Raises:
-        BlenderError: If SciPy is not installed.
+    Each comparison counts as a win with its probability and a loss with the rest, so that scores are finite even for a
+    candidate that always wins. They are rounded to 6 decimals.
 
     >>> bradley_terry([[math.nan, 1.0, 2.0], [-1.0, math.nan, 1.0], [-2.0, -1.0, math.nan]])
     (1.0, 0.0, -1.0)
     """
-    logits = np.nan_to_num(np.array(complete(comparisons), dtype=float))
-    if len(logits) < 2:
-        return (0.0,) * len(logits)
-    # In an order of their own: where the likelihood is flat, its last digits depend on the order of the sums.
+    logits = np.nan_to_num(np.array(complete(comparisons), dtype=float).reshape((len(comparisons),) * 2))
+    # In an order that depends only on the comparisons: the last digits of a sum depend on its order.
     order = sorted(range(len(logits)), key=lambda index: sorted(logits[index]))
-    scores = np.empty(len(logits))
-    scores[order] = _most_likely(logits[np.ix_(order, order)])
+    scores = np.zeros(len(logits))
+    scores[order] = fit_bradley_terry(_sigmoid(logits[np.ix_(order, order)]))
     # Adding 0.0 turns -0.0 into 0.0.
-    return tuple(round(float(score), BRADLEY_TERRY_DIGITS) + 0.0 for score in scores - scores.mean())
+    return tuple(round(float(score), BRADLEY_TERRY_DIGITS) + 0.0 for score in scores)
+
+
+def fit_bradley_terry(wins: np.ndarray, steps: int = 100) -> np.ndarray:
+    """Fit Bradley-Terry scores by maximum likelihood, with Newton's method.
+
+    Args:
+        wins: (..., n, n), how often, fractions allowed, the row beat the column; above 0 off the diagonal.
+        steps: Maximum Newton steps; the likelihood is concave, so that few are needed.
+
+    Returns:
+        (..., n), scores whose differences are log-odds; they sum to 0.
+
+    >>> fit_bradley_terry(np.array([[0.0, 3.0], [1.0, 0.0]])).round(4).tolist()
+    [0.5493, -0.5493]
+    """
+    n = wins.shape[-1]
+    if n < 2:
+        return np.zeros(wins.shape[:-1])
+    wins = np.where(np.eye(n, dtype=bool), 0.0, wins)
+    losses = np.swapaxes(wins, -1, -2)
+
+    def leads(scores: np.ndarray) -> np.ndarray:
+        return scores[..., :, None] - scores[..., None, :]
+
+    def loss(scores: np.ndarray) -> np.ndarray:
+        return (wins * np.logaddexp(0, -leads(scores))).sum(axis=(-2, -1))
+
+    # Mean log-odds are exact if the comparisons agree; if they contradict each other, zeros may be nearer.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = np.nan_to_num(np.log(wins) - np.log(losses)).mean(axis=-1)
+    scores = np.where((loss(scores) < loss(0 * scores))[..., None], scores, 0.0)
+    for _ in range(steps):
+        lead = leads(scores)
+        # Products, not differences of probabilities, which would lose all digits where one candidate always wins.
+        gradient = (wins * _sigmoid(-lead) - losses * _sigmoid(lead)).sum(axis=-1)
+        slopes = (wins + losses) * _sigmoid(lead) * _sigmoid(-lead)
+        curvature = np.eye(n) * slopes.sum(axis=-1)[..., None] - slopes
+        # Only differences count, so the matrix is singular. A direction that is next to flat keeps its mean log-odds.
+        step = (np.linalg.pinv(curvature, rcond=1e-12, hermitian=True) @ gradient[..., None])[..., 0]
+        share = np.ones(scores.shape[:-1])
+        before = loss(scores)
+        while ((worse := loss(scores + share[..., None] * step) > before * (1 + 1e-12)) & (share > 1e-6)).any():
+            share = np.where(worse, share / 2, share)
+        scores = scores + share[..., None] * step
+        if abs(step).max() < 1e-10:
+            break
+    return scores - scores.mean(axis=-1, keepdims=True)
 
 
 AGGREGATIONS: dict[str, Callable[[Matrix], Scores]] = {
@@ -76,17 +118,6 @@ AGGREGATIONS: dict[str, Callable[[Matrix], Scores]] = {
     "bradley_terry": bradley_terry,
     "copeland": copeland,
 }
-
-
-def get_aggregation(name: str) -> Callable[[Matrix], Scores]:
-    """Return an aggregation by its name.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
-    if not isinstance(name, str) or name not in AGGREGATIONS:
-        raise InputError(f"there is no aggregation {name!r}; use one of {', '.join(AGGREGATIONS)}")
-    return AGGREGATIONS[name]
 
 
 def complete(comparisons: Matrix) -> list[list[float]]:
@@ -128,27 +159,5 @@ def _nearest_scores(comparisons: Matrix) -> list[float]:
     return [round(float(score), 9) for score in scores]  # beyond that is the noise of the solver
 
 
-def _most_likely(logits: np.ndarray) -> np.ndarray:
-    """Maximise the likelihood, which has one summit, by Newton's method with a trust region."""
-    try:
-        from scipy.optimize import minimize
-        from scipy.special import expit
-    except ImportError as error:
-        raise BlenderError(
-            "aggregation='bradley_terry' needs SciPy: pip install 'blender-hf[evaluate]'; or use 'max_logits'"
-        ) from error
-    others = 1 - np.eye(len(logits))
-    probabilities = expit(logits)
-
-    def loss(scores: np.ndarray) -> float:
-        return float((others * probabilities * np.logaddexp(0, scores[None, :] - scores[:, None])).sum())
-
-    def gradient(scores: np.ndarray) -> np.ndarray:
-        return (others * (expit(scores[:, None] - scores[None, :]) - probabilities)).sum(axis=1)
-
-    def hessian(scores: np.ndarray) -> np.ndarray:
-        slopes = expit(scores[:, None] - scores[None, :]) * expit(scores[None, :] - scores[:, None]) * others
-        return np.diag(slopes.sum(axis=1)) - slopes
-
-    start = np.zeros(len(logits))
-    return minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-10}).x
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(logits, -MAX_LOGIT, MAX_LOGIT)))

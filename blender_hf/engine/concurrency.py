@@ -1,4 +1,4 @@
-"""Locks for what several threads may use, but not at the same time.
+"""Locks for what threads share, and one thread for requests that come at about the same time.
 
 - A fast tokenizer of transformers keeps in itself whether special tokens are read out of a text, and whether and how
   it cuts and pads; setting these while another thread tokenises raises "Already borrowed", or changes what that gets.
@@ -7,12 +7,25 @@
 """
 
 import os
-from collections.abc import Callable
-from threading import Lock, RLock
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Condition, Lock, RLock
+from time import monotonic
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from blender_hf.inputs import Item
+
 Made = TypeVar("Made")
+
+# How long, in seconds, the first of several requests waits for others: little beside the work on any of them.
+MAX_WAIT = 0.004
+# How many items are worked on together; a request that has more is worked on alone.
+MAX_ITEMS = 32
+
+Work = Callable[[Sequence[Item]], Iterable[Any]]
 
 
 class PerObject(Generic[Made]):
@@ -56,3 +69,113 @@ def lock_of(shared: Any) -> Any:
         shared: The object; it must have the identity as its equality, as tokenizers and models have.
     """
     return _locks.of(shared)
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What one caller wants done.
+
+    Args:
+        kind: Requests of the same kind may be worked on together.
+        items: The items.
+        work: Turns items into results, one an item; the same for all requests of a kind.
+        future: Where the list of results goes.
+        arrived: When, on the monotonic clock.
+    """
+
+    kind: Hashable
+    items: Sequence[Item]
+    work: Work
+    future: Future[list[Any]] = field(default_factory=Future)
+    arrived: float = field(default_factory=monotonic)
+
+
+class MicroBatcher:
+    """Collects requests for a few milliseconds or up to a batch, and works on those of a kind together.
+
+    The first come first. An error in one request fails that request alone, and one that is cancelled before the work on
+    it begins costs nothing. The thread is started by the first request, and ends with this object.
+
+    Args:
+        max_wait: How long a request waits for others, in seconds.
+        max_items: How many items are worked on together.
+    """
+
+    def __init__(self, max_wait: float = MAX_WAIT, max_items: int = MAX_ITEMS) -> None:
+        self.max_wait = max_wait
+        self.max_items = max_items
+        self._changed = Condition()
+        self._waiting: deque[Request] = deque()
+        self._working = False
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="blender-hf")
+
+    def submit(self, kind: Hashable, items: Sequence[Item], work: Work) -> Future[list[Any]]:
+        """Ask for the results of items; any thread may.
+
+        Args:
+            kind: Requests of the same kind may be worked on together.
+            items: The items.
+            work: Turns items into results, one an item.
+
+        Returns:
+            A future of the results, or of the error of this request.
+        """
+        request = Request(kind, items, work)
+        with self._changed:
+            self._waiting.append(request)
+            self._changed.notify()
+            if not self._working:
+                self._working = True
+                self._worker.submit(self._work_off)
+        return request.future
+
+    def _work_off(self) -> None:
+        while batch := self._next_batch():
+            _answer([request for request in batch if request.future.set_running_or_notify_cancel()])
+
+    def _next_batch(self) -> list[Request]:
+        """Wait until it is time, and take the requests of the first's kind; none if none waits."""
+        with self._changed:
+            if not self._waiting:
+                self._working = False
+                return []
+            first = self._waiting[0]
+            while self._n_items(first.kind) < self.max_items:
+                left = first.arrived + self.max_wait - monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            return self._take(first.kind)
+
+    def _n_items(self, kind: Hashable) -> int:
+        return sum(len(request.items) for request in self._waiting if request.kind == kind)
+
+    def _take(self, kind: Hashable) -> list[Request]:
+        taken: list[Request] = []
+        room = self.max_items
+        for request in [request for request in self._waiting if request.kind == kind]:
+            if taken and len(request.items) > room:
+                break
+            taken.append(request)
+            room -= len(request.items)
+        self._waiting = deque(request for request in self._waiting if request not in taken)
+        return taken
+
+
+def _answer(batch: Sequence[Request]) -> None:
+    """Work on requests together; where that fails, on each half, so that the others don't suffer for one."""
+    if not batch:
+        return
+    try:
+        results = iter(list(batch[0].work([item for request in batch for item in request.items])))
+        shares = [[next(results) for _ in request.items] for request in batch]
+    # Whatever it is, it belongs to a caller; the thread goes on.
+    except BaseException as error:
+        if len(batch) == 1:
+            batch[0].future.set_exception(error)
+            return
+        _answer(batch[: len(batch) // 2])
+        _answer(batch[len(batch) // 2 :])
+        return
+    for request, share in zip(batch, shares, strict=True):
+        request.future.set_result(share)

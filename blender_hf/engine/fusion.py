@@ -1,17 +1,20 @@
-"""Runs a GenFuser over items: inputs of similar length together, one generated text each."""
+"""Writes one answer from several candidates, and keeps it if the ranker prefers it to the best of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from blender_hf.errors import InputError, InputTypeError
-from blender_hf.inputs import Item
+from blender_hf.inputs import Candidate, Item
 from blender_hf.modeling import FusionEncoding, GenFuser, GenFuserProcessor
 from blender_hf.modeling.modeling_gen_fuser import one_text_options
+from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
 
 from .concurrency import lock_of
-from .results import Fusion, Truncation
+from .rankers import Ranker
+from .results import Blend, Comparison, Fusion, Ranking, Truncation
 
 BATCH_SIZE = 8
 
@@ -65,14 +68,7 @@ class Fuser:
         return self.processor.max_candidates
 
     def fuse(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion]:
-        """Write one answer for each item from all of its candidates, which stand the best first.
-
-        Args:
-            items: The prompts with their candidates.
-            generation: Options of `generate` over those of the checkpoint.
-
-        Returns:
-            One fusion an item.
+        """Write one answer for each item from all of its candidates, ordered best first.
 
         Raises:
             InputError: If an item has more candidates than the fuser can read, or an option of `generate` is unknown or
@@ -109,14 +105,62 @@ class Fuser:
     @torch.inference_mode()
     def _generate(self, encodings: Sequence[FusionEncoding], generation: Mapping[str, Any]) -> list[str]:
         inputs = self.processor.pad([encoding.input_ids for encoding in encodings]).to(self.model.device)
-        extractive = {"segments": [e.segments for e in encodings]} if self.model.config.extractive else {}
+        segments = [encoding.segments for encoding in encodings] if self.model.config.extractive else None
         try:
             with lock_of(self.model):
-                written = self.model.generate(**inputs, **extractive, **generation)
+                written = self.model.generate(**inputs, segments=segments, **generation)
         except (ValueError, TypeError) as error:
             raise InputError(f"the fuser can't generate with {dict(generation)}: {error}") from error
         with lock_of(self.processor.tokenizer):
             return [self.processor.decode_text(ids) for ids in written]
+
+
+def blend_items(
+    items: Sequence[Item],
+    rankings: Sequence[Ranking],
+    ranker: Ranker,
+    fuser: ItemFuser,
+    *,
+    top_k: int,
+    fallback: bool,
+    generation: Mapping[str, Any] | None,
+) -> list[Blend]:
+    """Fuse the `top_k` best different candidates of every item, and keep the better of fusion and best candidate.
+
+    With `fallback`, the best candidate is returned where the ranker does not prefer the fused text to it.
+    """
+    chosen = [best_distinct(ranking.candidates, ranking.order, top_k) for ranking in rankings]
+    fusible = [index for index, indices in enumerate(chosen) if len(indices) > 1]
+    fuse = fuser.attempt if fallback else fuser.fuse
+    fused = fuse([subset(items[index], chosen[index]) for index in fusible], generation)
+    fusions = {
+        index: replace(fusion, fused_from=tuple(chosen[index]))
+        for index, fusion in zip(fusible, fused, strict=True)
+        if fusion is not None
+    }
+    compared = ranker.compare([duel(items[index], fusion, rankings[index]) for index, fusion in fusions.items()])
+    comparisons = dict(zip(fusions, compared, strict=True))
+    return [
+        _blend(ranking, fusions.get(index), comparisons.get(index), fallback) for index, ranking in enumerate(rankings)
+    ]
+
+
+def duel(item: Item, fusion: Fusion, ranking: Ranking) -> Item:
+    """Return an item in which the fused text (a) meets the best candidate (b)."""
+    return replace(item, candidates=(Candidate(fusion.text), Candidate(ranking.best)))
+
+
+def subset(item: Item, indices: Sequence[int]) -> Item:
+    """Return an item with these of its candidates, in this order."""
+    return replace(item, candidates=tuple(item.candidates[i] for i in indices))
+
+
+def _blend(ranking: Ranking, fusion: Fusion | None, comparison: Comparison | None, fallback: bool) -> Blend:
+    if fusion is None or comparison is None:
+        return Blend(ranking.best, "best", ranking, None, None)
+    if fallback and not keeps_fusion(fusion.text, comparison.preferred):
+        return Blend(ranking.best, "best", ranking, fusion, comparison)
+    return Blend(fusion.text, "fused", ranking, fusion, comparison)
 
 
 def _checked(generation: Mapping[str, Any] | None) -> Mapping[str, Any]:

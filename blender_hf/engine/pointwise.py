@@ -6,12 +6,12 @@ probability that the first candidate is the better one (Ouyang et al. 2022, equa
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from blender_hf.errors import InputError, InputTypeError, ModelOutputError
+from blender_hf.errors import InputError, InputTypeError, ModelOutputError, chosen
 from blender_hf.inputs import Item
 
-from .aggregation import get_aggregation
+from .aggregation import AGGREGATIONS
 from .concurrency import lock_of
 from .results import POINTWISE, Comparison, Ranking, Truncation, make_ranking
 from .schedules import Schedule
@@ -53,23 +53,28 @@ class ReportsTruncation(PointwiseRanker, Protocol):
 
 
 class Pointwise:
-    """Gives the results of a pairwise ranker from the scores of a pointwise one.
+    """Ranks and compares by the scores of single candidates.
 
     Args:
-        ranker: Scores the candidates.
+        scorer: Scores the candidates.
     """
 
-    def __init__(self, ranker: PointwiseRanker) -> None:
-        self.ranker = ranker
+    def __init__(self, scorer: PointwiseRanker) -> None:
+        self.scorer = scorer
+
+    @property
+    def model(self) -> Any:
+        """The loaded model; the scorer itself if it has none."""
+        return getattr(self.scorer, "model", self.scorer)
 
     def prepare(self, items: Sequence[Item]) -> None:
-        """Do nothing ahead: what a pointwise ranker needs of an item is its own affair."""
+        """Prepare nothing: a pointwise ranker gets the items as they are."""
 
     def rank(
         self, items: Sequence[Item], schedule: Schedule, aggregation: str, prepared: object = None
     ) -> list[Ranking]:
         """Rank the candidates of every item; all comparisons are known, whatever the schedule asks for."""
-        get_aggregation(aggregation)  # a misspelt name fails before the long work
+        chosen(AGGREGATIONS, aggregation, "aggregation")  # a misspelt name fails before the long work
         return [
             _ranking(item, scores, truncated, aggregation)
             for item, (scores, truncated) in zip(items, self._judge(items), strict=True)
@@ -92,9 +97,9 @@ class Pointwise:
         ]
 
     def _scored(self, items: Sequence[Item]) -> Sequence[tuple[Sequence[float], Truncation | None]]:
-        if isinstance(self.ranker, ReportsTruncation):
-            return self.ranker.scores_and_cuts(items)
-        found = self.ranker.scores(items)
+        if isinstance(self.scorer, ReportsTruncation):
+            return self.scorer.scores_and_cuts(items)
+        found = self.scorer.scores(items)
         if not isinstance(found, Iterable):
             raise InputTypeError(f"the ranker gave {found!r} for {len(items)} items; it must give scores for each")
         return [(scores, None) for scores in found]

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
+from blender_hf.errors import chosen
 from blender_hf.inputs import Item
 from blender_hf.modeling.ranking_math import (
     Preferred,
@@ -19,7 +20,7 @@ from blender_hf.modeling.ranking_math import (
     ranks_of,
 )
 
-from .aggregation import complete, get_aggregation
+from .aggregation import AGGREGATIONS, complete
 
 Returned = Literal["fused", "best"]
 Matrix = tuple[tuple[float, ...], ...]
@@ -166,8 +167,8 @@ class Ranking(_Result):
         """Return whether the winner of i and j changes with the presentation order; None if only one was scored."""
         if i == j:
             return False
-        product = self.logits[i][j] * self.logits[j][i]
-        return None if math.isnan(product) else product > 0
+        both = self.logits[i][j], self.logits[j][i]
+        return None if any(map(math.isnan, both)) else is_flip(*both)
 
     @cached_property
     def _compared(self) -> list[tuple[int, int]]:
@@ -190,7 +191,7 @@ def make_ranking(
 ) -> Ranking:
     """Return the ranking of an item's candidates by their aggregated logits, or by given scores."""
     if scores is None:
-        scores = get_aggregation(aggregation)(infer(item.texts, mean_logits(logits)))
+        scores = chosen(AGGREGATIONS, aggregation, "aggregation")(infer(item.texts, mean_logits(logits)))
     return Ranking(
         candidates=item.texts,
         models=tuple(candidate.model for candidate in item.candidates),

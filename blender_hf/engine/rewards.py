@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, chosen
 from blender_hf.inputs import Candidate, Item, as_candidate, as_columns, check_characters
 from blender_hf.modeling.ranking_math import probability_of
 
@@ -27,34 +27,12 @@ RULES: dict[str, Callable[[Sequence[str]], str]] = {
 }
 
 
-def get_scale(name: str) -> Callable[[float, float], float]:
-    """Return a scale by its name.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
-    if not isinstance(name, str) or name not in SCALES:
-        raise InputError(f"there is no scale {name!r}; use one of {', '.join(SCALES)}")
-    return SCALES[name]
-
-
-def get_rule(name: str) -> Callable[[Sequence[str]], str]:
-    """Return the rule that chooses the reference, by its name.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
-    if not isinstance(name, str) or name not in RULES:
-        raise InputError(f"there is no rule {name!r} for the reference; use one of {', '.join(RULES)}")
-    return RULES[name]
-
-
 def references_of(items: Sequence[Item], single: bool, reference: Any, rule: str | None) -> list[Candidate]:
     """Return what the candidates of each item are compared with."""
     if (reference is None) == (rule is None):
         raise InputError("give either reference=, what to compare with, or rule=, which candidate it is")
     if rule is not None:
-        return [Candidate(get_rule(rule)(item.texts)) for item in items]
+        return [Candidate(chosen(RULES, rule, "rule for the reference")(item.texts)) for item in items]
     rows = as_columns({"prompts": items, "reference": [reference] if single else reference})["reference"]
     return [as_candidate(value, f"{item.where}, reference") for item, value in zip(items, rows, strict=True)]
 
@@ -68,12 +46,12 @@ def duels(item: Item, reference: Candidate) -> list[Item]:
 
 def duel_rewards(comparisons: Sequence[Comparison], scale: str) -> list[float]:
     """Return the rewards of candidates that met the reference."""
-    return [get_scale(scale)(comparison.logit, comparison.temperature) for comparison in comparisons]
+    return [chosen(SCALES, scale, "scale")(comparison.logit, comparison.temperature) for comparison in comparisons]
 
 
 def group_rewards(ranking: Ranking, scale: str) -> list[float]:
     """Return for each candidate the mean of its comparisons with the others; a single one gets what a tie is worth."""
-    turn, temperature = get_scale(scale), ranking.temperature
+    turn, temperature = chosen(SCALES, scale, "scale"), ranking.temperature
     rows = [
         [turn(logit, temperature) for j, logit in enumerate(row) if j != i] or [turn(0.0, temperature)]
         for i, row in enumerate(ranking.inferred)

@@ -13,16 +13,16 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from blender_hf.errors import InputError, InputTypeError
+from blender_hf.errors import InputError, InputTypeError, chosen
 
 Pair = tuple[int, int]
 Rounds = Generator[list[Pair], Sequence[float], None]
 
-# How much of a comparison is particular to its two candidates, as a share of the spread of their scores. Above what
-# benchmarks/schedules.py measures on real candidates, so that other rankers may contradict themselves more.
+# Standard deviation of pair-specific noise, relative to that of the scores. Above what benchmarks/schedules.py measures
+# on real candidates, so that other rankers may contradict themselves more.
 INTRANSITIVITY = 0.35
 # How often a candidate is compared in a round of "adaptive": more makes fewer rounds, and some comparisons in vain.
-MOST_MEETINGS = 3
+MAX_MEETINGS = 3
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,11 @@ class Schedule:
         top_k: How many of the best matter; None is the schedule's own: all for "full" and "adaptive", else the best.
             "adaptive" makes sure which is the best and which are the K best; "knockout" and "bubble" play for each
             place.
-        orders: "both" presents each pair in both orders and takes the mean; "one" in one, drawn by lot from the texts,
-            which is half the work, and leaves the model's taste for a place in the logits.
-        confidence: For "adaptive", the probability, above 0 and below 1, at which no more is asked.
-        seed: Of the lots: who meets whom first, and which candidate is read first. At least 0.
+        orders: "both" presents each pair in both orders and takes the mean; "one" in one, chosen by a seeded hash of
+            the texts, which is half the work, and leaves the model's position bias in the logits.
+        confidence: For "adaptive", the probability, above 0 and below 1, at which comparing stops.
+        seed: Seed of the hash that orders the candidates: who meets whom first, and which is presented first. At least
+            0.
         seek: Whether `top_k` counts from the "best" or from the "worst".
 
     Raises:
@@ -52,13 +53,9 @@ class Schedule:
     seek: str = "best"
 
     def __post_init__(self) -> None:
-        for option, value, known in (
-            ("schedule", self.name, SCHEDULES),
-            ("orders", self.orders, ("both", "one")),
-            ("seek", self.seek, ("best", "worst")),
-        ):
-            if not isinstance(value, str) or value not in known:
-                raise InputError(f"{option}={value!r} does not exist; use one of {', '.join(known)}")
+        chosen(SCHEDULES, self.name, "schedule")
+        chosen(dict.fromkeys(("both", "one")), self.orders, "orders")
+        chosen(dict.fromkeys(("best", "worst")), self.seek, "seek")
         if not _is_whole(self.seed) or not 0 <= self.seed < 2**64:
             raise InputError(f"seed={self.seed!r}; use a whole number of 0 or more")
         if self.top_k is not None and (not _is_whole(self.top_k) or self.top_k < 1):
@@ -83,8 +80,11 @@ def as_schedule(schedule: str | Schedule, top_k: int | None = None, orders: str 
     if not isinstance(schedule, Schedule):
         names = ", ".join(SCHEDULES)
         raise InputTypeError(f"schedule={schedule!r} is neither a `Schedule` nor the name of one: {names}")
-    asked = {"top_k": top_k, "orders": None if orders == "both" else orders}
-    return replace(schedule, **{name: value for name, value in asked.items() if value is not None})
+    return replace(
+        schedule,
+        top_k=schedule.top_k if top_k is None else top_k,
+        orders=schedule.orders if orders == "both" else orders,
+    )
 
 
 def full(n: int, schedule: Schedule) -> Rounds:
@@ -147,7 +147,7 @@ SCHEDULES: dict[str, Callable[[int, Schedule], Rounds]] = {
 
 
 def _is_whole(value: object) -> bool:
-    """Tell a whole number, numpy's among them, from all else and from a truth value."""
+    """Return whether this is an integer, numpy's among them, and no boolean."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -251,6 +251,6 @@ def _most_telling(doubts: np.ndarray, known: dict[Pair, float]) -> list[Pair]:
     chosen: list[Pair] = []
     for i, j in zip(*(axis.tolist() for axis in np.unravel_index(first, weights.shape)), strict=True):
         often = max(sum(k in other for other in chosen) for k in (i, j))
-        if weights[i, j] >= least and often < MOST_MEETINGS:
+        if weights[i, j] >= least and often < MAX_MEETINGS:
             chosen.append((i, j))
     return chosen

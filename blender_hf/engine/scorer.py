@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from transformers import BatchEncoding
@@ -18,15 +18,15 @@ from blender_hf.errors import ModelOutputError
 from blender_hf.modeling import PairEncoding, PairRanker, PairRankerProcessor
 
 from .concurrency import lock_of
-from .prefetch import one_ahead
+from .streaming import one_ahead
 
 # More than this buys nothing on a CPU; a GPU wants more work at once than it takes to fill it.
 DEFAULT_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 # Most tokens of padding of a batch: what a batch less is worth. A GPU is slow to start, a CPU is not.
 MAX_PADDING = {"cpu": 128, "cuda": 8192}
 
-TokenIds = Sequence[int]
-Texts = Mapping[str, TokenIds]
+TokenIds = tuple[int, ...]
+Texts = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,13 @@ class Presentation:
     source: str
     first: str
     second: str
+
+
+class Form(NamedTuple):
+    """What the model reads for a presentation, and the sign of its logit: 0 if it ties without being read."""
+
+    ids: TokenIds
+    sign: int
 
 
 Row = TypeVar("Row", bound=Sized)
@@ -162,21 +169,22 @@ class PairScorer(BatchScorer[TokenIds]):
         forms = {presentation: self._form(presentation, read) for presentation in dict.fromkeys(presentations)}
         # In an order of their own, so that the same pairs make the same batches however they are given: then swapping
         # or permuting candidates gives the same bits.
-        unique = sorted({ids for ids, sign in forms.values() if sign})
+        unique = sorted({form.ids for form in forms.values() if form.sign})
         logits = dict(zip(unique, self.logits(unique, on_batch), strict=True))
-        return [forms[p][1] * logits[forms[p][0]] if forms[p][1] else 0.0 for p in presentations]
+        found = (forms[presentation] for presentation in presentations)
+        return [form.sign * logits[form.ids] if form.sign else 0.0 for form in found]
 
-    def _form(self, presentation: Presentation, read: Callable[[Presentation], TokenIds]) -> tuple[TokenIds, int]:
-        """Return what is read for a presentation, and the sign of its logit.
+    def _form(self, presentation: Presentation, read: Callable[[Presentation], TokenIds]) -> Form:
+        """Return what to read for a presentation.
 
-        The sign is 0 where both candidates are the same tokens, whatever their texts: they tie, and no model is asked.
-        To a symmetric ranker the two orders of a pair are one and the same.
+        Candidates that are the same tokens tie, whatever their texts. To a symmetric ranker the two orders of a pair
+        are one and the same.
         """
         ids = read(presentation)
         swapped = read(Presentation(presentation.source, presentation.second, presentation.first))
         if ids == swapped:
-            return ids, 0
-        return (swapped, -1) if self.model.config.symmetric and swapped < ids else (ids, 1)
+            return Form(ids, 0)
+        return Form(swapped, -1) if self.model.config.symmetric and swapped < ids else Form(ids, 1)
 
     def pad(self, rows: Sequence[TokenIds]) -> BatchEncoding:
         """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length)."""

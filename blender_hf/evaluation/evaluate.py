@@ -7,7 +7,7 @@ from typing import Any
 
 from blender_hf.blender import DEFAULT_WINDOW
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
-from blender_hf.engine.windows import windowed
+from blender_hf.engine.streaming import windowed
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate
 

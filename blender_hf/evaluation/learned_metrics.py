@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSeq2SeqLM, BatchEncoding, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from blender_hf.engine.reward_models import RewardModelScorer
+from blender_hf.engine.reward_model import RewardModelScorer
 from blender_hf.engine.scorer import BatchScorer
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.inputs import Candidate, Item
@@ -76,7 +76,7 @@ class Bleurt:
         dtype: str | torch.dtype | None = None,
     ) -> None:
         self.key = f"bleurt {model}"
-        self._scorer = RewardModelScorer(*load_reward_model(model, hub or HubOptions(), device, dtype))
+        self._scorer = RewardModelScorer(*load_reward_model(model, hub or HubOptions(), device=device, dtype=dtype))
 
     def __call__(self, candidates: Sequence[str], references: Sequence[str]) -> list[float]:
         """Return the score of each candidate against its reference; about 1 is equivalent, about 0 unrelated."""

@@ -11,7 +11,7 @@ from blender_hf.blender import Blender
 from blender_hf.data.labelled import UNKNOWN, LabelledPrompt, Pair, check_metric, win_shares
 from blender_hf.engine.aggregation import max_logits
 from blender_hf.engine.pointwise import OWN_SCORES, Pointwise
-from blender_hf.engine.rankers import Ranker, as_ranker
+from blender_hf.engine.rankers import Ranker
 from blender_hf.engine.results import Comparison, Truncation
 from blender_hf.engine.schedules import Schedule
 from blender_hf.inputs import Item
@@ -149,7 +149,7 @@ def predictor_of(ranker: Blender | Ranker, *, probabilities: bool = True) -> Pre
 
     `probabilities` says whether the difference of two scores of a pointwise ranker is the logit of a probability.
     """
-    chosen = as_ranker(ranker.scorer) if isinstance(ranker, Blender) else ranker
+    chosen = ranker.ranker if isinstance(ranker, Blender) else ranker
     if not isinstance(chosen, Pointwise):
         return PairwisePredictor(chosen)
 

@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from tqdm.auto import tqdm
 
-from blender_hf.engine.windows import windowed
+from blender_hf.engine.streaming import windowed
 from blender_hf.errors import GenerationError
 from blender_hf.inputs import Candidate, Item, Prompt, unwrapped
 

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from blender_hf.engine.windows import windowed
+from blender_hf.engine.streaming import windowed
 from blender_hf.errors import GenerationError
 from blender_hf.inputs import Item
 from blender_hf.modeling.tokenization import Message

@@ -14,7 +14,6 @@ from typing import Any
 from blender_hf.data.records import Record
 from blender_hf.engine.results import Ranking
 from blender_hf.engine.rewards import group_rewards
-from blender_hf.errors import InputError
 
 Messages = list[dict[str, str]]
 Fields = dict[str, Any]
@@ -123,19 +122,19 @@ class OutputFormat:
 def dpo_rows(labelled: Labelled) -> Iterator[Row]:
     """Yield a row per pair: `prompt`, `chosen` and `rejected`, how certain that is, and who wrote them."""
     ranking = labelled.ranking
-    for chosen, rejected in PAIRS[labelled.pairs](ranking, random.Random(labelled.seed)):
-        outcome = pair_outcome(ranking, chosen, rejected)
+    for winner, loser in PAIRS[labelled.pairs](ranking, random.Random(labelled.seed)):
+        outcome = pair_outcome(ranking, winner, loser)
         yield Row(
             {
                 **labelled.start(),
-                "chosen": labelled.completion(chosen),
-                "rejected": labelled.completion(rejected),
+                "chosen": labelled.completion(winner),
+                "rejected": labelled.completion(loser),
                 "margin": outcome.margin,
                 "probability": outcome.probability,
-                "score_chosen": ranking.scores[chosen],
-                "score_rejected": ranking.scores[rejected],
-                "model_chosen": ranking.models[chosen],
-                "model_rejected": ranking.models[rejected],
+                "score_chosen": ranking.scores[winner],
+                "score_rejected": ranking.scores[loser],
+                "model_chosen": ranking.models[winner],
+                "model_rejected": ranking.models[loser],
             },
             outcome,
         )
@@ -262,13 +261,6 @@ FORMATS = {
         unit="completion",
     ),
 }
-
-
-def get_format(name: str) -> OutputFormat:
-    """Return an output format by its name, or raise an `InputError` that lists the names."""
-    if name not in FORMATS:
-        raise InputError(f"there is no format {name!r}; use one of {', '.join(FORMATS)}")
-    return FORMATS[name]
 
 
 def pair_outcome(ranking: Ranking, winner: int, loser: int) -> Outcome:

@@ -8,15 +8,15 @@ from typing import Any
 from blender_hf import __version__
 from blender_hf.blender import DEFAULT_WINDOW, Blender
 from blender_hf.data.sources import digest
-from blender_hf.engine.aggregation import get_aggregation
+from blender_hf.engine.aggregation import AGGREGATIONS
 from blender_hf.engine.results import Ranking
 from blender_hf.engine.schedules import Schedule
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, chosen
 from blender_hf.inputs import Item
 from blender_hf.loading.checkpoints import DEFAULT_RANKER, locate
 
 from .filters import Filters
-from .formats import PAIRS, OutputFormat, get_format
+from .formats import FORMATS, PAIRS, OutputFormat
 
 # Prompts of a part: at most this many are done again after a kill.
 DEFAULT_PART_SIZE = 64
@@ -43,7 +43,7 @@ class JudgeSettings:
     window: int = DEFAULT_WINDOW
 
     def __post_init__(self) -> None:
-        get_aggregation(self.aggregation)
+        chosen(AGGREGATIONS, self.aggregation, "aggregation")
 
     @property
     def ranker(self) -> str:
@@ -109,9 +109,8 @@ class LabelSettings:
     part_size: int = DEFAULT_PART_SIZE
 
     def __post_init__(self) -> None:
-        get_format(self.form)
-        if self.pairs not in PAIRS:
-            raise InputError(f"there is no choice of pairs {self.pairs!r}; use one of {', '.join(PAIRS)}")
+        chosen(FORMATS, self.form, "format")
+        chosen(PAIRS, self.pairs, "choice of pairs")
         if self.part_size < 1:
             raise InputError(f"part_size={self.part_size}; a part has 1 record or more")
         if self.filters.drop_flips and self.judge.schedule.orders == "one":
@@ -120,7 +119,7 @@ class LabelSettings:
     @property
     def output_format(self) -> OutputFormat:
         """The output format."""
-        return get_format(self.form)
+        return FORMATS[self.form]
 
     def fingerprint(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """Return all that the rows depend on, as JSON holds it, given the identity of the source.

@@ -26,7 +26,7 @@ BUNDLED = (DEFAULT_RANKER, DEFAULT_FUSER)
 Loaded = TypeVar("Loaded")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HubOptions:
     """Where and how a checkpoint is looked up; the names and meanings are those of transformers."""
 
@@ -38,17 +38,20 @@ class HubOptions:
     subfolder: str | None = None
 
 
+DEFAULT_OPTIONS = HubOptions()
+
+
 def locate(name: str | Path) -> str:
     """Return the folder of a bundled checkpoint, or the name as it is.
 
     A bundled name wins over a folder of that name; write `./pair-ranker-mini` for the folder.
 
     Raises:
-        InputTypeError: If it is neither a text nor a path.
+        InputTypeError: If it is neither a string nor a path.
     """
     if not isinstance(name, str | os.PathLike):
         raise InputTypeError(
-            f"a checkpoint is named by a text or a path, not by a {type(name).__name__}; what is loaded already goes "
+            f"a checkpoint is named by a string or a path, not by a {type(name).__name__}; what is loaded already goes "
             "to Blender(model, processor)"
         )
     return str(files("blender_hf") / "bundled" / name) if name in BUNDLED else str(name)
@@ -56,9 +59,10 @@ def locate(name: str | Path) -> str:
 
 def load_ranker(
     name: str | Path,
-    options: HubOptions,
-    device: str | torch.device | None,
-    dtype: str | torch.dtype | None,
+    options: HubOptions = DEFAULT_OPTIONS,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PairRanker, PairRankerProcessor]:
     """Load a ranker and its processor.
@@ -86,7 +90,11 @@ def load_ranker(
 
 
 def load_fuser(
-    name: str | Path, options: HubOptions, device: str | torch.device | None, dtype: str | torch.dtype | None
+    name: str | Path,
+    options: HubOptions = DEFAULT_OPTIONS,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> tuple[GenFuser, GenFuserProcessor]:
     """Load a fuser and its processor; everything is as in `load_ranker`."""
     return _load(name, "fuser", GenFuser, GenFuserProcessor, options, device, dtype)
@@ -104,7 +112,7 @@ def fuser_of(
     """
     if fuser != AUTO_FUSER:
         return fuser, revision
-    if getattr(config, "fuser", None) is None:
+    if not isinstance(config, PairRankerConfig) or config.fuser is None:
         return DEFAULT_FUSER, revision
     return config.fuser, revision or config.fuser_revision
 
@@ -136,7 +144,7 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(f"there is no precision {dtype!r}; use auto, float32, bfloat16 or float16")
+        raise InputError(f"unknown dtype {dtype!r}; use auto, float32, bfloat16 or float16")
     return found
 
 
@@ -227,7 +235,7 @@ def first_line(error: BaseException) -> str:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device multiplies in bfloat16 in hardware; where it does not, it is slower than float32."""
+    """Return whether a device multiplies in bfloat16 in hardware; where it does not, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = cpu_features() if device.type == "cpu" else {}

@@ -1,4 +1,4 @@
-"""Loading a model whole in a process that trains another one in parts."""
+"""Loading full weights in a process that trains another model in parts."""
 
 import os
 import sys
@@ -12,10 +12,10 @@ ZERO_INIT = "deepspeed.runtime.zero.partition_parameters"
 
 @contextmanager
 def whole_weights() -> Iterator[None]:
-    """Let models that are loaded inside be whole in each process, as a ranker must be that judges for a trainer.
+    """Load full weights in every process, even under ZeRO-3 or FSDP; a ranker that judges for a trainer needs them.
 
-    While ZeRO-3 or FSDP is set up, transformers gives each process a part of every model it loads, or memory without
-    values, for the trainer to put together; nobody would do that for a ranker. What was set is set again afterwards.
+    While either is set up, transformers gives each process a part of every model it loads, or memory without values,
+    for the trainer to put together, which it does not do for a ranker. What was set is set again afterwards.
     """
     from transformers.integrations import deepspeed
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-from blender_hf.engine.reward_models import check_head
+from blender_hf.engine.reward_model import check_head
 from blender_hf.errors import BlenderError, CheckpointError, InputError
 from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_pair_ranker import format_of
@@ -15,7 +15,16 @@ from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import HubAccess, raise_if_incomplete
 from blender_hf.modeling.tokenization import FILE_OPTIONS, load_tokenizer
 
-from .checkpoints import HubOptions, explained, hub_settings, load_ranker, locate, pick_device, pick_dtype
+from .checkpoints import (
+    DEFAULT_OPTIONS,
+    HubOptions,
+    explained,
+    hub_settings,
+    load_ranker,
+    locate,
+    pick_device,
+    pick_dtype,
+)
 from .partitioning import whole_weights
 
 HEAD = "ForSequenceClassification"
@@ -23,7 +32,7 @@ PLACE_OPTIONS = ("revision", "cache_dir", "subfolder")
 
 
 def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
-    """Tell from its configuration whether a checkpoint is a pair ranker, in any format that we read.
+    """Return, from its configuration, whether a checkpoint is a pair ranker, in any format that we read.
 
     Raises:
         CheckpointError: If it can't be found.
@@ -35,9 +44,10 @@ def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
 
 def load_any_ranker(
     name: str | Path,
-    options: HubOptions,
-    device: str | torch.device | None,
-    dtype: str | torch.dtype | None,
+    options: HubOptions = DEFAULT_OPTIONS,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Load a pair ranker with its processor or a reward model with its tokenizer, whichever it is.
@@ -45,16 +55,20 @@ def load_any_ranker(
     The arguments and errors are those of `load_ranker` and `load_reward_model`; `truncation` is for a pair ranker.
     """
     if names_pair_ranker(name, options):
-        return load_ranker(name, options, device, dtype, truncation)
+        return load_ranker(name, options, device=device, dtype=dtype, truncation=truncation)
     if truncation is not None:
         raise InputError(
             "truncation= is for a PairRanker; a reward model reads what its tokenizer and its configuration state"
         )
-    return load_reward_model(name, options, device, dtype)
+    return load_reward_model(name, options, device=device, dtype=dtype)
 
 
 def load_reward_model(
-    name: str | Path, options: HubOptions, device: str | torch.device | None, dtype: str | torch.dtype | None
+    name: str | Path,
+    options: HubOptions = DEFAULT_OPTIONS,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Load a reward model and its tokenizer.
 

@@ -5,18 +5,17 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from transformers.generation.streamers import BaseStreamer
 
-from blender_hf.engine.blending import subset
-from blender_hf.engine.fusion import Fuser, ItemFuser
+from blender_hf.engine.fusion import Fuser, ItemFuser, duel, subset
 from blender_hf.engine.rankers import Ranker
 from blender_hf.engine.results import Comparison, Fusion, Ranking
 from blender_hf.errors import InputError
-from blender_hf.inputs import Candidate, Item
+from blender_hf.inputs import Item
 from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
 
@@ -78,13 +77,12 @@ def judge_fusion(
     item: Item, ranking: Ranking, fusion: Fusion, chosen: tuple[int, ...], ranker: Ranker, tie_threshold: float
 ) -> Fused:
     """Compare a fused text with the best candidate, and find where its passages come from."""
-    duel = replace(item, candidates=(Candidate(fusion.text), Candidate(ranking.best)))
     sources = {index: item.texts[index] for index in chosen}
     return Fused(
         fusion.text,
         chosen,
         tuple(sourced_passages(fusion.text, sources)),
-        ranker.compare([duel], tie_threshold)[0],
+        ranker.compare([duel(item, fusion, ranking)], tie_threshold)[0],
         fusion.truncated.candidates,
     )
 

@@ -4,11 +4,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from blender_hf.engine.fusion import Fuser, ItemFuser
-from blender_hf.engine.rankers import Ranker, as_ranker, as_scorer
+from blender_hf.blender import load_fuser_of
+from blender_hf.engine.fusion import ItemFuser
+from blender_hf.engine.rankers import Ranker, as_ranker
 from blender_hf.errors import InputError
-from blender_hf.generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER, HubOptions, load_fuser
+from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_OPTIONS, DEFAULT_RANKER
 from blender_hf.loading.rankers import load_any_ranker
 
 Loaded = TypeVar("Loaded")
@@ -59,10 +59,8 @@ class Models:
 
 
 def _ranker(name: str) -> Ranker:
-    return as_ranker(as_scorer(*load_any_ranker(name, HubOptions(), None, None)))
+    return as_ranker(*load_any_ranker(name))
 
 
 def _fuser(name: str) -> ItemFuser:
-    if is_chat_fuser(name):
-        return load_chat_fuser(name, HubOptions())
-    return Fuser(*load_fuser(name, HubOptions(), None, None))
+    return load_fuser_of(name, None, DEFAULT_OPTIONS)

@@ -9,7 +9,7 @@ from blender_hf.engine.results import Comparison, Ranking
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, make_item
 from blender_hf.labelling.filters import Filters
-from blender_hf.labelling.formats import Labelled, get_format, ranked_fields
+from blender_hf.labelling.formats import FORMATS, Labelled, ranked_fields
 
 from .fused import Fused, fusion_item, iter_fusion, judge_fusion
 from .leaderboard import leaderboard
@@ -144,7 +144,7 @@ def preference_records(records: Sequence[Record], rankings: Sequence[Ranking]) -
     Returns:
         Rows of `labelling.formats.dpo_rows`; none for a prompt whose best candidate is no better than its worst.
     """
-    form, filters = get_format("dpo"), Filters()
+    form, filters = FORMATS["dpo"], Filters()
     return [
         row.fields
         for record, ranking in zip(records, rankings, strict=True)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from blender_hf.engine.aggregation import get_aggregation
+from blender_hf.engine.aggregation import AGGREGATIONS
 from blender_hf.engine.schedules import Schedule
-from blender_hf.errors import InputError, InputTypeError
+from blender_hf.errors import InputError, InputTypeError, chosen
 from blender_hf.inputs import Item
 
 
@@ -77,7 +77,7 @@ class RankingSettings(Settings):
         _check_type("aggregation", self.aggregation, str, "a text")
         _check_type("top_k", self.top_k, int, "a whole number")
         _check_type("tie_threshold", self.tie_threshold, int | float, "a number")
-        get_aggregation(self.aggregation)
+        chosen(AGGREGATIONS, self.aggregation, "aggregation")
         self.as_schedule()
         if not 0 <= self.tie_threshold <= 0.5:
             raise InputError(f"tie_threshold={self.tie_threshold}; it is a distance from 0.5, from 0 to 0.5")

@@ -9,8 +9,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Tr
 
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.engine.pointwise import Pointwise
-from blender_hf.engine.reward_inputs import RewardInputs, reading_length
-from blender_hf.engine.reward_models import RewardModelScorer
+from blender_hf.engine.reward_model import RewardInputs, RewardModelScorer, reading_length
 from blender_hf.errors import BlenderError, InputError
 from blender_hf.modeling.tokenization import load_tokenizer, pad_right
 

@@ -141,4 +141,4 @@ def test_the_output_of_another_job_is_left_alone(
     strange = tmp_path / "strange.jsonl"
     strange.write_text(json.dumps({**RECORDS[0], "note": "\ud83d"}) + "\n")
     assert main(["annotate", str(strange), *judge]) == 2
-    assert "strange.jsonl:1: '\\ud83d' is half of a character" in capsys.readouterr().err
+    assert "strange.jsonl:1: contains a lone surrogate ('\\ud83d')" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_a_folder_that_is_not_empty_is_left_alone_unless_forced(pairrm: Path, tm
     [
         (["no/such", "{new}", "--local-files-only"], "can't load the ranker 'no/such'"),
         (["{fuser}", "{new}"], "can't load the ranker"),
-        (["{pairrm}", "{new}", "--dtype", "int3"], "there is no precision 'int3'"),
+        (["{pairrm}", "{new}", "--dtype", "int3"], "unknown dtype 'int3'"),
         (["{pairrm}", "{new}/deep/down"], "its folder does not exist"),
         (["{pairrm}", "{file}"], "it is a file"),
         (["{pairrm}", "{pairrm}", "--force"], "is the input itself"),

@@ -85,7 +85,7 @@ def test_bad_lines(ranker: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (["--format", "ppo"], "there is no format 'ppo'; use one of dpo, kto, sppo, rankings, rewards"),
         (["--pairs", "all", "--format", "kto"], "--pairs is for --format dpo, not kto"),
-        (["--pairs", "some"], "there is no choice of pairs 'some'"),
+        (["--pairs", "some"], "unknown choice of pairs 'some'"),
         (["--min-probability", "0.2"], "min_probability=0.2"),
         (["--orders", "one", "--drop-flips"], "remove --orders one"),
         (["--workers", "2"], "--workers is for --engine ray"),

@@ -136,9 +136,9 @@ def test_an_empty_file_gives_no_results(tmp_path: Path, models: list[str], capsy
     ("change", "message"),
     [
         (["{file}", "--ranker", "no/such"], "can't load the ranker 'no/such'"),
-        (["{file}", "--aggregation", "best"], "there is no aggregation 'best'"),
+        (["{file}", "--aggregation", "best"], "unknown aggregation 'best'"),
         (["{file}", "--device", "abacus"], "the device 'abacus' can't be used"),
-        (["{file}", "--dtype", "int3"], "there is no precision 'int3'"),
+        (["{file}", "--dtype", "int3"], "unknown dtype 'int3'"),
         (["{file}", "--output", "{file}"], "is the input itself"),
         (["{file}", "--output", "/no/such/folder/out"], "its folder does not exist"),
         (["missing.jsonl"], "can't read missing.jsonl: No such file or directory"),

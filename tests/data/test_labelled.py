@@ -254,8 +254,8 @@ SCORED = {"instruction": "i", "input": "x", "candidates": [{"model": "A", "text"
         ({**SCORED, "cmp_results": DEEP}, "can't be read as MixInstruct"),
         ({**SCORED, "output": 5}, "output must be a string, not int"),
         ({**SCORED, "output": ["a"]}, "output must be a string, not list"),
-        ({**SCORED, "output": "half \ud800"}, "half of a character"),
-        ({**SCORED, "source": "half \ud800"}, "half of a character"),
+        ({**SCORED, "output": "half \ud800"}, "lone surrogate"),
+        ({**SCORED, "source": "half \ud800"}, "lone surrogate"),
         (
             {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0.0, "b": 1.0, "label": 1}]},
             "must be whole numbers, not 0.0 and 1.0",

@@ -108,8 +108,8 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[", InputError, "not valid JSON: .* write one JSON object a line"),
         ("[{}]", InputError, "not an array; write one object a line"),
         ('{"prompt": %s}' % ("1" * 5000), InputError, "a number has more than the 4300 digits"),
-        ('{"id": "\\ud83d", "prompt": "p", "candidates": ["a"]}', InputError, "half of a character"),
-        ('{"prompt": "p", "candidates": [{"text": "a", "model": "\\ud83d"}]}', InputError, "half of a character"),
+        ('{"id": "\\ud83d", "prompt": "p", "candidates": ["a"]}', InputError, "lone surrogate"),
+        ('{"prompt": "p", "candidates": [{"text": "a", "model": "\\ud83d"}]}', InputError, "lone surrogate"),
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, line: str, error: type[Exception], message: str) -> None:

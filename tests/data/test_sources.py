@@ -136,8 +136,8 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ('{"prompt": "p", "candida', InputError, "in.jsonl:2: not valid JSON"),
         ('{"prompt": "p", "candidates": [1]}', InputTypeError, "in.jsonl:2, candidate 0"),
-        (json.dumps({"prompt": "\ud83d", "candidates": ["a"]}), InputError, "in.jsonl:2: .*half of a character"),
-        (json.dumps({"prompt": "p", "candidates": ["\ude00"]}), InputError, "in.jsonl:2: .*half of a character"),
+        (json.dumps({"prompt": "\ud83d", "candidates": ["a"]}), InputError, "in.jsonl:2: .*lone surrogate"),
+        (json.dumps({"prompt": "p", "candidates": ["\ude00"]}), InputError, "in.jsonl:2: .*lone surrogate"),
     ],
 )
 def test_records_that_cannot_be_used(tmp_path: Path, line: str, error: type[Exception], message: str) -> None:

@@ -13,10 +13,10 @@ from blender_hf.engine.aggregation import (
     bradley_terry,
     complete,
     copeland,
-    get_aggregation,
     max_logits,
     max_wins,
 )
+from blender_hf.errors import chosen
 from blender_hf.modeling.ranking_math import count_cycles, order_of, ranks_of
 
 NAN = math.nan
@@ -48,13 +48,13 @@ def test_bradley_terry_of_two_is_half_the_logit_each() -> None:
 
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_in_a_circle_nobody_is_better(name: str) -> None:
-    assert len(set(get_aggregation(name)(CIRCLE))) == 1
+    assert len(set(AGGREGATIONS[name](CIRCLE))) == 1
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)
 @pytest.mark.parametrize(("matrix", "size"), [([], 0), ([[NAN]], 1)])
 def test_nothing_to_compare(name: str, matrix: list[list[float]], size: int) -> None:
-    assert get_aggregation(name)(matrix) == (0.0,) * size
+    assert AGGREGATIONS[name](matrix) == (0.0,) * size
 
 
 def test_what_was_not_compared_follows_from_the_rest() -> None:
@@ -107,13 +107,13 @@ def test_permuting_the_candidates_permutes_the_scores_to_the_last_bit(name: str)
             logits[j][i] = -logits[i][j]
     order = rng.sample(range(n), n)
     shuffled = [[logits[i][j] for j in order] for i in order]
-    scores = get_aggregation(name)(logits)
-    assert get_aggregation(name)(shuffled) == tuple(scores[i] for i in order)
+    scores = AGGREGATIONS[name](logits)
+    assert AGGREGATIONS[name](shuffled) == tuple(scores[i] for i in order)
 
 
 def test_an_unknown_aggregation_is_refused() -> None:
     with pytest.raises(InputError, match="'max_logit'; use one of max_logits, max_wins"):
-        get_aggregation("max_logit")
+        chosen(AGGREGATIONS, "max_logit", "aggregation")
 
 
 @pytest.mark.parametrize("scale", [5, 10, 50])
@@ -134,6 +134,6 @@ def test_bradley_terry_of_strong_contradictions_is_the_likeliest(scale: float) -
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_logits_may_be_huge_and_arrays(name: str) -> None:
-    scores = get_aggregation(name)(np.array([[math.nan, 1000.0], [-1000.0, math.nan]]))
+    scores = AGGREGATIONS[name](np.array([[math.nan, 1000.0], [-1000.0, math.nan]]))
     assert scores[0] == -scores[1] or name == "max_wins"
     assert scores[0] > scores[1]

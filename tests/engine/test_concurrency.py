@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from blender_hf import Blender, InputError, InputTypeError, Item, ModelOutputError
-from blender_hf.engine.concurrency import lock_of
-from blender_hf.engine.micro_batching import MicroBatcher
+from blender_hf.engine.concurrency import MicroBatcher, lock_of
 from tests.conftest import build_fuser, build_ranker, example_texts
 from tests.engine.test_pointwise import chat_tokenizer, decoder_model
 
@@ -194,7 +193,7 @@ def test_an_error_in_one_request_is_its_own(blender: Blender) -> None:
     assert [type(result) for result in wrong[:5]] == [InputTypeError, InputError, InputError, InputError, InputError]
     assert as_json(wrong[5]) == plain(blender.rank("p", ["a", "b"]))
     with pytest.raises(TypeError, match="no_such_option"):
-        blender.arank("p", ["a"], no_such_option=1)
+        asyncio.run(blender.arank("p", ["a"], no_such_option=1))
 
 
 def test_a_cancelled_request_leaves_the_others() -> None:

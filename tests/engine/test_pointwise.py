@@ -25,7 +25,7 @@ from transformers import (
 
 from blender_hf import Blender, BlenderError, CheckpointError, InputError, InputTypeError, Item, ModelOutputError
 from blender_hf.cli.main import main
-from blender_hf.engine.reward_inputs import RewardInputs, reading_length
+from blender_hf.engine.reward_model import RewardInputs, reading_length
 from blender_hf.inputs import make_item
 from blender_hf.loading.checkpoints import locate
 from blender_hf.modeling.fast_kernels import FastLinear

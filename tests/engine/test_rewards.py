@@ -70,9 +70,11 @@ def test_bad_options_are_errors(blender: Blender) -> None:
         blender.reward("p", ["a"])
     with pytest.raises(InputError, match=r"either reference=, .* or rule="):
         blender.reward("p", ["a"], reference="b", rule="first")
-    with pytest.raises(InputError, match="no rule 'best' for the reference; use one of first, last, longest, shortest"):
+    with pytest.raises(
+        InputError, match="unknown rule for the reference 'best'; use one of first, last, longest, shortest"
+    ):
         blender.reward("p", ["a"], rule="best")
-    with pytest.raises(InputError, match="no scale 'percent'; use one of logit, probability, llm-blender"):
+    with pytest.raises(InputError, match="unknown scale 'percent'; use one of logit, probability, llm-blender"):
         blender.group_reward("p", ["a"], scale="percent")
     with pytest.raises(InputError, match=r"lengths are .*'reference': 1"):
         blender.reward(["p", "q"], [["a"], ["b"]], reference=["ab"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from blender_hf import Blender, InputError, InputTypeError
 from blender_hf.engine.aggregation import max_logits
-from blender_hf.engine.ranking import Contest
+from blender_hf.engine.rankers import Contest
 from blender_hf.engine.results import Truncation
 from blender_hf.engine.schedules import SCHEDULES, Pair, Schedule
 from blender_hf.inputs import make_item
@@ -166,16 +166,16 @@ def test_few_candidates(name: str, n: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "bubbles"}, "schedule='bubbles' does not exist; use one of full, bubble, knockout, adaptive"),
-        ({"orders": "ab"}, "orders='ab' does not exist; use one of both, one"),
-        ({"seek": "first"}, "seek='first' does not exist"),
+        ({"name": "bubbles"}, "unknown schedule 'bubbles'; use one of full, bubble, knockout, adaptive"),
+        ({"orders": "ab"}, "unknown orders 'ab'; use one of both, one"),
+        ({"seek": "first"}, "unknown seek 'first'"),
         ({"top_k": 0}, "top_k=0; ask for 1 or more"),
         ({"confidence": 1.0}, "confidence=1.0; it is a probability"),
         ({"seed": -1}, "seed=-1; use a whole number"),
         ({"seed": 1.5}, "seed=1.5; use a whole number"),
         ({"top_k": True}, "top_k=True; ask for 1 or more"),
         ({"confidence": "0.9"}, "confidence='0.9'; it is a probability"),
-        ({"name": ["full"]}, "does not exist; use one of full"),
+        ({"name": ["full"]}, "unknown schedule .*use one of full"),
     ],
 )
 def test_options_are_closed(options: dict[str, object], message: str) -> None:

@@ -19,7 +19,6 @@ from blender_hf.export.backend import check_backend, load_fuser_for_onnx
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import OnnxPairRanker
-from blender_hf.loading.checkpoints import HubOptions
 from tests.conftest import T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
 
 TEXTS = example_texts()
@@ -76,7 +75,7 @@ def test_a_pipeline_without_the_file_says_so(checkpoints: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tensorflow"}, "no backend 'tensorflow'; use torch or onnx"),
+        ({"backend": "tensorflow"}, "unknown backend 'tensorflow'; use one of torch, onnx"),
         ({"provider": "CPUExecutionProvider"}, "provider='CPUExecutionProvider' is for backend='onnx'"),
         ({"file_name": "model.onnx"}, "file_name='model.onnx' is for backend='onnx'"),
         ({"backend": "onnx", "compile": True}, "compile=True is for backend='torch'"),
@@ -105,7 +104,7 @@ class Longest:
     ("options", "message"),
     [
         ({"device": "nonsense"}, "the device 'nonsense' can't be used here"),
-        ({"dtype": "float99"}, "no precision 'float99'"),
+        ({"dtype": "float99"}, "unknown dtype 'float99'"),
         ({"ranker": Longest(), "file_name": "model.onnx"}, "this object ranks by itself"),
     ],
 )
@@ -117,11 +116,11 @@ def test_options_that_can_not_be(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("options", [("nonsense", None), ("cpu", "float99")])
 def test_a_fuser_has_a_device_and_a_precision_wherever_it_runs(checkpoints: Path, options: tuple[str, str]) -> None:
     with pytest.raises(InputError, match=r"nonsense|float99"):
-        load_fuser_for_onnx(checkpoints / "fuser", HubOptions(), *options, None)
+        load_fuser_for_onnx(checkpoints / "fuser", device=options[0], dtype=options[1])
 
 
 def test_a_fuser_without_onnx_files_runs_in_torch(ranker_folder: Path, checkpoints: Path) -> None:
-    model, _ = load_fuser_for_onnx(checkpoints / "fuser", HubOptions(), "cpu", None, None)
+    model, _ = load_fuser_for_onnx(checkpoints / "fuser", device="cpu")
     assert isinstance(model, GenFuser)
     blender = Blender.from_pretrained(ranker_folder, checkpoints / "fuser", backend="onnx", device="cpu")
     expected = Blender.from_pretrained(ranker_folder, checkpoints / "fuser", device="cpu").blend(PROMPT, CANDIDATES)
@@ -138,7 +137,7 @@ def test_an_exported_fuser_writes_what_torch_writes(
 
     exported = Blender.from_pretrained(ranker_folder, fuser_folder, backend="onnx")
     in_torch = Blender.from_pretrained(ranker_folder, fuser_folder, device="cpu")
-    assert isinstance(exported._fuser.model, OnnxGenFuser)
+    assert isinstance(exported.fuser.model, OnnxGenFuser)
     expected = in_torch.fuse([PROMPT, "x"], [CANDIDATES[:3], ["y", "z"]], generation=generation)
     assert exported.fuse([PROMPT, "x"], [CANDIDATES[:3], ["y", "z"]], generation=generation) == expected
     assert all(fusion.text for fusion in expected)
@@ -147,7 +146,7 @@ def test_an_exported_fuser_writes_what_torch_writes(
 @with_optimum
 @pytest.mark.slow
 def test_an_exported_fuser_needs_no_weights(fuser_folder: Path) -> None:
-    model, processor = load_fuser_for_onnx(fuser_folder / "onnx", HubOptions(), None, None, None)
+    model, processor = load_fuser_for_onnx(fuser_folder / "onnx")
     assert type(model).__name__ == "OnnxGenFuser"
     assert model.config.extractive
     assert processor.max_candidate_length == 64
@@ -158,7 +157,7 @@ def test_an_exported_fuser_needs_no_weights(fuser_folder: Path) -> None:
 def test_of_a_download_only_the_top_has_a_configuration(fuser_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(fuser_folder, tmp_path / "fuser")
     (tmp_path / "fuser" / "onnx" / "config.json").unlink()
-    model, _ = load_fuser_for_onnx(tmp_path / "fuser", HubOptions(), None, None, None)
+    model, _ = load_fuser_for_onnx(tmp_path / "fuser")
     assert type(model).__name__ == "OnnxGenFuser"
 
 
@@ -166,7 +165,7 @@ def test_of_a_download_only_the_top_has_a_configuration(fuser_folder: Path, tmp_
 @pytest.mark.slow
 def test_a_wrong_provider_of_a_fuser_is_named(fuser_folder: Path) -> None:
     with pytest.raises(InputError, match="no provider 'GPU'"):
-        load_fuser_for_onnx(fuser_folder, HubOptions(), None, None, "GPU")
+        load_fuser_for_onnx(fuser_folder, provider="GPU")
 
 
 @with_optimum
@@ -189,8 +188,8 @@ def test_a_plain_t5_writes_what_torch_writes(
         if not has_settings:
             (tmp_path / "generation_config.json").unlink()
         exported = Blender.from_pretrained(ranker_folder, tmp_path, backend="onnx")
-        assert type(exported._fuser.model).__name__ == "OnnxGenFuser"
-        assert exported._fuser.model.generation_config.max_new_tokens == 128
+        assert type(exported.fuser.model).__name__ == "OnnxGenFuser"
+        assert exported.fuser.model.generation_config.max_new_tokens == 128
         expected = Blender.from_pretrained(ranker_folder, tmp_path, device="cpu").fuse(PROMPT, CANDIDATES[:3])
         assert exported.fuse(PROMPT, CANDIDATES[:3]) == expected
         assert len(tokenizer(expected.text).input_ids) > 20
@@ -202,4 +201,4 @@ def test_a_fuser_of_earlier_weights_is_refused(fuser_folder: Path, tmp_path: Pat
     shutil.copytree(fuser_folder, tmp_path / "fuser")
     build_fuser(extractive=True, max_source_length=160, seed=1)[0].save_pretrained(tmp_path / "fuser")
     with pytest.raises(CheckpointError, match="made of other weights"):
-        load_fuser_for_onnx(tmp_path / "fuser", HubOptions(), None, None, None)
+        load_fuser_for_onnx(tmp_path / "fuser")

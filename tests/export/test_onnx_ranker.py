@@ -97,7 +97,7 @@ def test_a_missing_file_is_named(ranker_folder: Path, checkpoints: Path) -> None
 
 def test_a_wrong_provider_is_named(ranker_folder: Path) -> None:
     with pytest.raises(InputError, match=r"no provider 'GPU' here; it has .*CPUExecutionProvider"):
-        load_onnx_ranker(ranker_folder, HUB, "GPU")
+        load_onnx_ranker(ranker_folder, HUB, provider="GPU")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 50_000])
@@ -196,7 +196,7 @@ def test_a_preference_that_is_changed_after_the_export_counts(
     assert exported_distinct_token_weight(path, PairRankerConfig(distinct_token_weight=9.0)) == 0.0
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**settings, "distinct_token_weight": 3.0}), encoding="utf-8")
-    expected = PairScorer(*load_ranker(folder, HUB, "cpu", None)).score(PAIRS)
+    expected = PairScorer(*load_ranker(folder, HUB, device="cpu")).score(PAIRS)
     assert scorer(folder, "model.onnx").score(PAIRS) == pytest.approx(expected, abs=1e-4)
     assert expected != pytest.approx(scorer(ranker_folder, "model.onnx").score(PAIRS), abs=1e-2)
 

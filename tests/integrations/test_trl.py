@@ -24,7 +24,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 
 from blender_hf import Blender, BlenderError, CheckpointError, InputError, InputTypeError
 from blender_hf.integrations.trl import PairRMJudge, WinRateCallback, pairwise_reward
-from blender_hf.integrations.trl.generating import generate
+from blender_hf.integrations.trl.win_rate import generate
 from blender_hf.loading.partitioning import FSDP_LOADING, ZERO_INIT, whole_weights
 from tests.conftest import SMALL, encoder_tokenizer
 from tests.forking import TRL, forked, ranks
@@ -104,7 +104,7 @@ def test_wrong_use_is_named(blender: Blender) -> None:
         pairwise_reward(blender, device="cpu")
     with pytest.raises(TypeError, match="devise"):
         PairRMJudge("org/ranker", devise="cpu")
-    with pytest.raises(InputError, match="no scale 'log'"):
+    with pytest.raises(InputError, match="unknown scale 'log'"):
         pairwise_reward(blender, scale="log")
     with pytest.raises(InputError, match="no column 'gold' for the reference; the data set gives id"):
         pairwise_reward(blender, reference_column="gold")(["p"], ["c"], id=[1])
@@ -112,7 +112,7 @@ def test_wrong_use_is_named(blender: Blender) -> None:
         pairwise_reward(blender, reference_column="gold")(["p"] * 2, ["c"] * 2, gold=["x"])
     with pytest.raises(InputError, match="1 prompts and 2 completions"):
         pairwise_reward(blender)(["p"], ["c", "d"])
-    with pytest.raises(InputTypeError, match="completion 1: a completion must be a text"):
+    with pytest.raises(InputTypeError, match="completion 1: a completion must be a string"):
         pairwise_reward(blender)(["p", "p"], ["c", 7])
 
 

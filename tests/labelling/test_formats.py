@@ -13,7 +13,7 @@ from blender_hf.engine.aggregation import max_logits
 from blender_hf.engine.results import Ranking, Truncation
 from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
-from blender_hf.labelling.formats import FORMATS, PAIRS, Labelled, get_format, pair_outcome
+from blender_hf.labelling.formats import FORMATS, PAIRS, Labelled, pair_outcome
 from blender_hf.labelling.settings import JudgeSettings, LabelSettings
 from blender_hf.modeling.ranking_math import order_of, ranks_of
 
@@ -47,7 +47,7 @@ RANKING = ranking_of([[NAN, -1.0, 2.0], [1.0, NAN, 4.0], [-2.0, -4.0, NAN]])
 
 
 def fields_of(name: str, labelled: Labelled) -> list[dict[str, Any]]:
-    rows = [row.fields for row in get_format(name).rows(labelled)]
+    rows = [row.fields for row in FORMATS[name].rows(labelled)]
     for row in rows:
         assert list(row) == list(FORMATS[name].columns)
     return rows
@@ -102,7 +102,7 @@ def test_kto_labels_what_is_better_than_the_others() -> None:
     assert [(row["completion"], row["label"]) for row in rows] == [("a", True), ("b", True), ("c", False)]
     assert [row["reward"] for row in rows] == [0.5, 2.5, -3.0]
     assert rows[0]["probability"] == pytest.approx((1 / (1 + math.e) + 1 / (1 + math.exp(-2))) / 2)
-    outcomes = [row.outcome for row in get_format("kto").rows(Labelled(record_of(), RANKING))]
+    outcomes = [row.outcome for row in FORMATS["kto"].rows(Labelled(record_of(), RANKING))]
     assert [outcome.margin for outcome in outcomes] == [0.5, 2.5, 3.0]
     assert all(outcome.probability >= 0.5 for outcome in outcomes)
 
@@ -178,7 +178,7 @@ def test_flips_are_those_of_a_comparison(blender: Blender) -> None:
 
 
 def flips_of_completions(ranking: Ranking) -> list[bool | None]:
-    return [row.outcome.flipped for row in get_format("kto").rows(Labelled(record_of(), ranking))]
+    return [row.outcome.flipped for row in FORMATS["kto"].rows(Labelled(record_of(), ranking))]
 
 
 def test_flips_that_were_not_asked_are_unknown(blender: Blender) -> None:
@@ -212,9 +212,9 @@ def test_equal_scores_are_a_tie_whatever_the_comparison_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("get", "message"),
-    [(get_format, "no format 'x'; use one of dpo"), (lambda name: LabelSettings(pairs=name), "no choice")],
+    ("options", "message"),
+    [({"form": "x"}, "unknown format 'x'; use one of dpo"), ({"pairs": "x"}, "unknown choice of pairs 'x'")],
 )
-def test_names_that_do_not_exist(get: Any, message: str) -> None:
+def test_names_that_do_not_exist(options: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        get("x")
+        LabelSettings(**options)

@@ -389,11 +389,11 @@ def test_an_empty_source(tmp_path: Path, called: Called) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LabelSettings(form="ppo"), "no format 'ppo'"),
-        (lambda: LabelSettings(pairs="x"), "no choice of pairs"),
+        (lambda: LabelSettings(form="ppo"), "unknown format 'ppo'"),
+        (lambda: LabelSettings(pairs="x"), "unknown choice of pairs"),
         (lambda: LabelSettings(part_size=0), "part_size=0"),
         (lambda: Shard(3, 2), "no shard 3 of 2"),
-        (lambda: JudgeSettings(aggregation="x"), "no aggregation 'x'"),
+        (lambda: JudgeSettings(aggregation="x"), "unknown aggregation 'x'"),
         (
             lambda: LabelSettings(JudgeSettings(schedule=Schedule(orders="one")), filters=Filters(drop_flips=True)),
             "remove --orders one",

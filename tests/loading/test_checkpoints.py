@@ -11,7 +11,6 @@ import blender_hf
 from blender_hf import Blender, CheckpointError, InputError, InputTypeError
 from blender_hf.loading.checkpoints import (
     BUNDLED,
-    HubOptions,
     check_processor,
     load_ranker,
     locate,
@@ -115,7 +114,7 @@ def test_the_precision() -> None:
     assert pick_dtype(None, cpu) == torch.float32
     assert pick_dtype("bfloat16", cpu) == torch.bfloat16
     for unusable in ("int8", "float33", "nn"):
-        with pytest.raises(InputError, match=f"no precision '{unusable}'"):
+        with pytest.raises(InputError, match=f"unknown dtype '{unusable}'"):
             pick_dtype(unusable, cpu)
 
 
@@ -136,7 +135,7 @@ def test_auto_is_bfloat16_where_the_processor_has_it(
 
 def test_truncation_can_be_stated_at_loading(checkpoints: Path) -> None:
     given = {"max_source_length": 20, "source_truncation_side": "left"}
-    model, processor = load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None, given)
+    model, processor = load_ranker(checkpoints / "ranker", device="cpu", truncation=given)
     for settings in (model.config, processor):
         assert (settings.max_source_length, settings.source_truncation_side) == (20, "left")
         assert (settings.max_pair_length, settings.max_candidate_length) == (96, 40), "the rest is the checkpoint's"
@@ -160,7 +159,7 @@ def test_truncation_that_cannot_be_used(
 ) -> None:
     """PEER_FAULTS: `source_maxlength` and other options were silently ignored."""
     with pytest.raises(error, match=message):
-        load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None, truncation)
+        load_ranker(checkpoints / "ranker", device="cpu", truncation=truncation)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +193,7 @@ def test_the_longest_pair_that_is_let_through_can_be_read_and_a_longer_one_is_re
 
 
 def test_truncation_that_cannot_be_used_changes_nothing(checkpoints: Path) -> None:
-    model, processor = load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None)
+    model, processor = load_ranker(checkpoints / "ranker", device="cpu")
     for wrong in ({"max_pair_length": 500}, {"max_candidate_length": 3}):
         with pytest.raises(InputError, match="truncation: "):
             set_truncation(model.config, processor, {"max_source_length": 300, "max_candidate_length": 200, **wrong})
@@ -221,7 +220,7 @@ def test_encoders_without_a_table_of_positions_read_any_length(tmp_path: Path) -
         model, processor = build_ranker(kind)
         model.save_pretrained(tmp_path / kind)
         processor.save_pretrained(tmp_path / kind)
-        _, loaded = load_ranker(tmp_path / kind, HubOptions(), "cpu", None, lengths)
+        _, loaded = load_ranker(tmp_path / kind, device="cpu", truncation=lengths)
         assert loaded.max_pair_length == 4096
 
 
@@ -242,7 +241,7 @@ def test_markers_that_are_not_those_of_the_tokenizer_are_refused(stated: int | N
 
 
 def test_a_tokenizer_with_more_tokens_than_the_encoder_has_is_refused(checkpoints: Path) -> None:
-    model, processor = load_ranker(checkpoints / "ranker", HubOptions(), "cpu", None)
+    model, processor = load_ranker(checkpoints / "ranker", device="cpu")
     processor.tokenizer.add_tokens(["<one more>"])
     with pytest.raises(CheckpointError, match=r"the tokenizer has \d+ tokens and the encoder \d+ embeddings"):
         check_processor(model.config, processor)

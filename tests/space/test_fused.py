@@ -52,7 +52,7 @@ def test_the_text_is_shown_as_it_is_written(blender: Blender, ranking: Ranking, 
     item, chosen = fusion_item(ITEM, ranking, 2, 10)
     assert chosen == ranking.order[:2]
     lock = threading.Lock()
-    *texts, fusion = iter_fusion(item, blender._fuser, FusionSettings(24, num_beams), lock)
+    *texts, fusion = iter_fusion(item, blender.fuser, FusionSettings(24, num_beams), lock)
     assert isinstance(fusion, Fusion)
     generation = {"max_new_tokens": 24, "num_beams": num_beams}
     assert fusion == blender.fuse(item.prompt, item.texts, generation=generation)
@@ -66,12 +66,12 @@ def test_an_error_while_writing_reaches_the_reader(blender: Blender, ranking: Ra
     settings = FusionSettings(24)
     object.__setattr__(settings, "max_new_tokens", -1)
     with pytest.raises(InputError, match="can't generate"):
-        list(iter_fusion(item, blender._fuser, settings, threading.Lock()))
+        list(iter_fusion(item, blender.fuser, settings, threading.Lock()))
 
 
 def test_the_fusion_is_judged_against_the_best(blender: Blender, ranking: Ranking) -> None:
     fusion = blender.fuse(ITEM.prompt, TEXTS[1:])
-    fused = judge_fusion(ITEM, ranking, fusion, (1, 2), blender._ranker, 0.0)
+    fused = judge_fusion(ITEM, ranking, fusion, (1, 2), blender.ranker, 0.0)
     assert fused.comparison == blender.compare(ITEM.prompt, fusion.text, ranking.best)
     assert fused.sources == (1, 2)
 

@@ -7,8 +7,7 @@ from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
 from blender_hf.modeling.ranking_math import probability_of
 
-from .rankers import LazyBlender, RankerInput
-from .texts import completion_text
+from .inputs import LazyBlender, RankerInput, completion_text
 
 
 class PairRMJudge:

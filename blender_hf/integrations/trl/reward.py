@@ -1,15 +1,16 @@
 """`pairwise_reward`: the completions of a prompt play each other, or a reference, and the logits are the rewards."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from blender_hf.engine.rewards import get_scale
-from blender_hf.errors import InputError
+from torch import distributed
+
+from blender_hf.engine.rewards import SCALES
+from blender_hf.errors import InputError, chosen
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
-from .groups import Contestant, groups_of
-from .rankers import LazyBlender, RankerInput
-from .texts import completion_text
+from .inputs import LazyBlender, RankerInput, completion_text, prompt_key
 
 
 def pairwise_reward(
@@ -42,7 +43,7 @@ def pairwise_reward(
     Raises:
         InputError: If both references are given, or there is no such scale.
     """
-    get_scale(scale)
+    chosen(SCALES, scale, "scale")
     if reference is not None and reference_column is not None:
         raise InputError("give reference=, one text for all, or reference_column=, a text for each prompt; not both")
     return PairwiseReward(LazyBlender(ranker, **options), reference, reference_column, scale, name)
@@ -108,3 +109,52 @@ class PairwiseReward:
         if isinstance(values, str) or len(values) != n:
             raise InputError(f"the column {self._column!r} must have a text for each of the {n} completions")
         return [completion_text(value, f"{self._column} {row}") for row, value in enumerate(values)]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A completion as text, with its prompt."""
+
+    prompt: Any
+    text: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a completion stands: the key of its group, and its index in it."""
+
+    group: str
+    index: int
+
+
+def groups_of(contestants: Sequence[Contestant]) -> tuple[list[Place], dict[str, list[Contestant]]]:
+    """Put the completions of equal prompts together, with those of the same prompts in other processes.
+
+    Args:
+        contestants: The completions of this process.
+
+    Returns:
+        The places of these completions, and the groups that they are in, the whole of each.
+    """
+    shares = _shares(contestants)
+    rank = distributed.get_rank() if len(shares) > 1 else 0
+    groups: dict[str, list[Contestant]] = {}
+    own: list[Place] = []
+    for process, share in enumerate(shares):
+        for contestant in share:
+            key = prompt_key(contestant.prompt)
+            group = groups.setdefault(key, [])
+            if process == rank:
+                own.append(Place(key, len(group)))
+            group.append(contestant)
+    wanted = {place.group for place in own}
+    return own, {key: group for key, group in groups.items() if key in wanted}
+
+
+def _shares(contestants: Sequence[Contestant]) -> list[list[Contestant]]:
+    """Return the completions of each process."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [list(contestants)]
+    shares: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(shares, list(contestants))
+    return shares

@@ -1,0 +1,331 @@
+"""Reward models: any `AutoModelForSequenceClassification` with one label scores a prompt with one candidate.
+
+With a chat template the prompt and the candidate, as the assistant's last message, are written as the template says;
+without one they are a pair of texts, as the tokenizer writes pairs. Special tokens in them are treated as plain text.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
+
+from blender_hf.errors import CheckpointError, InputError
+from blender_hf.inputs import Item
+from blender_hf.modeling import PairRankerConfig
+from blender_hf.modeling.tokenization import PROBE, Message, PlainTextEncoder, affixes, n_positions, pad_right
+
+from .chat_templates import ChatTemplate
+from .concurrency import lock_of
+from .results import Truncation
+from .scorer import BatchScorer
+
+# Where the text of message N will stand in a rendered template: characters for private use, which no template has.
+SLOT = "\ue0b5{}\ue0b6"
+SLOTS = re.compile("\ue0b5(\\d+)\ue0b6")
+# Minimum room, in tokens, that must be left for the texts.
+MIN_ROOM = 16
+
+
+@dataclass(frozen=True)
+class RewardEncoding:
+    """A prompt with one candidate, as a reward model reads it.
+
+    Args:
+        input_ids: The token ids.
+        token_type_ids: Which of the two texts each is of, where the tokenizer says so; empty elsewhere.
+        truncated_prompt: How many tokens of the prompt were cut.
+        truncated_candidate: How many tokens of the candidate were cut.
+    """
+
+    input_ids: tuple[int, ...]
+    token_type_ids: tuple[int, ...] = ()
+    truncated_prompt: int = 0
+    truncated_candidate: int = 0
+
+    @property
+    def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What the model reads of it."""
+        return self.input_ids, self.token_type_ids
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of an input: token ids that are always there, or the place of a text.
+
+    Args:
+        ids: The fixed ids; empty for a place.
+        slot: Which text stands here; None for fixed ids.
+        token_type: The token type of all of it.
+    """
+
+    ids: tuple[int, ...] = ()
+    slot: int | None = None
+    token_type: int | None = None
+
+
+class RewardModelScorer(BatchScorer[RewardEncoding]):
+    """A pointwise ranker that runs a reward model; each candidate's score depends on it and its prompt alone.
+
+    Args:
+        model: A sequence classification model with one label, on its device, in evaluation mode.
+        tokenizer: Its tokenizer; with a chat template, the prompt and the candidate become a conversation.
+        max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
+        compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
+
+    Raises:
+        CheckpointError: If the model has not exactly one label, or the tokenizer can't be used.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        max_batch_tokens: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        check_head(model.config, type(model).__name__)
+        super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
+        self.tokenizer = tokenizer
+        self.inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config))
+        # Tokenizers of no family in particular make them, whatever the model reads.
+        self._reads_types = "token_type_ids" in signature(model.forward).parameters
+        # That of the model, not of the tokenizer: a decoder looks for it to find the last token.
+        self._pad_token_id = model.config.get_text_config().pad_token_id
+        if self._pad_token_id is None:
+            self.max_batch_tokens = 1  # without one, a decoder reads the last place, so each row is a batch of its own
+
+    def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
+        """Score the candidates of each item; see `PointwiseRanker`."""
+        return [scores for scores, _ in self.scores_and_cuts(items)]
+
+    def scores_and_cuts(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
+        """Score the candidates of each item, and say what was cut; what is the same input is scored once.
+
+        Raises:
+            InputError: If the chat template refuses a conversation, or leaves no room for text.
+            ModelOutputError: If the model gives NaN or an infinite score.
+        """
+        encoded = self.inputs.encode(items)
+        # In an order of their own, so that the same inputs make the same batches however they are given.
+        unique = sorted({row.key: row for rows in encoded for row in rows}.values(), key=lambda row: row.key)
+        found = dict(zip((row.key for row in unique), self.logits(unique), strict=True))
+        return [(tuple(found[row.key] for row in rows), _truncation(rows)) for rows in encoded]
+
+    def pad(self, rows: Sequence[RewardEncoding]) -> BatchEncoding:
+        """Make a batch of tensors `input_ids`, `attention_mask` and, if the model reads them, `token_type_ids`."""
+        batch = pad_right([row.input_ids for row in rows], self._pad_token_id or 0)
+        if self._reads_types and all(row.token_type_ids for row in rows):
+            batch["token_type_ids"] = pad_right([row.token_type_ids for row in rows], 0)["input_ids"]
+        return batch
+
+
+def is_reward_model(config: Any) -> bool:
+    """Return whether a configuration is a reward model's, not a pair ranker's."""
+    return isinstance(config, PretrainedConfig) and config.model_type != PairRankerConfig.model_type
+
+
+def check_head(config: Any, name: str) -> None:
+    """Check that a configuration is that of a model with one label.
+
+    Raises:
+        CheckpointError: If it has another number of labels.
+    """
+    if config.num_labels != 1:
+        raise CheckpointError(
+            f"{name} has {config.num_labels} labels; a reward model has one, which is the score of a candidate"
+        )
+
+
+class RewardInputs:
+    """Encodes items for a reward model.
+
+    An input that is too long is cut as `assembled` does it, each text at the end that the tokenizer states.
+
+    Args:
+        tokenizer: The tokenizer; left as it is.
+        max_length: Most tokens of an input.
+
+    Raises:
+        CheckpointError: If the tokenizer can't be used.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._skeletons: dict[tuple[str, ...], list[int]] = {}
+        if tokenizer.chat_template:
+            self._template = ChatTemplate(tokenizer)
+            # What delimits messages stands around the user's too; <think> and the like are the assistant's to write.
+            self._render([{"role": "user", "content": ""}], "the chat template")  # one that refuses this is named
+            delimiters = self._template.delimiters()
+            self._plain = PlainTextEncoder(tokenizer, delimiters)
+            self._guarded = _guarded(tokenizer, delimiters)
+        else:
+            self._plain = PlainTextEncoder(tokenizer)
+            self._pair = pair_parts(tokenizer)
+
+    def encode(self, items: Sequence[Item]) -> list[list[RewardEncoding]]:
+        """Encode each candidate of each item with its prompt.
+
+        Raises:
+            InputError: If the chat template refuses a conversation or leaves no room for text.
+        """
+        with lock_of(self._tokenizer):
+            if not self._tokenizer.chat_template:
+                return [self._encode_pairs(item) for item in items]
+            return [self._encode_chats(item) for item in items]
+
+    def _encode_pairs(self, item: Item) -> list[RewardEncoding]:
+        source, *candidates = self._plain([item.source, *item.texts])
+        return [self._assemble(self._pair, [source, candidate], item.where) for candidate in candidates]
+
+    def _encode_chats(self, item: Item) -> list[RewardEncoding]:
+        prompt = self._template.fitted(item.messages)
+        chats = [(*prompt, {"role": "assistant", "content": text}) for text in item.texts]
+        written = [self._render(chat, item.where) for chat in chats]
+        ids = self._tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]
+        expected = self._skeleton(chats[0], item.where)
+        return [
+            RewardEncoding(tuple(row)) if self._is_clean(row, expected) else self._encode_by_parts(chat, item.where)
+            for chat, row in zip(chats, ids, strict=True)
+        ]
+
+    def _is_clean(self, ids: Sequence[int], expected: Sequence[int]) -> bool:
+        """Tell whether an input fits, and has no special token but those of the template."""
+        return len(ids) <= self._max_length and [i for i in ids if i in self._guarded] == expected
+
+    def _skeleton(self, chat: Sequence[Message], where: str) -> list[int]:
+        """Return the special tokens that the template writes for these roles."""
+        roles = tuple(message["role"] for message in chat)
+        if roles not in self._skeletons:
+            written = self._render([{"role": role, "content": SLOT.format(n)} for n, role in enumerate(roles)], where)
+            ids = self._tokenizer(SLOTS.sub("x", written), add_special_tokens=False)["input_ids"]
+            self._skeletons[roles] = [i for i in ids if i in self._guarded]
+        return self._skeletons[roles]
+
+    def _encode_by_parts(self, chat: Sequence[Message], where: str) -> RewardEncoding:
+        """Encode template and texts apart, so that texts can be cut, and can't forge what belongs to the template."""
+        # Only the inner text is held back: white space at its ends is the template's to keep or to strip.
+        texts = [message["content"].strip() for message in chat]
+        held = [
+            {**message, "content": message["content"].replace(inner, SLOT.format(n))} if inner else message
+            for n, (message, inner) in enumerate(zip(chat, texts, strict=True))
+        ]
+        pieces = SLOTS.split(self._render(held, where))
+        return self._assemble(list(self._parts(pieces)), self._plain(texts), where)
+
+    def _parts(self, pieces: Sequence[str]) -> Iterator[Part]:
+        for fixed, slot in zip(pieces[::2], [*pieces[1::2], None], strict=True):
+            yield Part(tuple(self._tokenizer(fixed, add_special_tokens=False)["input_ids"]) if fixed else ())
+            if slot is not None:
+                yield Part(slot=int(slot))
+
+    def _assemble(self, parts: Sequence[Part], texts: Sequence[Sequence[int]], where: str) -> RewardEncoding:
+        try:
+            return assembled(parts, texts, self._max_length, self._tokenizer.truncation_side)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from None
+
+    def _render(self, chat: Sequence[Message], where: str) -> str:
+        try:
+            return self._template.render(chat)
+        # A template raises what it likes, mostly jinja2.TemplateError.
+        except Exception as error:
+            roles = ", ".join(message["role"] for message in chat)
+            raise InputError(f"{where}: the ranker's chat template refuses messages of {roles}: {error}") from None
+
+
+def reading_length(tokenizer: Any, config: Any) -> int:
+    """Return how many tokens a model reads, by its tokenizer and its table of positions.
+
+    Args:
+        tokenizer: The tokenizer.
+        config: The model's configuration.
+    """
+    return min(tokenizer.model_max_length, n_positions(config) or tokenizer.model_max_length)
+
+
+def assembled(parts: Sequence[Part], texts: Sequence[Sequence[int]], max_length: int, side: str) -> RewardEncoding:
+    """Put an input together; texts that are too long for it are cut.
+
+    The candidate keeps at least half of the room for text, the prompt the rest, and what one of them does not need is
+    the other's. The oldest text of the prompt is cut first. So what is cut depends on these texts alone.
+
+    Args:
+        parts: The parts of the input.
+        texts: The token ids of its texts; the last is the candidate, the others are the prompt.
+        max_length: Most tokens of the input.
+        side: Which end of a text is cut, "left" or "right".
+
+    Raises:
+        ValueError: If the fixed parts leave no room for text.
+    """
+    room = max_length - sum(len(part.ids) for part in parts)
+    if room < MIN_ROOM:
+        raise ValueError(f"of the {max_length} tokens that the ranker reads, {room} are left for text")
+    kept, cut_prompt, cut_candidate = _cut(texts, room, side)
+    filled = [(part.ids if part.slot is None else kept[part.slot], part.token_type) for part in parts]
+    types = tuple(token_type for ids, token_type in filled for _ in ids if token_type is not None)
+    return RewardEncoding(tuple(i for ids, _ in filled for i in ids), types, cut_prompt, cut_candidate)
+
+
+def pair_parts(tokenizer: Any) -> list[Part]:
+    """Find what a tokenizer writes around and between the two texts of a pair, and the token types it gives them.
+
+    Raises:
+        CheckpointError: If it writes texts otherwise in a pair than alone.
+    """
+    try:
+        fixed = affixes(tokenizer, 2)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    encoded = tokenizer(PROBE, PROBE)
+    types = encoded.get("token_type_ids")
+    length = (len(encoded["input_ids"]) - sum(map(len, fixed))) // 2  # of each probe
+    parts: list[Part] = []
+    place = 0
+    for slot, ids in enumerate(fixed):
+        # Affixes may have several types, as the two [SEP] of BERT have.
+        parts += [Part((token,), token_type=types and types[place + n]) for n, token in enumerate(ids)]
+        place += len(ids)
+        if slot < 2:
+            parts.append(Part(slot=slot, token_type=types and types[place]))
+            place += length
+    return parts
+
+
+def _guarded(tokenizer: Any, delimiters: Sequence[str]) -> set[int]:
+    """Return the tokens that no text may become: the special ones, and those that the template is made of."""
+    added = tokenizer.added_tokens_decoder.items()
+    special = {token_id for token_id, token in added if token.special or token.content in delimiters}
+    return (special | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
+
+
+def _truncation(rows: Sequence[RewardEncoding]) -> Truncation:
+    return Truncation(max(row.truncated_prompt for row in rows), tuple(row.truncated_candidate for row in rows))
+
+
+def _cut(texts: Sequence[Sequence[int]], room: int, side: str) -> tuple[list[tuple[int, ...]], int, int]:
+    """Cut texts so that they fit: the kept ids of each, and how many were cut of the prompt and of the candidate."""
+    *prompt, candidate = texts
+    length = sum(map(len, prompt))
+    for_candidate = min(len(candidate), max(room - length, room // 2))
+    cut_prompt = left = max(0, length - (room - for_candidate))
+    kept = []
+    for ids in prompt:
+        cut = min(left, len(ids))
+        left -= cut
+        kept.append(_without(ids, cut, side))
+    cut_candidate = len(candidate) - for_candidate
+    return [*kept, _without(candidate, cut_candidate, side)], cut_prompt, cut_candidate
+
+
+def _without(ids: Sequence[int], cut: int, side: str) -> tuple[int, ...]:
+    return tuple(ids[cut:] if side == "left" else ids[: len(ids) - cut])
