@@ -147,7 +147,7 @@ def test_truncation_can_be_stated_at_loading(checkpoints: Path) -> None:
     ("truncation", "error", "message"),
     [
         ({"source_maxlength": 20}, InputError, "no setting source_maxlength; use max_pair_length, max_source_length"),
-        ({"max_source_length": 90}, InputError, "truncation: max_source_length=90 leaves fewer than 8 tokens a cand"),
+        ({"max_source_length": 90}, InputError, "truncation: max_source_length=90 leaves fewer than 8 tokens per cand"),
         ({"max_source_length": "20"}, InputError, "truncation: max_source_length='20'; use a whole number"),
         ({"max_candidate_length": 3}, InputError, "truncation: max_candidate_length=3 leaves no room"),
         ({"source_truncation_side": "middle"}, InputError, "source_truncation_side='middle'; use one of left, right"),
