@@ -1,6 +1,6 @@
 """Trains the dual encoder of SimCLS on labelled data; `blender-hf evaluate --baseline simcls:DIR` then measures it.
 
-    python benchmarks/simcls.py --backbone ENCODER --data train.jsonl.gz --output_dir DIR
+    python -m benchmarks.simcls --backbone ENCODER --data train.jsonl.gz --output_dir DIR
 
 The better of two candidates shall lie nearer to the prompt, by a margin that grows with the distance of their ranks,
 and the reference, if there is one, nearer than any candidate (Liu and Liu 2021, arXiv 2106.01890, equations 3 and 4).

@@ -3,26 +3,18 @@
 import json
 import random
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
+from benchmarks import simcls
 from blender_hf.errors import InputError
 from blender_hf.evaluation.baselines import DualEncoder
 from blender_hf.inputs import make_item
 from tests.evaluation.conftest import models  # noqa: F401
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-
-@pytest.fixture
-def simcls(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return pytest.importorskip("simcls")
-
-
-def test_the_loss_wants_a_margin_that_grows_with_the_rank(simcls: ModuleType) -> None:
+def test_the_loss_wants_a_margin_that_grows_with_the_rank() -> None:
     ranks = torch.tensor([1, 2, 3])
     assert simcls.ranking_loss(torch.tensor([0.5, 0.3, 0.1]), ranks, 0.1) == 0
     assert simcls.ranking_loss(torch.tensor([0.5, 0.5, 0.5]), ranks, 0.1) == pytest.approx((0.1 + 0.1 + 0.2) / 3)
@@ -48,7 +40,7 @@ def colour_records(n: int) -> list[dict[str, object]]:
 
 
 @pytest.mark.slow
-def test_the_dual_encoder_learns(simcls: ModuleType, models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_dual_encoder_learns(models: Path, tmp_path: Path) -> None:  # noqa: F811
     data = tmp_path / "train.jsonl"
     data.write_text("".join(json.dumps(record) + "\n" for record in colour_records(160)), encoding="utf-8")
     arguments = ["--backbone", str(models / "encoder"), "--data", str(data), "--output_dir", str(tmp_path / "out")]
@@ -63,7 +55,7 @@ def test_the_dual_encoder_learns(simcls: ModuleType, models: Path, tmp_path: Pat
     assert right["after"] > right["before"]
 
 
-def test_training_needs_candidates_of_different_quality(simcls: ModuleType, models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_training_needs_candidates_of_different_quality(models: Path, tmp_path: Path) -> None:  # noqa: F811
     data = tmp_path / "train.jsonl"
     data.write_text(json.dumps({"prompt": "p", "candidates": ["a", "b"], "pairs": []}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="no prompt with candidates of different quality"):
