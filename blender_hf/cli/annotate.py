@@ -1,9 +1,8 @@
 """The command `annotate`: candidates in, the verdicts of a chat model on their pairs out."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice
+from itertools import islice, tee
 from typing import TYPE_CHECKING
 
 from blender_hf.errors import BlenderError
@@ -11,20 +10,21 @@ from blender_hf.logs import quieten_libraries
 
 from .command import (
     LLM_FORMS,
+    LLM_OPTIONS,
+    OVERWRITE,
+    QUIET,
+    RECORD_OPTIONS,
     Command,
     Options,
-    Parser,
     chosen_llms,
-    llm_options,
-    overwrite_option,
-    record_options,
+    option,
     whole,
 )
 from .output import Tally, check_records, report
 
 if TYPE_CHECKING:
     from blender_hf.generation.annotation import JudgedRecord
-    from blender_hf.generation.judge import Judgment, Task
+    from blender_hf.generation.judge import Judgment
 
 
 def run(options: Options) -> None:
@@ -32,9 +32,9 @@ def run(options: Options) -> None:
     output = check_records(options)
     from tqdm import tqdm
 
-    from blender_hf.data.jobs import open_log
+    from blender_hf.data.jobs import open_log, remaining
     from blender_hf.data.sources import checked_count
-    from blender_hf.generation.annotation import judged_records
+    from blender_hf.generation.annotation import judged_records, read_candidates
     from blender_hf.generation.judge import DEFAULT_WINDOW, Judge
     from blender_hf.generation.models import load_model
     from blender_hf.generation.sampling import Sampling
@@ -47,20 +47,23 @@ def run(options: Options) -> None:
     # What a local model answers may depend on its batch, so a resumed run makes the same batches again.
     window = DEFAULT_WINDOW if isinstance(llm, LocalLLM) else None
     with open_log(output, ".annotate.json") as log:
-        done = {}
+        done: dict[str | int, str] = {}
         if not options.overwrite:
             done = judged_records(log, llm.label)
             log.check(settings)
+
+        def waiting() -> Iterator["JudgedRecord"]:
+            return remaining(islice(read_candidates(options.file), options.limit), done, window)
+
         # A file is checked whole before a model is loaded.
-        total = checked_count(options.file, _waiting(options, done, window))
+        total = checked_count(options.file, waiting())
         judge = Judge(load_model(llm), sampling)
         tally = Tally(already=len(done))
-        # The records that are read ahead wait here until their verdicts are there.
-        waiting: deque[JudgedRecord] = deque()
+        records, ahead = tee(waiting())
+        judged = judge.iter(record.task for record in ahead)
         log.begin(settings, anew=options.overwrite)
         with tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
-            for judgments in judge.iter(_noted(_waiting(options, done, window), waiting)):
-                record = waiting.popleft()
+            for judgments, record in zip(judged, records, strict=True):
                 if record.id not in done and _count(tally, record, judgments):
                     log.append(record.judged(judgments, llm.label))
                 bar.update()
@@ -116,27 +119,6 @@ def _report(options: Options, tally: Tally) -> None:
         )
 
 
-def _waiting(options: Options, done: dict[str | int, str], window: int | None) -> Iterator["JudgedRecord"]:
-    from blender_hf.data.jobs import remaining
-    from blender_hf.generation.annotation import read_candidates
-
-    return remaining(islice(read_candidates(options.file), options.limit), done, window)
-
-
-def _noted(records: Iterator["JudgedRecord"], waiting: "deque[JudgedRecord]") -> Iterator["Task"]:
-    for record in records:
-        waiting.append(record)
-        yield record.task
-
-
-def _options(parser: Parser) -> None:
-    parser.add_argument("--judge", required=True, metavar="MODEL", help="the chat model")
-    overwrite_option(parser)
-    parser.add_argument(
-        "--max-new-tokens", type=whole(1), default=1024, metavar="N", help="maximum reply length (default: %(default)s)"
-    )
-
-
 COMMAND = Command(
     name="annotate",
     help="Let a chat model compare the candidates of each prompt",
@@ -145,7 +127,14 @@ COMMAND = Command(
     pair is a tie: "Same bad" if one order says that both are bad, else "Same good". A reply without a verdict is
     retried twice, and never guessed. After an interruption, run the same command again to resume after the last record
     written.""",
-    options=(record_options, _options, llm_options),
+    options=(
+        *RECORD_OPTIONS,
+        QUIET,
+        option("--judge MODEL", "the chat model", required=True),
+        OVERWRITE,
+        option("--max-new-tokens N", "maximum reply length", type=whole(1), default=1024),
+        *LLM_OPTIONS,
+    ),
     run=run,
     epilog=f"""\
 Input is what rank and blend read. A pair that already has a verdict is not judged again.

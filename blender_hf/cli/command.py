@@ -7,7 +7,7 @@ wait for them.
 import argparse
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,43 @@ if TYPE_CHECKING:
     from blender_hf.generation.specs import LocalLLM, RemoteLLM
 
 Options = argparse.Namespace
-Parser = argparse.ArgumentParser
-Group = argparse._ActionsContainer  # a parser or an argument group; argparse has no public name for both
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option or a positional argument of a command; made by `option`.
+
+    Args:
+        name: "--limit", or "file".
+        settings: The arguments of `add_argument`.
+        group: The title under which help lists it.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    group: str | None = None
+
+    def is_given(self, options: Options) -> bool:
+        """Return whether the command line gives it another value than its default."""
+        name = self.settings.get("dest", self.name.lstrip("-").replace("-", "_"))
+        return getattr(options, name) != self.settings.get("default")
+
+
+def option(name: str, help: str, **settings: Any) -> Option:
+    """Declare an option as help shows it, "--limit N"; without a metavar, action or choices it is a switch."""
+    flag, _, metavar = name.partition(" ")
+    if metavar:
+        settings["metavar"] = metavar
+    elif flag.startswith("-") and not settings.keys() & {"action", "choices"}:
+        settings = {"action": "store_true", "default": False, **settings}
+    if settings.get("default") and "action" not in settings and "(default" not in help:
+        help += " (default: %(default)s)"
+    return Option(flag, {**settings, "help": help})
+
+
+def grouped(title: str, *options: Option) -> tuple[Option, ...]:
+    """Return options as a group of their own in help."""
+    return tuple(replace(option, group=title) for option in options)
 
 
 @dataclass(frozen=True)
@@ -31,7 +66,7 @@ class Command:
         name: Its name.
         help: Its line in the list of commands.
         about: Its description.
-        options: Functions that each add some of its options to its parser.
+        options: What it accepts.
         run: Does the work; raises `BlenderError` for what the user can correct.
         epilog: What `--help` shows last, with line breaks as written: the input's form and an example.
     """
@@ -39,11 +74,11 @@ class Command:
     name: str
     help: str
     about: str
-    options: Sequence[Callable[[Parser], None]]
+    options: Sequence[Option]
     run: Callable[[Options], None]
     epilog: str
 
-    def add(self, commands: "argparse._SubParsersAction[Parser]") -> None:
+    def add(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         """Add the command's parser to those of the command line."""
         width = min(shutil.get_terminal_size().columns, 120) - 2
         parser = commands.add_parser(
@@ -54,9 +89,12 @@ class Command:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        for add_options in self.options:
-            add_options(parser)
         parser.set_defaults(run=self.run)
+        groups: dict[str | None, argparse._ActionsContainer] = {None: parser}
+        for option in self.options:
+            if option.group not in groups:
+                groups[option.group] = parser.add_argument_group(option.group)
+            groups[option.group].add_argument(option.name, **option.settings)
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -70,66 +108,80 @@ def whole(least: int) -> Callable[[str], int]:
     return read
 
 
-def record_options(parser: Parser, quiet: str = "no progress bar") -> None:
-    """Add where records come from and where results go."""
-    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="JSONL or .jsonl.gz (default: stdin)")
-    parser.add_argument("--output", metavar="OUT", help="JSONL file to write (default: stdout)")
-    limit_option(parser)
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout; needs --output")
-    parser.add_argument("--quiet", action="store_true", help=quiet)
-
-
-def limit_option(group: Group) -> None:
-    """Add how many records are read."""
-    group.add_argument("--limit", type=whole(0), metavar="N", help="only the first N records")
-
-
-def overwrite_option(parser: Parser) -> None:
-    """Add whether a resumable command starts over."""
-    parser.add_argument("--overwrite", action="store_true", help="discard an existing output instead of resuming it")
-
-
-def seed_option(group: Group) -> None:
-    """Add the random seed of a command that is reproducible by default."""
-    group.add_argument("--seed", type=whole(0), default=0, metavar="N", help="random seed (default: %(default)s)")
-
-
-def hub_options(group: Group) -> None:
-    """Add how repositories on the Hub are used."""
-    group.add_argument("--local-files-only", action="store_true", help="never contact the Hub")
-    group.add_argument("--trust-remote-code", action="store_true", help="allow code from a model repository to run")
-
-
-def backend_options(parser: Parser) -> None:
-    """Add which ranker is loaded, and how models run."""
-    parser.add_argument(
-        "--ranker",
+LIMIT = option("--limit N", "only the first N records", type=whole(0))
+QUIET = option("--quiet", "no progress bar")
+# Of the commands that read records: where these come from, and where results go.
+RECORD_OPTIONS = (
+    option("file", "JSONL or .jsonl.gz (default: stdin)", nargs="?", default="-", metavar="FILE"),
+    option("--output OUT", "JSONL file to write (default: stdout)"),
+    LIMIT,
+    option("--json", "print the summary as JSON on stdout; needs --output"),
+)
+OVERWRITE = option("--overwrite", "discard an existing output instead of resuming it")
+LOCAL_FILES_ONLY = option("--local-files-only", "never contact the Hub")
+HUB_OPTIONS = (LOCAL_FILES_ONLY, option("--trust-remote-code", "allow code from a model repository to run"))
+# Which ranker is loaded, and how models run.
+LOADING_OPTIONS = (
+    option(
+        "--ranker ID",
+        "Hub id or folder of the ranker; it may name a fuser (default: the bundled %(default)s)",
         default="pair-ranker-mini",
-        metavar="ID",
-        help="Hub id or folder of the ranker; it may name a fuser (default: the bundled %(default)s)",
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of the ranker")
-    parser.add_argument("--backend", choices=("torch", "onnx"), default="torch", help="runtime (default: %(default)s)")
-    parser.add_argument("--provider", help="ONNX Runtime execution provider (default: CPUExecutionProvider)")
-    parser.add_argument("--file-name", metavar="FILE", help="the ranker's ONNX file (default: model.onnx)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if available)")
-    parser.add_argument("--dtype", help="float32, bfloat16, float16 or auto (default: float32)")
-    parser.add_argument(
-        "--batch-size", type=whole(1), default=16, metavar="N", help="prompts processed together (default: %(default)s)"
-    )
-    hub_options(parser)
-
-
-def ranker_options(parser: Parser) -> None:
-    """Add which ranker is used, and how it runs."""
-    backend_options(parser)
-    parser.add_argument(
-        "--max-batch-tokens", type=whole(1), metavar="N", help="maximum tokens in a batch of pairs (default: by device)"
-    )
+    ),
+    option("--revision REVISION", "branch, tag or commit of the ranker"),
+    option("--backend", "runtime", choices=("torch", "onnx"), default="torch"),
+    option("--provider PROVIDER", "ONNX Runtime execution provider (default: CPUExecutionProvider)"),
+    option("--file-name FILE", "the ranker's ONNX file (default: model.onnx)"),
+    option("--device DEVICE", "cpu, cuda, cuda:1, mps (default: a GPU if available)"),
+    option("--dtype DTYPE", "float32, bfloat16, float16 or auto (default: float32)"),
+    option("--batch-size N", "prompts processed together", type=whole(1), default=16),
+    *HUB_OPTIONS,
+)
+RANKER_OPTIONS = (
+    *LOADING_OPTIONS,
+    option("--max-batch-tokens N", "maximum tokens in a batch of pairs (default: by device)", type=whole(1)),
+)
+SCHEDULE_OPTIONS = (
+    option("--schedule SCHEDULE", "pairs to compare: full (all), adaptive, knockout or bubble", default="full"),
+    option("--orders ORDERS", "both presentation orders of each pair, or one at half the cost", default="both"),
+    option(
+        "--aggregation AGGREGATION",
+        "scores from comparisons: max_logits, max_wins, bradley_terry or copeland",
+        default="max_logits",
+    ),
+)
+SCHEDULE_TOP_K = option("--top-k K", "top candidates to find by a sparse schedule (default: its own)", type=whole(1))
+FUSER_OPTIONS = (
+    option(
+        "--fuser ID",
+        "Hub id or folder, or chat:MODEL for a language model as in `blender-hf generate --help` (default: the "
+        "ranker's, else the bundled gen-fuser-mini)",
+        default="auto",
+    ),
+    option("--fuser-revision REVISION", "branch, tag or commit of the fuser"),
+    option("--max-new-tokens N", "maximum length of the fused text (default: the model's)", type=whole(1)),
+    option("--num-beams N", "beam search width (default: the model's)", type=whole(1)),
+)
+LLM_OPTIONS = (
+    option("--batch-size N", "answers that a local model writes together", type=whole(1)),
+    option("--device DEVICE", "of local models: cpu, cuda, cuda:1 (default: a GPU if available)"),
+    option("--dtype DTYPE", "of local models: float32, bfloat16, float16 or auto (default: auto)"),
+    *HUB_OPTIONS,
+    option("--concurrency N", "parallel requests to a server (default: 8)", type=whole(1)),
+    option("--timeout S", "seconds before a request fails (default: 120)", type=float),
+    option("--max-retries N", "retries of a failed request (default: 5)", type=int),
+)
+LLM_FORMS = """\
+A language model is written as
+  org/model or a folder                       runs locally, with transformers
+  http://host:8000/v1#model                   an OpenAI-compatible server: vLLM, TGI, Ollama, ...
+  https://host/v1?api_key_env=NAME#model      with the API key in the environment variable NAME
+  providers:org/model, providers:org/model:together   Hugging Face Inference Providers
+  qwen=...                                    any of these, named qwen in the records
+"""
 
 
 def ranker_arguments(options: Options) -> dict[str, Any]:
-    """Return the arguments of `Blender.from_pretrained` that `ranker_options` set."""
+    """Return the arguments of `Blender.from_pretrained` that the options of a ranker set."""
     check_revision("--revision", options.revision, options.ranker)
     names = "device dtype revision local_files_only trust_remote_code backend provider file_name max_batch_tokens"
     return {"ranker": options.ranker, **{name: getattr(options, name, None) for name in names.split()}}
@@ -141,30 +193,6 @@ def check_revision(option: str, revision: str | None, name: str) -> None:
 
     if revision is not None and Path(locate(name)).is_dir():
         raise InputError(f"{option} {revision}: {name} is a local checkpoint and has no revisions; remove {option}")
-
-
-def schedule_options(parser: Parser) -> None:
-    """Add how pairs are chosen and scores computed."""
-    parser.add_argument(
-        "--schedule", default="full", help="pairs to compare: full (all), adaptive, knockout, bubble (default: full)"
-    )
-    parser.add_argument(
-        "--orders",
-        default="both",
-        help="compare each pair in both presentation orders, or in one for half the cost (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--aggregation",
-        default="max_logits",
-        help="scores from comparisons: max_logits, max_wins, bradley_terry or copeland (default: %(default)s)",
-    )
-
-
-def schedule_top_k_option(parser: Parser) -> None:
-    """Add how many of the best a sparse schedule has to find."""
-    parser.add_argument(
-        "--top-k", type=whole(1), metavar="K", help="top candidates that a sparse schedule must find (default: its own)"
-    )
 
 
 def checked_schedule(options: Options) -> "Schedule":
@@ -179,47 +207,10 @@ def checked_schedule(options: Options) -> "Schedule":
     return Schedule(options.schedule, options.top_k, options.orders)
 
 
-def fuser_options(parser: Group) -> None:
-    """Add which fuser is used, and how it generates."""
-    parser.add_argument(
-        "--fuser",
-        default="auto",
-        metavar="ID",
-        help="Hub id or folder, or chat:MODEL for a language model as in `blender-hf generate --help` (default: the "
-        "ranker's own, else the bundled gen-fuser-mini)",
-    )
-    parser.add_argument("--fuser-revision", help="branch, tag or commit of the fuser")
-    parser.add_argument(
-        "--max-new-tokens", type=whole(1), metavar="N", help="maximum length of the fused text (default: the model's)"
-    )
-    parser.add_argument("--num-beams", type=whole(1), metavar="N", help="beam search width (default: the model's)")
-
-
 def fusion_generation(options: Options) -> dict[str, int]:
-    """Return the generation settings that `fuser_options` set."""
+    """Return the generation settings that the options of a fuser set."""
     given = {name: getattr(options, name) for name in ("max_new_tokens", "num_beams")}
     return {name: value for name, value in given.items() if value is not None}
-
-
-LLM_FORMS = """\
-A language model is written as
-  org/model or a folder                       runs locally, with transformers
-  http://host:8000/v1#model                   an OpenAI-compatible server: vLLM, TGI, Ollama, ...
-  https://host/v1?api_key_env=NAME#model      with the API key in the environment variable NAME
-  providers:org/model, providers:org/model:together   Hugging Face Inference Providers
-  qwen=...                                    any of these, named qwen in the records
-"""
-
-
-def llm_options(parser: Parser) -> None:
-    """Add how language models run and are queried."""
-    parser.add_argument("--batch-size", type=whole(1), metavar="N", help="answers that a local model writes together")
-    parser.add_argument("--device", help="of local models: cpu, cuda, cuda:1 (default: a GPU if available)")
-    parser.add_argument("--dtype", help="of local models: float32, bfloat16, float16 or auto (default: auto)")
-    hub_options(parser)
-    parser.add_argument("--concurrency", type=whole(1), metavar="N", help="parallel requests to a server (default: 8)")
-    parser.add_argument("--timeout", type=float, metavar="S", help="seconds before a request fails (default: 120)")
-    parser.add_argument("--max-retries", type=int, metavar="N", help="retries of a failed request (default: 5)")
 
 
 def chosen_llms(texts: Sequence[str], options: Options) -> "tuple[LocalLLM | RemoteLLM, ...]":

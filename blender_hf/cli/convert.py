@@ -3,7 +3,7 @@
 from blender_hf.errors import InputError
 from blender_hf.logs import quieten_libraries
 
-from .command import Command, Options, Parser, hub_options, whole
+from .command import HUB_OPTIONS, Command, Options, option, whole
 from .output import checked_folder, log
 
 LENGTHS = {"pair": "a pair", "source": "the prompt", "candidate": "a candidate"}
@@ -38,33 +38,28 @@ def _truncation(options: Options) -> dict[str, int | str]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def _options(parser: Parser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="Hub id or folder of the ranker")
-    parser.add_argument("output", metavar="OUTPUT", help="folder to write")
-    parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
-    parser.add_argument("--dtype", help="precision of the weights: float32, bfloat16 or float16 (default: float32)")
-    parser.add_argument("--revision", help="branch, tag or commit of the source")
-    for name, what in LENGTHS.items():
-        parser.add_argument(
-            f"--max-{name}-length",
-            type=whole(1),
-            metavar="N",
-            help=f"maximum tokens of {what} (default: the source's)",
-        )
-    parser.add_argument(
-        "--source-truncation-side",
-        choices=("left", "right"),
-        help="end at which a long prompt is truncated (default: the source's)",
-    )
-    hub_options(parser)
-
-
 COMMAND = Command(
     name="convert",
     help="Write a ranker in our format",
     about="""Write a ranker in our format, from any supported one: llm-blender/PairRM-hf, PairRM and pair-ranker,
     mightbe/Better-PairRM, and our own. The result states its maximum lengths and carries its code.""",
-    options=(_options,),
+    options=(
+        option("source", "Hub id or folder of the ranker", metavar="SOURCE"),
+        option("output", "folder to write", metavar="OUTPUT"),
+        option("--force", "write into a folder that is not empty"),
+        option("--dtype DTYPE", "precision of the weights: float32, bfloat16 or float16 (default: float32)"),
+        option("--revision REVISION", "branch, tag or commit of the source"),
+        *(
+            option(f"--max-{name}-length N", f"maximum tokens of {what} (default: the source's)", type=whole(1))
+            for name, what in LENGTHS.items()
+        ),
+        option(
+            "--source-truncation-side",
+            "end at which a long prompt is truncated (default: the source's)",
+            choices=("left", "right"),
+        ),
+        *HUB_OPTIONS,
+    ),
     run=run,
     epilog="Example: blender-hf convert llm-blender/PairRM-hf pair-rm --dtype float16",
 )

@@ -1,6 +1,5 @@
 """The command `evaluate`: metrics of a ranker on labelled data, or the tables of the paper."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -10,15 +9,17 @@ from blender_hf.errors import InputError
 from blender_hf.logs import quieten_libraries
 
 from .command import (
+    FUSER_OPTIONS,
+    LIMIT,
+    QUIET,
+    RANKER_OPTIONS,
     Command,
     Options,
-    Parser,
-    fuser_options,
     fusion_generation,
-    limit_option,
+    grouped,
+    option,
     ranker_arguments,
-    ranker_options,
-    seed_option,
+    whole,
 )
 from .output import checked_folder, log
 
@@ -59,10 +60,12 @@ def run(options: Options) -> None:
 
 def _check(options: Options) -> None:
     """Reject options that would change nothing, and data that can't be found."""
-    if options.table and (unused := _given(options, options.measuring)):
-        raise InputError(f"{unused[0]} has no meaning for --table; remove it")
-    if not options.table and (unused := _given(options, options.tables)):
-        raise InputError(f"{unused[0]} is for --table; add --table mixinstruct, or remove {unused[0]}")
+    unused = [
+        option.name for option in (METRIC_OPTIONS if options.table else TABLE_OPTIONS) if option.is_given(options)
+    ]
+    if unused:
+        why = "has no meaning for --table" if options.table else "is for --table mixinstruct"
+        raise InputError(f"{unused[0]} {why}; remove it")
     is_local = options.data == "-" or Path(options.data).exists()
     if options.local_files_only and not is_local:
         raise InputError(
@@ -70,12 +73,6 @@ def _check(options: Options) -> None:
         )
     if options.split is not None and Path(options.data).is_file():
         raise InputError(f"{options.data} is a file, and has no splits: remove --split")
-
-
-def _given(options: Options, group: argparse._ArgumentGroup) -> list[str]:
-    """Return the options of a group that differ from their defaults, as they are written."""
-    actions = group._group_actions  # argparse has no public name for it
-    return [action.option_strings[0] for action in actions if getattr(options, action.dest) != action.default]
 
 
 def _prompts(options: Options) -> "Prompts":
@@ -206,64 +203,50 @@ def _log(summary: str, folder: Path | None) -> None:
     log(f"{summary}{f'; wrote {folder}' if folder else ''}")
 
 
-def _data_options(parser: Parser) -> None:
-    parser.add_argument("data", metavar="DATA", help="labelled data: a file, a folder, or a dataset on the Hub")
-    parser.add_argument("--split", help="split of a dataset (default: the only one)")
-    limit_option(parser)
-    parser.add_argument("--output", metavar="DIR", help="write report.json, report.md and plots to this folder")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument(
-        "--baseline", action="append", default=[], metavar="RANKER", help="another ranker to compare; repeatable"
-    )
-    parser.add_argument(
-        "--metric", action="append", default=[], metavar="METRIC", help="scores to compute where missing; repeatable"
-    )
-    parser.add_argument("--cache", metavar="FILE", help="cache of computed scores (default: in HF_HOME)")
-    seed_option(parser)
-
-
-def _measuring_options(parser: Parser) -> None:
-    group = parser.add_argument_group("metrics of a ranker")
-    group.add_argument("--gold", metavar="METRIC", help="gold scores of answers (default: score, else the verdicts)")
-    group.add_argument("--pairs-only", action="store_true", help="score the labelled pairs only, without rankings")
-    group.add_argument(
-        "--tie-threshold",
-        type=float,
-        default=0.05,
-        metavar="P",
-        help="probabilities within P of 0.5 are ties (default: %(default)s)",
-    )
-    parser.set_defaults(measuring=group)
-
-
-def _table_options(parser: Parser) -> None:
-    parser.add_argument("--table", choices=("mixinstruct",), help="make the two tables of the paper instead")
-    group = parser.add_argument_group("tables of the paper")
-    group.add_argument(
-        "--base",
+METRIC_OPTIONS = grouped(
+    "metrics of a ranker",
+    option("--gold METRIC", "gold scores of answers (default: score, else the verdicts)"),
+    option("--pairs-only", "score the labelled pairs only, without rankings"),
+    option("--tie-threshold P", "probabilities within P of 0.5 are ties", type=float, default=0.05),
+)
+TABLE_OPTIONS = grouped(
+    "tables of the paper",
+    option(
+        "--base MODEL",
+        "model that all are compared with; repeatable (default: the paper's Vicuna and OpenAssistant)",
         action="append",
-        metavar="MODEL",
-        help="model that all are compared with; repeatable (default: the paper's Vicuna and OpenAssistant)",
-    )
-    group.add_argument(
+    ),
+    option(
         "--rule",
+        '"at least as good": any tie counts as one, or a tie of good answers as one half',
         choices=("paper", "win-rate"),
         default="paper",
-        help='"at least as good": any tie counts as one, or a tie of good answers as one half (default: %(default)s)',
-    )
-    group.add_argument("--no-blend", dest="blend", action="store_false", help="do not fuse")
-    group.add_argument("--judge", metavar="RANKER", help="ranker that compares fused answers with the candidates")
-    fuser_options(group)
-    parser.set_defaults(tables=group)
-
-
+    ),
+    option("--no-blend", "do not fuse", dest="blend", action="store_false", default=True),
+    option("--judge RANKER", "ranker that compares fused answers with the candidates"),
+    *FUSER_OPTIONS,
+)
 COMMAND = Command(
     name="evaluate",
     help="Measure a ranker on labelled data",
     about="""Measure a ranker on labelled data, next to three baselines: the longer answer, the best single model, and
     chance; or make the paper's tables on MixInstruct.""",
-    options=(_data_options, ranker_options, _measuring_options, _table_options),
+    options=(
+        option("data", "labelled data: a file, a folder, or a dataset on the Hub", metavar="DATA"),
+        option("--split SPLIT", "split of a dataset (default: the only one)"),
+        LIMIT,
+        option("--output DIR", "write report.json, report.md and plots to this folder"),
+        option("--json", "print JSON instead of Markdown"),
+        QUIET,
+        option("--baseline RANKER", "another ranker to compare; repeatable", action="append", default=[]),
+        option("--metric METRIC", "scores to compute where missing; repeatable", action="append", default=[]),
+        option("--cache FILE", "cache of computed scores (default: in HF_HOME)"),
+        option("--seed N", "random seed of the bootstrap (default: 0)", type=whole(0), default=0),
+        option("--table", "make the two tables of the paper instead", choices=("mixinstruct",)),
+        *RANKER_OPTIONS,
+        *METRIC_OPTIONS,
+        *TABLE_OPTIONS,
+    ),
     run=run,
     epilog="""\
 Data is a JSONL file (or .jsonl.gz), a Parquet, CSV or JSON file, a folder of `datasets`, or the id of a dataset on the

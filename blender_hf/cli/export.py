@@ -3,7 +3,7 @@
 from blender_hf.errors import InputError
 from blender_hf.logs import quieten_libraries
 
-from .command import Command, Options, Parser
+from .command import LOCAL_FILES_ONLY, Command, Options, option
 from .output import log
 
 
@@ -36,32 +36,29 @@ def run(options: Options) -> None:
     log(f"wrote {options.output}")
 
 
-def _options(parser: Parser) -> None:
-    parser.add_argument("format", choices=("onnx",), help="for ONNX Runtime")
-    parser.add_argument("model", metavar="MODEL", help="bundled name, Hub id or folder of a ranker or a fuser")
-    parser.add_argument("output", metavar="DIR", help="folder to write")
-    parser.add_argument("--quantize", choices=("int8",), help="also write a ranker's model_int8.onnx, for CPUs")
-    parser.add_argument("--dtype", choices=("float32", "float16"), help="float16: also write model_fp16.onnx, for CUDA")
-    parser.add_argument("--opset", type=int, default=18, metavar="N", help="ONNX opset version (default: %(default)s)")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        metavar="X",
-        help="maximum deviation from torch of a logit of the int8 or float16 file, relative to the largest (at least "
-        "1); default: 0.15 and 0.02. A file that deviates more is removed, and the command fails",
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of the model")
-    parser.add_argument("--subfolder", help="folder inside the model's repository")
-    parser.add_argument("--token", help="token with read access (default: that of `hf auth login`)")
-    parser.add_argument("--local-files-only", action="store_true", help="never contact the Hub")
-
-
 COMMAND = Command(
     name="export",
     help="Write a model in another format",
     about="""Export a ranker or a fuser to ONNX, and verify that each file computes what torch does: the logits of pairs
     of several lengths, up to the longest, in batches of several sizes, or each step of a fuser's generation.""",
-    options=(_options,),
+    options=(
+        option("format", "for ONNX Runtime", choices=("onnx",)),
+        option("model", "bundled name, Hub id or folder of a ranker or a fuser", metavar="MODEL"),
+        option("output", "folder to write", metavar="DIR"),
+        option("--quantize", "also write a ranker's model_int8.onnx, for CPUs", choices=("int8",)),
+        option("--dtype", "float16: also write model_fp16.onnx, for CUDA", choices=("float32", "float16")),
+        option("--opset N", "ONNX opset version", type=int, default=18),
+        option(
+            "--tolerance X",
+            "maximum deviation of a logit of the int8 or float16 file, relative to the largest (at least 1); "
+            "default: 0.15 and 0.02. A file that deviates more is removed, and the command fails",
+            type=float,
+        ),
+        option("--revision REVISION", "branch, tag or commit of the model"),
+        option("--subfolder FOLDER", "folder inside the model's repository"),
+        option("--token TOKEN", "token with read access (default: that of `hf auth login`)"),
+        LOCAL_FILES_ONLY,
+    ),
     run=run,
     epilog="Example: blender-hf export onnx pair-ranker-mini pair-ranker-onnx --quantize int8",
 )

@@ -1,23 +1,23 @@
 """The command `generate`: prompts in, the candidates of several language models out."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import islice, tee
+from typing import TYPE_CHECKING
 
 from blender_hf.errors import BlenderError
 from blender_hf.logs import quieten_libraries
 
 from .command import (
     LLM_FORMS,
+    LLM_OPTIONS,
+    OVERWRITE,
+    QUIET,
+    RECORD_OPTIONS,
     Command,
     Options,
-    Parser,
     chosen_llms,
-    llm_options,
-    overwrite_option,
-    record_options,
+    option,
     whole,
 )
 from .output import Tally, check_records, report
@@ -32,10 +32,10 @@ def run(options: Options) -> None:
     output = check_records(options)
     from tqdm import tqdm
 
-    from blender_hf.data.jobs import open_log
+    from blender_hf.data.jobs import open_log, remaining
     from blender_hf.data.sources import checked_count
     from blender_hf.generation.candidates import DEFAULT_WINDOW, CandidateWriter
-    from blender_hf.generation.records import answered_prompts
+    from blender_hf.generation.records import answered_prompts, read_prompts
     from blender_hf.generation.sampling import Sampling
     from blender_hf.generation.specs import LocalLLM
 
@@ -47,20 +47,23 @@ def run(options: Options) -> None:
     # What a local model samples depends on its batch, so a resumed run makes the same batches again.
     window = DEFAULT_WINDOW if any(isinstance(llm, LocalLLM) for llm in llms) else None
     with open_log(output, ".generate.json") as log:
-        done = {}
+        done: dict[str | int, str] = {}
         if not options.overwrite:
             done = answered_prompts(log, names, options.n)
             log.check(settings)
+
+        def waiting() -> Iterator["PromptRecord"]:
+            return remaining(islice(read_prompts(options.file), options.limit), done, window)
+
         # A file is checked whole before a model is loaded.
-        total = checked_count(options.file, _waiting(options, done, window))
+        total = checked_count(options.file, waiting())
         writer = CandidateWriter(llms, sampling)
         tally = Tally(already=len(done))
-        # The records that are read ahead wait here until their candidates are there.
-        waiting: deque[PromptRecord] = deque()
+        records, ahead = tee(waiting())
+        answers = writer.iter(record.item for record in ahead)
         log.begin(settings, anew=options.overwrite)
         with tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
-            for generated in writer.iter(_noted(_waiting(options, done, window), waiting)):
-                record = waiting.popleft()
+            for generated, record in zip(answers, records, strict=True):
                 bar.update()
                 if record.id in done:
                     continue
@@ -120,38 +123,24 @@ def _of_model(tally: Tally, name: str) -> str:
     return text
 
 
-def _waiting(options: Options, done: dict[str | int, str], window: int | None) -> Iterator["PromptRecord"]:
-    from blender_hf.data.jobs import remaining
-    from blender_hf.generation.records import read_prompts
-
-    return remaining(islice(read_prompts(options.file), options.limit), done, window)
-
-
-def _noted(records: Iterator["PromptRecord"], waiting: "deque[PromptRecord]") -> Iterator[Any]:
-    for record in records:
-        waiting.append(record)
-        yield record.item
-
-
-def _options(parser: Parser) -> None:
-    parser.add_argument("--llm", action="append", required=True, metavar="MODEL", help="a language model; repeatable")
-    overwrite_option(parser)
-    parser.add_argument("--n", type=whole(1), default=1, metavar="N", help="answers per model (default: %(default)s)")
-    parser.add_argument(
-        "--max-new-tokens", type=whole(1), default=512, metavar="N", help="maximum answer length (default: %(default)s)"
-    )
-    parser.add_argument("--temperature", type=float, metavar="T", help="0 is greedy decoding (default: the model's)")
-    parser.add_argument("--top-p", type=float, metavar="P", help="nucleus sampling (default: the model's)")
-    parser.add_argument("--seed", type=whole(0), metavar="N", help="random seed, as far as the model supports it")
-
-
 COMMAND = Command(
     name="generate",
     help="Let several language models answer each prompt",
     about="""Let several language models answer each prompt, and write what blend, rank and fuse read. A model that
     fails is recorded with the reason, and the others continue. After an interruption, run the same command again to
     resume after the last record written.""",
-    options=(record_options, _options, llm_options),
+    options=(
+        *RECORD_OPTIONS,
+        QUIET,
+        option("--llm MODEL", "a language model; repeatable", action="append", required=True),
+        OVERWRITE,
+        option("--n N", "answers per model", type=whole(1), default=1),
+        option("--max-new-tokens N", "maximum answer length", type=whole(1), default=512),
+        option("--temperature T", "0 is greedy decoding (default: the model's)", type=float),
+        option("--top-p P", "nucleus sampling (default: the model's)", type=float),
+        option("--seed N", "random seed, as far as the model supports it", type=whole(0)),
+        *LLM_OPTIONS,
+    ),
     run=run,
     epilog=f"""\
 Input is one JSON object per line, for example

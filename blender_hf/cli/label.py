@@ -9,21 +9,22 @@ from blender_hf.errors import InputError
 from blender_hf.logs import quieten_libraries
 
 from .command import (
+    LIMIT,
+    QUIET,
+    RANKER_OPTIONS,
+    SCHEDULE_OPTIONS,
+    SCHEDULE_TOP_K,
     Command,
     Options,
-    Parser,
     checked_schedule,
-    limit_option,
+    grouped,
+    option,
     ranker_arguments,
-    ranker_options,
-    schedule_options,
-    schedule_top_k_option,
     whole,
 )
 from .output import report
 
 if TYPE_CHECKING:
-    from blender_hf.labelling.job import Engine
     from blender_hf.labelling.settings import LabelSettings
 
 
@@ -32,13 +33,15 @@ def run(options: Options) -> None:
     _check(options)
     from blender_hf.data.sources import open_source
     from blender_hf.export.hub import check_repo_id
-    from blender_hf.labelling.job import label
+    from blender_hf.labelling.job import label, work_here
     from blender_hf.labelling.publishing import publish
+    from blender_hf.labelling.ray_engine import RayEngine
 
     quieten_libraries()
     if options.push_to_hub is not None:
         check_repo_id(options.push_to_hub)
-    settings, engine = _settings(options), _engine(options)
+    engine = work_here if options.engine == "local" else RayEngine(options.workers or 1, options.gpus_per_worker or 0)
+    settings = _settings(options)
     source = open_source(options.data, subset=options.subset, split=options.split, revision=options.dataset_revision)
     summary = label(
         source, options.output, settings, engine=engine, restart=options.restart, progress=not options.quiet
@@ -72,69 +75,6 @@ def shard(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def _data_options(parser: Parser) -> None:
-    parser.add_argument("data", metavar="DATA", help="JSONL, .jsonl.gz, .parquet, a folder of datasets, or a Hub id")
-    parser.add_argument("--output", required=True, metavar="OUT", help="a .jsonl, .jsonl.gz or .parquet file")
-    group = parser.add_argument_group("data")
-    group.add_argument("--split", help="split of a dataset (default: the only one)")
-    group.add_argument("--subset", help="configuration of a dataset on the Hub")
-    group.add_argument("--dataset-revision", metavar="REVISION", help="branch, tag or commit of a dataset on the Hub")
-    limit_option(group)
-    group.add_argument(
-        "--shard",
-        type=shard,
-        default=(1, 1),
-        metavar="I/N",
-        help="only every N-th record, starting at the I-th, so that N processes share the work",
-    )
-    group.add_argument("--skip-bad", action="store_true", help="skip invalid lines, and write them to OUT.bad.jsonl")
-
-
-def _row_options(parser: Parser) -> None:
-    group = parser.add_argument_group("rows")
-    group.add_argument("--format", default="dpo", help="dpo, kto, sppo, rankings or rewards (default: %(default)s)")
-    group.add_argument("--pairs", help="pairs of dpo: best-worst, best-random or all (default: best-worst)")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)")
-    group.add_argument("--min-margin", type=float, metavar="X", help="minimum logit by which the chosen answer wins")
-    group.add_argument("--min-probability", type=float, metavar="P", help="minimum probability that it is better")
-    group.add_argument("--no-ties", action="store_true", help="drop rows without a winner, in any format")
-    group.add_argument(
-        "--drop-flips", action="store_true", help="drop rows whose winner depends on the presentation order"
-    )
-    group.add_argument(
-        "--min-candidates", type=whole(1), metavar="N", help="minimum number of distinct candidates per prompt"
-    )
-
-
-def _work_options(parser: Parser) -> None:
-    group = parser.add_argument_group("work")
-    group.add_argument("--restart", action="store_true", help="discard the progress of earlier processes")
-    group.add_argument(
-        "--part-size",
-        type=whole(1),
-        default=64,
-        metavar="N",
-        help="prompts saved together; a killed process repeats at most N (default: %(default)s)",
-    )
-    group.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="this process, or a Ray cluster: at RAY_ADDRESS, or on this machine (default: %(default)s)",
-    )
-    group.add_argument("--workers", type=whole(1), metavar="N", help="number of Ray actors (default: 1)")
-    group.add_argument("--gpus-per-worker", type=float, metavar="X", help="GPUs, or a share, per actor (default: 0)")
-    group.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
-    group.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _hub_options(parser: Parser) -> None:
-    group = parser.add_argument_group("publishing")
-    group.add_argument("--push-to-hub", metavar="ID", help="upload the output to this dataset, org/name")
-    group.add_argument("--private", action="store_true", help="make a new dataset private")
-    group.add_argument("--token", help="token with write access (default: that of `hf auth login`)")
-
-
 def _settings(options: Options) -> "LabelSettings":
     from blender_hf.labelling.filters import Filters
     from blender_hf.labelling.settings import JudgeSettings, LabelSettings, Shard
@@ -154,16 +94,6 @@ def _settings(options: Options) -> "LabelSettings":
         limit=options.limit,
         part_size=options.part_size,
     )
-
-
-def _engine(options: Options) -> "Engine":
-    if options.engine == "ray":
-        from blender_hf.labelling.ray_engine import RayEngine
-
-        return RayEngine(options.workers or 1, options.gpus_per_worker or 0)
-    from blender_hf.labelling.job import work_here
-
-    return work_here
 
 
 def _parts(summary: Mapping[str, Any]) -> list[str]:
@@ -186,13 +116,57 @@ COMMAND = Command(
     for SPPO, rankings or rewards. After an interruption of any kind, run the same command again to resume; an invalid
     line stops it before any work.""",
     options=(
-        _data_options,
-        _row_options,
-        _work_options,
-        _hub_options,
-        ranker_options,
-        schedule_options,
-        schedule_top_k_option,
+        option("data", "JSONL, .jsonl.gz, .parquet, a folder of datasets, or a Hub id", metavar="DATA"),
+        option("--output OUT", "a .jsonl, .jsonl.gz or .parquet file", required=True),
+        *grouped(
+            "data",
+            option("--split SPLIT", "split of a dataset (default: the only one)"),
+            option("--subset NAME", "configuration of a dataset on the Hub"),
+            option("--dataset-revision REVISION", "branch, tag or commit of a dataset on the Hub"),
+            LIMIT,
+            option(
+                "--shard I/N",
+                "only every N-th record, starting at the I-th, so that N processes share the work (default: all)",
+                type=shard,
+                default=(1, 1),
+            ),
+            option("--skip-bad", "skip invalid lines, and write them to OUT.bad.jsonl"),
+        ),
+        *grouped(
+            "rows",
+            option("--format FORMAT", "dpo, kto, sppo, rankings or rewards", default="dpo"),
+            option("--pairs PAIRS", "pairs of dpo: best-worst, best-random or all (default: best-worst)"),
+            option("--seed N", "random seed (default: 0)", type=int, default=0),
+            option("--min-margin X", "minimum logit by which the chosen answer wins", type=float),
+            option("--min-probability P", "minimum probability that it is better", type=float),
+            option("--no-ties", "drop rows without a winner, in any format"),
+            option("--drop-flips", "drop rows whose winner depends on the presentation order"),
+            option("--min-candidates N", "minimum number of distinct candidates per prompt", type=whole(1)),
+        ),
+        *grouped(
+            "work",
+            option("--restart", "discard the progress of earlier processes"),
+            option("--part-size N", "prompts saved together, and repeated after a kill", type=whole(1), default=64),
+            option(
+                "--engine",
+                "this process, or a Ray cluster: at RAY_ADDRESS, or on this machine",
+                choices=("local", "ray"),
+                default="local",
+            ),
+            option("--workers N", "number of Ray actors (default: 1)", type=whole(1)),
+            option("--gpus-per-worker X", "GPUs, or a share, per actor (default: 0)", type=float),
+            option("--json", "print the summary as JSON on stdout"),
+            QUIET,
+        ),
+        *grouped(
+            "publishing",
+            option("--push-to-hub ID", "upload the output to this dataset, org/name"),
+            option("--private", "make a new dataset private"),
+            option("--token TOKEN", "token with write access (default: that of `hf auth login`)"),
+        ),
+        *RANKER_OPTIONS,
+        *SCHEDULE_OPTIONS,
+        SCHEDULE_TOP_K,
     ),
     run=run,
     epilog="""\

@@ -4,7 +4,7 @@ import sys
 
 from blender_hf.logs import quieten_libraries
 
-from .command import Command, Options, Parser
+from .command import Command, Options, option
 from .output import check_readable
 
 
@@ -36,28 +36,26 @@ def run(options: Options) -> None:
     sys.stdout.write(f"{url}\n")
 
 
-def _options(parser: Parser) -> None:
-    parser.add_argument("kind", choices=("ranker", "fuser"), help="kind of model")
-    parser.add_argument("source", metavar="DIR", help="folder of the checkpoint, or the name of a bundled one")
-    parser.add_argument("repo_id", metavar="ORG/NAME", help="repository, created if it does not exist")
-    parser.add_argument("--fuser", metavar="ORG/NAME", help="the fuser that goes with a ranker")
-    parser.add_argument("--fuser-revision", help="branch, tag or commit of that fuser")
-    parser.add_argument("--card", metavar="FILE", help="model card (default: README.md in DIR, or a short one)")
-    parser.add_argument("--revision", help="branch to write to (default: main)")
-    parser.add_argument("--token", help="token with write access (default: that of `hf auth login`)")
-    # None leaves it to the organisation.
-    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
-    parser.add_argument("--commit-message", metavar="TEXT", help="summary line of the commit")
-    parser.add_argument("--dry-run", action="store_true", help="only list the files to upload")
-
-
 COMMAND = Command(
     name="push",
     help="Upload a ranker or a fuser to the Hub",
     about="""Upload a ranker or a fuser to the Hub as a complete repository: weights, tokenizer, model card, and the
     code that loads it where this package is not installed.""",
-    options=(_options,),
+    options=(
+        option("kind", "kind of model", choices=("ranker", "fuser")),
+        option("source", "folder of the checkpoint, or the name of a bundled one", metavar="DIR"),
+        option("repo_id", "repository, created if it does not exist", metavar="ORG/NAME"),
+        option("--fuser ORG/NAME", "the fuser that goes with a ranker"),
+        option("--fuser-revision REVISION", "branch, tag or commit of that fuser"),
+        option("--card FILE", "model card (default: README.md in DIR, or a short one)"),
+        option("--revision BRANCH", "branch to write to (default: main)"),
+        option("--token TOKEN", "token with write access (default: that of `hf auth login`)"),
+        # None leaves it to the organisation.
+        option("--private", "make a new repository private", action="store_true", default=None),
+        option("--create-pr", "open a pull request instead of committing"),
+        option("--commit-message TEXT", "summary line of the commit"),
+        option("--dry-run", "only list the files to upload"),
+    ),
     run=run,
     epilog="Example: blender-hf push ranker runs/ranker org/pair-ranker --fuser org/gen-fuser --dry-run",
 )

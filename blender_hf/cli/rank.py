@@ -12,19 +12,19 @@ from blender_hf.errors import InputError, chosen
 from blender_hf.logs import quieten_libraries
 
 from .command import (
+    FUSER_OPTIONS,
+    LOADING_OPTIONS,
+    RANKER_OPTIONS,
+    RECORD_OPTIONS,
+    SCHEDULE_OPTIONS,
+    SCHEDULE_TOP_K,
     Command,
     Options,
-    Parser,
-    backend_options,
     check_revision,
     checked_schedule,
-    fuser_options,
     fusion_generation,
+    option,
     ranker_arguments,
-    ranker_options,
-    record_options,
-    schedule_options,
-    schedule_top_k_option,
     whole,
 )
 from .output import Tally, check_records, report
@@ -48,46 +48,35 @@ PREVIEW = 56
 
 def rank(options: Options) -> None:
     """Rank the candidates of each record."""
-    from blender_hf.engine.aggregation import AGGREGATIONS
-
-    schedule = checked_schedule(options)
-    chosen(AGGREGATIONS, options.aggregation, "aggregation")
-
-    def ranked(blender: "Blender", items: Iterable["Item"]) -> Iterator["Ranking"]:
-        return blender.iter_rank(items, schedule=schedule, aggregation=options.aggregation, window=options.batch_size)
-
-    _run(options, ranked, rank_fields, rank_text)
+    ranking: dict[str, Any] = {"schedule": checked_schedule(options), **_shared(options)}
+    _run(options, lambda blender, items: blender.iter_rank(items, **ranking), rank_fields, rank_text)
 
 
 def fuse(options: Options) -> None:
     """Fuse the candidates of each record."""
-
-    def fused(blender: "Blender", items: Iterable["Item"]) -> Iterator["Fusion"]:
-        return blender.iter_fuse(items, generation=fusion_generation(options), window=options.batch_size)
-
-    _run(options, fused, fuse_fields, fuse_text)
+    fusing: dict[str, Any] = {"generation": fusion_generation(options), "window": options.batch_size}
+    _run(options, lambda blender, items: blender.iter_fuse(items, **fusing), fuse_fields, fuse_text)
 
 
 def blend(options: Options) -> None:
     """Rank the candidates of each record, fuse the best, and choose the answer."""
-    from blender_hf.engine.aggregation import AGGREGATIONS
     from blender_hf.engine.schedules import Schedule
 
-    schedule = Schedule(options.schedule, orders=options.orders)
+    blending: dict[str, Any] = {
+        "schedule": Schedule(options.schedule, orders=options.orders),
+        **_shared(options),
+        "top_k": options.top_k,
+        "fallback": options.fallback,
+        "generation": fusion_generation(options),
+    }
+    _run(options, lambda blender, items: blender.iter_blend(items, **blending), blend_fields, blend_text)
+
+
+def _shared(options: Options) -> dict[str, Any]:
+    from blender_hf.engine.aggregation import AGGREGATIONS
+
     chosen(AGGREGATIONS, options.aggregation, "aggregation")
-
-    def blended(blender: "Blender", items: Iterable["Item"]) -> Iterator["Blend"]:
-        return blender.iter_blend(
-            items,
-            schedule=schedule,
-            aggregation=options.aggregation,
-            top_k=options.top_k,
-            fallback=options.fallback,
-            generation=fusion_generation(options),
-            window=options.batch_size,
-        )
-
-    _run(options, blended, blend_fields, blend_text)
+    return {"aggregation": options.aggregation, "window": options.batch_size}
 
 
 def _run(
@@ -229,30 +218,16 @@ def _indented(text: str) -> str:
     return textwrap.indent(_wrapped(text), "    ", lambda line: True)
 
 
-def _io_options(parser: Parser) -> None:
-    record_options(parser, quiet="no progress bar and no summary")
-    parser.add_argument(
-        "--format",
-        choices=("jsonl", "text"),
-        default="jsonl",
-        help="JSON Lines or human-readable (default: jsonl)",
-    )
-
-
-def _blend_options(parser: Parser) -> None:
-    parser.add_argument(
-        "--top-k", type=whole(1), default=3, metavar="K", help="top candidates to fuse (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--no-fallback", dest="fallback", action="store_false", help="return the fused text even if it is worse"
-    )
-
-
+IO_OPTIONS = (
+    *RECORD_OPTIONS,
+    option("--format", "JSON Lines or human-readable", choices=("jsonl", "text"), default="jsonl"),
+    option("--quiet", "no progress bar and no summary"),
+)
 RANK = Command(
     name="rank",
     help="Rank the candidates of each prompt",
     about="Rank the candidates of each prompt, best first, by pairwise comparison.",
-    options=(_io_options, ranker_options, schedule_options, schedule_top_k_option),
+    options=(*IO_OPTIONS, *RANKER_OPTIONS, *SCHEDULE_OPTIONS, SCHEDULE_TOP_K),
     run=rank,
     epilog=EPILOG,
 )
@@ -260,7 +235,7 @@ FUSE = Command(
     name="fuse",
     help="Write one answer from all candidates of each prompt",
     about="Write one answer from all candidates of each prompt, which are expected best first.",
-    options=(_io_options, backend_options, fuser_options),
+    options=(*IO_OPTIONS, *LOADING_OPTIONS, *FUSER_OPTIONS),
     run=fuse,
     epilog=EPILOG,
 )
@@ -269,7 +244,14 @@ BLEND = Command(
     help="Rank the candidates of each prompt, fuse the best, and return the better answer",
     about="""Rank the candidates of each prompt, fuse the best, and return the fused text if the ranker prefers it to
     the best candidate, else the best candidate.""",
-    options=(_io_options, ranker_options, schedule_options, fuser_options, _blend_options),
+    options=(
+        *IO_OPTIONS,
+        *RANKER_OPTIONS,
+        *SCHEDULE_OPTIONS,
+        *FUSER_OPTIONS,
+        option("--top-k K", "top candidates to fuse", type=whole(1), default=3),
+        option("--no-fallback", "return even a worse fused text", dest="fallback", action="store_false"),
+    ),
     run=blend,
     epilog=EPILOG,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from blender_hf.errors import InputError
 
-from .command import Command, Options, Parser
+from .command import Command, Options, option
 from .output import check_readable, log
 
 if TYPE_CHECKING:
@@ -82,29 +82,24 @@ def _log(text: str, writes: bool) -> None:
         log(text)
 
 
-def _options(parser: Parser) -> None:
-    parser.add_argument("kind", choices=("ranker", "fuser", "reward-model"), help="kind of model")
-    parser.add_argument(
-        "--config", required=True, metavar="FILE", help="YAML file with the settings, one document per step"
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings that override the file's; 2.KEY=VALUE is for its second step only",
-    )
-    parser.add_argument("--resume", action="store_true", help="resume an interrupted run; keep a finished one")
-    parser.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
-
-
 COMMAND = Command(
     name="train",
     help="Train a ranker, a fuser or a reward model",
     about="""Train a ranker, a fuser or, for comparison, a pointwise reward model. The folder of the run, the setting
     output_dir, receives the checkpoint, its settings, the fingerprints of its data, its metrics and a model card.""",
-    options=(_options,),
+    options=(
+        option("kind", "kind of model", choices=("ranker", "fuser", "reward-model")),
+        option("--config FILE", "YAML file with the settings, one document per step", required=True),
+        option(
+            "--set KEY=VALUE",
+            "settings that override the file's; 2.KEY=VALUE is for its second step only",
+            nargs="+",
+            action="extend",
+            default=[],
+        ),
+        option("--resume", "resume an interrupted run; keep a finished one"),
+        option("--json", "print the metrics as JSON on stdout"),
+    ),
     run=run,
     epilog="Example: blender-hf train ranker --config run.yaml --set learning_rate=1e-5",
 )
