@@ -242,7 +242,7 @@ def test_killed_while_it_works(server: LanguageServer, tmp_path: Path) -> None:
         ([{"text": "p"}], ["--llm", "http://h/v1#m"], r'prompts.jsonl:1: the key "prompt" or "messages" is needed'),
         ([{"id": 1, "prompt": "p"}] * 2, ["--llm", "http://h/v1#m"], "prompts.jsonl:2: another record has the id 1"),
         ([{"prompt": 3}], ["--llm", "http://h/v1#m"], "prompts.jsonl:1: a prompt must be a text"),
-        ([{"prompt": "\ud83d"}], ["--llm", "http://h/v1#m"], r"prompts.jsonl:1: lone surrogate ('\ud83d')"),
+        ([{"prompt": "\ud83d"}], ["--llm", "http://h/v1#m"], r"prompts.jsonl:1: contains a lone surrogate ('\ud83d')"),
         ([{"prompt": "p", "note": "\ud83d"}], ["--llm", "http://h/v1#m"], r"lone surrogate ('\ud83d')"),
     ],
 )

@@ -83,7 +83,7 @@ def test_bad_lines(ranker: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "ppo"], "there is no format 'ppo'; use one of dpo, kto, sppo, rankings, rewards"),
+        (["--format", "ppo"], "unknown format 'ppo'; use one of dpo, kto, sppo, rankings, rewards"),
         (["--pairs", "all", "--format", "kto"], "--pairs is for --format dpo, not kto"),
         (["--pairs", "some"], "unknown choice of pairs 'some'"),
         (["--min-probability", "0.2"], "min_probability=0.2"),
