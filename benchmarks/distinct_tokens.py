@@ -64,7 +64,7 @@ def arguments() -> argparse.Namespace:
 
 
 def group_of(pairs: Sequence[PreferencePair], blender: Blender) -> Group:
-    own = blender.scorer.model.config.distinct_token_weight
+    own = blender.ranker.model.config.distinct_token_weight
     leads = [lead_of(pair, blender) for pair in pairs]
     logits = [result.logit - own * lead for result, lead in zip(compared(pairs, blender), leads, strict=True)]
     return Group(pairs, logits, leads)

@@ -40,7 +40,7 @@ def main() -> None:
     blender = Blender.from_pretrained(options.ranker, None)
     groups = judged_by_source(decided_pairs(prompts, options.max_pairs_per_source, options.seed), blender)
     rows = {source: pair_metrics(group) for source, group in groups.items()}
-    calibration = calibration_of(groups, blender.scorer.model.config.logit_temperature)
+    calibration = calibration_of(groups, blender.ranker.model.config.logit_temperature)
     sections = [accuracy_table(rows), note(calibration, options)]
     if options.negatives:
         sections.append("A good answer against a synthetic negative, on prompts of the same file:")

@@ -74,7 +74,7 @@ def measured(ranker: str, files: Sequence[Sequence[LabelledPrompt]], options: ar
     first, *others = (judged_by_source(pairs, blender) for pairs in drawn)
     by_source = {source: pair_metrics(group) for source, group in first.items()}
     means = mean_over(by_source)
-    calibration = calibration_of(first, blender.scorer.model.config.logit_temperature)
+    calibration = calibration_of(first, blender.ranker.model.config.logit_temperature)
     single = {name: by_source[name] for name in options.columns}
     single |= {source: pair_metrics(group) for groups in others for source, group in groups.items()}
     negatives = against_negatives(files[0], blender, options)

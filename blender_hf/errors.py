@@ -46,13 +46,14 @@ def chosen(table: Mapping[str, Value], name: object, what: str) -> Value:
     return table[name]
 
 
-def require(module: str, extra: str, purpose: str) -> Any:
+def require(module: str, extra: str, purpose: str, alternative: str = "") -> Any:
     """Return an optional module, imported.
 
     Raises:
-        BlenderError: If it isn't installed; the message names the extra that installs it.
+        BlenderError: If it isn't installed; the message names the extra that installs it, and the alternative if any.
     """
     try:
         return import_module(module)
-    except ImportError as error:
-        raise BlenderError(f"{purpose} needs {module}: pip install 'blender-hf[{extra}]'") from error
+    except ImportError:
+        package = module.partition(".")[0].replace("_", "-")
+        raise BlenderError(f"{purpose} needs {package}: pip install 'blender-hf[{extra}]'{alternative}") from None

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel
 
-from blender_hf.errors import CheckpointError, HubError, InputError
+from blender_hf.errors import CheckpointError, HubError, InputError, chosen
 from blender_hf.loading.checkpoints import check_processor, first_line, locate
 from blender_hf.loading.load_errors import reason_for
 from blender_hf.loading.saving import save_portable
@@ -63,8 +63,7 @@ class Publication:
     card: str | Path | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in CLASSES:
-            raise InputError(f"there is no kind of model {self.kind!r}; use one of {', '.join(CLASSES)}")
+        chosen(CLASSES, self.kind, "kind of model")
         if self.fuser is None and self.fuser_revision is not None:
             raise InputError("fuser_revision is given without a fuser")
         if self.fuser is not None and self.kind != "ranker":

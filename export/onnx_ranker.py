@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from blender_hf.errors import BlenderError, CheckpointError, InputError
+from blender_hf.errors import CheckpointError, InputError, require
 from blender_hf.loading.checkpoints import (
     DEFAULT_OPTIONS,
     HubOptions,
@@ -165,12 +165,7 @@ def check_provider(provider: str) -> None:
         BlenderError: If ONNX Runtime is not installed.
         InputError: If it has no such provider.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise BlenderError(
-            "backend='onnx' needs ONNX Runtime: pip install 'blender-hf[onnxruntime]', or [onnx-gpu] for CUDA"
-        ) from None
+    onnxruntime = require("onnxruntime", "onnxruntime", "backend='onnx'", ", or [onnx-gpu] for CUDA")
     known = onnxruntime.get_available_providers()
     if provider not in known:
         raise InputError(

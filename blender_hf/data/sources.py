@@ -14,13 +14,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
-from blender_hf.errors import InputError, InputTypeError
+from blender_hf.errors import InputError, InputTypeError, require
 from blender_hf.loading.checkpoints import first_line
 
 from .records import Record, record_from_mapping
 
 STDIN = "-"
-INSTALL = "pip install 'blender-hf[label]'"
 # Rows of a Parquet file that are in memory at once.
 PARQUET_ROWS = 256
 # Longest CSV cell; Python's default is 131,072 characters, and a prompt may be longer.
@@ -305,11 +304,10 @@ def _json_values(path: str | Path) -> Iterator[tuple[int, str, Any]]:
 
 
 def _parquet_rows(path: str | Path) -> Iterator[tuple[int, str, Any]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise InputError(f"reading {path} needs pyarrow: {INSTALL}") from None
+    require("pyarrow", "label", f"reading {path}")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             rows = (row for batch in file.iter_batches(PARQUET_ROWS) for row in batch.to_pylist())
@@ -351,11 +349,7 @@ def _open(path: str | Path) -> AbstractContextManager[IO[bytes] | Iterable[bytes
 
 
 def _datasets(name: str) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise InputError(f"{name} is no file, and reading datasets needs `datasets`: {INSTALL}") from None
-    return datasets
+    return require("datasets", "label", f"{name} is no file, and reading datasets")
 
 
 def _unreadable(name: str | Path, error: Exception) -> InputError:

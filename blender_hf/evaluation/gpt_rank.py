@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt
-from blender_hf.errors import InputError
+from blender_hf.errors import chosen
 from blender_hf.modeling.ranking_math import ranks_of
 
 from . import rankings
@@ -44,8 +44,7 @@ RULES: dict[str, tuple[CreditRule, float]] = {"paper": (_in_the_paper, 1.0), "wi
 
 def check_rule(rule: str) -> None:
     """Raise InputError unless a rule is one of `RULES`."""
-    if rule not in RULES:
-        raise InputError(f"there is no rule {rule!r} for what is at least as good; use one of {', '.join(RULES)}")
+    chosen(RULES, rule, "rule for what is at least as good")
 
 
 def is_fully_judged(prompt: LabelledPrompt) -> bool:

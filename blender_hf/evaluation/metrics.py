@@ -4,11 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from blender_hf.errors import BlenderError, InputError
+from blender_hf.errors import InputError, chosen, require
 
 from .learned_metrics import BARTSCORE, BERTSCORE, BLEURT, BartScore, BertScore, Bleurt
-
-INSTALL = "pip install 'blender-hf[evaluate]'"
 
 
 class Metric(Protocol):
@@ -34,20 +32,14 @@ class SurfaceMetric:
 
 
 def _rouge(name: str) -> Callable[[str, str], float]:
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError:
-        raise BlenderError(f"{name} needs rouge-score: {INSTALL}") from None
-    scorer = RougeScorer([name], use_stemmer=True)
+    scorer = require("rouge_score.rouge_scorer", "evaluate", name).RougeScorer([name], use_stemmer=True)
     return lambda candidate, reference: 100 * float(scorer.score(reference, candidate)[name].fmeasure)
 
 
 def _sacrebleu(name: str) -> Callable[[str, str], float]:
-    try:
-        from sacrebleu.metrics import BLEU, CHRF
-    except ImportError:
-        raise BlenderError(f"{name} needs sacrebleu: {INSTALL}") from None
-    metric = CHRF() if name == "chrf" else BLEU(effective_order=True)  # which is meant for single sentences
+    sacrebleu = require("sacrebleu.metrics", "evaluate", name)
+    # The effective order is meant for single sentences.
+    metric = sacrebleu.CHRF() if name == "chrf" else sacrebleu.BLEU(effective_order=True)
     return lambda candidate, reference: float(metric.sentence_score(candidate, [reference]).score)
 
 
@@ -81,8 +73,7 @@ def load_metric(spec: str, options: dict[str, Any] | None = None) -> tuple[str, 
         The name, under which records have such scores, and the metric.
     """
     name, given, model = spec.partition("=")
-    if name not in METRICS:
-        raise InputError(f"there is no metric {name!r}; use one of {', '.join(METRICS)}")
+    chosen(dict.fromkeys(METRICS), name, "metric")
     if name in SURFACE_METRICS:
         if given:
             raise InputError(f"{name} takes no model: write {name}, not {spec}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blender_hf.errors import BlenderError
+from blender_hf.errors import require
 
 from .bootstrap import Figure
 from .calibration import Calibration
@@ -85,12 +85,11 @@ def _whiskers(figure: Figure) -> tuple[float, float]:
 
 
 def _drawing(width: float, height: float) -> "tuple[Drawing, Axes]":
-    try:
-        # Not pyplot, which keeps figures in memory and chooses a screen.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise BlenderError("plots need Matplotlib: pip install 'blender-hf[evaluate]'") from None
+    require("matplotlib", "evaluate", "a plot")
+    # Not pyplot, which keeps figures in memory and chooses a screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     drawing = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawing)
     return drawing, drawing.add_subplot()

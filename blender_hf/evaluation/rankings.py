@@ -6,17 +6,15 @@ Scores are one number a candidate, higher is better; ranks are 1 for the best, a
 import math
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from statistics import fmean
 
-from blender_hf.errors import BlenderError
+from blender_hf.errors import require
 from blender_hf.modeling.ranking_math import order_of, ranks_of
 
 
 def require_scipy() -> None:
     """Raise BlenderError, before long work begins, if SciPy is missing, which the correlations need."""
-    if find_spec("scipy") is None:
-        raise BlenderError("evaluation needs scipy: pip install 'blender-hf[evaluate]'")
+    require("scipy", "evaluate", "evaluation")
 
 
 def pearson(scores: Sequence[float], gold: Sequence[float]) -> float | None:

@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import huggingface_hub
 from huggingface_hub import AsyncInferenceClient, get_token
 from packaging.version import Version
 
-from blender_hf.errors import BlenderError, InputError
+from blender_hf.errors import InputError, require
 from blender_hf.modeling.tokenization import Message
 
 from .outcomes import (
@@ -255,8 +254,8 @@ def _awaitable(create: Create) -> Create:
 
 
 def _check_client(llm: RemoteLLM) -> None:
-    if Version(huggingface_hub.__version__).major < 1 and find_spec("aiohttp") is None:
-        raise BlenderError("asking models over the network needs aiohttp: pip install 'blender-hf[generate]'")
+    if Version(huggingface_hub.__version__).major < 1:
+        require("aiohttp", "generate", "asking models over the network")
     if llm.base_url is None and not (llm.api_key or get_token()):
         raise InputError(
             f"{llm.model}: Inference Providers need a token: make one at huggingface.co/settings/tokens and log in "

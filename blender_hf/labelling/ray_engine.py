@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from blender_hf.errors import BlenderError, InputError
+from blender_hf.errors import BlenderError, InputError, require
 from blender_hf.logs import quieten_libraries
 
 from .parts import Part, PartMaker, RawPart
@@ -136,11 +136,10 @@ def _table(rows: list[dict[str, Any]]) -> Any:
 
 
 def _start_ray() -> Any:
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise InputError("--engine ray needs Ray: pip install 'blender-hf[ray]'") from None
+    require("ray.data", "ray", "--engine ray")
+    import ray
+    import ray.data
+
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     return ray

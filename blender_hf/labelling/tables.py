@@ -8,8 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from blender_hf.data.sources import INSTALL
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, require
 
 # Rows of a row group: enough to be read fast, few enough to be held in memory.
 ROW_GROUP = 4096
@@ -83,12 +82,7 @@ def _types(pa: Any, conversational: bool) -> dict[str, Any]:
 
 
 def _import(name: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError:
-        raise InputError(f"writing Parquet needs {name}: {INSTALL}; or write .jsonl") from None
+    return require(name, "label", "writing Parquet", "; or write .jsonl")
 
 
 TABLES = (

@@ -1,8 +1,7 @@
 """From the rankings of many prompts to a table of the language models that answered them.
 
 Each comparison of two models counts as a win with its probability and a loss with the rest. The strengths are those of
-Bradley and Terry (1952), fitted by minorisation and maximisation (Hunter 2004); their intervals come from drawing the
-prompts again with replacement (Efron 1979).
+Bradley and Terry (1952); their intervals come from drawing the prompts again with replacement (Efron 1979).
 """
 
 import math
@@ -13,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from blender_hf.engine.aggregation import fit_bradley_terry
 from blender_hf.engine.results import Ranking
 
 N_DRAWS = 400
-N_STEPS = 200
 # A tie against everybody, of this weight, keeps the strengths finite where two models never met, directly or through
 # others, and changes little where they did.
 PRIOR = 0.02
@@ -82,25 +81,12 @@ def leaderboard(rankings: Sequence[Ranking], tie_threshold: float, seed: int = 0
 
 
 def fit_strengths(wins: np.ndarray) -> np.ndarray:
-    """Fit Bradley-Terry scores.
-
-    Args:
-        wins: (..., models, models), how often, fractions allowed, that of the row beat that of the column.
-
-    Returns:
-        (..., models), logits that sum to 0.
+    """Fit Bradley-Terry scores to (..., models, models) wins of the row over the column: (..., models) logits.
 
     >>> fit_strengths(np.array([[0.0, 7300.0], [2700.0, 0.0]])).round(2).tolist()
     [0.5, -0.5]
     """
-    n = wins.shape[-1]
-    wins = wins + PRIOR / 2 * (1 - np.eye(n))
-    played = wins + np.swapaxes(wins, -1, -2)
-    power = np.ones(wins.shape[:-1])
-    for _ in range(N_STEPS):
-        power = wins.sum(axis=-1) / (played / (power[..., :, None] + power[..., None, :])).sum(axis=-1)
-        power /= np.exp(np.log(power).mean(axis=-1, keepdims=True))
-    return np.log(power)
+    return fit_bradley_terry(wins + PRIOR / 2)
 
 
 def _chances(ranking: Ranking, models: Sequence[str]) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AddedToken, PretrainedConfig, PreTrainedModel
 
-from blender_hf.errors import BlenderError
+from blender_hf.errors import require
 from blender_hf.modeling.configuration_pair_ranker import SPECIAL_TOKENS
 
 from .settings import LoraSettings, RankerSettings
@@ -78,10 +78,9 @@ def with_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel
     """
     if not settings.lora_rank:
         return model
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise BlenderError("lora_rank needs peft: pip install 'blender-hf[lora]'") from None
+    require("peft", "lora", "lora_rank")
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.errors import InputError
+from blender_hf.errors import chosen
 from blender_hf.inputs import Item
 
 # How often a small source is repeated at most: beyond, a ranker memorises it.
@@ -98,8 +98,7 @@ def training_pairs(
     Raises:
         InputError: If the sampling is unknown.
     """
-    if sampling not in SAMPLINGS:
-        raise InputError(f"there is no sampling {sampling!r}; use one of {', '.join(SAMPLINGS)}")
+    chosen(dict.fromkeys(SAMPLINGS), sampling, "sampling")
     rng = random.Random(seed)
     for prompt in prompts:
         pairs = scored_pairs(prompt, metrics) if metrics else judged_pairs(prompt)

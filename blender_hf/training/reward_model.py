@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Tr
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.engine.pointwise import Pointwise
 from blender_hf.engine.reward_model import RewardInputs, RewardModelScorer, reading_length
-from blender_hf.errors import BlenderError, InputError
+from blender_hf.errors import InputError, require
 from blender_hf.modeling.tokenization import load_tokenizer, pad_right
 
 from .cards import ranker_card
@@ -33,11 +33,8 @@ class RewardModelRun(TrainingRun[RewardModelSettings, PreferencePair]):
     @staticmethod
     def arguments_class() -> type[TrainingArguments]:
         """Return TRL's `RewardConfig`; raises `BlenderError` if TRL is not installed."""
-        try:
-            from trl import RewardConfig
-        except ImportError:
-            raise BlenderError("training a reward model needs TRL: pip install 'blender-hf[train,trl]'") from None
-        return RewardConfig
+        config: type[TrainingArguments] = require("trl", "train,trl", "training a reward model").RewardConfig
+        return config
 
     def _check_settings(self) -> None:
         if not self.settings.model:

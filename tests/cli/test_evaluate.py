@@ -146,7 +146,7 @@ def test_rules_are_rankers_too(mixinstruct: Path, capsys: pytest.CaptureFixture[
         (["--gold", "bleurt"], "no candidate has scores named 'bleurt'"),
         (["--tie-threshold", "2"], "tie_threshold=2.0; it is a distance"),
         (["--baseline", "oracle:bleurt"], "no candidate has scores named 'bleurt'; there are none at all"),
-        (["--metric", "meteor"], "there is no metric 'meteor'"),
+        (["--metric", "meteor"], "unknown metric 'meteor'"),
         (
             ["--table", "mixinstruct", "--no-blend"],
             "no prompt has a verdict on every pair of its candidates; 2 lack some",

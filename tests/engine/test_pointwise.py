@@ -452,5 +452,5 @@ def test_a_saved_reward_model_of_transformers_is_left_as_it_is(folders: dict[str
     before = AutoModelForSequenceClassification.from_pretrained(folders["chat"]).config.to_dict()
     blender = Blender.from_pretrained(folders["chat"], None)
     blender.rank("p", ["a"])
-    after = blender.scorer.model.config.to_dict()
+    after = blender.ranker.model.config.to_dict()
     assert {k: v for k, v in after.items() if "dtype" not in k} == {k: v for k, v in before.items() if "dtype" not in k}

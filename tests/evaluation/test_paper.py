@@ -50,7 +50,7 @@ def test_at_least_as_good(rule: str, expected: tuple[list[float], list[float]]) 
     for model, shares in zip("wx", expected, strict=True):
         assert [at_least_as_good(prompt, n, model, rule) for n in range(4)] == shares
     assert at_least_as_good(prompt, 0, "nobody", rule) is None
-    with pytest.raises(InputError, match=r"no rule 'fair' .*; use one of paper, win-rate"):
+    with pytest.raises(InputError, match=r"at least as good 'fair'; use one of paper, win-rate"):
         at_least_as_good(prompt, 0, "w", "fair")
 
 
@@ -158,7 +158,7 @@ def test_prompts_without_all_verdicts_are_counted(blender: Blender) -> None:
     assert (found.n_prompts, found.n_left_out) == (3, 1)
     with pytest.raises(InputError, match="no prompt has a verdict on every pair of its candidates; 1 lack some"):
         paper_tables([unjudged], {}, SETTINGS)
-    with pytest.raises(InputError, match="no rule 'fair'"):
+    with pytest.raises(InputError, match="at least as good 'fair'"):
         paper_tables(prompts, {}, TableSettings((), {}, "fair"))
 
 

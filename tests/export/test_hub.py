@@ -407,7 +407,7 @@ def test_what_is_beside_the_checkpoint_goes_along_and_nothing_is_changed(checkpo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "judge"}, "no kind of model 'judge'; use one of ranker, fuser"),
+        ({"kind": "judge"}, "unknown kind of model 'judge'; use one of ranker, fuser"),
         ({"kind": "fuser", "fuser": "org/other"}, "only a ranker names the fuser"),
         ({"fuser_revision": "v1"}, "without a fuser"),
         ({"fuser": "../fuser"}, "'../fuser' is no "),

@@ -92,7 +92,7 @@ def test_the_samplings_of_the_paper() -> None:
     drawn = list(training_pairs(spread, metrics=["bleurt"], sampling="all_pair", pairs_per_prompt=2))
     assert len(drawn) == 16
     assert {pair.candidate_a for pair in drawn} == {"4", "four", "5"}, "not the first candidate's pairs alone"
-    with pytest.raises(InputError, match="no sampling 'bottom'"):
+    with pytest.raises(InputError, match="unknown sampling 'bottom'"):
         sample("bottom", 1)
 
 

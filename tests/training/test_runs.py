@@ -58,7 +58,7 @@ def test_a_start_that_failed_leaves_its_folder_free(
     bad.write_text("no JSON\n", encoding="utf-8")
     assert train(ranker_config, f"data=[{bad}]") == 2
     assert train(ranker_config, "sampling=best") == 2
-    assert "no sampling 'best'" in capsys.readouterr().err
+    assert "unknown sampling 'best'" in capsys.readouterr().err
     assert not (tmp_path / "run" / "run.json").exists()
 
 

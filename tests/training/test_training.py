@@ -284,7 +284,7 @@ def test_bad_records_stop_a_training_or_are_counted(
     [
         (["leave_out=[vicuna80]"], "no record is left to train on"),
         (["metrics=[bleurt]"], "no pairs to train on"),
-        (["sampling=best"], "no sampling 'best'"),
+        (["sampling=best"], "unknown sampling 'best'"),
         (["model="], "setting model is missing"),
         (["output_dir="], "output_dir, the folder of the run, is missing"),
         (["data=[nowhere.jsonl]"], "can't read nowhere.jsonl"),
