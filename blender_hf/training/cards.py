@@ -19,17 +19,7 @@ NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?\s?commercial", re.IGNO
 
 
 def ranker_card(folder: RunFolder, settings: Any, pairs: Sequence[PreferencePair], metrics: Mapping[str, Any]) -> str:
-    """Return the card of a ranker or a reward model.
-
-    Args:
-        folder: The folder of the run.
-        settings: Its settings.
-        pairs: What it was trained on.
-        metrics: The content of its `metrics.json`.
-
-    Returns:
-        The text of README.md.
-    """
+    """Return the card of a ranker or a reward model from its settings, training pairs and `metrics.json`."""
     sources = [
         [source, str(row["pairs"]), *(f"{row[kind]:.3f}" for kind in KINDS)]
         for source, row in metrics.get("sources", {}).items()
@@ -52,7 +42,7 @@ def ranker_card(folder: RunFolder, settings: Any, pairs: Sequence[PreferencePair
 
 
 def fuser_card(folder: RunFolder, settings: Any, metrics: Mapping[str, Any]) -> str:
-    """Return the card of a fuser; the arguments are like those of `ranker_card`."""
+    """Return the card of a fuser from its settings and `metrics.json`."""
     return _card(
         "fuser",
         folder,
@@ -89,9 +79,10 @@ def _card(kind: str, folder: RunFolder, settings: Any, metrics: Mapping[str, Any
     from jinja2 import Environment, StrictUndefined
 
     described = folder.description()
-    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    template = Environment(undefined=StrictUndefined, **options).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    text = template.render(
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.path.name,
         model=settings.model,
         data=described["data"],

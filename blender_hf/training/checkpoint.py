@@ -34,20 +34,9 @@ def calibrate(
     seed: int = 0,
     distinct_token_weight: float | None = None,
 ) -> float:
-    """Fit the temperature of a trained ranker on judged pairs, and store it in its configuration.
+    """Fit the temperature of a trained ranker on at most so many pairs of a source, and store it in its configuration.
 
-    Args:
-        ranker: Folder of the checkpoint; its configuration is changed.
-        data: Labelled data that it was not trained on.
-        most: At most so many pairs of a source.
-        seed: Random seed of their draw.
-        distinct_token_weight: A new one for `PairRankerConfig`, used for the fit and stored.
-
-    Returns:
-        The temperature.
-
-    Raises:
-        ValueError: If the weight is no number.
+    A `distinct_token_weight` is used for the fit and stored too; `ValueError` is raised if it is no number.
     """
     path = Path(ranker) / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
@@ -64,14 +53,7 @@ def calibrate(
 
 
 def bundle(run: str | Path, name: str) -> Path:
-    """Copy a trained checkpoint to its place in the package, which has the code already.
-
-    Args:
-        run: Folder of a training run.
-        name: One of `blender_hf.loading.checkpoints.BUNDLED`.
-
-    Returns:
-        The place.
+    """Copy a trained checkpoint to its place in the package, which has the code already, and return the place.
 
     Raises:
         ValueError: If there is no bundled checkpoint of that name, or the folder holds no weights.

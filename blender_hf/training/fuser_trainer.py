@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
-from blender_hf.modeling import GenFuserProcessor
+from blender_hf.modeling import GenFuser, GenFuserProcessor
 from blender_hf.modeling.processing_gen_fuser import split_segments
 
 from .fusion_data import FusionExample
@@ -86,7 +86,7 @@ class FusionCollator:
 
     def __init__(self, processor: GenFuserProcessor, model: PreTrainedModel) -> None:
         self.processor = processor
-        self.model = model
+        self.model = cast(GenFuser, model)
 
     def __call__(self, batch: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Return a batch of tensors with a row an example.

@@ -75,9 +75,6 @@ def reference_examples(
         max_candidates: How many candidates are read, the best first.
         orders: For each prompt its candidates' indices, the best first; None orders them by scores or verdicts.
         metric: The scores to order by, as in `labelled.gold_scores`.
-
-    Returns:
-        An iterator of examples.
     """
     ranked = (
         ((prompt, _gold_order(prompt, metric)) for prompt in prompts)

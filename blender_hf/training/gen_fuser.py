@@ -77,65 +77,52 @@ class FuserRun(TrainingRun[FuserSettings, FusionExample]):
         settings = self.settings
         return [example for task in settings.tasks for example in _examples(task, self.eval_data.prompts, settings)]
 
-    def _check_examples(self, eval_examples: Sequence[FusionExample]) -> None:
-        check_evaluation(self.arguments, eval_examples, [])
+    def _check_examples(self) -> None:
+        check_evaluation(self.arguments, self.eval_examples, [])
 
     def _starting_point(self) -> tuple[GenFuser, GenFuserProcessor]:
         return starting_point(self.settings, self.data.prompts)
 
-    def _fitting(
-        self, examples: list[FusionExample], model: PreTrainedModel, processor: GenFuserProcessor
-    ) -> list[FusionExample]:
+    def _fitting(self, examples: list[FusionExample], model: PreTrainedModel) -> list[FusionExample]:
         """Leave out examples that are too long."""
-        top_k = self.settings.top_k
-        if top_k > processor.max_candidates:
+        top_k, limit = self.settings.top_k, self.processor.max_candidates
+        if top_k > limit:
             raise InputError(
                 f"top_k={top_k} candidates need as many <extra_id_k> tokens, and the tokenizer of "
-                f"{self.settings.model} has {processor.max_candidates}: lower top_k, or add such tokens to it"
+                f"{self.settings.model} has {limit}: lower top_k, or add such tokens to it"
             )
-        self._dataset = self._encoded(examples, model, processor)
+        self._dataset = self._encoded(examples, model)
         if not len(self._dataset):
             raise InputError(
                 f"there is nothing to train on: all {len(examples)} examples are longer than max_train_tokens; raise it"
             )
         return [examples[index] for index in self._dataset.kept]
 
-    def _encoded(
-        self, examples: Sequence[FusionExample], model: PreTrainedModel, processor: GenFuserProcessor
-    ) -> FusionDataset:
+    def _encoded(self, examples: list[FusionExample], model: PreTrainedModel) -> FusionDataset:
         limit = self.settings.max_train_tokens
-        return FusionDataset(examples, processor, max_tokens=limit, by_passages=model.config.extractive)
+        return FusionDataset(examples, self.processor, max_tokens=limit, by_passages=model.config.extractive)
 
-    def _trainer(
-        self,
-        model: PreTrainedModel,
-        processor: GenFuserProcessor,
-        arguments: Seq2SeqTrainingArguments,
-        examples: Sequence[FusionExample],
-        eval_examples: Sequence[FusionExample],
-    ) -> GenFuserTrainer:
+    def _trainer(self, model: PreTrainedModel, arguments: Any, examples: list[FusionExample]) -> GenFuserTrainer:
         minutes = self.settings.max_minutes
         return GenFuserTrainer(
             model=model,
             args=arguments,
             train_dataset=self._dataset,
-            eval_dataset=self._encoded(eval_examples, model, processor) if eval_examples else None,
-            data_collator=FusionCollator(processor, model),
+            eval_dataset=self._encoded(self.eval_examples, model) if self.eval_examples else None,
+            data_collator=FusionCollator(self.processor, model),
             callbacks=[*self.callbacks, *([] if minutes is None else [StopAfter(minutes)])],
         )
 
-    def _evaluate(
-        self, trainer: Trainer, model: PreTrainedModel, processor: Any, eval_examples: Sequence[FusionExample]
-    ) -> dict[str, Any]:
+    def _evaluate(self, trainer: Trainer, model: PreTrainedModel) -> dict[str, Any]:
         return trainer.evaluate()
 
-    def _counts(self, trainer: Trainer, examples: Sequence[FusionExample]) -> dict[str, Any]:
+    def _counts(self, trainer: Trainer, examples: list[FusionExample]) -> dict[str, Any]:
         counts = dict.fromkeys(self.settings.tasks, 0)
         for index in self._dataset.kept:
             counts[self._tasks[index]] += 1
         return {"training examples": counts, "too long": self._dataset.n_left_out}
 
-    def _card(self, metrics: Mapping[str, Any], examples: Sequence[FusionExample]) -> str:
+    def _card(self, metrics: Mapping[str, Any], examples: list[FusionExample]) -> str:
         return fuser_card(self.folder, self.settings, metrics)
 
 

@@ -95,10 +95,6 @@ def data_facts(data: LoadedData, eval_data: LoadedData, used: Iterable[str], mea
         eval_data: The prompts that it could be evaluated on.
         used: The texts of the prompts that it was trained on.
         measured: The texts of the prompts that it was evaluated on.
-
-    Returns:
-        `licences`, the number of records of each; `eval prompts trained on`, the number of prompts in both; and the
-        `skipped records` with each reason.
     """
     texts = set(used)
     records = (prompt for prompt in data.prompts if prompt.item.source in texts)

@@ -82,7 +82,7 @@ def training_pairs(
     pairs_per_prompt: int | None = None,
     seed: int = 0,
 ) -> Iterator[PreferencePair]:
-    """Yield the pairs of prompts that a ranker is trained on.
+    """Yield the pairs of different texts that a ranker is trained on.
 
     Args:
         prompts: The labelled prompts.
@@ -91,9 +91,6 @@ def training_pairs(
             the second with the last but one, and so on.
         pairs_per_prompt: At most so many pairs of a prompt; None takes all (the paper has 5).
         seed: Random seed.
-
-    Returns:
-        An iterator of pairs of different texts.
 
     Raises:
         InputError: If the sampling is unknown.
@@ -111,14 +108,8 @@ def balance_sources(
 ) -> list[PreferencePair]:
     """Choose how many pairs of each source are trained on, so that a large one does not drown the others.
 
-    Args:
-        pairs: The pairs.
-        most: At most so many pairs of a source, drawn at random; None takes all.
-        least: A smaller source is repeated until it has so many, three times at most.
-        seed: Random seed.
-
-    Returns:
-        The chosen pairs.
+    At most `most` pairs of a source are drawn at random; a source of fewer than `least` is repeated until it has so
+    many, three times at most.
     """
     by_source: dict[str, list[PreferencePair]] = defaultdict(list)
     for pair in pairs:

@@ -62,9 +62,9 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
     def _eval_examples(self) -> list[PreferencePair]:
         return evaluation_data(self.settings, self.eval_data.prompts)
 
-    def _check_examples(self, eval_examples: Sequence[PreferencePair]) -> None:
-        check_evaluation(self.arguments, eval_examples, metric_names(eval_examples))
-        if self.arguments.prediction_loss_only and eval_examples:
+    def _check_examples(self) -> None:
+        check_evaluation(self.arguments, self.eval_examples, metric_names(self.eval_examples))
+        if self.arguments.prediction_loss_only and self.eval_examples:
             raise InputError("prediction_loss_only=True disables the ranker's metrics; unset it or remove eval_data")
 
     def _teach(self, examples: list[PreferencePair]) -> list[PreferencePair]:
@@ -93,25 +93,16 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
             )
         yield "all", examples, {}
 
-    def _trainer(
-        self,
-        model: PreTrainedModel,
-        processor: PairRankerProcessor,
-        arguments: PairRankerTrainingArguments,
-        examples: Sequence[PreferencePair],
-        eval_examples: Sequence[PreferencePair],
-    ) -> PairRankerTrainer:
-        dataset = PairDataset(examples, processor)
-        if dataset.n_truncated:
-            logger.warning(
-                "%d of %d pairs are cut: they are longer than what the model reads", dataset.n_truncated, len(dataset)
-            )
+    def _trainer(self, model: PreTrainedModel, arguments: Any, examples: list[PreferencePair]) -> PairRankerTrainer:
+        dataset = PairDataset(examples, self.processor)
+        if n_cut := dataset.n_truncated:
+            logger.warning("%d of %d pairs are cut: they are longer than what the model reads", n_cut, len(dataset))
         return PairRankerTrainer(
             model=model,
             args=arguments,
             train_dataset=dataset,
-            eval_dataset=eval_examples or None,
-            processing_class=processor,
+            eval_dataset=self.eval_examples or None,
+            processing_class=self.processor,
             callbacks=self.callbacks,
         )
 
@@ -121,19 +112,17 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
             model.config.distinct_token_weight = self.settings.final_distinct_token_weight
         return model
 
-    def _evaluate(
-        self, trainer: Trainer, model: PreTrainedModel, processor: Any, eval_examples: Sequence[PreferencePair]
-    ) -> dict[str, Any]:
+    def _evaluate(self, trainer: Trainer, model: PreTrainedModel) -> dict[str, Any]:
         """Evaluate in both orders, and store the fitted temperature in the configuration."""
         found = trainer.evaluate()
         model.config.logit_temperature = round(found["eval_temperature"], 4)
-        return metrics_record(eval_examples, *cast(PairRankerTrainer, trainer).last_logits, found)
+        return metrics_record(self.eval_examples, *cast(PairRankerTrainer, trainer).last_logits, found)
 
-    def _counts(self, trainer: Trainer, examples: Sequence[PreferencePair]) -> dict[str, Any]:
+    def _counts(self, trainer: Trainer, examples: list[PreferencePair]) -> dict[str, Any]:
         n_truncated = cast(PairDataset, trainer.train_dataset).n_truncated
         return {"training pairs": len(examples), "truncated pairs": n_truncated}
 
-    def _card(self, metrics: Mapping[str, Any], examples: Sequence[PreferencePair]) -> str:
+    def _card(self, metrics: Mapping[str, Any], examples: list[PreferencePair]) -> str:
         return ranker_card(self.folder, self.settings, examples, metrics)
 
 

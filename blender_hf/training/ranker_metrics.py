@@ -29,8 +29,7 @@ def source_table(
         logits_ba: A logit a pair with b presented first, positive for b.
 
     Returns:
-        For each source its number of `pairs` and the fractions `KINDS`; the last row is the mean over the sources.
-        Empty if no pair is decided.
+        For each source its number of `pairs` and the fractions `KINDS`, then their mean; empty if no pair is decided.
     """
     rows = [row for row in zip(pairs, logits_ab, logits_ba, strict=True) if row[0].label != 0.5]
     groups = by_source([pair.source for pair, _, _ in rows], rows)

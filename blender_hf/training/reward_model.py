@@ -53,8 +53,8 @@ class RewardModelRun(TrainingRun[RewardModelSettings, PreferencePair]):
     def _eval_examples(self) -> list[PreferencePair]:
         return evaluation_data(self.settings, self.eval_data.prompts)
 
-    def _check_examples(self, eval_examples: Sequence[PreferencePair]) -> None:
-        check_evaluation(self.arguments, _decided(eval_examples))
+    def _check_examples(self) -> None:
+        check_evaluation(self.arguments, _decided(self.eval_examples))
 
     def _starting_point(self) -> tuple[PreTrainedModel, Any]:
         settings = self.settings
@@ -70,42 +70,33 @@ class RewardModelRun(TrainingRun[RewardModelSettings, PreferencePair]):
         _ignore_use_cache(model)
         return model, tokenizer
 
-    def _trainer(
-        self,
-        model: PreTrainedModel,
-        processor: Any,
-        arguments: Any,
-        examples: Sequence[PreferencePair],
-        eval_examples: Sequence[PreferencePair],
-    ) -> Trainer:
+    def _trainer(self, model: PreTrainedModel, arguments: Any, examples: list[PreferencePair]) -> Trainer:
         arguments.max_length = None  # long inputs are cut here, as the model will read them when it is used
-        decided = _decided(eval_examples)
+        decided = _decided(self.eval_examples)
         return _trainer_class()(
             model=model,
             args=arguments,
-            train_dataset=_dataset(examples, processor, model),
-            eval_dataset=_dataset(decided, processor, model) if decided else None,
-            processing_class=processor,
+            train_dataset=_dataset(examples, self.processor, model),
+            eval_dataset=_dataset(decided, self.processor, model) if decided else None,
+            processing_class=self.processor,
             data_collator=_collator(model.config.pad_token_id),
             callbacks=self.callbacks,
         )
 
-    def _evaluate(
-        self, trainer: Trainer, model: PreTrainedModel, processor: Any, eval_examples: Sequence[PreferencePair]
-    ) -> dict[str, Any]:
-        ranker = Pointwise(RewardModelScorer(model.eval(), processor))
-        logits = [comparison.logit for comparison in ranker.compare([pair.item for pair in eval_examples])]
+    def _evaluate(self, trainer: Trainer, model: PreTrainedModel) -> dict[str, Any]:
+        ranker = Pointwise(RewardModelScorer(model.eval(), self.processor))
+        logits = [comparison.logit for comparison in ranker.compare([pair.item for pair in self.eval_examples])]
         both_orders = (logits, [-logit for logit in logits])
-        found = {f"eval_{name}": value for name, value in pair_metrics(eval_examples, *both_orders).items()}
-        return metrics_record(eval_examples, *both_orders, found)
+        found = {f"eval_{name}": value for name, value in pair_metrics(self.eval_examples, *both_orders).items()}
+        return metrics_record(self.eval_examples, *both_orders, found)
 
-    def _save(self, trainer: Trainer, model: PreTrainedModel, processor: Any) -> None:
+    def _save(self, trainer: Trainer, model: PreTrainedModel) -> None:
         trainer.save_model(str(self.folder.path))
 
-    def _counts(self, trainer: Trainer, examples: Sequence[PreferencePair]) -> dict[str, Any]:
+    def _counts(self, trainer: Trainer, examples: list[PreferencePair]) -> dict[str, Any]:
         return {"training pairs": len(examples)}
 
-    def _card(self, metrics: Mapping[str, Any], examples: Sequence[PreferencePair]) -> str:
+    def _card(self, metrics: Mapping[str, Any], examples: list[PreferencePair]) -> str:
         return ranker_card(self.folder, self.settings, examples, metrics)
 
 

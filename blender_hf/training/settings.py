@@ -11,6 +11,17 @@ INFINITE = float("inf")
 # Of the attention heads of a new fuser, and its smallest width: what `copying_init` reads, writes and passes on.
 HEAD_WIDTH = 64
 MIN_D_MODEL = 3 * HEAD_WIDTH
+LIMITS: Limits = {
+    **dict.fromkeys(("limit", "pairs_per_prompt", "max_pairs_per_source", "max_eval_pairs_per_source"), (1, INFINITE)),
+    **dict.fromkeys(("top_k", "max_examples", "max_train_tokens", "vocab_size", "layers"), (1, INFINITE)),
+    **dict.fromkeys(("max_source_length", "max_candidate_length"), (1, INFINITE)),
+    **dict.fromkeys(("min_pairs_per_source", "synthetic_negatives", "lora_rank", "short_pairs"), (0, INFINITE)),
+    **dict.fromkeys(("dropout", "attention_dropout"), (0, 0.99)),
+    "max_pair_length": (16, INFINITE),  # a pair has three markers and what frames it, and three texts
+    "max_input_length": (8, INFINITE),
+    "max_minutes": (0, INFINITE),
+    "teacher_share": (0, 1),
+}
 # Our settings by their former names, which configurations and the records of runs may still have.
 RENAMED = {
     "bag_share": "train_fraction",
@@ -27,32 +38,31 @@ TRAINER_ALIASES = (
 TRAINER_REPLACED = {"warmup_ratio": "warmup_steps"}
 
 
+def setting(default: Any, help: str) -> Any:
+    """Return a field of a dataclass with its help text; a list as default is copied."""
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass
 class DataSettings:
     """Which data a model is trained and evaluated on, the same for all models."""
 
-    data: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Training data: JSONL or Parquet files, folders of `datasets`, or ids of the Hub."},
-    )
-    split: str | None = field(default=None, metadata={"help": "Split of datasets that have several."})
-    eval_data: list[str] = field(default_factory=list, metadata={"help": "Data to evaluate on, in the same forms."})
-    eval_split: str | None = field(default=None, metadata={"help": "Split of the eval data."})
-    strict: bool = field(
-        default=True, metadata={"help": "Stop at a record that can't be used; false counts, reports and skips them."}
-    )
-    leave_out: list[str] = field(default_factory=list, metadata={"help": "Sources to exclude from training."})
-    languages: list[str] = field(default_factory=list, metadata={"help": "Only these languages; empty takes all."})
-    limit: int | None = field(default=None, metadata={"help": "At most so many records of each file."})
-    train_fraction: float = field(
-        default=1.0,
-        metadata={"help": "Fraction of the prompts to train on; as a teacher the model is asked about the others."},
-    )
-    train_fraction_seed: int = field(default=0, metadata={"help": "Random seed of the choice of these prompts."})
+    data: list[str] = setting([], "Training data: JSONL or Parquet files, folders of `datasets`, or ids of the Hub.")
+    split: str | None = setting(None, "Split of datasets that have several.")
+    eval_data: list[str] = setting([], "Data to evaluate on, in the same forms.")
+    eval_split: str | None = setting(None, "Split of the eval data.")
+    strict: bool = setting(True, "Stop at a record that can't be used; false counts, reports and skips them.")
+    leave_out: list[str] = setting([], "Sources to exclude from training.")
+    languages: list[str] = setting([], "Only these languages; empty takes all.")
+    limit: int | None = setting(None, "At most so many records of each file.")
+    train_fraction: float = setting(1.0, "Fraction of the prompts; a teacher is asked about the others.")
+    train_fraction_seed: int = setting(0, "Random seed of the choice of these prompts.")
 
     def __post_init__(self) -> None:
         """Check what no type says."""
-        check_limits(self, {"limit": (1, INFINITE)})
+        check_limits(self, LIMITS)
         _check_fraction(self, "train_fraction")
 
 
@@ -60,103 +70,55 @@ class DataSettings:
 class PairSettings(DataSettings):
     """Which pairs a ranker is trained on."""
 
-    metrics: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Quality functions whose scores are the labels, one task each; empty takes judged pairs."},
-    )
-    sampling: str = field(default="all_pair", metadata={"help": "Pairs of a prompt: all_pair, random or top_bottom."})
-    pairs_per_prompt: int | None = field(default=None, metadata={"help": "Maximum number of pairs of a prompt."})
-    max_pairs_per_source: int | None = field(default=None, metadata={"help": "Maximum number of pairs of a source."})
-    min_pairs_per_source: int = field(
-        default=0, metadata={"help": "A smaller source is repeated until it has so many pairs, three times at most."}
-    )
-    balance_lengths: bool = field(
-        default=False, metadata={"help": "Leave out pairs until the longer answer is better as often as the shorter."}
-    )
-    synthetic_negatives: int = field(
-        default=0, metadata={"help": "Number of synthetic pairs of a good and a corrupted answer."}
-    )
-    corruptions: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Any of near, foreign, cut, shortened, loop, shuffled; named twice, made twice; empty makes all."
-        },
-    )
-    sampling_seed: int = field(default=0, metadata={"help": "Random seed of the choice of pairs."})
-    max_eval_pairs_per_source: int | None = field(default=None, metadata={"help": "The same for evaluation."})
-
-    def __post_init__(self) -> None:
-        """Check what no type says."""
-        super().__post_init__()
-        most = ("pairs_per_prompt", "max_pairs_per_source", "max_eval_pairs_per_source")
-        check_limits(self, dict.fromkeys(most, (1, INFINITE)))
-        check_limits(self, dict.fromkeys(("min_pairs_per_source", "synthetic_negatives"), (0, INFINITE)))
+    metrics: list[str] = setting([], "Scores that are the labels, one task each; empty takes judged pairs.")
+    sampling: str = setting("all_pair", "Pairs of a prompt: all_pair, random or top_bottom.")
+    pairs_per_prompt: int | None = setting(None, "Maximum number of pairs of a prompt.")
+    max_pairs_per_source: int | None = setting(None, "Maximum number of pairs of a source.")
+    min_pairs_per_source: int = setting(0, "A smaller source is repeated, three times at most.")
+    balance_lengths: bool = setting(False, "Leave out pairs until the longer answer is better as often as the shorter.")
+    synthetic_negatives: int = setting(0, "Number of synthetic pairs of a good and a corrupted answer.")
+    corruptions: list[str] = setting([], "Kinds of them; one that is named twice is made twice as often; empty: all.")
+    sampling_seed: int = setting(0, "Random seed of the choice of pairs.")
+    max_eval_pairs_per_source: int | None = setting(None, "The same for evaluation.")
 
 
 @dataclass
 class LoraSettings(DataSettings):
     """Which adapters are trained instead of all weights."""
 
-    lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters; 0 trains all weights."})
-    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters."})
-    lora_target_modules: list[str] = field(
-        default_factory=list, metadata={"help": "Layers with adapters; empty takes all linear layers."}
-    )
-
-    def __post_init__(self) -> None:
-        """Check what no type says."""
-        super().__post_init__()
-        check_limits(self, {"lora_rank": (0, INFINITE)})
+    lora_rank: int = setting(0, "Rank of LoRA adapters; 0 trains all weights.")
+    lora_alpha: int = setting(32, "Scale of the adapters.")
+    lora_target_modules: list[str] = setting([], "Layers with adapters; empty takes all linear layers.")
 
 
 @dataclass
 class RankerSettings(LoraSettings, PairSettings):
     """How a `PairRanker` is built and trained."""
 
-    model: str = field(default="", metadata={"help": "An encoder, or a ranker to go on from: Hub id or folder."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
-    pooling: str | None = field(default=None, metadata={"help": "What represents a part of the pair: marker or mean."})
-    symmetric: bool | None = field(default=None, metadata={"help": "Whether swapping candidates negates the logit."})
-    distinct_token_weight: float | None = field(
-        default=None,
-        metadata={"help": "A stated preference for more distinct tokens, besides what is learned."},
-    )
-    final_distinct_token_weight: float | None = field(
-        default=None, metadata={"help": "The same for the finished ranker, whose temperature is fitted with it."}
-    )
-    max_pair_length: int | None = field(default=None, metadata={"help": "Maximum tokens of a pair."})
-    max_source_length: int | None = field(default=None, metadata={"help": "Maximum tokens of a prompt."})
-    max_candidate_length: int | None = field(default=None, metadata={"help": "Maximum tokens of a candidate."})
-    source_truncation_side: str | None = field(
-        default=None, metadata={"help": "Which end of a prompt is cut: left or right."}
-    )
-    dropout: float | None = field(default=None, metadata={"help": "Dropout of the encoder's states."})
-    attention_dropout: float | None = field(default=None, metadata={"help": "Dropout of its attention."})
-    interpolation: float = field(
-        default=1.0, metadata={"help": "Position between the initial weights (0) and the trained ones (1): WiSE-FT."}
-    )
-    teachers: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Rankers whose probabilities are mixed into the labels: Hub ids or folders."},
-    )
-    teacher_share: float = field(default=0.5, metadata={"help": "Their weight in the label of a judged pair, 0 to 1."})
-    line_breaks: bool = field(
-        default=False, metadata={"help": "A token for line breaks, where the encoder's tokenizer drops them."}
-    )
-    short_pairs: int = field(default=0, metadata={"help": "First one epoch on so many of the shortest pairs."})
+    model: str = setting("", "An encoder, or a ranker to go on from: Hub id or folder.")
+    revision: str | None = setting(None, "Branch, tag or commit of the model.")
+    pooling: str | None = setting(None, "What represents a part of the pair: marker or mean.")
+    symmetric: bool | None = setting(None, "Whether swapping candidates negates the logit.")
+    distinct_token_weight: float | None = setting(None, "A stated preference for more distinct tokens.")
+    final_distinct_token_weight: float | None = setting(None, "The same for the finished ranker.")
+    max_pair_length: int | None = setting(None, "Maximum tokens of a pair.")
+    max_source_length: int | None = setting(None, "Maximum tokens of a prompt.")
+    max_candidate_length: int | None = setting(None, "Maximum tokens of a candidate.")
+    source_truncation_side: str | None = setting(None, "Which end of a prompt is cut: left or right.")
+    dropout: float | None = setting(None, "Dropout of the encoder's states.")
+    attention_dropout: float | None = setting(None, "Dropout of its attention.")
+    interpolation: float = setting(1.0, "Position between the initial weights (0) and the trained ones (1): WiSE-FT.")
+    teachers: list[str] = setting([], "Rankers whose probabilities are mixed into the labels: Hub ids or folders.")
+    teacher_share: float = setting(0.5, "Their weight in the label of a judged pair, 0 to 1.")
+    line_breaks: bool = setting(False, "A token for line breaks, where the encoder's tokenizer drops them.")
+    short_pairs: int = setting(0, "First one epoch on so many of the shortest pairs.")
 
     def __post_init__(self) -> None:
         """Check what no type says."""
         super().__post_init__()
-        lengths = ("max_pair_length", "max_source_length", "max_candidate_length")
-        # A pair has three markers and what frames it, and three texts.
-        check_limits(self, {"max_pair_length": (16, INFINITE), **dict.fromkeys(lengths[1:], (1, INFINITE))})
-        check_limits(self, {"short_pairs": (0, INFINITE)})
-        check_limits(self, dict.fromkeys(("dropout", "attention_dropout"), (0, 0.99)))
         if self.source_truncation_side not in (None, "left", "right"):
             raise ValueError(f"source_truncation_side={self.source_truncation_side!r}; use left or right")
         _check_fraction(self, "interpolation")
-        check_limits(self, {"teacher_share": (0, 1)})
         if self.teachers and self.metrics:
             raise ValueError("teachers give one label, and metrics ask for several; use one of the two")
 
@@ -165,56 +127,35 @@ class RankerSettings(LoraSettings, PairSettings):
 class RewardModelSettings(PairSettings):
     """How a pointwise reward model is built and trained."""
 
-    model: str = field(default="", metadata={"help": "An encoder, or a reward model to go on from."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
-    max_input_length: int | None = field(
-        default=None, metadata={"help": "Maximum tokens of a prompt with an answer; stored in the tokenizer."}
-    )
-    line_breaks: bool = field(
-        default=False, metadata={"help": "A token for line breaks, where the encoder's tokenizer drops them."}
-    )
-
-    def __post_init__(self) -> None:
-        """Check what no type says."""
-        super().__post_init__()
-        check_limits(self, {"max_input_length": (8, INFINITE)})
+    model: str = setting("", "An encoder, or a reward model to go on from.")
+    revision: str | None = setting(None, "Branch, tag or commit of the model.")
+    max_input_length: int | None = setting(None, "Maximum tokens of a prompt with an answer; stored in the tokenizer.")
+    line_breaks: bool = setting(False, "A token for line breaks, where the encoder's tokenizer drops them.")
 
 
 @dataclass
 class FuserSettings(LoraSettings):
     """How a `GenFuser` is built and what it learns."""
 
-    model: str | None = field(
-        default=None, metadata={"help": "A fuser or T5, mT5 too, to go on from; none makes a small model that copies."}
-    )
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
-    tasks: list[str] = field(
-        default_factory=lambda: ["merging", "selection"],
-        metadata={"help": "What it learns: reference (the paper's), selection, merging."},
-    )
-    top_k: int = field(default=3, metadata={"help": "How many candidates it reads."})
-    ranker: str | None = field(
-        default=None, metadata={"help": "Whose top K it reads for the task reference; none uses scores or verdicts."}
-    )
-    metric: str | None = field(
-        default=None, metadata={"help": "The scores that define the top K; none uses `score`, else the verdicts."}
-    )
-    max_examples: int | None = field(default=None, metadata={"help": "Maximum number of examples of a task."})
-    max_train_tokens: int | None = field(default=None, metadata={"help": "Longer examples are skipped."})
-    max_source_length: int | None = field(default=None, metadata={"help": "Maximum tokens of the input."})
-    max_candidate_length: int | None = field(default=None, metadata={"help": "Maximum tokens of a candidate."})
-    sampling_seed: int = field(default=0, metadata={"help": "Random seed of the choice and corruption of examples."})
-    vocab_size: int = field(default=8192, metadata={"help": "Vocabulary of a new model."})
-    d_model: int = field(default=256, metadata={"help": "Width of a new model."})
-    layers: int = field(default=3, metadata={"help": "Layers of the encoder and of the decoder of a new model."})
-    max_minutes: float | None = field(default=None, metadata={"help": "Training ends after so many minutes."})
+    model: str | None = setting(None, "A fuser or T5, mT5 too, to go on from; none makes a small model that copies.")
+    revision: str | None = setting(None, "Branch, tag or commit of the model.")
+    tasks: list[str] = setting(["merging", "selection"], "What it learns: reference (the paper's), selection, merging.")
+    top_k: int = setting(3, "How many candidates it reads.")
+    ranker: str | None = setting(None, "Whose top K it reads for the task reference; none uses scores or verdicts.")
+    metric: str | None = setting(None, "The scores that define the top K; none uses `score`, else the verdicts.")
+    max_examples: int | None = setting(None, "Maximum number of examples of a task.")
+    max_train_tokens: int | None = setting(None, "Longer examples are skipped.")
+    max_source_length: int | None = setting(None, "Maximum tokens of the input.")
+    max_candidate_length: int | None = setting(None, "Maximum tokens of a candidate.")
+    sampling_seed: int = setting(0, "Random seed of the choice and corruption of examples.")
+    vocab_size: int = setting(8192, "Vocabulary of a new model.")
+    d_model: int = setting(256, "Width of a new model.")
+    layers: int = setting(3, "Layers of the encoder and of the decoder of a new model.")
+    max_minutes: float | None = setting(None, "Training ends after so many minutes.")
 
     def __post_init__(self) -> None:
         """Check what no type says."""
         super().__post_init__()
-        sizes = ("top_k", "max_examples", "max_train_tokens", "max_source_length", "max_candidate_length", "layers")
-        check_limits(self, dict.fromkeys(sizes, (1, INFINITE)))
-        check_limits(self, {"max_minutes": (0, INFINITE), "vocab_size": (1, INFINITE)})
         if self.d_model < MIN_D_MODEL or self.d_model % HEAD_WIDTH:
             raise ValueError(f"d_model={self.d_model}; it must be a multiple of {HEAD_WIDTH}, at least {MIN_D_MODEL}")
         if self.metric is not None and self.ranker is not None:
@@ -224,9 +165,9 @@ class FuserSettings(LoraSettings):
 
 
 def check_limits(settings: Any, limits: Limits) -> None:
-    """Raise `ValueError` if a setting is outside its limits, lowest and highest; None is within all."""
+    """Raise `ValueError` if a setting is outside its limits, lowest and highest; one that is None or absent is not."""
     for name, (lowest, highest) in limits.items():
-        value = getattr(settings, name)
+        value = getattr(settings, name, None)
         if value is not None and not lowest <= value <= highest:
             bounds = f"at least {lowest:g}" if highest == INFINITE else f"from {lowest:g} to {highest:g}"
             raise ValueError(f"{name}={value}; it must be {bounds}")

@@ -87,9 +87,6 @@ def read_steps(path: str | Path, classes: Sequence[Any], overrides: Sequence[str
         classes: The dataclasses whose fields the keys are; one is a `transformers.TrainingArguments`.
         overrides: `KEY=VALUE` strings that override the file in each step; `2.KEY=VALUE` does so in the second alone.
 
-    Returns:
-        The steps.
-
     Raises:
         InputError: If the file can't be read, a key is unknown or given twice, or a value has the wrong type.
     """
@@ -107,11 +104,7 @@ def read_steps(path: str | Path, classes: Sequence[Any], overrides: Sequence[str
 
 
 def _named(given: Mapping[str, Any], classes: Sequence[Any], where: str) -> dict[str, Any]:
-    """Return settings under the names of fields.
-
-    Raises:
-        InputError: If there is no such field, or one is given under two names.
-    """
+    """Return settings under the names of fields; an unknown one, or one under two names, is an error."""
     known = {f.name for kind in classes for f in fields(kind) if f.init}
     try:
         found = renamed(given)
@@ -187,11 +180,7 @@ def _arguments(key: str, value: Any) -> list[str]:
 
 
 def _read_documents(path: str | Path) -> list[dict[str, Any]]:
-    """Return the mappings of a YAML file, one a document; between two stands `---`.
-
-    Raises:
-        InputError: If the file can't be read, or is something else.
-    """
+    """Return the mappings of a YAML file, one a document."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:

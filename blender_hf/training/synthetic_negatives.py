@@ -36,19 +36,12 @@ MAX_SIMILARITY = 0.8
 def synthetic_negatives(
     prompts: Sequence[LabelledPrompt], max_pairs: int, seed: int, kinds: Sequence[str] = tuple(CORRUPTIONS)
 ) -> list[PreferencePair]:
-    """Return pairs of a good answer (a) and a corrupted one (b).
+    """Return pairs of a good answer (a) and a corrupted one (b), from prompts drawn at random.
 
-    Args:
-        prompts: The labelled prompts.
-        max_pairs: How many pairs are made, from prompts drawn at random.
-        seed: Random seed of the draw and the corruptions.
-        kinds: Any of `CORRUPTIONS`; what is impossible, such as another order of one passage, is skipped.
-
-    Returns:
-        The pairs.
+    An impossible corruption, such as another order of one passage, is skipped.
 
     Raises:
-        InputError: If a kind is unknown.
+        InputError: If a kind is none of `CORRUPTIONS`.
     """
     if unknown := set(kinds) - set(CORRUPTIONS):
         raise InputError(f"unknown corruption {min(unknown)!r}; use {', '.join(CORRUPTIONS)}")

@@ -51,16 +51,14 @@ class TrainingRun(ABC, Generic[SomeSettings, Example]):
         """Return the class of the trainer's arguments; raises `BlenderError` if an extra is missing."""
 
     def __init__(
-        self,
-        settings: SomeSettings,
-        arguments: Any,
-        folder: RunFolder,
-        callbacks: Sequence[TrainerCallback] = (),
+        self, settings: SomeSettings, arguments: Any, folder: RunFolder, callbacks: Sequence[TrainerCallback] = ()
     ) -> None:
         self.settings = settings
         self.arguments = arguments
         self.folder = folder
         self.callbacks = list(callbacks)
+        self.eval_examples: list[Example] = []
+        self.processor: Any = None
 
     def train(self) -> PreTrainedModel:
         """Train a model, evaluate it, and save it with its metrics and its card; an interrupted run is resumed.
@@ -74,24 +72,24 @@ class TrainingRun(ABC, Generic[SomeSettings, Example]):
         settings = self.settings
         self._check_settings()
         self.data, self.eval_data = load_training_data(settings), load_eval_data(settings)
-        examples, eval_examples = self._training_examples(), self._eval_examples()
-        self._check_examples(eval_examples)
+        examples, self.eval_examples = self._training_examples(), self._eval_examples()
+        self._check_examples()
         examples = self._teach(examples)
         set_seed(self.arguments.seed)
         with explaining_model_errors(settings.model):
-            model, processor = self._starting_point()
-        examples = self._fitting(examples, model, processor)
+            model, self.processor = self._starting_point()
+        examples = self._fitting(examples, model)
         trained = self._with_adapters(model)
         for phase, chosen, changes in self._phases(examples):
             changes = {"output_dir": str(self.folder.checkpoints / phase), **changes}
             with explaining_argument_errors():
-                trainer = self._trainer(trained, processor, replace(self.arguments, **changes), chosen, eval_examples)
+                trainer = self._trainer(trained, replace(self.arguments, **changes), chosen)
             trainer.train(resume_from_checkpoint=self.folder.last_checkpoint(phase))
         model = self._finished(merged(trained))
-        metrics = self._evaluate(trainer, model, processor, eval_examples) if eval_examples else {}
+        metrics = self._evaluate(trainer, model) if self.eval_examples else {}
         if trainer.is_world_process_zero():
-            self._save(trainer, model, processor)
-            prompts = ([example.prompt for example in found] for found in (examples, eval_examples))
+            self._save(trainer, model)
+            prompts = ([example.prompt for example in found] for found in (examples, self.eval_examples))
             metrics = {**self._counts(trainer, examples), **data_facts(self.data, self.eval_data, *prompts), **metrics}
             self.folder.write_metrics(metrics)
             self.folder.write_card(self._card(metrics, examples))
@@ -110,42 +108,33 @@ class TrainingRun(ABC, Generic[SomeSettings, Example]):
         """Load or make the model that training starts from, in training mode, and its processor."""
 
     @abstractmethod
-    def _trainer(
-        self,
-        model: PreTrainedModel,
-        processor: Any,
-        arguments: Any,
-        examples: Sequence[Example],
-        eval_examples: Sequence[Example],
-    ) -> Trainer:
+    def _trainer(self, model: PreTrainedModel, arguments: Any, examples: list[Example]) -> Trainer:
         """Return the trainer of one phase."""
 
     @abstractmethod
-    def _evaluate(
-        self, trainer: Trainer, model: PreTrainedModel, processor: Any, eval_examples: Sequence[Example]
-    ) -> dict[str, Any]:
+    def _evaluate(self, trainer: Trainer, model: PreTrainedModel) -> dict[str, Any]:
         """Return the metrics of the finished model; called only if there is something to evaluate on."""
 
     @abstractmethod
-    def _counts(self, trainer: Trainer, examples: Sequence[Example]) -> dict[str, Any]:
+    def _counts(self, trainer: Trainer, examples: list[Example]) -> dict[str, Any]:
         """Return how much the model was trained on, for `metrics.json`."""
 
     @abstractmethod
-    def _card(self, metrics: Mapping[str, Any], examples: Sequence[Example]) -> str:
+    def _card(self, metrics: Mapping[str, Any], examples: list[Example]) -> str:
         """Return the text of the model's card."""
 
     def _check_settings(self) -> None:
         """Check what the settings' own class can't, before any data is read."""
 
-    def _check_examples(self, eval_examples: Sequence[Example]) -> None:
-        """Check that the arguments fit what there is to evaluate on."""
-        check_evaluation(self.arguments, eval_examples)
+    @abstractmethod
+    def _check_examples(self) -> None:
+        """Check that the arguments fit what there is to evaluate on; see `check_evaluation`."""
 
     def _teach(self, examples: list[Example]) -> list[Example]:
         """Change examples in a way that takes long, after everything was checked."""
         return examples
 
-    def _fitting(self, examples: list[Example], model: PreTrainedModel, processor: Any) -> list[Example]:
+    def _fitting(self, examples: list[Example], model: PreTrainedModel) -> list[Example]:
         """Return the examples that this model can be trained on."""
         return examples
 
@@ -157,9 +146,9 @@ class TrainingRun(ABC, Generic[SomeSettings, Example]):
         """Change the trained model, without its adapters, before it is evaluated."""
         return model
 
-    def _save(self, trainer: Trainer, model: PreTrainedModel, processor: Any) -> None:
+    def _save(self, trainer: Trainer, model: PreTrainedModel) -> None:
         """Write the checkpoint."""
-        save_checkpoint(model, processor, self.folder.path)
+        save_checkpoint(model, self.processor, self.folder.path)
 
     def _with_adapters(self, model: PreTrainedModel) -> PreTrainedModel:
         if not isinstance(self.settings, LoraSettings):
@@ -182,13 +171,7 @@ def save_checkpoint(model: PreTrainedModel, processor: Any, output: str | Path) 
 def check_evaluation(arguments: Any, eval_examples: Sequence[Any], metrics: Collection[str] | None = None) -> None:
     """Reject an `eval_strategy` without eval data, or a `metric_for_best_model` that is never computed.
 
-    Args:
-        arguments: The trainer's.
-        eval_examples: What there is to evaluate on.
-        metrics: What is computed besides the loss; None if only the trainer knows.
-
-    Raises:
-        InputError: If one is found.
+    `metrics` names what is computed besides the loss; None if only the trainer knows.
     """
     strategy = getattr(arguments.eval_strategy, "value", arguments.eval_strategy)
     if strategy == "no":
@@ -207,12 +190,7 @@ def check_evaluation(arguments: Any, eval_examples: Sequence[Any], metrics: Coll
 
 @contextmanager
 def explaining_model_errors(name: str | None) -> Iterator[None]:
-    """Turn errors of libraries, while the model named by the settings is loaded or made, into one line.
-
-    Raises:
-        InputError: If a setting does not go with the model.
-        CheckpointError: If the model can't be found or read.
-    """
+    """Turn errors of libraries while the model that the settings name is loaded, or made, into one line."""
     try:
         yield
     except BlenderError:
@@ -227,14 +205,10 @@ def explaining_model_errors(name: str | None) -> Iterator[None]:
 
 @contextmanager
 def explaining_argument_errors() -> Iterator[None]:
-    """Turn what a trainer of transformers finds wrong with its arguments, while it is made, into one line.
-
-    Raises:
-        InputError: If an argument can't be used, or names a package that is not installed.
-    """
+    """Turn what a trainer of transformers finds wrong with its arguments, while it is made, into one line."""
     try:
         yield
+    except BlenderError:
+        raise
     except (ImportError, RuntimeError, ValueError) as error:
-        if isinstance(error, BlenderError):
-            raise
         raise InputError(f"can't train with these settings: {first_line(error)}") from error

@@ -69,6 +69,23 @@ def test_preferences_of_trl_are_pairs_too() -> None:
         assert better == "4"
 
 
+def test_a_pair_keeps_the_conversation_and_the_models() -> None:
+    """A reward model with a chat template, and a teacher of that kind, read the turns and not a rendering of them."""
+    chat = [
+        {"role": "user", "content": "2 + 2?"},
+        {"role": "assistant", "content": "5"},
+        {"role": "user", "content": "Sure?"},
+    ]
+    candidates = [{"text": text, "model": f"m{n}"} for n, text in enumerate(("Four. Sorry. Really.", "b", "c"))]
+    prompts = prompts_of({"prompt": chat, "candidates": candidates, "pairs": [{"a": 2, "b": 0, "label": -1}]})
+    [judged], [negative] = list(training_pairs(prompts)), synthetic_negatives(prompts, 1, 0, ["cut"])
+    for pair in (judged, negative, judged.swapped()):
+        assert pair.item.messages == prompts[0].item.messages
+        assert len(pair.item.messages) == 3
+        assert pair.prompt.startswith("USER: 2 + 2?")
+    assert [candidate.model for candidate in judged.item.candidates] == ["m2", "m0"]
+
+
 def test_each_quality_function_is_a_task() -> None:
     pairs = list(training_pairs(prompts_of(SCORED), metrics=["bleurt", "rougeL"]))
     assert [(p.candidate_a, p.candidate_b) for p in pairs] == list(combinations(("4", "four", "5", "a hen"), 2))
