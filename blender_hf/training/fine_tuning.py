@@ -1,5 +1,6 @@
 """Changes to a pretrained model around its training: new tokens, dropout, LoRA adapters, interpolated weights."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -87,7 +88,10 @@ def with_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel
         target_modules=settings.lora_target_modules or _linear_layers(model),
         modules_to_save=[HEAD] if hasattr(model, HEAD) else None,
     )
-    return cast(PreTrainedModel, get_peft_model(model, config))  # a wrapper that forwards to it
+    with warnings.catch_warnings():
+        # peft (0.21) still asks by the name that transformers 5 deprecates.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return cast(PreTrainedModel, get_peft_model(model, config))  # a wrapper that forwards to it
 
 
 def merged(trained: Any) -> PreTrainedModel:
