@@ -20,7 +20,7 @@ from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRan
 
 from .cards import card_text, find_card
 from .graph import FLOAT16_FILE, FUSER_GRAPHS, INT8_FILE, MODEL_FILE, WEIGHTS_SUFFIX
-from .provenance import WEIGHTS, other_weights, require_metadata, statement_of
+from .provenance import WEIGHTS, outdated, require_metadata, statement_of
 
 CLASSES = {"ranker": (PairRanker, PairRankerProcessor), "fuser": (GenFuser, GenFuserProcessor)}
 # What an earlier state of a repository may have that would be loaded instead of what is published, or beside it.
@@ -197,7 +197,7 @@ def _check_onnx(folder: Path, model: PreTrainedModel) -> None:
     for path in sorted((folder / "onnx").rglob("*.onnx")):
         # Files of other exporters do not say what they were made of.
         if require_metadata(path).get(WEIGHTS, weights) != weights:
-            raise CheckpointError(other_weights(path, folder))
+            raise CheckpointError(outdated(path, folder))
 
 
 def check_target(revision: str | None, create_pr: bool) -> None:

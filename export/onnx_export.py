@@ -1,12 +1,13 @@
 """Exports a ranker or a fuser to ONNX, and proves that the result computes the same."""
 
-import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from transformers import PretrainedConfig
@@ -39,9 +40,8 @@ from .graph import (
 )
 from .onnx_ranker import DEFAULT_PROVIDER, OnnxPairRanker, check_provider
 from .parity import TOLERANCES, Parity, check_fuser, check_ranker, ranker_inputs
-from .provenance import add_metadata, statement_of, weight_files
+from .provenance import WEIGHTS, add_metadata, read_metadata, saved_fingerprints, statement_of, weight_files
 from .quantization import PRECISIONS, Precision
-from .staging import check_output, keep, opened, remove
 
 
 def export_onnx(
@@ -85,7 +85,7 @@ def export_onnx(
     if not OPSET <= opset <= MOST_OPSET:
         raise InputError(f"opset={opset}; use {OPSET} to {MOST_OPSET}")
     hub = options or HubOptions()
-    with opened(Path(output)) as unproved:
+    with unproved_folder(Path(output)) as unproved:
         config, _ = explained(
             lambda: PretrainedConfig.get_config_dict(locate(name), **hub_settings(hub)), name, "model"
         )
@@ -209,13 +209,13 @@ def _export_fuser(
     return {FUSER_FILES[-1]: parity}
 
 
-@contextlib.contextmanager
+@contextmanager
 def _explaining(name: str | Path) -> Iterator[None]:
     """Silence what tracers report of themselves, and turn their errors into one line."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     except BlenderError:
@@ -225,3 +225,69 @@ def _explaining(name: str | Path) -> Iterator[None]:
         raise CheckpointError(f"{str(name)!r} can't be exported: {first_line(error)}") from error
     finally:
         logging.disable(disabled)
+
+
+@contextmanager
+def unproved_folder(output: Path) -> Iterator[Path]:
+    """Create the folder of an export, and yield a temporary one in it for what is not proved yet.
+
+    Afterwards the temporary folder is gone, whatever happens, and so is an export without files.
+
+    Raises:
+        InputError: If the folder can't be written.
+    """
+    places = (output, *output.parents)
+    for place in places:
+        if place.exists() and not place.is_dir():
+            raise InputError(f"can't write {output}: {place} is a file, and an export is a folder")
+    missing = [place for place in places if not place.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".unproved-", dir=output) as unproved:
+            yield Path(unproved)
+    except BlenderError:
+        raise
+    except OSError as error:
+        raise InputError(f"can't write {output}: {error.strerror or error}") from None
+    finally:
+        for place in missing:
+            with suppress(OSError):  # it has files
+                place.rmdir()
+
+
+def check_output(output: Path, statement: Mapping[str, str], written: Collection[str], is_source: bool) -> None:
+    """Check that a folder has nothing of another model beside the files of an export.
+
+    Args:
+        output: The folder.
+        statement: What the files of the export state, see `statement_of`.
+        written: Names of the files that the export overwrites.
+        is_source: Whether the model was loaded from this folder.
+
+    Raises:
+        InputError: If it has other weights, or an ONNX file of other or unstated ones that stays.
+    """
+    same = is_source or (saved_fingerprints(output) or frozenset()).issuperset(statement[WEIGHTS].split())
+    if not same and weight_files(output):
+        raise InputError(f"{output} has the weights of another model; give another folder, such as {output / 'onnx'}")
+    for path in sorted(output.glob("*.onnx")):
+        if path.name not in written and read_metadata(path).get(WEIGHTS) != statement[WEIGHTS]:
+            raise InputError(
+                f"{path} was made of other weights, or does not say of which, and this export does not write it anew: "
+                "remove it, or give another folder"
+            )
+
+
+def keep(path: Path, output: Path) -> None:
+    """Move a proved file, and the weights beside it, to the folder of the export."""
+    for name in (path.name + WEIGHTS_SUFFIX, path.name):
+        if path.with_name(name).is_file():
+            path.with_name(name).replace(output / name)
+        else:
+            (output / name).unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it exists, and the weights beside it."""
+    for name in (path.name, path.name + WEIGHTS_SUFFIX):
+        path.with_name(name).unlink(missing_ok=True)

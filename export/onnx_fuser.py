@@ -12,7 +12,7 @@ from blender_hf.modeling.modeling_gen_fuser import ExtractiveGenerationMixin, se
 
 from .graph import FUSER_FILES, NEEDS_OPTIMUM, checkpoint_of, find_setting_file, require_onnx_file
 from .onnx_ranker import DEFAULT_PROVIDER, check_provider, provider_options
-from .provenance import check_weights
+from .provenance import check_weights, read_metadata
 
 try:
     from optimum.onnxruntime import ORTModelForSeq2SeqLM
@@ -48,7 +48,7 @@ def load_onnx_fuser(
     paths = [require_onnx_file(name, options, file) for file in FUSER_FILES]
     checkpoint = checkpoint_of(paths[0], name, options)
     for path in paths:
-        check_weights(path, checkpoint)
+        check_weights(read_metadata(path), path, checkpoint)
     config = explained(lambda: GenFuserConfig.from_pretrained(where, **hub), name, "fuser", options)
     settings = {
         "config": config,

@@ -23,7 +23,7 @@ from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerPr
 from blender_hf.modeling.modeling_pair_ranker import lead_in_distinct_tokens
 
 from .graph import INPUTS, MODEL_FILE, OUTPUT, checkpoint_of, require_onnx_file
-from .provenance import DISTINCT_TOKEN_WEIGHT, check_weights, read_metadata, settings_in
+from .provenance import DISTINCT_TOKEN_WEIGHT, check_weights, settings_in
 
 DEFAULT_PROVIDER = "CPUExecutionProvider"
 # Providers whose memory torch shares, by the name that both have for the device.
@@ -51,10 +51,11 @@ class OnnxPairRanker(nn.Module):
     def __init__(self, path: str | Path, config: PairRankerConfig, provider: str = DEFAULT_PROVIDER) -> None:
         super().__init__()
         self.config = config
-        self._exported_weight = exported_distinct_token_weight(Path(path), config)
         self.device = _device_of(provider)
         self.dtype = torch.float32
         self.session = _session(Path(path), provider)
+        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self._exported_weight = exported_distinct_token_weight(self.metadata, Path(path).parent, config)
         types = {node.name: node.type for node in self.session.get_outputs()}
         self._output_types = OUTPUT_TYPES[types[OUTPUT]]
         # A pair would be scored by what stands beside it.
@@ -133,21 +134,20 @@ def load_onnx_ranker(
     processor = explained(lambda: PairRankerProcessor.from_pretrained(where, **hub), name, "ranker", options)
     set_truncation(config, processor, truncation)
     path = require_onnx_file(name, options, file_name or MODEL_FILE)
-    check_weights(path, checkpoint_of(path, name, options))
-    return OnnxPairRanker(path, config, provider or DEFAULT_PROVIDER), processor
+    model = OnnxPairRanker(path, config, provider or DEFAULT_PROVIDER)
+    check_weights(model.metadata, path, checkpoint_of(path, name, options))
+    return model, processor
 
 
-def exported_distinct_token_weight(path: Path, config: PairRankerConfig) -> float:
-    """Return the `distinct_token_weight` that is in a graph.
+def exported_distinct_token_weight(metadata: Mapping[str, str], folder: Path, config: PairRankerConfig) -> float:
+    """Return the `distinct_token_weight` of a graph.
 
-    Args:
-        path: The ONNX file. One that does not state it, as those of `optimum-cli`, has what the configuration in its
-            own folder says.
-        config: The ranker's configuration, which counts where there is none beside the file.
+    A file that does not state it, such as those of `optimum-cli`, has that of the configuration in its own folder, or
+    without one that of the ranker's configuration.
     """
-    stated = read_metadata(path).get(DISTINCT_TOKEN_WEIGHT)
+    stated = metadata.get(DISTINCT_TOKEN_WEIGHT)
     if stated is None:
-        stated = settings_in(path.parent).get("distinct_token_weight", config.distinct_token_weight)
+        stated = settings_in(folder).get("distinct_token_weight", config.distinct_token_weight)
     return float(stated)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from blender_hf.export.onnx_export import export_onnx
@@ -26,3 +27,11 @@ def fuser_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part.save_pretrained(folder)
     export_onnx(folder, folder / "onnx")
     return folder
+
+
+def small_graph(path: Path) -> Path:
+    """Write the smallest graph."""
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "small", values[:1], values[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), path)
+    return path

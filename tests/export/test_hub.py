@@ -22,6 +22,7 @@ from blender_hf.export.hub import Publication, files_of, prepared
 from blender_hf.export.provenance import add_metadata, statement_of
 from tests import hub_server
 from tests.conftest import build_ranker, example_texts
+from tests.export.conftest import small_graph
 from tests.forking import WITHOUT_THE_HUB, Process, forked
 from tests.hub_server import TOKEN, Fault, Handler, Hub, running_hub
 
@@ -156,6 +157,7 @@ def test_a_pushed_ranker_is_a_whole_repository(place: Place, pushed: dict[str, t
         "pipeline_llm_blending.py",
         "modeling_gen_fuser.py",
     } <= files.keys()
+    assert sum(name.endswith(".py") for name in files) <= 12, "a reader of the Hub should not look through more"
     config = json.loads(files["config.json"])
     assert config["auto_map"]["AutoModel"] == "modeling_pair_ranker.PairRanker"
     assert config["custom_pipelines"]["llm-blending"]["impl"] == "pipeline_llm_blending.LlmBlendingPipeline"
@@ -386,7 +388,7 @@ def test_what_is_beside_the_checkpoint_goes_along_and_nothing_is_changed(checkpo
     model.half().save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     (tmp_path / "onnx").mkdir()
-    add_metadata(tmp_path / "onnx" / "model.onnx", {"made": "elsewhere"})
+    add_metadata(small_graph(tmp_path / "onnx" / "model.onnx"), {"made": "elsewhere"})
     (tmp_path / "README.md").write_text(CARD, encoding="utf-8")
     (tmp_path / "optimizer.pt").write_bytes(b"not to be published")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -423,14 +425,14 @@ def test_onnx_files_of_other_weights_are_not_published(checkpoints: Path, tmp_pa
     folder, path = tmp_path / "ranker", tmp_path / "ranker" / "onnx" / "model.onnx"
     shutil.copytree(checkpoints / "ranker", folder)
     path.parent.mkdir()
-    add_metadata(path, statement_of(build_ranker()[0].half()))
+    add_metadata(small_graph(path), statement_of(build_ranker()[0].half()))
     with (
         pytest.raises(CheckpointError, match=r"model\.onnx was made of other weights .*: blender-hf export onnx"),
         prepared(Publication("ranker", folder, "org/name")),
     ):
         pass
     path.unlink()
-    add_metadata(path, statement_of(build_ranker()[0]))
+    add_metadata(small_graph(path), statement_of(build_ranker()[0]))
     with prepared(Publication("ranker", folder, "org/name")) as made:
         assert (made / "onnx" / "model.onnx").is_file()
 

@@ -193,7 +193,7 @@ def test_a_preference_that_is_changed_after_the_export_counts(
         graph = onnx.load(path)
         del graph.metadata_props[:]
         onnx.save(graph, path)
-    assert exported_distinct_token_weight(path, PairRankerConfig(distinct_token_weight=9.0)) == 0.0
+    assert exported_distinct_token_weight({}, path.parent, PairRankerConfig(distinct_token_weight=9.0)) == 0.0
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**settings, "distinct_token_weight": 3.0}), encoding="utf-8")
     expected = PairScorer(*load_ranker(folder, HUB, device="cpu")).score(PAIRS)

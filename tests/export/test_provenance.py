@@ -20,13 +20,7 @@ from blender_hf.export.provenance import (
 )
 from blender_hf.modeling import PairRanker
 from tests.conftest import build_fuser, build_ranker
-
-
-def small_graph(path: Path) -> Path:
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "small", values[:1], values[1:])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), path)
-    return path
+from tests.export.conftest import small_graph
 
 
 @pytest.mark.parametrize("value", ["", "abc", "é" * 100, "long " * 10_000])
@@ -79,11 +73,11 @@ def test_a_file_of_earlier_weights_is_told(ranker_folder: Path, tmp_path: Path) 
     paths = sorted((folder / "onnx").glob("*.onnx"))
     assert len(paths) == 3
     for path in paths:
-        check_weights(path, folder)
+        check_weights(read_metadata(path), path, folder)
     model = PairRanker.from_pretrained(folder)
     with torch.no_grad():
         model.head.out_proj.weight.neg_()
     model.save_pretrained(folder)
     for path in paths:
         with pytest.raises(CheckpointError, match=rf"{path.name} was made of other weights .*: blender-hf export onnx"):
-            check_weights(path, folder)
+            check_weights(read_metadata(path), path, folder)
