@@ -1,4 +1,4 @@
-"""What `backend="onnx"` loads: the ranker in ONNX Runtime, and the fuser too where that is possible."""
+"""The choice between torch and ONNX Runtime, `backend="onnx"`: for the ranker, and for the fuser where possible."""
 
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,16 @@ def check_backend(
 
     Args:
         backend: One of `BACKENDS`.
-        provider: Execution provider, for ONNX alone.
-        file_name: ONNX file, for ONNX alone.
-        compile: Whether the ranker is compiled, for torch alone.
-        ranker: What was given for the ranker; an object that ranks by itself has no ONNX file.
+        provider: Execution provider, only for ONNX.
+        file_name: ONNX file, only for ONNX.
+        compile: Whether the ranker is compiled, only for torch.
+        ranker: The ranker as given; an object that ranks by itself has no ONNX file.
         device: Where the fuser runs, if it runs in torch.
         dtype: Its precision there.
 
     Raises:
         InputError: If there is no such backend, device or precision, or the backend does not have an option.
-        InputTypeError: If an option is not a text.
+        InputTypeError: If an option is not a string.
     """
     chosen(dict.fromkeys(BACKENDS), backend, "backend")
     for name, value in (("provider", provider), ("file_name", file_name)):
@@ -63,9 +63,7 @@ def load_fuser_for_onnx(
     dtype: str | torch.dtype | None = None,
     provider: str | None = None,
 ) -> tuple[Any, Any]:
-    """Load a fuser in ONNX Runtime if it has the files and Optimum is here to run them, else in torch.
-
-    Both write the same tokens.
+    """Load a fuser in ONNX Runtime if it has the files and Optimum is installed, else in torch; the output is equal.
 
     Args:
         name: A bundled name, a folder or a Hub id.
@@ -78,8 +76,8 @@ def load_fuser_for_onnx(
         The fuser and its processor.
 
     Raises:
-        CheckpointError: If it can't be found or is not whole.
-        InputError: If there is no such device, precision or provider here, whichever of them counts.
+        CheckpointError: If it can't be found or is incomplete.
+        InputError: If the device, precision or provider does not exist here.
     """
     pick_dtype(dtype, pick_device(device))
     if has_optimum() and all(find_onnx_file(name, options, file) is not None for file in FUSER_FILES):

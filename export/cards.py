@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
-from huggingface_hub import EvalResult
+from huggingface_hub import EvalResult, ModelCardData
 
 from blender_hf.loading.checkpoints import BUNDLED, locate
 from blender_hf.modeling import GenFuserConfig, PairRankerConfig
@@ -54,8 +55,8 @@ class Kind:
 
     Args:
         model_type: As in its configuration.
-        about: What it does, for a model that has no card of its own.
-        use: The section that says how it is loaded from its repository.
+        about: What it does, for a model without a card.
+        use: The section on loading it from its repository.
     """
 
     model_type: str
@@ -75,7 +76,7 @@ KINDS = {
         FUSER_USE,
     ),
 }
-# The columns of the tables of figures that are results of the model, and their names on the Hub: type and name.
+# Columns of tables of metrics that are results of the model, and their type and name on the Hub.
 METRICS = {
     "both orders": ("accuracy", "accuracy, both orders of presentation"),
     "one order": ("accuracy", "accuracy, one order of presentation"),
@@ -87,24 +88,25 @@ METRICS = {
 
 
 def card_text(kind: str, repo_id: str, text: str | None = None) -> str:
-    """Return the card of a model, its metadata completed.
+    """Return the card of a model with completed metadata.
 
     Args:
         kind: "ranker" or "fuser".
         repo_id: Where it is published.
-        text: The card that it has, with or without metadata; None writes a short one. What its metadata state stays.
+        text: The existing card, with or without metadata, which stay; None writes a short one.
 
     Returns:
-        The text of README.md. The tables between the marks of figures become the results in its `model-index`.
+        The text of README.md. The tables between the markers of figures become the results in its `model-index`.
 
     Raises:
-        ValueError: If the metadata of the text are no valid YAML.
+        ValueError: If the metadata are not valid YAML.
     """
     own = KINDS[kind]
     name = repo_id.split("/")[-1]
     card = completed_card(text if text is not None else f"# {name}\n\n{own.about}\n", own.model_type)
-    if not card.data.eval_results and (results := list(_results(card.text, TASKS[own.model_type]))):
-        card.data.model_name, card.data.eval_results = name, results
+    data = cast(ModelCardData, card.data)
+    if not data.eval_results and (results := list(_results(card.text, TASKS[own.model_type]))):
+        data.model_name, data.eval_results = name, results
     if not _names(card.text, repo_id):
         card.text = f"{card.text.rstrip()}\n\n{own.use.format(repo_id=repo_id)}"
     return str(card)
@@ -115,8 +117,8 @@ def find_card(folder: str | Path, card: str | Path | None) -> str | None:
 
     Args:
         folder: The checkpoint.
-        card: The file that is named; None takes README.md of the folder. A bundled checkpoint that has none gets its
-            card from the repository of this package, if the package runs from there.
+        card: The file; None takes README.md of the folder. A bundled checkpoint gets its card from the repository of
+            this package, if the package runs from there.
     """
     folder = Path(folder)
     if card is not None:
@@ -137,7 +139,7 @@ def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _names(text: str, repo_id: str) -> bool:
-    """Tell whether a text names a repository, and not only one whose name begins or ends like it."""
+    """Return whether a text names a repository, and not just one whose name begins or ends like it."""
     return re.search(rf"(?<![\w./-]){re.escape(repo_id)}(?![\w/-]|\.\w)", text) is not None
 
 

@@ -1,53 +1,48 @@
-"""The graph of a ranker: its names, which are the same whoever exports it, and where its file lies."""
+"""ONNX graphs: the names of their files, inputs and outputs, and where they lie in a checkpoint."""
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
 
 MODEL_FILE, INT8_FILE, FLOAT16_FILE = "model.onnx", "model_int8.onnx", "model_fp16.onnx"
 FUSER_FILES = ("encoder_model.onnx", "decoder_model_merged.onnx")
-# All that an export of a fuser may write; merged decoders are made of the other two.
+# All that an export of a fuser may write; the merged decoder is made of the other two.
 FUSER_GRAPHS = (*FUSER_FILES, "decoder_model.onnx", "decoder_with_past_model.onnx")
-# Where weights lie that don't fit the file itself, which can't be larger than 2 GB.
+# Suffix of the file of weights that don't fit the graph's own, which is limited to 2 GB.
 WEIGHTS_SUFFIX = "_data"
-MOST_BYTES_INSIDE = 1_900_000_000
+MAX_BYTES_INSIDE = 1_900_000_000
 FOLDERS = ("", "onnx")
 NEEDS_OPTIMUM = "pip install 'blender-hf[onnx]' 'transformers>=4.57,<4.58'"
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 AXES = {0: "batch_size", 1: "sequence_length"}
 OPSET = 18
-MOST_OPSET = 23  # the last one that both tracers write and ONNX Runtime reads
+MAX_OPSET = 23  # the last one that both tracers write and ONNX Runtime reads
 ROLE = "ONNX file"
 
 
 def has_optimum() -> bool:
-    """Tell whether Optimum's exporter and runtime for ONNX are here; without optimum-onnx, Optimum has neither."""
+    """Return whether Optimum's exporter and runtime for ONNX are installed; they come with optimum-onnx."""
     parts = ("optimum", "optimum.exporters", "optimum.exporters.onnx", "optimum.onnxruntime")
-    return all(map(find_spec, parts))  # in this order, for looking up a part imports what it is a part of
+    return all(map(find_spec, parts))  # in this order, since looking up a part imports its parent
 
 
 def find_onnx_file(name: str | Path, options: HubOptions, file_name: str) -> Path | None:
-    """Return the path of an ONNX file of a checkpoint, downloaded if need be, or None if it has no such file.
-
-    Args:
-        name: A bundled name, a folder or a Hub id.
-        options: How it is looked up.
-        file_name: The file, in the checkpoint's folder or in its subfolder `onnx`.
-    """
+    """Return the path of an ONNX file at the top or under `onnx/` of a checkpoint, downloaded if necessary, or None."""
     found, place = _find(name, options, file_name, FOLDERS)
     if found is not None:
-        # Weights beside a large graph; the runtime finds them by itself once they are there.
+        # Weights beside a large graph, which the runtime finds by itself.
         _find(name, options, file_name + WEIGHTS_SUFFIX, (place,))
     return found
 
 
 def find_setting_file(name: str | Path, options: HubOptions, file_name: str) -> Path | None:
-    """Return the path of a file of settings, which is where ONNX files may be; the arguments are as there."""
+    """Return the path of a settings file where ONNX files may be, or None."""
     return _find(name, options, file_name, FOLDERS)[0]
 
 
@@ -67,18 +62,19 @@ def require_onnx_file(name: str | Path, options: HubOptions, file_name: str) -> 
 
 
 def checkpoint_of(path: Path, name: str | Path, options: HubOptions) -> Path:
-    """Return the folder of the checkpoint that an ONNX file belongs to: the one that has it, or has it under `onnx`."""
+    """Return the folder of the checkpoint that has an ONNX file at its top or under `onnx/`."""
     named = Path(locate(name), options.subfolder or "")
     return path.parent.parent if path.parent.name == FOLDERS[-1] and path.parent != named else path.parent
 
 
 def _find(name: str | Path, options: HubOptions, file_name: str, folders: Sequence[str]) -> tuple[Path | None, str]:
-    """Return the path of a file, or None, and in which of the folders of a checkpoint it is."""
+    """Return the path of a file, or None, and in which folder of the checkpoint it is."""
     hub = {key: value for key, value in hub_settings(options).items() if key not in ("trust_remote_code", "subfolder")}
     hub["_raise_exceptions_for_missing_entries"] = False
     for folder in folders:
         place = str(PurePosixPath(options.subfolder or "", folder)).removeprefix(".")
-        found = explained(lambda place=place: cached_file(locate(name), file_name, subfolder=place, **hub), name, ROLE)
+        load = partial(cached_file, locate(name), file_name, subfolder=place, **hub)
+        found = explained(load, name, ROLE)
         if found is not None:
             return Path(found), folder
     return None, ""

@@ -1,4 +1,4 @@
-"""Publishing a checkpoint on the Hub as a repository that is whole and loads without this package."""
+"""Publishing a checkpoint on the Hub as a complete repository that loads without this package."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,11 @@ from .cards import card_text, find_card
 from .graph import FLOAT16_FILE, FUSER_GRAPHS, INT8_FILE, MODEL_FILE, WEIGHTS_SUFFIX
 from .provenance import WEIGHTS, outdated, require_metadata, statement_of
 
-CLASSES = {"ranker": (PairRanker, PairRankerProcessor), "fuser": (GenFuser, GenFuserProcessor)}
-# What an earlier state of a repository may have that would be loaded instead of what is published, or beside it.
+CLASSES: dict[str, tuple[type[PairRanker] | type[GenFuser], type[PairRankerProcessor] | type[GenFuserProcessor]]] = {
+    "ranker": (PairRanker, PairRankerProcessor),
+    "fuser": (GenFuser, GenFuserProcessor),
+}
+# Files of an earlier state of a repository that would be loaded instead of what is published, or beside it.
 SUPERSEDED = (
     "onnx/*",
     *(name + end for name in (MODEL_FILE, INT8_FILE, FLOAT16_FILE, *FUSER_GRAPHS) for end in ("", WEIGHTS_SUFFIX)),
@@ -44,13 +47,13 @@ HINTS = {
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published, and as what.
+    """A checkpoint to publish, and its repository.
 
     Args:
         kind: "ranker" or "fuser".
-        source: Folder of the checkpoint, in any format that is read, or the name of a bundled one.
+        source: Folder of the checkpoint, in any supported format, or the name of a bundled one.
         repo_id: The repository, `org/name`.
-        fuser: For a ranker the Hub id of the fuser that goes with it; None keeps what its configuration says.
+        fuser: For a ranker the Hub id of the fuser that goes with it; None keeps that of its configuration.
         fuser_revision: Branch, tag or commit of that fuser.
         card: File with the text of the card; None takes README.md of the source, or writes a short one.
     """
@@ -74,17 +77,17 @@ class Publication:
 
 @contextmanager
 def prepared(publication: Publication) -> Iterator[Path]:
-    """Make the repository in a temporary folder, which is gone afterwards.
+    """Create the repository in a temporary folder, which is removed afterwards.
 
-    The checkpoint is loaded first, so that what lacks weights is never published.
+    The checkpoint is loaded first, so that one that lacks weights is never published.
 
     Yields:
         The folder.
 
     Raises:
-        CheckpointError: If the source is not a whole checkpoint, or has ONNX files that are damaged or of other
+        CheckpointError: If the source is an incomplete checkpoint, or has ONNX files that are damaged or of other
             weights.
-        InputError: If the source or the card can't be read, or a ranker goes with a fuser that is not on the Hub.
+        InputError: If the source or the card can't be read, or a ranker names a fuser that is not on the Hub.
     """
     folder = Path(locate(publication.source))
     if not folder.is_dir():
@@ -95,7 +98,7 @@ def prepared(publication: Publication) -> Iterator[Path]:
         processor = processor_class.from_pretrained(folder)
         if isinstance(model, PairRanker):
             check_processor(model.config, processor)
-    # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
+    # Loading calls into four libraries, each with its own errors; the user needs one line in every case.
     except Exception as error:
         reason = reason_for(error, str(folder)) or first_line(error)
         raise CheckpointError(f"{folder} is not a whole {publication.kind}: {reason}") from error
@@ -114,7 +117,7 @@ def prepared(publication: Publication) -> Iterator[Path]:
 
 
 def files_of(folder: Path) -> dict[str, int]:
-    """Return the names of all files of a repository, relative to it, with their sizes in bytes."""
+    """Return the relative names of all files of a repository with their sizes in bytes."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
@@ -131,24 +134,24 @@ def upload(
     repo_type: str = "model",
     delete_patterns: Sequence[str] | None = None,
 ) -> str:
-    """Upload a folder in one commit: either all of it is there afterwards, or nothing.
+    """Upload a folder in one commit: all of it, or nothing.
 
     Args:
-        folder: The whole repository, such as `prepared` gives, or the files that are new in it.
-        repo_id: The repository; it is made if it does not exist.
-        revision: The branch, which is made if it does not exist; None is `main`.
-        token: A token that may write; None is that of `hf auth login`.
+        folder: The whole repository, as from `prepared`, or its new files.
+        repo_id: The repository; created if it does not exist.
+        revision: The branch, created if it does not exist; None is `main`.
+        token: A token with write access; None is that of `hf auth login`.
         private: Whether a new repository is private; None leaves it to the organisation.
         create_pr: Open a pull request instead of committing.
         commit_message: Summary of the commit.
         repo_type: "model" or "dataset".
-        delete_patterns: Which other files of the repository are removed by the same commit, such as `SUPERSEDED`.
+        delete_patterns: Which other files of the repository the same commit removes, such as `SUPERSEDED`.
 
     Returns:
         The URL of the commit, or of the pull request.
 
     Raises:
-        InputError: If a pull request is asked for together with a branch.
+        InputError: If both a pull request and a branch are requested.
         HubError: If the Hub can't be reached or refuses.
     """
     check_target(revision, create_pr)
@@ -167,7 +170,7 @@ def upload(
             commit_message=message,
             delete_patterns=None if delete_patterns is None else list(delete_patterns),
         )
-    # The two releases of huggingface_hub that we support speak HTTP through different libraries.
+    # The supported releases of huggingface_hub use different HTTP libraries.
     except Exception as error:
         raise HubError(f"can't publish {repo_id}: {_explained(error)}") from error
     return str(made.pr_url or made.commit_url)
@@ -178,7 +181,7 @@ def _card(publication: Publication, folder: Path) -> str:
         return card_text(publication.kind, publication.repo_id, find_card(folder, publication.card))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"can't read the card {publication.card or folder / 'README.md'}: {error}") from None
-    # The metadata are YAML, whose errors have many lines.
+    # Errors of YAML have many lines.
     except Exception as error:
         raise InputError(f"the metadata of the card can't be read: {first_line(error)}") from error
 
@@ -195,23 +198,23 @@ def _check_fuser(fuser: str) -> None:
 def _check_onnx(folder: Path, model: PreTrainedModel) -> None:
     weights = statement_of(model)[WEIGHTS]
     for path in sorted((folder / "onnx").rglob("*.onnx")):
-        # Files of other exporters do not say what they were made of.
+        # Files of other exporters don't state their weights.
         if require_metadata(path).get(WEIGHTS, weights) != weights:
             raise CheckpointError(outdated(path, folder))
 
 
 def check_target(revision: str | None, create_pr: bool) -> None:
-    """Make sure that a pull request is not asked for together with a branch.
+    """Check that not both a pull request and a branch are requested.
 
     Raises:
-        InputError: If it is: the Hub opens pull requests against `main` alone.
+        InputError: If they are: the Hub opens pull requests only against `main`.
     """
     if create_pr and revision not in (None, "main"):
         raise InputError(f"a pull request is opened against main, not {revision!r}; leave out one of the two")
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Make sure that a name is one of a repository, `org/name`.
+    """Check that a name is that of a repository, `org/name`.
 
     Raises:
         InputError: If it is not.

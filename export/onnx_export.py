@@ -1,4 +1,4 @@
-"""Exports a ranker or a fuser to ONNX, and proves that the result computes the same."""
+"""Export of a ranker or a fuser to ONNX, with proof that the result computes the same."""
 
 import io
 import logging
@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig
@@ -29,9 +30,9 @@ from .graph import (
     AXES,
     FUSER_FILES,
     FUSER_GRAPHS,
+    MAX_BYTES_INSIDE,
+    MAX_OPSET,
     MODEL_FILE,
-    MOST_BYTES_INSIDE,
-    MOST_OPSET,
     NEEDS_OPTIMUM,
     OPSET,
     OUTPUT,
@@ -57,22 +58,22 @@ def export_onnx(
 
     Args:
         name: A bundled name, a folder or a Hub id.
-        output: The folder to write: the graphs, the configuration and the processor. What is not proved never lies in
-            it. Where it has weights of the model too, its configuration and processor stay as they are.
+        output: The folder of the graphs, the configuration and the processor. Nothing is written to it before it is
+            proved. If it also has weights of the model, its configuration and processor stay unchanged.
         precisions: Which files a ranker gets beside `model.onnx`: "int8" and "float16".
         opset: Version of the operators.
-        tolerances: How far a logit may be from torch, by precision ("float32", ...), in units of the largest logit (at
-            least 1); what is not given is as in `blender_hf.export.parity.TOLERANCES`.
+        tolerances: Maximum difference of a logit from torch, by precision ("float32", ...), in units of the largest
+            logit (at least 1); defaults to `blender_hf.export.parity.TOLERANCES`.
         options: How the checkpoint is looked up.
 
     Returns:
-        What was found for each file, by its name.
+        The parity of each file, by its name.
 
     Raises:
         CheckpointError: If the checkpoint can't be loaded, or can't be exported.
         InputError: If an option does not exist, or is not for this kind of model, or if the folder can't be written or
             has files of other weights.
-        BlenderError: If what the export needs is not installed.
+        BlenderError: If a package that the export needs is missing.
         ModelOutputError: If a file does not compute what torch does; it is removed.
     """
     check_provider(DEFAULT_PROVIDER)
@@ -82,8 +83,8 @@ def export_onnx(
         raise InputError(f"there is no precision {unknown[0]!r} of an ONNX file; use {', '.join(PRECISIONS)}")
     if not all(value > 0 for value in accepted.values()):
         raise InputError("a tolerance is how far a logit may be from torch, so it is above 0")
-    if not OPSET <= opset <= MOST_OPSET:
-        raise InputError(f"opset={opset}; use {OPSET} to {MOST_OPSET}")
+    if not OPSET <= opset <= MAX_OPSET:
+        raise InputError(f"opset={opset}; use {OPSET} to {MAX_OPSET}")
     hub = options or HubOptions()
     with unproved_folder(Path(output)) as unproved:
         config, _ = explained(
@@ -128,7 +129,7 @@ def _export_ranker(
 
 
 def _proven(model: PairRanker, path: Path, output: Path, precision: Precision, tolerance: float) -> Parity:
-    """Prove a file, or remove what an earlier export left of it: nobody shall score with what is not the model."""
+    """Prove a file, or remove an earlier export of it too, so that nobody scores with another model."""
     try:
         return check_ranker(model, OnnxPairRanker(path, model.config), tolerance)
     except ModelOutputError as error:
@@ -139,7 +140,7 @@ def _proven(model: PairRanker, path: Path, output: Path, precision: Precision, t
 
 
 def _has_settings(output: Path, name: str | Path, hub: HubOptions) -> bool:
-    """Tell whether a folder is a checkpoint, whose configuration and processor are not to be changed."""
+    """Return whether a folder is a checkpoint, whose configuration and processor stay unchanged."""
     return bool(weight_files(output)) or _is_source(output, name, hub)
 
 
@@ -165,16 +166,16 @@ def _trace_with_transformers(model: PairRanker, path: Path, opset: int) -> None:
     import onnx_ir
     from transformers.exporters import OnnxConfig, OnnxExporter
 
-    # Traced on a batch of several rows, for an axis of length 1 would be taken for one that never varies.
+    # Traced on a batch of several rows, since an axis of length 1 would be taken for a constant.
     example = next(inputs for inputs in ranker_inputs(model.config) if len(inputs["input_ids"]) > 1)
     axes = {name: dict.fromkeys(AXES, torch.export.Dim.AUTO) for name in example}
     config = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=opset)
-    exported = OnnxExporter().export(model, example, config=config)
-    # transformers 5.17 hands on torch's own result, 5.24 has one that holds the graph under another name.
-    graph = exported.program if hasattr(exported, "program") else exported.model
+    exported = OnnxExporter().export(model, dict(example), config=config)
+    # transformers 5.17 returns torch's own result, 5.24 an object with the graph under another name.
+    graph: Any = getattr(exported, "program" if hasattr(exported, "program") else "model")
     for extra in [value for value in graph.graph.outputs if value.name != OUTPUT]:
         graph.graph.outputs.remove(extra)
-    beside = sum(weight.numel() * weight.element_size() for weight in model.parameters()) > MOST_BYTES_INSIDE
+    beside = sum(weight.numel() * weight.element_size() for weight in model.parameters()) > MAX_BYTES_INSIDE
     onnx_ir.save(graph, path, external_data=path.name + WEIGHTS_SUFFIX if beside else None)
 
 
@@ -198,7 +199,7 @@ def _export_fuser(
         processor.save_pretrained(unproved)
         for graph in unproved.glob("*.onnx"):
             add_metadata(graph, statement)
-        # Exporting has changed the settings of its parts; the reference must be what users load.
+        # Exporting changed the settings of its parts; the reference must be what users load.
         model, _ = load_fuser(name, hub, device="cpu", dtype="float32")
         exported, _ = load_onnx_fuser(unproved, HubOptions())
         parity = check_fuser(model, exported, tolerance)
@@ -211,7 +212,7 @@ def _export_fuser(
 
 @contextmanager
 def _explaining(name: str | Path) -> Iterator[None]:
-    """Silence what tracers report of themselves, and turn their errors into one line."""
+    """Silence the logs of tracers, and turn their errors into one line."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Runs a fuser in ONNX Runtime through Optimum, which has its loop of generation."""
+"""Fusers in ONNX Runtime, through Optimum, which has the generation loop."""
 
 from pathlib import Path
 
@@ -38,8 +38,7 @@ def load_onnx_fuser(
         The fuser and its processor.
 
     Raises:
-        CheckpointError: If a file is missing or damaged, or was made of other weights than those that lie in the same
-            checkpoint.
+        CheckpointError: If a file is missing or damaged, or was made of other weights than the checkpoint's.
         InputError: If the provider does not exist.
     """
     provider = provider or DEFAULT_PROVIDER
@@ -55,7 +54,7 @@ def load_onnx_fuser(
         "generation_config": explained(lambda: _generation_config(name, options, config), name, "fuser", options),
         "provider": provider,
         "provider_options": provider_options(provider),
-        # Optimum looks for a configuration, which of a download is at the top alone.
+        # Optimum looks for a configuration, which a download has only at the top.
         "subfolder": paths[0].parent.relative_to(checkpoint).as_posix().removeprefix("."),
     }
     processor = explained(lambda: GenFuserProcessor.from_pretrained(where, **hub), name, "fuser", options)
@@ -64,9 +63,9 @@ def load_onnx_fuser(
 
 
 def _generation_config(name: str | Path, options: HubOptions, config: GenFuserConfig) -> GenerationConfig:
-    """Return the settings with which `GenFuser.from_pretrained` would generate, the length of its answers included.
+    """Return the generation settings of `GenFuser.from_pretrained`, answer length included.
 
-    Those at the top of a checkpoint count, as in torch; one that has none there has those of the export at its graphs.
+    Those at the top of a checkpoint take precedence, as in torch, over those of the export beside its graphs.
     """
     path = find_setting_file(name, options, GENERATION_CONFIG_NAME)
     if path is None:

@@ -1,4 +1,4 @@
-"""Runs a ranker in ONNX Runtime; it needs `onnxruntime` and nothing else, on transformers 4 and 5."""
+"""Rankers in ONNX Runtime; only `onnxruntime` is needed, on transformers 4 and 5."""
 
 import mmap
 from collections.abc import Mapping
@@ -26,17 +26,17 @@ from .graph import INPUTS, MODEL_FILE, OUTPUT, checkpoint_of, require_onnx_file
 from .provenance import DISTINCT_TOKEN_WEIGHT, check_weights, settings_in
 
 DEFAULT_PROVIDER = "CPUExecutionProvider"
-# Providers whose memory torch shares, by the name that both have for the device.
+# Providers that share memory with torch, and the name of their device.
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
-# What logits may be, in torch's name and in that of ONNX Runtime's binding.
+# Types of logits: ONNX Runtime's name, and those for torch and for the binding.
 OUTPUT_TYPES = {"tensor(float)": (torch.float32, np.float32), "tensor(float16)": (torch.float16, np.float16)}
 
 
 class OnnxPairRanker(nn.Module):
-    """A ranker with the call of `PairRanker`, whose graph runs in ONNX Runtime.
+    """A ranker with the interface of `PairRanker`, whose graph runs in ONNX Runtime.
 
-    Inputs and outputs are tensors that ONNX Runtime reads and writes where they are (IO binding), on the GPU too where
-    torch has the same one. Where it has not, they are on the CPU, and the provider copies them there and back.
+    ONNX Runtime reads and writes tensors in place (IO binding), also on a GPU that torch shares. Otherwise they are on
+    the CPU, and the provider copies them there and back.
 
     Args:
         path: The ONNX file.
@@ -45,7 +45,7 @@ class OnnxPairRanker(nn.Module):
 
     Raises:
         InputError: If the provider does not exist here.
-        CheckpointError: If the file can't be read, or is not that of a ranker.
+        CheckpointError: If the file can't be read, or is not a ranker's.
     """
 
     def __init__(self, path: str | Path, config: PairRankerConfig, provider: str = DEFAULT_PROVIDER) -> None:
@@ -58,14 +58,14 @@ class OnnxPairRanker(nn.Module):
         self._exported_weight = exported_distinct_token_weight(self.metadata, Path(path).parent, config)
         types = {node.name: node.type for node in self.session.get_outputs()}
         self._output_types = OUTPUT_TYPES[types[OUTPUT]]
-        # A pair would be scored by what stands beside it.
+        # Or the score of a pair would depend on its batch.
         self._one_by_one = quantises_batch(Path(path))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> PairRankerOutput:
-        """Score one order of presentation of each pair, as `PairRanker.forward` does.
+        """Score one presentation order of each pair, as `PairRanker.forward` does.
 
         Args:
-            input_ids: (batch, length). Pairs as `PairRankerProcessor` lays them out, padded on the right.
+            input_ids: (batch, length). Pairs as `PairRankerProcessor` encodes them, padded on the right.
             attention_mask: (batch, length). 1 for tokens, 0 for padding; None if there is no padding.
 
         Returns:
@@ -92,13 +92,13 @@ class OnnxPairRanker(nn.Module):
         logits = torch.empty(rows, dtype=torch_type, device=self.device)
         binding = self.session.io_binding()
         place = (self.device.type, self.device.index or 0)
-        # The binding keeps addresses, not tensors, and believes what it is told of their type.
+        # The binding keeps addresses, not tensors, and trusts the types it is given.
         bound = [tensor.to(self.device, torch.int64).contiguous() for tensor in inputs]
         for name, tensor in zip(INPUTS, bound, strict=True):
             binding.bind_input(name, *place, np.int64, tuple(tensor.shape), tensor.data_ptr())
         binding.bind_output(OUTPUT, *place, numpy_type, (rows,), logits.data_ptr())
         if self.device.type == "cuda":
-            # ONNX Runtime has a stream of its own: what torch still copies there must have arrived.
+            # ONNX Runtime has its own stream: what torch still copies must have arrived.
             torch.cuda.current_stream(self.device).synchronize()
         self.session.run_with_iobinding(binding)
         return logits
@@ -125,8 +125,8 @@ def load_onnx_ranker(
         The ranker and its processor.
 
     Raises:
-        CheckpointError: If a file is missing or damaged, is not a ranker's, or was made of other weights than those
-            that lie in the same checkpoint.
+        CheckpointError: If a file is missing or damaged, is not a ranker's, or was made of other weights than the
+            checkpoint's.
         InputError: If the provider or a setting does not exist.
     """
     where, hub = locate(name), hub_settings(options)
@@ -152,8 +152,8 @@ def exported_distinct_token_weight(metadata: Mapping[str, str], folder: Path, co
 
 
 def quantises_batch(path: Path) -> bool:
-    """Tell whether a graph takes scales over its whole batch; `quantize_dynamic` makes such, our export does not."""
-    # The names of its operations stand in the file as they are; reading them needs no package `onnx`.
+    """Return whether a graph has activation scales of whole batches, as `quantize_dynamic` makes them."""
+    # The file contains the names of its operations as plain text, so this needs no package `onnx`.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(b"DynamicQuantize") >= 0
 
@@ -175,17 +175,17 @@ def check_provider(provider: str) -> None:
 
 
 def provider_options(provider: str) -> dict[str, int]:
-    """Return what an execution provider is told: which GPU it takes, and how exact its float32 is."""
+    """Return the options of an execution provider: its GPU, and the precision of its float32."""
     device = _device_of(provider)
     options = {"device_id": device.index} if device.type == "cuda" else {}
     if provider == "CUDAExecutionProvider":
-        # One switch for both backends: left alone, ONNX Runtime rounds products of float32 to the ten bits of TF32.
+        # One switch for both backends: by default ONNX Runtime rounds float32 products to the ten bits of TF32.
         options["use_tf32"] = int(torch.get_float32_matmul_precision() != "highest")
     return options
 
 
 def _device_of(provider: str) -> torch.device:
-    """Return where the tensors of a provider are: on its GPU, if torch has it too, or else on the CPU."""
+    """Return where the tensors of a provider are: on its GPU, if torch shares it, or else on the CPU."""
     shared = DEVICES.get(provider) if torch.cuda.is_available() else None
     return torch.device("cpu") if shared is None else torch.device(shared, torch.cuda.current_device())
 
@@ -196,8 +196,8 @@ def _session(path: Path, provider: str) -> Any:
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()  # one switch for both backends
-    settings.log_severity_level = 3  # warnings are on how the graph is optimised, which users can't change
-    # What a GPU can't do runs on the CPU.
+    settings.log_severity_level = 3  # warnings concern the optimization of the graph, which users can't change
+    # Operators that a GPU lacks run on the CPU.
     providers = list(dict.fromkeys((provider, DEFAULT_PROVIDER)))
     if not path.is_file() or not path.stat().st_size:
         raise CheckpointError(f"the ONNX file {path} does not exist or is empty")
@@ -208,7 +208,7 @@ def _session(path: Path, provider: str) -> Any:
             providers=providers,
             provider_options=[provider_options(provider), *({} for _ in providers[1:])],
         )
-    # ONNX Runtime has an exception class for every kind of damage, and no base of their own.
+    # ONNX Runtime has an exception class for every kind of damage, without a common base.
     except Exception as error:
         raise CheckpointError(f"ONNX Runtime can't load {path}: {first_line(error)}; export it again") from error
     if session.get_providers()[0] != provider:

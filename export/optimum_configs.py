@@ -1,4 +1,4 @@
-"""What Optimum must know of our models to export them: their inputs, their outputs, and how they are loaded."""
+"""What Optimum needs to know of our models to export them: their inputs, their outputs, and how they are loaded."""
 
 from typing import Any
 
@@ -24,10 +24,10 @@ FUSER_TASK_WITH_CACHE = "text2text-generation-with-past"
 
 
 class PairInputGenerator(DummyTextInputGenerator):
-    """Makes what Optimum compares the graph on: random tokens that are pairs, for a ranker reads nothing else."""
+    """Creates the inputs on which Optimum compares the graph: random pairs, the only input of a ranker."""
 
     def generate(self, input_name: str, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return (batch, length), with a token behind each of the three markers, and no padding among them."""
+        """Return (batch, length), with a token after each of the three markers, and no padding in between."""
         made = super().generate(input_name, *args, **kwargs)
         markers = self.normalized_config.config.markers
         if input_name == "input_ids":
@@ -62,26 +62,26 @@ class GenFuserOnnxConfig(T5OnnxConfig):
 
 
 class ExportablePairRanker(PairRanker):
-    """A ranker as Optimum must see it."""
+    """A ranker in the form that Optimum requires."""
 
-    # Optimum takes a model for one of transformers only if the name of its module begins like this.
+    # Optimum recognizes models of transformers by the beginning of the name of their module.
     __module__ = "transformers.blender_hf"
 
     def __init__(self, config: PairRankerConfig) -> None:
         super().__init__(config)
-        # Optimum insists on one, and would ask a tokenizer for it.
+        # Optimum requires one, and would ask a tokenizer for it.
         self.config.pad_token_id = config.backbone_config.pad_token_id
 
 
 class ExportableGenFuser(GenFuser):
-    """A fuser as Optimum must see it."""
+    """A fuser in the form that Optimum requires."""
 
     __module__ = "transformers.blender_hf"
 
 
 def register() -> None:
     """Tell Optimum of our models, for `optimum-cli export onnx` and for our own export; repeating it is harmless."""
-    # What the Hub says of a published ranker, and Optimum then takes for its task.
+    # The Hub's task of a published ranker, which Optimum takes for its own.
     TasksManager._SYNONYM_TASK_MAP.setdefault(TASKS[PairRankerConfig.model_type], RANKER_TASK)
     register_onnx = TasksManager.create_register("onnx", overwrite_existing=True)
     register_onnx(PairRankerConfig.model_type, RANKER_TASK)(PairRankerOnnxConfig)

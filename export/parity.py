@@ -1,4 +1,4 @@
-"""Proof that an exported model computes what the model in torch computes."""
+"""Proof that an exported model computes the same as the one in torch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from blender_hf.errors import ModelOutputError
 from blender_hf.modeling import GenFuser, PairRanker, PairRankerConfig
 from blender_hf.modeling.tokenization import pad_right
 
-# How far a logit may be from torch's float32, in units of the largest logit (at least 1). Eight bits are another model.
+# Maximum difference of a logit from torch's float32, in units of the largest logit (at least 1). Eight bits are another
+# model.
 TOLERANCES = {"float32": 3e-4, "float16": 2e-2, "int8": 0.15}
-SHARES = (0.0, 0.03, 0.3, 0.6, 1.0)  # of the way from the shortest input to the longest
-SHORTEST = 8
+FRACTIONS = (0.0, 0.03, 0.3, 0.6, 1.0)  # of the way from the shortest input to the longest
+MIN_LENGTH = 8
 BATCHES = (1, 3)
-N_TOKENS = 24  # that a fuser writes for each input
+N_TOKENS = 24  # written by a fuser for each input
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Parity:
 
     Args:
         difference: The largest difference of a logit.
-        tolerance: The largest that is accepted.
-        n_logits: How many were compared: those of pairs, or those of the steps of generation.
+        tolerance: The maximum that is accepted.
+        n_logits: How many were compared, of pairs or of steps of generation.
         longest: Tokens of the longest input.
     """
 
@@ -49,9 +50,6 @@ def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: flo
         exported: Maps `input_ids` and `attention_mask` to an output with `logits`.
         tolerance: As in `TOLERANCES`.
 
-    Returns:
-        What was found.
-
     Raises:
         ModelOutputError: If a logit differs by more.
     """
@@ -65,15 +63,12 @@ def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: flo
 
 
 def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
-    """Let both fusers generate greedily with their caches, and compare the logits of every token that they write.
+    """Compare the logits of every token that both fusers generate greedily with their caches.
 
     Args:
         model: The fuser in torch, in float32.
         exported: One with the same `generate`.
         tolerance: As in `TOLERANCES`.
-
-    Returns:
-        What was found.
 
     Raises:
         ModelOutputError: If a logit differs by more; so a token can differ only where two were equally likely.
@@ -83,7 +78,7 @@ def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
         longest = max(longest, len(ids[0]))
         inputs = pad_right(ids, model.config.pad_token_id)
         ours, theirs = _steps(model, inputs), _steps(exported, inputs)
-        # After a tie that rounding decides, the two write different texts.
+        # After a tie that rounding decides, they write different texts.
         n_same = next((i for i, (a, b) in enumerate(zip(ours[1], theirs[1], strict=True)) if a != b), len(ours[1]) - 1)
         wanted.append(ours[0][: n_same + 1].flatten(0, 1))
         found.append(theirs[0][: n_same + 1].flatten(0, 1))
@@ -92,7 +87,7 @@ def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
 
 def ranker_inputs(config: PairRankerConfig) -> Iterator[dict[str, torch.Tensor]]:
     """Yield batches of random pairs, each with its three markers; the last row of a batch is shorter than the first."""
-    markers = [config.source_token_id, config.candidate1_token_id, config.candidate2_token_id]
+    markers: list[int] = list(config.markers)
     backbone = config.backbone_config
     for rows in _random_rows(backbone.vocab_size, config.max_pair_length, *markers, backbone.pad_token_id):
         for row in rows:
@@ -102,11 +97,11 @@ def ranker_inputs(config: PairRankerConfig) -> Iterator[dict[str, torch.Tensor]]
 
 
 def _random_rows(vocab_size: int, longest: int, *reserved: int | None) -> Iterator[list[list[int]]]:
-    """Yield batches of rows of token ids of several lengths, without the reserved ones."""
+    """Yield batches of rows of random token ids of several lengths, without reserved ids."""
     generator = torch.Generator().manual_seed(0)
     usable = torch.tensor(sorted(set(range(vocab_size)) - {id for id in reserved if id is not None}))
-    for share in SHARES:
-        length = round(SHORTEST + share * (longest - SHORTEST))
+    for fraction in FRACTIONS:
+        length = round(MIN_LENGTH + fraction * (longest - MIN_LENGTH))
         for batch in BATCHES:
             lengths = [max(3, length - i * length // 4) for i in range(batch)]
             yield [usable[torch.randint(len(usable), (n,), generator=generator)].tolist() for n in lengths]

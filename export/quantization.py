@@ -1,4 +1,4 @@
-"""Smaller graphs from that of float32: eight bits for CPUs, half precision for CUDA."""
+"""Smaller graphs from the float32 one: eight bits for CPUs, half precision for CUDA."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,22 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from .graph import FLOAT16_FILE, INT8_FILE, MODEL_FILE, MOST_BYTES_INSIDE, WEIGHTS_SUFFIX
+from .graph import FLOAT16_FILE, INT8_FILE, MAX_BYTES_INSIDE, MODEL_FILE, WEIGHTS_SUFFIX
 
 BLOCK = 128  # weights that share a scale; 32 halves the error and costs a seventh of the speed
-INT8_ACTIVATIONS = 4  # ONNX Runtime's name for the arithmetic in which activations have eight bits too
+INT8_ACTIVATIONS = 4  # ONNX Runtime's accuracy level with activations of eight bits
 
 
 def to_int8(source: Path, target: Path) -> None:
     """Quantise weights and activations to eight bits.
 
-    Weights have a scale for every block, activations one for every block of every token, as they come. Scales that a
-    whole tensor shares, which `quantize_dynamic` makes, cost a small ranker several times the accuracy, and would let a
-    pair's logit depend on what else is in its batch. Embeddings have a scale for each token of the vocabulary.
-
-    Args:
-        source: The graph in float32.
-        target: What is written.
+    Weights have a scale per block, activations one per block of each token, computed on the fly. Scales of a whole
+    tensor, as `quantize_dynamic` makes them, cost a small ranker several times the accuracy, and let a pair's logit
+    depend on its batch. Embeddings have a scale per token of the vocabulary.
     """
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
@@ -37,7 +33,7 @@ def to_int8(source: Path, target: Path) -> None:
 
 
 def _quantise_embeddings(graph: Any) -> None:
-    """Replace each table of embeddings (tokens, hidden) by one of eight bits and a column of scales."""
+    """Replace each embedding table (tokens, hidden) by one of eight bits and a column of scales."""
     import onnx
     from onnx import numpy_helper
 
@@ -69,32 +65,27 @@ def _quantise_embeddings(graph: Any) -> None:
 
 
 def to_float16(source: Path, target: Path) -> None:
-    """Convert the weights and the arithmetic to half precision; the inputs are integers and the logits float32.
-
-    Args:
-        source: The graph in float32.
-        target: What is written.
-    """
+    """Convert weights and arithmetic to half precision; inputs stay integers and logits float32."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     beside = source.with_name(source.name + WEIGHTS_SUFFIX)
     n_bytes = sum(path.stat().st_size for path in (source, beside) if path.is_file())
-    # The shapes within a graph, of which nothing here depends, are found in a copy that can't be larger than 2 GB.
-    is_large = n_bytes > MOST_BYTES_INSIDE
+    # Inferring shapes, on which nothing here depends, copies the graph to a message of at most 2 GB.
+    is_large = n_bytes > MAX_BYTES_INSIDE
     graph = convert_float_to_float16(onnx.load(source), keep_io_types=True, disable_shape_infer=is_large)
-    outside = {"save_as_external_data": True, "location": target.name + WEIGHTS_SUFFIX}
-    onnx.save(graph, target, **(outside if n_bytes / 2 > MOST_BYTES_INSIDE else {}))
+    is_outside = n_bytes / 2 > MAX_BYTES_INSIDE
+    onnx.save(graph, target, save_as_external_data=is_outside, location=target.name + WEIGHTS_SUFFIX)
 
 
 @dataclass(frozen=True)
 class Precision:
-    """A form in which a graph is written.
+    """A precision in which a graph is written.
 
     Args:
         name: As in `blender_hf.export.parity.TOLERANCES`.
         file_name: The file.
-        convert: Writes it from the graph in float32; None for that itself.
+        convert: Writes it from the float32 graph; None for that itself.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""The two model classes and their processors, as they travel to the Hub.
+"""The two model classes with their configurations and processors, and what they need, as they travel to the Hub.
 
-Every file of this folder is copied next to the weights of a published checkpoint, so that it loads with
-`trust_remote_code=True` on a machine without this package. Hence the rule: a file here imports only torch,
-transformers, the standard library, and its siblings by single-dot relative imports.
+The files of this folder that a published checkpoint needs are copied next to its weights, so that it loads with
+`trust_remote_code=True` on a machine without this package. So they import only the standard library, torch,
+transformers, what transformers itself requires, and their siblings by single-dot relative imports.
 """
 
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoProcessor
@@ -16,7 +16,7 @@ from .processing_pair_ranker import PairEncoding, PairRankerProcessor
 
 
 def _register_with_auto_classes() -> None:
-    """Let the Auto classes find our models where this package is imported; repeating it is harmless."""
+    """Register our models with the Auto classes; repeating it is harmless."""
     AutoConfig.register(PairRankerConfig.model_type, PairRankerConfig, exist_ok=True)
     AutoConfig.register(GenFuserConfig.model_type, GenFuserConfig, exist_ok=True)
     AutoModel.register(PairRankerConfig, PairRanker, exist_ok=True)
@@ -27,7 +27,7 @@ def _register_with_auto_classes() -> None:
 
 
 def _travel_with_code() -> None:
-    """Let `save_pretrained` and `push_to_hub` copy this folder next to the weights, for `trust_remote_code=True`."""
+    """Let `save_pretrained` and `push_to_hub` copy the code next to the weights, for `trust_remote_code=True`."""
     PairRankerConfig.register_for_auto_class()
     GenFuserConfig.register_for_auto_class()
     PairRanker.register_for_auto_class("AutoModel")

@@ -17,14 +17,15 @@ While a model is traced or exported, and where attentions are requested, transfo
 half precision the kernel of flashdeberta, if it is installed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
     DebertaV2Encoder,
+    DebertaV2Model,
     DisentangledSelfAttention,
     make_log_bucket_position,
 )
@@ -38,17 +39,17 @@ class RelativePositions(NamedTuple):
     """The buckets of a length, the same for all layers, heads and sequences.
 
     Args:
-        index: (1, length, length), a view of 2 length - 1 numbers. At (i, a) the bucket of query i and key
+        buckets: (1, length, length), a view of 2 length - 1 numbers. At (i, a) the bucket of query i and key
             length - 1 - a, counted from the first in use. Or (batch, queries, length), a subset of its rows.
         used: Which rows of the embeddings are in use.
     """
 
-    index: torch.Tensor
+    buckets: torch.Tensor
     used: slice
 
     def of(self, queries: torch.Tensor) -> "RelativePositions":
         """Return the positions of some queries of each sequence, whose indices are (batch, queries)."""
-        return self._replace(index=self.index[0, queries])
+        return self._replace(buckets=self.buckets[0, queries])
 
 
 class KeyMask(NamedTuple):
@@ -69,13 +70,13 @@ class Group(NamedTuple):
     """Adjacent sequences of one length.
 
     Args:
-        count: How many.
+        size: How many.
         length: Tokens of each.
         n_queries: Queries of each: its length, or fewer.
         positions: Its buckets, or None without relative attention.
     """
 
-    count: int
+    size: int
     length: int
     n_queries: int
     positions: RelativePositions | None
@@ -168,29 +169,28 @@ class FastSelfAttention(DisentangledSelfAttention):
                 hidden_states, attention_mask._replace(selected=None), False, None, relative_pos, rel_embeddings
             )
             return context.gather(1, attention_mask.selected.expand(-1, -1, context.shape[-1])), None
-        if self._flash_runs(hidden_states, attention_mask, relative_pos):
-            return self._by_flash(hidden_states, attention_mask.lengths, queried, rel_embeddings, scale), None
+        lengths = attention_mask.lengths
+        if lengths is not None and relative_pos is not None and self._fits_flash(hidden_states):
+            return self._by_flash(hidden_states, lengths, queried, rel_embeddings, scale), None
         return self._in_blocks(hidden_states, attention_mask.real, queried, relative_pos, rel_embeddings, scale), None
 
-    def _flash_runs(self, states: torch.Tensor, mask: KeyMask, positions: RelativePositions | None) -> bool:
-        if mask.lengths is None or positions is None:
-            return False
+    def _fits_flash(self, states: torch.Tensor) -> bool:
         # Never tested where buckets reach as far as positions, where its formula for buckets does not hold.
-        tried = self.position_buckets // 2 < self.max_relative_positions
-        return tried and fits_flash(states, self.attention_head_size)
+        tested = self.position_buckets // 2 < self.max_relative_positions
+        return tested and fits_flash(states, self.attention_head_size)
 
     def _by_flash(
         self,
         hidden_states: torch.Tensor,
         lengths: torch.Tensor,
         queried: torch.Tensor,
-        embeddings: torch.Tensor,
+        embeddings: torch.Tensor | None,
         scale: float,
     ) -> torch.Tensor:
         """Attend by flashdeberta, which computes the buckets itself."""
         states = (self.query_proj(queried), self.key_proj(hidden_states), self.value_proj(hidden_states))
         heads = (state.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2) for state in states)
-        tables = (None if table is None else table[None] for table in self._position_tables(embeddings))
+        tables = (None if table is None else table[None] for table in self._position_tables(embeddings, slice(None)))
         reach = {"buckets": self.position_buckets, "positions": self.max_relative_positions}
         context = attend_by_flash(*heads, lengths, *tables, scale=scale, **reach)
         return context.transpose(1, 2).flatten(2)
@@ -208,7 +208,7 @@ class FastSelfAttention(DisentangledSelfAttention):
         rows = self.query_proj(queried) * scale, self.key_proj(reverse), self.value_proj(reverse)
         if positions is None:
             return self._attend(*rows, mask, None, (None, None))
-        return self._attend(*rows, mask, positions.index, self._position_tables(embeddings[positions.used], scale))
+        return self._attend(*rows, mask, positions.buckets, self._position_tables(embeddings, positions.used, scale))
 
     def _in_groups(
         self,
@@ -220,21 +220,19 @@ class FastSelfAttention(DisentangledSelfAttention):
     ) -> torch.Tensor:
         """Attend in a packed row: project all tokens at once, then attend one group at a time."""
         reverse = hidden_states[:, packed.reverse]
-        tables = (None, None) if packed.used is None else self._position_tables(embeddings[packed.used], scale)
-        queries = (self.query_proj(queried) * scale)[0].split(
-            [group.count * group.n_queries for group in packed.groups]
-        )
-        sizes = [group.count * group.length for group in packed.groups]
+        tables = self._position_tables(embeddings, packed.used, scale)
+        queries = (self.query_proj(queried) * scale)[0].split([group.size * group.n_queries for group in packed.groups])
+        sizes = [group.size * group.length for group in packed.groups]
         keys, values = self.key_proj(reverse)[0].split(sizes), self.value_proj(reverse)[0].split(sizes)
         context = []
         for group, *rows in zip(packed.groups, queries, keys, values, strict=True):
             index, own = None, tables
-            if group.positions is not None:
-                index, used = group.positions.index, group.positions.used
+            if group.positions is not None and packed.used is not None:
+                index, used = group.positions.buckets, group.positions.used
                 part = slice(used.start - packed.used.start, used.stop - packed.used.start)
-                own = tuple(None if table is None else table[:, part] for table in tables)
-            states = (row.unflatten(0, (group.count, -1)) for row in rows)
-            context.append(self._attend(*states, None, index, own).flatten(0, 1))
+                own = _each(tables, partial(_rows, part))
+            states = [row.unflatten(0, (group.size, -1)) for row in rows]
+            context.append(self._attend(states[0], states[1], states[2], None, index, own).flatten(0, 1))
         return torch.cat(context)[None]
 
     def _attend(
@@ -253,14 +251,14 @@ class FastSelfAttention(DisentangledSelfAttention):
             keys: (batch, length, hidden), last key first.
             values: (batch, length, hidden), last value first.
             mask: (batch, 1, 1, length), zero for padding, or None if there is none.
-            index: As in `RelativePositions`, or None.
+            index: `RelativePositions.buckets`, or None.
             tables: From `_position_tables`, for the buckets in use.
         """
         batch = len(queries)
         queries, keys, values = self._heads(queries), self._heads(keys), self._heads(values)
         bias = None if mask is None else self._key_bias(mask, keys)
         if batch > 1:
-            tables = tuple(None if table is None else table.repeat(batch, 1, 1) for table in tables)
+            tables = _each(tables, lambda table: table.repeat(batch, 1, 1))
         if index is not None:
             repeated = index if len(index) == 1 else index.repeat_interleave(self.num_attention_heads, dim=0)
             index = repeated.expand(len(queries), -1, -1)
@@ -269,18 +267,20 @@ class FastSelfAttention(DisentangledSelfAttention):
         )
         context = []
         for start in range(0, len(queries), n_heads):
-            tensors = (queries, keys, values, bias, *tables, index)
-            block = [tensor if tensor is None else tensor[start : start + n_heads] for tensor in tensors]
-            context.append(attend_in_blocks(*block, n_rows, self.dropout))
+            block = slice(start, start + n_heads)
+            parts = [None if tensor is None else tensor[block] for tensor in (bias, *tables, index)]
+            context.append(attend_in_blocks(queries[block], keys[block], values[block], *parts, n_rows, self.dropout))
         return torch.cat(context).unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
         """Turn (batch, length, hidden) into (batch x heads, length, head size), each head in one piece."""
         return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2).flatten(0, 1).contiguous()
 
-    def _position_tables(self, embeddings: torch.Tensor, scale: float = 1.0) -> Tables:
-        """Return PK, and PQ times the scale, each (heads, buckets, head size) or None, of (buckets, hidden)."""
-        rows = self.pos_dropout(embeddings)[None]
+    def _position_tables(self, embeddings: torch.Tensor | None, used: slice | None, scale: float = 1.0) -> Tables:
+        """Return PK, and PQ times the scale, each (heads, buckets, head size) or None, of rows of (buckets, hidden)."""
+        if used is None or embeddings is None:
+            return None, None
+        rows = self.pos_dropout(embeddings[used])[None]
         pos_keys = pos_queries = None
         if "c2p" in self.pos_att_type:
             pos_keys = self._heads((self.key_proj if self.share_att_key else self.pos_key_proj)(rows))
@@ -298,11 +298,21 @@ class FastSelfAttention(DisentangledSelfAttention):
         return bias.expand(-1, self.num_attention_heads, -1, -1).flatten(0, 1)
 
 
-def use_fast_attention(model: nn.Module) -> None:
+def _each(tables: Tables, change: Callable[[torch.Tensor], torch.Tensor]) -> Tables:
+    keys, queries = tables
+    return None if keys is None else change(keys), None if queries is None else change(queries)
+
+
+def _rows(part: slice, table: torch.Tensor) -> torch.Tensor:
+    return table[:, part]
+
+
+def use_fast_attention(model: DebertaV2Model) -> None:
     """Make the attention of a DeBERTa-v2 or v3 model fast; weights, their names and other layers stay unchanged."""
     # A change of class rather than new modules: parameters are neither recreated nor reinitialized.
-    model.encoder.__class__ = FastEncoder
-    for layer in model.encoder.layer:
+    encoder: Any = model.encoder
+    encoder.__class__ = FastEncoder
+    for layer in encoder.layer:
         layer.attention.self.__class__ = FastSelfAttention
 
 
@@ -411,12 +421,12 @@ def _groups_of(encoder: FastEncoder, lengths: Sequence[int]) -> tuple[Group, ...
         length: encoder.positions_of(length, torch.device("cpu")) if encoder.relative_attention else None
         for length in set(lengths)
     }
-    return tuple(Group(count, length, length, known[length]) for length, count in runs)
+    return tuple(Group(size, length, length, known[length]) for length, size in runs)
 
 
 def _with_queries(groups: tuple[Group, ...], selected: torch.Tensor) -> tuple[Group, ...]:
     """Return the groups with only the queries at some indices, (batch, n)."""
-    parts = selected.split([group.count for group in groups])
+    parts = selected.split([group.size for group in groups])
     return tuple(
         group._replace(n_queries=part.shape[1], positions=group.positions and group.positions.of(part))
         for group, part in zip(groups, parts, strict=True)

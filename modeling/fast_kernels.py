@@ -56,7 +56,7 @@ def use_plain_products(model: nn.Module) -> None:
     """Undo `use_fast_products`, for code that looks for exactly `nn.Linear`, such as PyTorch's quantization."""
     for module in model.modules():
         if type(module) is FastLinear:
-            module.__class__ = nn.Linear
+            module.__class__ = nn.Linear  # type: ignore[assignment] # a parent has the same layout
 
 
 def multiplies_heads(left: torch.Tensor, right: torch.Tensor) -> bool:
@@ -105,7 +105,7 @@ def _is_faster(left: torch.Tensor, right: torch.Tensor) -> bool:
         and _is_plain(right)
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and gains(left.dtype)
     )
 
@@ -133,7 +133,7 @@ def gains(dtype: torch.dtype) -> bool:
 
 def cpu_features() -> dict[str, Any]:
     """Return what PyTorch knows of this processor; an old release of it knows nothing."""
-    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return dict(torch.cpu.get_capabilities()) if hasattr(torch.cpu, "get_capabilities") else {}
 
 
 def is_traced() -> bool:

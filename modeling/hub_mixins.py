@@ -3,10 +3,10 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 PROBLEMS = {
@@ -224,11 +224,12 @@ def completed_card(text: str, model_type: str) -> ModelCard:
     block = REGEX_YAML_BLOCK.search(text)
     # A card without metadata gets an empty block, since huggingface_hub warns of a card that has none.
     card = ModelCard(text if block else f"---\n\n---\n{text}", ignore_metadata_errors=False)
-    stated = card.data.tags or []
+    data = cast(ModelCardData, card.data)
+    stated = data.tags or []
     written = (yaml.safe_load(block[2]) or {}).get("tags") if block else None
     if isinstance(written, str):  # a single tag, which ModelCard takes for a list of its letters
         stated = [written]
-    card.data.library_name = card.data.library_name or "transformers"
-    card.data.pipeline_tag = card.data.pipeline_tag or TASKS[model_type]
-    card.data.tags = list(dict.fromkeys([*stated, *TAGS[model_type]]))
+    data.library_name = data.library_name or "transformers"
+    data.pipeline_tag = data.pipeline_tag or TASKS[model_type]
+    data.tags = list(dict.fromkeys([*stated, *TAGS[model_type]]))
     return card

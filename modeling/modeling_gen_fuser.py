@@ -162,7 +162,9 @@ def _check_batch(segments: Sequence[Sequence[Segment]], inputs: Any, options: Ma
         )
 
 
-class GenFuser(StrictLoadingMixin, PublishingMixin, ExtractiveGenerationMixin, T5ForConditionalGeneration):
+class GenFuser(  # type: ignore[misc] # the mixins take more options
+    StrictLoadingMixin, PublishingMixin, ExtractiveGenerationMixin, T5ForConditionalGeneration
+):
     """A T5 that fuses candidates. Checkpoints of T5, Flan-T5, ByT5 and mT5 load unchanged.
 
     `generate` has all of its options (beams, sampling, streaming, cache) and one more, `segments`; see
@@ -170,6 +172,7 @@ class GenFuser(StrictLoadingMixin, PublishingMixin, ExtractiveGenerationMixin, T
     where there is none.
     """
 
+    config: GenFuserConfig
     config_class = GenFuserConfig
 
     def __init__(self, config: GenFuserConfig) -> None:
@@ -187,7 +190,9 @@ class GenFuser(StrictLoadingMixin, PublishingMixin, ExtractiveGenerationMixin, T
         set_default_length((loaded[0] if isinstance(loaded, tuple) else loaded).generation_config)
         return loaded
 
-    def tie_weights(self, missing_keys: set[str] | None = None, **kwargs: Any) -> None:
+    def tie_weights(  # type: ignore[override] # transformers 4 has no options, 5 has others
+        self, missing_keys: set[str] | None = None, **kwargs: Any
+    ) -> None:
         """Tie the embeddings as transformers does, but never an output layer that was loaded.
 
         transformers 5 assumes tied embeddings in every T5. While loading it finds out that they are not, and warns, but

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from .configuration_pair_ranker import WEIGHT_NAMES, PairRankerConfig
 from .fast_deberta import states_at, supports_states_at, use_fast_attention, uses_states_at
@@ -40,9 +40,9 @@ class PairRankerOutput(ModelOutput):
         task_logits: (batch, n_tasks). The same for each quality function.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    task_logits: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    task_logits: torch.Tensor | None = None
 
 
 class PairRankerHead(nn.Module):
@@ -61,7 +61,7 @@ class PairRankerHead(nn.Module):
         return self.out_proj(self.dropout(torch.tanh(self.dense(features))))
 
 
-class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
+class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type: ignore[misc] # it takes more options
     """A cross-encoder over (prompt, candidate, candidate) on top of any encoder.
 
     The representation of a part is the last hidden state at the special token in front of it, as in PairRM, or the mean
@@ -69,6 +69,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
     for a logit without position bias.
     """
 
+    config: PairRankerConfig
     config_class = PairRankerConfig
     # Empty: with one, transformers 4 takes a checkpoint whose weights have other names for the encoder's alone.
     base_model_prefix = ""
@@ -149,9 +150,9 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):
 
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> PairRankerOutput | tuple[torch.Tensor, ...]:

@@ -1,7 +1,7 @@
 """`pipeline(model="org/pair-ranker", trust_remote_code=True)`: blending on a machine without the package blender-hf.
 
-It gives what `pipeline("llm-blending")` of the package gives: all pairs are compared in both orders of presentation,
-the best candidates are fused, and the fusion is kept if the ranker prefers it. The package has more: schedules,
+The result is that of `pipeline("llm-blending")` in the package: all pairs are compared in both presentation orders, the
+best candidates are fused, and the fusion is kept if the ranker prefers it. The package has more: schedules,
 aggregations, and batches over several prompts.
 """
 
@@ -34,7 +34,7 @@ from .tokenization import render_prompt
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
-    from .configuration_pair_ranker import PairRankerConfig
+    from .configuration_pair_ranker import PairRankerConfig  # noqa: F401
     from .fast_kernels import use_fast_products  # noqa: F401
 
 AUTO_FUSER = "auto"
@@ -62,7 +62,7 @@ class BlendingInput:
 
 
 def rows_of(inputs: Any) -> Iterable[Any] | None:
-    """Return the rows of an iterable or of a dataset such as `KeyDataset`, which has only lengths and places."""
+    """Return the rows of an iterable or of a sequence-like dataset such as `KeyDataset`; None for anything else."""
     if isinstance(inputs, str):
         return None
     if isinstance(inputs, Iterable):
@@ -75,28 +75,30 @@ def rows_of(inputs: Any) -> Iterable[Any] | None:
 class LlmBlendingPipeline(Pipeline):
     """Ranks the candidates of a prompt, fuses the best, and keeps the fusion if the ranker prefers it.
 
-    An input is `{"prompt": text or chat messages, "candidates": [...], "instruction"?: text}`; a candidate is a text or
-    `{"text", "model"}`. The output has `output`, `returned` ("fused" or "best"), `best`, `fused`, `fused_from`,
-    `ranking`, `fusion` and `comparison`. A list gives a list; any other iterable gives a generator.
+    An input is `{"prompt": string or chat messages, "candidates": [...], "instruction"?: string}`; a candidate is a
+    string or `{"text", "model"}`. The output has `output`, `returned` ("fused" or "best"), `best`, `fused`,
+    `fused_from`, `ranking`, `fusion` and `comparison`. A list gives a list; any other iterable gives a generator.
 
     Args:
-        fuser: A folder or a Hub id; "auto" is the fuser that the ranker's configuration names, if any; None ranks only,
+        fuser: A folder or a Hub id; "auto" is the fuser that the ranker's configuration names, if any; None only ranks,
             and returns the best candidate.
         fuser_revision: Branch, tag or commit of the fuser; None is that of the ranker's configuration for its fuser.
         token: Token for a private fuser; by default the one that the ranker was loaded with.
         local_files_only: Never ask the Hub for the fuser.
-        **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (how many pairs go
-            through the ranker at once), `top_k` (how many candidates are fused), `fallback`, `generation`.
+        **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (pairs per batch of
+            the ranker), `top_k` (how many candidates are fused), `fallback`, `generation`.
 
     Raises:
-        ValueError: If the processor is not that of the ranker, or makes longer pairs than the ranker can read.
+        ValueError: If the processor does not belong to the ranker, or its pairs are longer than what the ranker reads.
     """
 
+    processor: PairRankerProcessor
     # None: the AutoProcessor of transformers 4 loses the token on the way, so what it can't load is loaded here.
     _load_processor = None
-    _load_tokenizer = False
-    _load_feature_extractor = False
-    _load_image_processor = False
+    # The annotations of transformers say None for what are booleans.
+    _load_tokenizer = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class LlmBlendingPipeline(Pipeline):
     ) -> None:
         super().__init__(*args, **kwargs)
         if self.model.dtype == torch.float16 and self.device.type == "cpu":
-            self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
+            self.model.float()  # checkpoints are stored in float16, which is slow and inexact on a CPU
         self.model.eval()
         access = access_of(self.model)
         if self.processor is None:
@@ -119,19 +121,20 @@ class LlmBlendingPipeline(Pipeline):
         home, revision = (fuser, fuser_revision)
         if fuser == AUTO_FUSER:
             home, revision = self.model.config.fuser, fuser_revision or self.model.config.fuser_revision
-        self.fuser, self.fuser_processor = None, None
+        self.fuser: Any = None
+        self.fuser_processor: Any = None
         if home is not None:
             hub = {**access.options(token, local_files_only), **({} if revision is None else {"revision": revision})}
-            # False: the code of this repository is all that is needed, so nobody must be asked to trust another one.
+            # False: this repository has all the code, so nobody needs to trust that of another one.
             self.fuser_processor = GenFuserProcessor.from_pretrained(home, trust_remote_code=False, **hub)
             self.fuser = GenFuser.from_pretrained(home, dtype=self.model.dtype, **hub).eval().to(self.device)
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override] # all options by name
         """Blend one input, a list of them, or those of any other iterable.
 
         Args:
             inputs: A mapping, or any iterable of mappings.
-            **kwargs: Options of this call, over those of the pipeline.
+            **kwargs: Options of this call, which override those of the pipeline.
 
         Returns:
             A dictionary, a list of them for a list, or a generator of them.
@@ -156,7 +159,8 @@ class LlmBlendingPipeline(Pipeline):
         """Save the ranker with its code, and its processor; the fuser has a repository of its own."""
         self.model.save_pretrained(save_directory, processor=self.processor, **kwargs)
 
-    def preprocess(self, inputs: Any, where: str = "the input") -> BlendingInput:
+    # An input here is no dictionary of tensors, and a result no model output.
+    def preprocess(self, inputs: Any, where: str = "the input") -> BlendingInput:  # type: ignore[override]
         """Check an input."""
         if not isinstance(inputs, Mapping):
             raise TypeError(f'{where}: expected {{"prompt", "candidates"}}, not {type(inputs).__name__}')
@@ -178,12 +182,12 @@ class LlmBlendingPipeline(Pipeline):
             raise type(error)(f"{where}: {error}") from None
         return BlendingInput(inputs["prompt"], instruction, source, texts, models)
 
-    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
-        """Return the result, which is of plain dictionaries and lists already."""
+    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        """Return the result unchanged: it is plain dictionaries and lists."""
         return model_outputs
 
     @torch.inference_mode()
-    def _forward(
+    def _forward(  # type: ignore[override]
         self,
         model_inputs: BlendingInput,
         batch_size: int | None = None,
@@ -202,7 +206,7 @@ class LlmBlendingPipeline(Pipeline):
         return _result(ranking, fusion, comparison, fused=kept)
 
     def _rank(self, item: BlendingInput, rows: int) -> dict[str, Any]:
-        ids = self._tokenise([item.source, *item.texts])
+        ids = self._tokenize([item.source, *item.texts])
         pairs = list(combinations(dict.fromkeys(item.texts), 2))
         orders = self._both_orders(item.source, pairs, ids, rows)
         means = {pair: mean_logit(*both) for pair, both in orders.items()}
@@ -237,7 +241,7 @@ class LlmBlendingPipeline(Pipeline):
         return {"text": self.fuser_processor.decode_text(written[0]), "fused_from": list(chosen), "truncated": cut}
 
     def _compare(self, source: str, a: str, b: str, rows: int) -> dict[str, Any]:
-        ids = self._tokenise([source, a, b])
+        ids = self._tokenize([source, a, b])
         ab, ba = self._both_orders(source, [(a, b)], ids, rows)[a, b] if a != b else (0.0, 0.0)
         logit = mean_logit(ab, ba)
         probability = probability_of(logit, self.model.config.logit_temperature)
@@ -250,14 +254,14 @@ class LlmBlendingPipeline(Pipeline):
             "truncated": self._truncated(source, [a, b], ids),
         }
 
-    def _tokenise(self, texts: Sequence[str]) -> dict[str, list[int]]:
+    def _tokenize(self, texts: Sequence[str]) -> dict[str, list[int]]:
         different = list(dict.fromkeys(texts))
         return dict(zip(different, self.processor.encode_texts(different), strict=True))
 
     def _both_orders(
         self, source: str, pairs: Sequence[tuple[str, str]], ids: Mapping[str, Sequence[int]], rows: int
     ) -> dict[tuple[str, str], tuple[float, float]]:
-        """Return for each pair (a, b) its logit with a read first, and with b read first."""
+        """Return for each pair (a, b) its logit with a first, and with b first."""
         shown = [*pairs, *((b, a) for a, b in pairs)]
         inputs = [self.processor.encode_pair(ids[source], ids[a], ids[b]).input_ids for a, b in shown]
         logits = self._logits(inputs, rows)
@@ -275,7 +279,7 @@ class LlmBlendingPipeline(Pipeline):
         return [found[index] for index in range(len(inputs))]
 
     def _truncated(self, source: str, texts: Sequence[str], ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-        """Say what the ranker does not read: a candidate's budget depends on the prompt alone."""
+        """Return how much is cut: a candidate's budget depends on the prompt alone."""
         cuts = [self.processor.encode_pair(ids[source], ids[text], ids[text]) for text in texts]
         return {"prompt": cuts[0].truncated_source, "candidates": [cut.truncated_first for cut in cuts]}
 
@@ -290,8 +294,8 @@ class LlmBlendingPipeline(Pipeline):
         return {}, known, {}
 
 
-def _processor_of(config: "PairRankerConfig", access: Mapping[str, Any]) -> PairRankerProcessor:
-    """Load the processor from where the ranker is, at the same commit."""
+def _processor_of(config: Any, access: Mapping[str, Any]) -> PairRankerProcessor:
+    """Load the processor from the ranker's repository, at the same commit."""
     commit = getattr(config, "_commit_hash", None)
     hub = {**access, **({} if commit is None else {"revision": commit})}
     return PairRankerProcessor.from_pretrained(config.name_or_path, trust_remote_code=False, **hub)

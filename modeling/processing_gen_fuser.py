@@ -106,7 +106,9 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         self._fixed_ids: dict[str, list[int]] = {}
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "GenFuserProcessor":
+    def from_pretrained(  # type: ignore[override] # transformers passes options by name
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> "GenFuserProcessor":
         """Load a processor, as in transformers, with a tokenizer that does what its tokenizer.json states.
 
         Args:
@@ -145,8 +147,10 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
             ValueError: If there are no candidates, more than there are sentinels, or no room for them.
         """
         texts = self._checked(candidates)
-        apart = isinstance(prompt, str) and instruction is not None
-        task, source = (instruction, prompt) if apart else (render_prompt(prompt, instruction), "")
+        if isinstance(prompt, str) and instruction is not None:
+            task, source = instruction, prompt
+        else:
+            task, source = render_prompt(prompt, instruction), ""
         heads = [self._fixed("Instruction:"), self._fixed("Input:")]
         heads += [[*self._fixed(f"Candidate {k}:"), self._sentinels[k]] for k in range(len(texts))]
         bodies = self._encode_plain([task, source, *(f":{text}" for text in texts)])

@@ -109,7 +109,9 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         return cls(tokenizer, **lengths)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "PairRankerProcessor":
+    def from_pretrained(  # type: ignore[override] # transformers passes options by name
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> "PairRankerProcessor":
         """Load a processor, as in transformers; for the original checkpoints it is created as their cards say.
 
         The files of `llm-blender/PairRM-hf` and its derivatives state no lengths: they are those of the card, and the

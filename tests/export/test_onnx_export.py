@@ -191,7 +191,7 @@ def test_options_that_do_not_exist(tmp_path: Path) -> None:
 def test_half_precision_of_what_is_larger_than_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with more than 2 GB, at a smaller scale: the weights lie beside both graphs."""
     for module in ("quantization", "onnx_export"):
-        monkeypatch.setattr(f"blender_hf.export.{module}.MOST_BYTES_INSIDE", 1000)
+        monkeypatch.setattr(f"blender_hf.export.{module}.MAX_BYTES_INSIDE", 1000)
     for part in build_ranker():
         part.save_pretrained(tmp_path)
     found = export_onnx(tmp_path, tmp_path / "onnx", precisions=("float16",))
