@@ -96,7 +96,7 @@ def prepared(publication: Publication) -> Iterator[Path]:
     try:
         model = model_class.from_pretrained(folder, dtype="auto")
         processor = processor_class.from_pretrained(folder)
-        if isinstance(model, PairRanker):
+        if isinstance(processor, PairRankerProcessor):
             check_processor(model.config, processor)
     # Loading calls into four libraries, each with its own errors; the user needs one line in every case.
     except Exception as error:

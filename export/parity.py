@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -74,9 +74,11 @@ def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
         ModelOutputError: If a logit differs by more; so a token can differ only where two were equally likely.
     """
     wanted, found, longest = [], [], 0
-    for ids in _random_rows(model.config.vocab_size, model.config.max_source_length, model.config.eos_token_id):
+    config = model.config
+    padding, end = cast(int, config.pad_token_id), cast(int, config.eos_token_id)
+    for ids in _random_rows(config.vocab_size, config.max_source_length, end):
         longest = max(longest, len(ids[0]))
-        inputs = pad_right(ids, model.config.pad_token_id)
+        inputs = pad_right(ids, padding)
         ours, theirs = _steps(model, inputs), _steps(exported, inputs)
         # After a tie that rounding decides, they write different texts.
         n_same = next((i for i, (a, b) in enumerate(zip(ours[1], theirs[1], strict=True)) if a != b), len(ours[1]) - 1)
@@ -89,11 +91,12 @@ def ranker_inputs(config: PairRankerConfig) -> Iterator[dict[str, torch.Tensor]]
     """Yield batches of random pairs, each with its three markers; the last row of a batch is shorter than the first."""
     markers: list[int] = list(config.markers)
     backbone = config.backbone_config
-    for rows in _random_rows(backbone.vocab_size, config.max_pair_length, *markers, backbone.pad_token_id):
+    padding: int | None = backbone.pad_token_id
+    for rows in _random_rows(backbone.vocab_size, config.max_pair_length, *markers, padding):
         for row in rows:
             for place, marker in enumerate(markers):
                 row[place * len(row) // len(markers)] = marker
-        yield dict(pad_right(rows, backbone.pad_token_id or 0))
+        yield dict(pad_right(rows, padding or 0))
 
 
 def _random_rows(vocab_size: int, longest: int, *reserved: int | None) -> Iterator[list[list[int]]]:

@@ -268,8 +268,9 @@ class FastSelfAttention(DisentangledSelfAttention):
         context = []
         for start in range(0, len(queries), n_heads):
             block = slice(start, start + n_heads)
-            parts = [None if tensor is None else tensor[block] for tensor in (bias, *tables, index)]
-            context.append(attend_in_blocks(queries[block], keys[block], values[block], *parts, n_rows, self.dropout))
+            heads = queries[block], keys[block], values[block], _part(bias, block)
+            own = _part(tables[0], block), _part(tables[1], block), _part(index, block)
+            context.append(attend_in_blocks(*heads, *own, n_rows, self.dropout))
         return torch.cat(context).unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
@@ -305,6 +306,10 @@ def _each(tables: Tables, change: Callable[[torch.Tensor], torch.Tensor]) -> Tab
 
 def _rows(part: slice, table: torch.Tensor) -> torch.Tensor:
     return table[:, part]
+
+
+def _part(tensor: torch.Tensor | None, block: slice) -> torch.Tensor | None:
+    return None if tensor is None else tensor[block]
 
 
 def use_fast_attention(model: DebertaV2Model) -> None:

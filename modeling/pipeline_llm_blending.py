@@ -92,6 +92,7 @@ class LlmBlendingPipeline(Pipeline):
         ValueError: If the processor does not belong to the ranker, or its pairs are longer than what the ranker reads.
     """
 
+    model: Any  # a PairRanker; its file imports this one
     processor: PairRankerProcessor
     # None: the AutoProcessor of transformers 4 loses the token on the way, so what it can't load is loaded here.
     _load_processor = None
