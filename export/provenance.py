@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from blender_hf.errors import BlenderError, CheckpointError
+from blender_hf.errors import CheckpointError, require
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
 
@@ -124,10 +124,7 @@ def add_metadata(path: Path, entries: Mapping[str, str]) -> None:
 
 
 def _load(path: Path) -> "ModelProto":
-    try:
-        import onnx
-    except ImportError:
-        raise BlenderError(f"reading {path} needs the package onnx: pip install 'blender-hf[onnx-export]'") from None
+    onnx = require("onnx", "onnx-export", f"reading {path}")
     try:
         model = onnx.load(path, load_external_data=False)
     # The errors of the file system and of protocol buffers, which may come from two implementations.
