@@ -38,9 +38,6 @@ def distilled(
         teachers: Rankers: Hub ids or folders.
         share: Weight of the teachers in a label, 0 to 1.
         cache: File of the teachers' probabilities, read and extended: an interrupted run asks nothing twice.
-
-    Returns:
-        The pairs in their order, with soft labels.
     """
     asked = [_probabilities(pairs, teacher, cache) for teacher in teachers]
     mixed = []

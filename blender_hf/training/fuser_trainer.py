@@ -28,7 +28,7 @@ class FusionDataset(Dataset):
         processor: The fuser's processor.
         max_tokens: Longer examples, input and target together, are skipped and counted in `n_left_out`; `kept` has the
             indices of the others.
-        by_passages: Whether a target is tokenised passage by passage, as extractive decoding writes it.
+        by_segments: Whether a target is tokenised segment by segment, as extractive decoding writes it.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class FusionDataset(Dataset):
         processor: GenFuserProcessor,
         *,
         max_tokens: int | None = None,
-        by_passages: bool = False,
+        by_segments: bool = False,
     ) -> None:
-        encoded = [encode_example(example, processor, by_passages=by_passages) for example in examples]
+        encoded = [encode_example(example, processor, by_segments=by_segments) for example in examples]
         self.kept = [index for index, row in enumerate(encoded) if max_tokens is None or _length(row) <= max_tokens]
         self.examples = [encoded[index] for index in self.kept]
         self.n_left_out = len(encoded) - len(self.examples)
@@ -55,12 +55,12 @@ class FusionDataset(Dataset):
         return self.examples[index]
 
 
-def encode_example(example: FusionExample, processor: GenFuserProcessor, *, by_passages: bool) -> dict[str, list[int]]:
+def encode_example(example: FusionExample, processor: GenFuserProcessor, *, by_segments: bool) -> dict[str, list[int]]:
     """Return the input and the target of an example as `input_ids` and `labels`, nothing of the target cut."""
     tokenize = processor.tokenizer
     target = [
         token
-        for part in (split_segments(example.target) if by_passages else [example.target])
+        for part in (split_segments(example.target) if by_segments else [example.target])
         for token in tokenize(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     ]
     encoding = processor.encode(example.prompt, example.candidates)
@@ -139,11 +139,8 @@ def token_loss(
 ) -> torch.Tensor:
     """Return the cross-entropy of a batch, summed over its tokens and divided by the number of tokens of the step.
 
-    Args:
-        outputs: The model's output with `logits`, (batch, length, vocabulary).
-        labels: (batch, length); -100 is skipped.
-        num_items_in_batch: Number of tokens of all batches of the step; None takes those of this batch.
-        label_smoothing: Part of the target that is spread over the vocabulary, 0 to 1.
+    The `logits` are (batch, length, vocabulary), the labels (batch, length); -100 is skipped. Where it is not given,
+    the number of tokens is that of this batch.
     """
     summed = cross_entropy(
         outputs["logits"].flatten(0, 1).float(),

@@ -30,19 +30,19 @@ def good_answers(prompt: LabelledPrompt) -> list[str]:
 
 
 def merging_examples(prompts: Iterable[LabelledPrompt], copies: int, seed: int) -> Iterator[FusionExample]:
-    """Yield the synthetic task: reassemble a good answer from corrupted copies, for answers of two passages and more.
+    """Yield the synthetic task: reassemble a good answer from corrupted copies, for answers of two segments and more.
 
-    Each copy lacks passages of the answer and holds passages of an answer to another prompt. Every passage of the
+    Each copy lacks segments of the answer and holds segments of an answer to another prompt. Every segment of the
     answer is in at least one copy.
     """
     rng = random.Random(seed)
     foreign: list[str] = []
     for prompt in prompts:
         for answer in good_answers(prompt):
-            passages = split_segments(answer)
-            if foreign and len(passages) > 1:
-                yield FusionExample(prompt.item.source, _corrupted_copies(passages, foreign, copies, rng), answer)
-            foreign = (foreign + passages)[-200:]
+            segments = split_segments(answer)
+            if foreign and len(segments) > 1:
+                yield FusionExample(prompt.item.source, _corrupted_copies(segments, foreign, copies, rng), answer)
+            foreign = (foreign + segments)[-200:]
 
 
 def selection_examples(prompts: Iterable[LabelledPrompt], max_candidates: int, seed: int) -> Iterator[FusionExample]:
@@ -70,11 +70,8 @@ def reference_examples(
     The reference itself is never among the candidates. Prompts without a reference, or whose candidates are in no
     known order, give no example.
 
-    Args:
-        prompts: The labelled prompts.
-        max_candidates: How many candidates are read, the best first.
-        orders: For each prompt its candidates' indices, the best first; None orders them by scores or verdicts.
-        metric: The scores to order by, as in `labelled.gold_scores`.
+    The candidates are ordered by `orders`, for each prompt its candidates' indices with the best first, or else by the
+    scores or verdicts of the data, as in `labelled.gold_scores`.
     """
     ranked = (
         ((prompt, _gold_order(prompt, metric)) for prompt in prompts)
@@ -100,16 +97,16 @@ def _different(prompt: LabelledPrompt) -> list[str]:
 
 
 def _corrupted_copies(
-    passages: Sequence[str], foreign: Sequence[str], copies: int, rng: random.Random
+    segments: Sequence[str], foreign: Sequence[str], copies: int, rng: random.Random
 ) -> tuple[str, ...]:
-    keepers = [rng.randrange(copies) for _ in passages]
-    return tuple(_copy(passages, keepers, number, foreign, rng) for number in range(copies))
+    keepers = [rng.randrange(copies) for _ in segments]
+    return tuple(_copy(segments, keepers, number, foreign, rng) for number in range(copies))
 
 
 def _copy(
-    passages: Sequence[str], keepers: Sequence[int], number: int, foreign: Sequence[str], rng: random.Random
+    segments: Sequence[str], keepers: Sequence[int], number: int, foreign: Sequence[str], rng: random.Random
 ) -> str:
-    kept = [p for p, keeper in zip(passages, keepers, strict=True) if keeper == number or rng.random() < 0.6]
+    kept = [p for p, keeper in zip(segments, keepers, strict=True) if keeper == number or rng.random() < 0.6]
     if rng.random() < 0.5:
         kept.insert(rng.randrange(len(kept) + 1), " " + rng.choice(foreign).strip())
-    return "".join(kept).strip() or passages[0]
+    return "".join(kept).strip() or segments[0]

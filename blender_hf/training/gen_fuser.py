@@ -100,7 +100,7 @@ class FuserRun(TrainingRun[FuserSettings, FusionExample]):
 
     def _encoded(self, examples: list[FusionExample], model: PreTrainedModel) -> FusionDataset:
         limit = self.settings.max_train_tokens
-        return FusionDataset(examples, self.processor, max_tokens=limit, by_passages=model.config.extractive)
+        return FusionDataset(examples, self.processor, max_tokens=limit, by_segments=model.config.extractive)
 
     def _trainer(self, model: PreTrainedModel, arguments: Any, examples: list[FusionExample]) -> GenFuserTrainer:
         minutes = self.settings.max_minutes
@@ -137,11 +137,7 @@ def _nothing_to_learn(prompts: Prompts, settings: FuserSettings) -> str:
 
 
 def starting_point(settings: FuserSettings, prompts: Prompts) -> tuple[GenFuser, GenFuserProcessor]:
-    """Load the fuser or T5 that training goes on from, or make a small one, with a tokenizer made for the prompts.
-
-    Returns:
-        The fuser in training mode, float32, and its processor.
-    """
+    """Load the fuser or T5 that training goes on from, or make a small one, with a tokenizer made for the prompts."""
     lengths = {name: getattr(settings, name) for name in LENGTHS if getattr(settings, name) is not None}
     if settings.model is not None:
         where = locate(settings.model)

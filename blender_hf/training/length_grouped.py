@@ -15,11 +15,6 @@ class EpochLengthSampler(LengthGroupedSampler):
 
     The generator of transformers' sampler carries over from epoch to epoch; a resumed run would restart it and see
     other rows than an uninterrupted one.
-
-    Args:
-        batch_size: Rows of a batch.
-        lengths: The length of each row.
-        seed: Of the order.
     """
 
     def __init__(self, batch_size: int, lengths: Sequence[int], seed: int) -> None:
@@ -40,9 +35,6 @@ class LengthGroupedTrainer(Trainer):
     """A `transformers.Trainer`, or a mixin for a subclass of it, that batches examples of similar length.
 
     Its datasets have a method `lengths()`, the number of tokens of each example, and its collator makes the tensors.
-
-    Args:
-        **kwargs: The arguments of `transformers.Trainer`.
     """
 
     sampler_class = EpochLengthSampler

@@ -24,12 +24,7 @@ LICENCES, SEEN, SKIPPED = "licences", "eval prompts trained on", "skipped record
 
 @dataclass(frozen=True)
 class Subsample:
-    """A fraction of the prompts, chosen by a seeded hash: the same in every run and on every machine.
-
-    Args:
-        fraction: Of all prompts, 0 to 1.
-        seed: Another seed chooses other prompts.
-    """
+    """A fraction of the prompts, chosen by a seeded hash: the same in every run and on every machine."""
 
     fraction: float = 1.0
     seed: int = 0
@@ -88,14 +83,7 @@ def load_eval_data(settings: DataSettings) -> LoadedData:
 
 
 def data_facts(data: LoadedData, eval_data: LoadedData, used: Iterable[str], measured: Iterable[str]) -> dict[str, Any]:
-    """Return what `metrics.json` says of the data of a run.
-
-    Args:
-        data: The prompts that it could be trained on.
-        eval_data: The prompts that it could be evaluated on.
-        used: The texts of the prompts that it was trained on.
-        measured: The texts of the prompts that it was evaluated on.
-    """
+    """Return what `metrics.json` says of the data: licences and counts, with the texts of the prompts really used."""
     texts = set(used)
     records = (prompt for prompt in data.prompts if prompt.item.source in texts)
     return {

@@ -158,11 +158,7 @@ def evaluation_data(settings: PairSettings, prompts: Sequence[LabelledPrompt]) -
 
 
 def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
-    """Load the ranker that training goes on from, or put a new head on an encoder.
-
-    Returns:
-        The ranker in training mode, float32, and its processor.
-    """
+    """Load the ranker that training goes on from, or put a new head on an encoder; in training mode and float32."""
     where, hub = locate(settings.model), {"revision": settings.revision}
     config, _ = PretrainedConfig.get_config_dict(where, **hub)
     is_ranker = format_of(config) is not None

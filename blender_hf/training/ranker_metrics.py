@@ -23,13 +23,8 @@ def source_table(
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of each source on its decided pairs.
 
-    Args:
-        pairs: The pairs.
-        logits_ab: A logit a pair with a presented first, positive for a.
-        logits_ba: A logit a pair with b presented first, positive for b.
-
-    Returns:
-        For each source its number of `pairs` and the fractions `KINDS`, then their mean; empty if no pair is decided.
+    The logits are positive for the candidate presented first: a in `logits_ab`, b in `logits_ba`. A row has the number
+    of `pairs` and the fractions `KINDS`, and the last row is the mean; there is none if no pair is decided.
     """
     rows = [row for row in zip(pairs, logits_ab, logits_ba, strict=True) if row[0].label != 0.5]
     groups = by_source([pair.source for pair, _, _ in rows], rows)

@@ -26,12 +26,7 @@ TRAINER_STATE = "trainer_state.json"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a training run.
-
-    Args:
-        path: The folder; the trained checkpoint lies at its top.
-        given: The settings as they were given.
-    """
+    """The folder of a training run, begun with some given settings; the trained checkpoint lies at its top."""
 
     path: Path
     given: Mapping[str, Any] = field(default_factory=dict)

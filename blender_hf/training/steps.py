@@ -35,13 +35,7 @@ GIVEN_PRECISION = os.environ.get(PRECISION)
 
 @dataclass(frozen=True)
 class Step:
-    """The settings of one step of a training run.
-
-    Args:
-        where: What error messages call them.
-        classes: The dataclasses whose fields they are; one is a `transformers.TrainingArguments`.
-        given: The settings that are given, by their names.
-    """
+    """The given settings of one step of a training run, the dataclasses they belong to, and their name in messages."""
 
     where: str
     classes: tuple[Any, ...]

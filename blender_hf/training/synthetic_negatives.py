@@ -23,10 +23,10 @@ from .fusion_data import good_answers
 SOURCE = "synthetic negatives"
 # Not certain: a short text may lose nothing with its end, and an answer to another prompt may fit by chance.
 LABEL = 0.95
-# Whole passages may well be superfluous.
+# Whole segments may well be superfluous.
 LABELS = {"shortened": 0.8}
 # The kinds of corruption and their weights: a good answer to one of the most similar prompts of the collection, or to
-# any of them; the answer cut anywhere, or after one of its passages; passages of it repeated; its passages shuffled.
+# any of them; the answer cut anywhere, or after one of its segments; segments of it repeated; its segments shuffled.
 CORRUPTIONS = {"near": 4, "foreign": 1, "cut": 1, "shortened": 1, "loop": 1, "shuffled": 1}
 N_NEIGHBOURS = 3
 # Prompts that are more alike than this may have the same answer.
@@ -38,7 +38,7 @@ def synthetic_negatives(
 ) -> list[PreferencePair]:
     """Return pairs of a good answer (a) and a corrupted one (b), from prompts drawn at random.
 
-    An impossible corruption, such as another order of one passage, is skipped.
+    An impossible corruption, such as another order of one segment, is skipped.
 
     Raises:
         InputError: If a kind is none of `CORRUPTIONS`.
@@ -112,20 +112,20 @@ def _corrupt(kind: str, prompt: str, answer: str, collection: _Collection, rng: 
         return collection.any(rng)
     if kind == "cut":
         return answer[: int(len(answer) * rng.uniform(0.2, 0.8))]
-    passages = _movable(split_segments(answer))
-    if len(passages) < 2:
+    segments = _movable(split_segments(answer))
+    if len(segments) < 2:
         return ""
     if kind == "shortened":
-        return "".join(passages[: max(1, int(len(passages) * rng.uniform(0.3, 0.9)))]).strip()
+        return "".join(segments[: max(1, int(len(segments) * rng.uniform(0.3, 0.9)))]).strip()
     if kind == "loop":
-        start = rng.randrange(len(passages))
-        passages[start:start] = [passages[start]] * rng.randint(1, 4)
+        start = rng.randrange(len(segments))
+        segments[start:start] = [segments[start]] * rng.randint(1, 4)
     else:
-        rng.shuffle(passages)
-    return "".join(passages).strip()
+        rng.shuffle(segments)
+    return "".join(segments).strip()
 
 
-def _movable(passages: Sequence[str]) -> list[str]:
-    """Give the first passage the leading white space of the others: its lack must not reveal where it was."""
-    spaced = len(passages) > 1 and passages[1][0].isspace()
-    return [f" {passages[0]}", *passages[1:]] if spaced else list(passages)
+def _movable(segments: Sequence[str]) -> list[str]:
+    """Give the first segment the leading white space of the others: its lack must not reveal where it was."""
+    spaced = len(segments) > 1 and segments[1][0].isspace()
+    return [f" {segments[0]}", *segments[1:]] if spaced else list(segments)

@@ -143,13 +143,13 @@ def test_lengths_are_balanced_within_each_collection() -> None:
     assert balance_lengths([]) == []
 
 
-def test_every_passage_of_the_target_is_in_a_corrupted_copy() -> None:
+def test_every_segment_of_the_target_is_in_a_corrupted_copy() -> None:
     examples = list(merging_examples(PROMPTS, copies=3, seed=0))
-    assert len(examples) == 39  # the first has no foreign passages to take yet
+    assert len(examples) == 39  # the first has no foreign segments to take yet
     for example in examples:
         assert len(example.candidates) == 3
-        for passage in split_segments(example.target):
-            assert any(passage.strip() in candidate for candidate in example.candidates)
+        for segment in split_segments(example.target):
+            assert any(segment.strip() in candidate for candidate in example.candidates)
     assert any(example.target not in example.candidates for example in examples)
 
 
@@ -196,7 +196,7 @@ def test_every_kind_of_corruption_is_what_it_is_called() -> None:
     assert all(pair.candidate_a.startswith(pair.candidate_b) for pair in made["cut"])
     for pair in made["shortened"]:
         assert pair.candidate_a.startswith(pair.candidate_b)
-        assert pair.candidate_b in accumulate(split_segments(pair.candidate_a)), "it ends where a passage does"
+        assert pair.candidate_b in accumulate(split_segments(pair.candidate_a)), "it ends where a segment does"
         assert pair.label == LABELS["shortened"]
     assert all(len(pair.candidate_b) > len(pair.candidate_a) for pair in made["loop"])
     for pair in made["shuffled"]:

@@ -469,11 +469,11 @@ def test_targets_of_a_batch_are_filled_with_what_the_loss_ignores() -> None:
     assert batch["labels"][0, :length].tolist() == dataset[0]["labels"]
     assert batch["decoder_input_ids"][0, : length + 1].tolist() == [0, *dataset[0]["labels"]]
     assert FusionDataset(examples, processor, max_tokens=1).n_left_out == 2
-    passages = FusionDataset(examples[1:], processor, by_passages=True)[0]["labels"]
+    segments = FusionDataset(examples[1:], processor, by_segments=True)[0]["labels"]
     parts = [
         processor.tokenizer(part, add_special_tokens=False)["input_ids"] for part in split_segments(examples[1].target)
     ]
-    assert passages == [*(token for part in parts for token in part), processor.tokenizer.eos_token_id]
+    assert segments == [*(token for part in parts for token in part), processor.tokenizer.eos_token_id]
 
 
 def test_bundling_takes_no_code_and_refuses_what_is_no_checkpoint(
