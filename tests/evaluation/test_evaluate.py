@@ -1,5 +1,6 @@
 """Evaluations of real small rankers and of rules, against what can be computed by hand."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
@@ -11,7 +12,7 @@ from blender_hf import Blender
 from blender_hf.data.labelled import JudgedPair, LabelledPrompt, gold_scores
 from blender_hf.engine.scorer import PairScorer, Presentation
 from blender_hf.errors import BlenderError, InputError
-from blender_hf.evaluation import rankings, report
+from blender_hf.evaluation import report
 from blender_hf.evaluation.evaluate import BEST_MODEL, CHANCE, LENGTH, MEAN, Evaluation, evaluate
 from blender_hf.evaluation.plots import save_plots
 from blender_hf.evaluation.predictors import Query, best_model_baseline, oracle, predictor_of, random_baseline
@@ -221,6 +222,6 @@ def test_random_scores_are_the_same_wherever_a_candidate_stands() -> None:
 
 
 def test_a_missing_extra_is_named_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rankings, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(BlenderError, match=r"evaluation needs scipy: pip install 'blender-hf\[evaluate\]'"):
         evaluate([], {})

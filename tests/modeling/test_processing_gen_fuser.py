@@ -114,8 +114,8 @@ def test_what_does_not_follow_is_set_apart() -> None:
     texts = [PROCESSOR.tokenizer.decode(segment.apart) for segment in encoding.segments]
     assert texts == ["\nSteps:", "\n\n1. Boil.", " Yes.", " No.", " 一。", " 二。"]
     yes, one, two = (encoding.segments[place] for place in (2, 4, 5))
-    assert two.behind(yes) == {two.apart}
-    assert two.behind(one) == {two.ids}
+    assert two.after(yes) == {two.apart}
+    assert two.after(one) == {two.ids}
     assert PROCESSOR.decode_text([*yes.ids, *two.apart]) == "Yes. 二。"
 
 

@@ -57,7 +57,8 @@ def test_a_draw_keeps_decided_pairs_alone_and_no_source_drowns_another() -> None
 def test_logits_are_asked_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "_fingerprint", lambda model: "longest")
     ranker = Longest()
-    blender = Namespace(scorer=Blender(ranker).scorer)
+    made = Blender(ranker)
+    blender = Namespace(scorer=made.scorer, ranker=made.ranker)
     blender.scorer.model = None
     prompts = [prompt_of({(0, 1): 1.0, (2, 0): 1.0})]
     file = tmp_path / "new" / "logits.jsonl"
