@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
+from typing import Any, TypedDict, Unpack, overload
 
 from tqdm.auto import tqdm
 
@@ -13,40 +13,45 @@ from .engine.concurrency import MicroBatcher, PerObject
 from .engine.results import Blend, Comparison, Fusion, Ranking
 from .engine.schedules import Schedule
 from .errors import InputError
-from .inputs import CandidateInput, CandidateLists, Candidates, Item, Many, Prompt
-
-Answer = TypeVar("Answer")
+from .inputs import CandidateInput, CandidateLists, Candidates, Item, Prompt, Prompts
 
 _batchers = PerObject(MicroBatcher)
 
 
 @dataclass(frozen=True)
-class Call(Generic[Answer]):
+class Call:
     """A checked call of a method, to be run at once or together with others.
 
     Args:
         kind: Calls of the same kind may be worked on together.
         items: The items.
+        single: Whether the caller gave one prompt, and gets its result alone.
         work: Turns items into results, one an item.
-        finish: Turns the results into what the caller gets.
+        finish: Turns all results into one answer for each prompt.
     """
 
     kind: Hashable
     items: Sequence[Item]
+    single: bool
     work: Callable[[Iterable[Item]], Iterable[Any]]
-    finish: Callable[[list[Any]], Answer]
+    finish: Callable[[list[Any]], list[Any]] = list
 
-    def run(self, progress: bool = False) -> Answer:
+    def run(self, progress: bool = False) -> Any:
         """Run it here."""
-        return self.finish(list(self.work(tqdm(self.items, unit="prompt", disable=not progress))))
+        found = list(self.work(tqdm(self.items, unit="prompt", disable=not progress)))
+        return self._answer(found)
 
-    async def submit(self, batcher: MicroBatcher, progress: bool = False) -> Answer:
+    async def submit(self, batcher: MicroBatcher, progress: bool = False) -> Any:
         """Run it in the batcher's thread."""
         if progress:
             raise InputError("progress=True is for the methods without await; leave it out")
         if not self.items:
             return self.run()  # there is nothing to wait for, but unknown options are errors all the same
-        return self.finish(await asyncio.wrap_future(batcher.submit(self.kind, self.items, self.work)))
+        return self._answer(await asyncio.wrap_future(batcher.submit(self.kind, self.items, self.work)))
+
+    def _answer(self, results: list[Any]) -> Any:
+        answers = self.finish(results)
+        return answers[0] if self.single else answers
 
 
 class _Options(TypedDict, total=False):
@@ -116,7 +121,7 @@ class AsyncMethods:
     async def arank(self, prompts: Prompt, candidates: Candidates, **options: Unpack[RankOptions]) -> Ranking: ...
     @overload
     async def arank(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[RankOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[RankOptions]
     ) -> list[Ranking]: ...
     async def arank(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Rank the candidates of each prompt, as `rank` does."""
@@ -126,7 +131,7 @@ class AsyncMethods:
     async def abest_of_n(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BestOptions]) -> str: ...
     @overload
     async def abest_of_n(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BestOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[BestOptions]
     ) -> list[str]: ...
     async def abest_of_n(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Return the best candidate of each prompt, as `best_of_n` does."""
@@ -136,7 +141,7 @@ class AsyncMethods:
     async def aworst_of_n(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BestOptions]) -> str: ...
     @overload
     async def aworst_of_n(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BestOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[BestOptions]
     ) -> list[str]: ...
     async def aworst_of_n(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Return the worst candidate of each prompt, as `worst_of_n` does."""
@@ -148,7 +153,7 @@ class AsyncMethods:
     ) -> list[float]: ...
     @overload
     async def areward(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[RewardOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[RewardOptions]
     ) -> list[list[float]]: ...
     async def areward(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Compare each candidate with a reference answer, as `reward` does."""
@@ -160,7 +165,7 @@ class AsyncMethods:
     ) -> list[float]: ...
     @overload
     async def agroup_reward(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[GroupRewardOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[GroupRewardOptions]
     ) -> list[list[float]]: ...
     async def agroup_reward(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Compare each candidate with all others of its prompt, as `group_reward` does."""
@@ -177,7 +182,7 @@ class AsyncMethods:
     @overload
     async def acompare(
         self,
-        prompts: Many[Prompt],
+        prompts: Prompts,
         candidates_a: Candidates,
         candidates_b: Candidates,
         **options: Unpack[CompareOptions],
@@ -190,7 +195,7 @@ class AsyncMethods:
     async def afuse(self, prompts: Prompt, candidates: Candidates, **options: Unpack[FuseOptions]) -> Fusion: ...
     @overload
     async def afuse(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[FuseOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[FuseOptions]
     ) -> list[Fusion]: ...
     async def afuse(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Write one answer from the candidates of each prompt, as `fuse` does."""
@@ -200,7 +205,7 @@ class AsyncMethods:
     async def ablend(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BlendOptions]) -> Blend: ...
     @overload
     async def ablend(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BlendOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[BlendOptions]
     ) -> list[Blend]: ...
     async def ablend(self, prompts: Any, candidates: Any, **options: Any) -> Any:
         """Rank the candidates of each prompt, fuse the best, and keep the better answer, as `blend` does."""

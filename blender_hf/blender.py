@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
@@ -38,13 +39,12 @@ from .inputs import (
     CandidateLists,
     Candidates,
     Item,
-    Many,
     Prompt,
+    Prompts,
     as_items,
     check_tie_threshold,
     make_items,
     pairs_of,
-    unwrapped,
 )
 from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
 from .loading.rankers import load_any_ranker
@@ -54,6 +54,7 @@ from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcess
 DEFAULT_WINDOW = 16
 # Where a prompt has few comparisons at a time: one, or those of a round of a tournament.
 WIDE_WINDOW = 256
+FULL = Schedule()
 
 
 class _RankOptions(RankOptions, total=False):
@@ -77,7 +78,7 @@ class Blender(AsyncMethods):
         ranker_processor: Its processor; the tokenizer of a reward model; None for an object that scores by itself.
         fuser: The fuser, a `GenFuser` or what fuses by itself, such as a `ChatFuser`; None to rank only.
         fuser_processor: The processor of a `GenFuser`.
-        max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
+        max_batch_tokens: Maximum tokens per batch of the ranker, padding included; None chooses by device.
         compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
     """
 
@@ -155,7 +156,7 @@ class Blender(AsyncMethods):
             truncation: How far and at which end the ranker's texts are cut, over what the checkpoint states: any of
                 `max_pair_length`, `max_source_length`, `max_candidate_length`, `source_truncation_side` and
                 `candidate_truncation_side`, as in `PairRankerConfig`.
-            max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
+            max_batch_tokens: Maximum tokens per batch of the ranker, padding included; None chooses by device.
             compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
             backend: "onnx" runs the exported ranker in ONNX Runtime, and the fuser too if it has ONNX files and Optimum
                 is installed; otherwise the fuser runs in torch, where `device` and `dtype` are then for it alone.
@@ -211,9 +212,7 @@ class Blender(AsyncMethods):
     @overload
     def rank(self, prompts: Prompt, candidates: Candidates, **options: Unpack[_RankOptions]) -> Ranking: ...
     @overload
-    def rank(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[_RankOptions]
-    ) -> list[Ranking]: ...
+    def rank(self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[_RankOptions]) -> list[Ranking]: ...
     def rank(
         self,
         prompts: Any,
@@ -231,12 +230,12 @@ class Blender(AsyncMethods):
         Args:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, or a list of them for each prompt; lists may differ in length.
-            instructions: What is to be done with the prompt, if that is stated apart.
+            instructions: What to do with the prompt, if stated separately.
             schedule: Which pairs are compared: "full" (all), "bubble", "knockout", "adaptive", or a
                 `blender_hf.Schedule`, which has all options. A pointwise ranker scores each candidate once
                 and knows all pairs, whatever the schedule.
             top_k: How many of the best matter to the schedule; see `Schedule`.
-            orders: "both" compares a pair in both orders of presentation, "one" in one.
+            orders: "both" compares a pair in both presentation orders, "one" in one.
             aggregation: How comparisons become scores: one of `blender_hf.AGGREGATIONS`. With a pointwise
                 ranker, "max_logits" stands for the scores that it gives.
             progress: Whether to show a progress bar on stderr.
@@ -250,16 +249,13 @@ class Blender(AsyncMethods):
             ModelOutputError: If the ranker gives NaN.
         """
         items, single = make_items(prompts, candidates, instructions)
-        how = as_schedule(schedule, top_k, orders)
-        call = self._ranking(items, how, lambda found: unwrapped(found, single), aggregation)
+        call = self._rank_call(items, single, as_schedule(schedule, top_k, orders), aggregation)
         return self._perform(call, progress=progress)
 
     @overload
     def best_of_n(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BestOptions]) -> str: ...
     @overload
-    def best_of_n(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BestOptions]
-    ) -> list[str]: ...
+    def best_of_n(self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[BestOptions]) -> list[str]: ...
     def best_of_n(
         self,
         prompts: Any,
@@ -274,10 +270,10 @@ class Blender(AsyncMethods):
         Args:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, or a list of them for each prompt.
-            instructions: What is to be done with the prompt, if that is stated apart.
+            instructions: What to do with the prompt, if stated separately.
             schedule: "adaptive" compares until it is the best with 95 % confidence, "knockout" plays one tournament of
                 N - 1 comparisons; or any other, as in `rank`.
-            orders: "both" compares a pair in both orders of presentation, "one" in one.
+            orders: "both" compares a pair in both presentation orders, "one" in one.
 
         Returns:
             The text of the best, or a list of texts; `rank` with a schedule gives a `Ranking`.
@@ -287,9 +283,7 @@ class Blender(AsyncMethods):
     @overload
     def worst_of_n(self, prompts: Prompt, candidates: Candidates, **options: Unpack[BestOptions]) -> str: ...
     @overload
-    def worst_of_n(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[BestOptions]
-    ) -> list[str]: ...
+    def worst_of_n(self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[BestOptions]) -> list[str]: ...
     def worst_of_n(
         self,
         prompts: Any,
@@ -306,7 +300,7 @@ class Blender(AsyncMethods):
     def reward(self, prompts: Prompt, candidates: Candidates, **options: Unpack[RewardOptions]) -> list[float]: ...
     @overload
     def reward(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[RewardOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[RewardOptions]
     ) -> list[list[float]]: ...
     def reward(
         self,
@@ -325,7 +319,7 @@ class Blender(AsyncMethods):
             candidates: The candidates of the prompt, or a list of them for each prompt.
             reference: What they are compared with, a text or `{"text", "model"}`, or a list of one for each prompt.
             rule: Instead, which of the candidates it is: "first", "last", "longest" or "shortest".
-            instructions: What is to be done with the prompt, if that is stated apart.
+            instructions: What to do with the prompt, if stated separately.
             scale: "logit" (0 is as good as the reference), "probability" that it is better than the reference (0 to 1,
                 calibrated by the checkpoint's temperature), or "llm-blender", the difference of both orders that the
                 old package returned, which is twice the logit.
@@ -342,11 +336,11 @@ class Blender(AsyncMethods):
         references = references_of(items, single, reference, rule)
         groups = [duels(item, one) for item, one in zip(items, references, strict=True)]
 
-        def finish(comparisons: list[Comparison]) -> Any:
+        def finish(comparisons: list[Comparison]) -> list[list[float]]:
             found = iter(comparisons)
-            return unwrapped((duel_rewards([next(found) for _ in group], scale) for group in groups), single)
+            return [duel_rewards([next(found) for _ in group], scale) for group in groups]
 
-        return self._perform(self._comparing([duel for group in groups for duel in group], finish))
+        return self._perform(self._compare_call([duel for group in groups for duel in group], single, finish=finish))
 
     @overload
     def group_reward(
@@ -354,7 +348,7 @@ class Blender(AsyncMethods):
     ) -> list[float]: ...
     @overload
     def group_reward(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[GroupRewardOptions]
+        self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[GroupRewardOptions]
     ) -> list[list[float]]: ...
     def group_reward(self, prompts: Any, candidates: Any, *, instructions: Any = None, scale: str = "logit") -> Any:
         """Compare each candidate with all others of its prompt, as a reward in GRPO.
@@ -362,7 +356,7 @@ class Blender(AsyncMethods):
         Args:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, or a list of them for each prompt.
-            instructions: What is to be done with the prompt, if that is stated apart.
+            instructions: What to do with the prompt, if stated separately.
             scale: "logit", "probability" or "llm-blender", as in `reward`.
 
         Returns:
@@ -375,10 +369,9 @@ class Blender(AsyncMethods):
         items, single = make_items(prompts, candidates, instructions)
         chosen(SCALES, scale, "scale")
 
-        def finish(rankings: list[Ranking]) -> Any:
-            return unwrapped((group_rewards(ranking, scale) for ranking in rankings), single)
-
-        return self._perform(self._ranking(items, Schedule(), finish))
+        return self._perform(
+            self._rank_call(items, single, finish=lambda rankings: [group_rewards(one, scale) for one in rankings])
+        )
 
     @overload
     def compare(
@@ -391,7 +384,7 @@ class Blender(AsyncMethods):
     @overload
     def compare(
         self,
-        prompts: Many[Prompt],
+        prompts: Prompts,
         candidates_a: Candidates,
         candidates_b: Candidates,
         **options: Unpack[CompareOptions],
@@ -405,13 +398,13 @@ class Blender(AsyncMethods):
         instructions: Any = None,
         tie_threshold: float = 0.0,
     ) -> Any:
-        """Compare two candidates of each prompt, in both orders of presentation.
+        """Compare two candidates of each prompt, in both presentation orders.
 
         Args:
             prompts: A prompt, or a list of prompts.
             candidates_a: A candidate, or one for each prompt.
             candidates_b: The other candidate, or one for each prompt.
-            instructions: What is to be done with the prompt, if that is stated apart.
+            instructions: What to do with the prompt, if stated separately.
             tie_threshold: How far, 0 to 0.5, the probability may be from 0.5 and still be a tie.
 
         Returns:
@@ -424,14 +417,12 @@ class Blender(AsyncMethods):
         """
         check_tie_threshold(tie_threshold)
         items, single = make_items(*pairs_of(prompts, candidates_a, candidates_b), instructions)
-        return self._perform(self._comparing(items, lambda found: unwrapped(found, single), tie_threshold))
+        return self._perform(self._compare_call(items, single, tie_threshold))
 
     @overload
     def fuse(self, prompts: Prompt, candidates: Candidates, **options: Unpack[FuseOptions]) -> Fusion: ...
     @overload
-    def fuse(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[FuseOptions]
-    ) -> list[Fusion]: ...
+    def fuse(self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[FuseOptions]) -> list[Fusion]: ...
     def fuse(
         self, prompts: Any, candidates: Any, *, instructions: Any = None, generation: Mapping[str, Any] | None = None
     ) -> Any:
@@ -440,7 +431,7 @@ class Blender(AsyncMethods):
         Args:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, the best first, or a list of them for each prompt. All are used.
-            instructions: What is to be done with the prompt, if that is stated apart.
+            instructions: What to do with the prompt, if stated separately.
             generation: Options of `generate`, such as `{"num_beams": 4, "max_new_tokens": 128}`, over the checkpoint's;
                 for a chat model those of `blender_hf.generation.sampling.Sampling`.
 
@@ -453,20 +444,13 @@ class Blender(AsyncMethods):
             BlenderError: If this blender has no fuser; `GenerationError` if it is a chat model that gave no answer.
         """
         items, single = make_items(prompts, candidates, instructions)
-        call = Call(
-            ("fuse", hashable(generation)),
-            items,
-            lambda items: self.iter_fuse(items, generation=generation),
-            lambda found: unwrapped(found, single),
-        )
-        return self._perform(call)
+        kind = ("fuse", hashable(generation))
+        return self._perform(Call(kind, items, single, partial(self.iter_fuse, generation=generation)))
 
     @overload
     def blend(self, prompts: Prompt, candidates: Candidates, **options: Unpack[_BlendOptions]) -> Blend: ...
     @overload
-    def blend(
-        self, prompts: Many[Prompt], candidates: CandidateLists, **options: Unpack[_BlendOptions]
-    ) -> list[Blend]: ...
+    def blend(self, prompts: Prompts, candidates: CandidateLists, **options: Unpack[_BlendOptions]) -> list[Blend]: ...
     def blend(
         self,
         prompts: Any,
@@ -485,7 +469,7 @@ class Blender(AsyncMethods):
         Args:
             prompts: A prompt, or a list of prompts.
             candidates: The candidates of the prompt, or a list of them for each prompt.
-            instructions: What is to be done with the prompt, if that is stated apart.
+            instructions: What to do with the prompt, if stated separately.
             top_k: How many of the best different candidates are fused.
             fallback: Return the best candidate where the ranker does not prefer the fused text to it. False returns
                 every fused text.
@@ -504,20 +488,15 @@ class Blender(AsyncMethods):
                 without `fallback`, or gives none any more.
         """
         items, single = make_items(prompts, candidates, instructions)
-        call = Call(
-            ("blend", top_k, fallback, schedule, aggregation, hashable(generation)),
-            items,
-            lambda items: self.iter_blend(
-                items,
-                top_k=top_k,
-                fallback=fallback,
-                schedule=schedule,
-                aggregation=aggregation,
-                generation=generation,
-            ),
-            lambda found: unwrapped(found, single),
-        )
-        return self._perform(call, progress=progress)
+        options: dict[str, Any] = {
+            "top_k": top_k,
+            "fallback": fallback,
+            "schedule": schedule,
+            "aggregation": aggregation,
+        }
+        kind = ("blend", *options.values(), hashable(generation))
+        work = partial(self.iter_blend, **options, generation=generation)
+        return self._perform(Call(kind, items, single, work), progress=progress)
 
     def iter_rank(
         self,
@@ -593,36 +572,38 @@ class Blender(AsyncMethods):
 
         return windowed(items, self._ranker.prepare, compare, WIDE_WINDOW)
 
-    def _ranking(
+    def _rank_call(
         self,
         items: Sequence[Item],
-        schedule: Schedule,
-        finish: Callable[[list[Ranking]], Any],
+        single: bool,
+        schedule: Schedule = FULL,
         aggregation: str = "max_logits",
         window: int = DEFAULT_WINDOW,
-    ) -> Call[Any]:
-        def work(items: Iterable[Item]) -> Iterator[Ranking]:
-            return self.iter_rank(items, schedule=schedule, aggregation=aggregation, window=window)
+        finish: Callable[[list[Ranking]], list[Any]] = list,
+    ) -> Call:
+        work = partial(self.iter_rank, schedule=schedule, aggregation=aggregation, window=window)
+        return Call(("rank", schedule, aggregation, window), items, single, work, finish)
 
-        return Call(("rank", schedule, aggregation, window), items, work, finish)
-
-    def _comparing(
-        self, items: Sequence[Item], finish: Callable[[list[Comparison]], Any], tie_threshold: float = 0.0
-    ) -> Call[Any]:
-        def work(items: Iterable[Item]) -> Iterator[Comparison]:
-            return self.iter_compare(items, tie_threshold)
-
-        return Call(("compare", tie_threshold), items, work, finish)
+    def _compare_call(
+        self,
+        items: Sequence[Item],
+        single: bool,
+        tie_threshold: float = 0.0,
+        finish: Callable[[list[Comparison]], list[Any]] = list,
+    ) -> Call:
+        work = partial(self.iter_compare, tie_threshold=tie_threshold)
+        return Call(("compare", tie_threshold), items, single, work, finish)
 
     def _extreme(
         self, seek: Literal["best", "worst"], prompts: Any, candidates: Any, instructions: Any, schedule: Schedule
     ) -> Any:
         items, single = make_items(prompts, candidates, instructions)
 
-        def finish(rankings: list[Ranking]) -> Any:
-            return unwrapped((ranking.best if seek == "best" else ranking.worst for ranking in rankings), single)
+        def finish(rankings: list[Ranking]) -> list[str]:
+            return [ranking.best if seek == "best" else ranking.worst for ranking in rankings]
 
-        return self._perform(self._ranking(items, replace(schedule, seek=seek), finish, window=WIDE_WINDOW))
+        call = self._rank_call(items, single, replace(schedule, seek=seek), window=WIDE_WINDOW, finish=finish)
+        return self._perform(call)
 
     def _require_fuser(self) -> ItemFuser:
         if self._fuser is None:
@@ -642,24 +623,7 @@ def load_fuser_of(
     backend: str = "torch",
     provider: str | None = None,
 ) -> ItemFuser:
-    """Load whatever `fuser=` names.
-
-    Args:
-        fuser: As in `Blender.from_pretrained`, but not None.
-        config: The configuration of the ranker, which may name a fuser.
-        hub: How the fuser is looked up.
-        device: Where it runs; None takes a GPU where there is one.
-        dtype: Its precision.
-        backend: "onnx" runs it in ONNX Runtime where that is possible.
-        provider: Execution provider of ONNX Runtime.
-
-    Returns:
-        The fuser.
-
-    Raises:
-        CheckpointError: If it can't be found or is not whole.
-        InputError: If an option does not exist here.
-    """
+    """Load what `fuser=` of `from_pretrained` names, unless it is None; the ranker's configuration may name one."""
     if is_chat_fuser(fuser):
         return load_chat_fuser(fuser, hub, device, dtype)
     name, revision = fuser_of(config, fuser, hub.revision)

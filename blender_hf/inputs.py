@@ -36,6 +36,9 @@ class Many(Protocol[Entry]):
     def __len__(self) -> int: ...
 
 
+Prompts = Many[Prompt]
+
+
 @dataclass(frozen=True)
 class Item:
     """A prompt with its candidates.
@@ -79,9 +82,9 @@ def make_item(
     """Check one prompt with its candidates.
 
     Args:
-        prompt: A text, or chat messages.
-        candidates: Texts, or mappings `{"text", "model"}`; any iterable but a text.
-        instruction: What is to be done with the prompt.
+        prompt: A string, or chat messages.
+        candidates: Strings, or mappings `{"text", "model"}`; any iterable but a string.
+        instruction: What to do with the prompt, if stated separately.
         where: How error messages name this item.
         allow_no_candidates: Whether there may be none.
 
@@ -93,10 +96,10 @@ def make_item(
         InputError: If there is no candidate or a chat message can't be used; the message names the item.
     """
     if instruction is not None and not isinstance(instruction, str):
-        raise InputTypeError(f"{where}: the instruction must be a text, not {type(instruction).__name__}")
+        raise InputTypeError(f"{where}: the instruction must be a string, not {type(instruction).__name__}")
     if not _is_column(candidates):
         raise InputTypeError(
-            f"{where}: candidates must be a list of texts for this prompt, not {type(candidates).__name__}"
+            f"{where}: candidates must be a list of strings for this prompt, not {type(candidates).__name__}"
         )
     checked = tuple(as_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates))
     if not checked and not allow_no_candidates:
@@ -113,11 +116,7 @@ def make_item(
 
 
 def check_characters(texts: Iterable[str], where: str) -> None:
-    """Check that strings have no lone surrogate: JSON can spell one, but UTF-8 and tokenizers can't encode it.
-
-    Raises:
-        InputError: If there is one.
-    """
+    """Raise InputError if a string has a lone surrogate: JSON can spell one, UTF-8 can't encode it."""
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
@@ -128,19 +127,7 @@ def check_characters(texts: Iterable[str], where: str) -> None:
 
 
 def item_from_mapping(record: Any, *, where: str) -> Item:
-    """Check a mapping `{"prompt", "candidates", "instruction"?}`, the input of the pipeline.
-
-    Args:
-        record: The mapping.
-        where: How error messages name it.
-
-    Returns:
-        The checked item.
-
-    Raises:
-        InputTypeError: If it is no mapping, or a value has the wrong type.
-        InputError: If a key is missing.
-    """
+    """Check a mapping `{"prompt", "candidates", "instruction"?}`; errors name it by `where`."""
     if not isinstance(record, Mapping):
         raise InputTypeError(
             f'{where}: expected a mapping {{"prompt": ..., "candidates": [...]}}, not {type(record).__name__}'
@@ -152,28 +139,16 @@ def item_from_mapping(record: Any, *, where: str) -> Item:
 
 
 def as_items(items: Iterable[Any]) -> Iterator[Item]:
-    """Yield items, lazily; mappings `{"prompt", "candidates", "instruction"?}` are made into them.
-
-    Raises:
-        InputTypeError: If there is something else among them.
-    """
+    """Yield items, lazily; mappings `{"prompt", "candidates", "instruction"?}` are made into them."""
     for index, item in enumerate(items):
         yield item if isinstance(item, Item) else item_from_mapping(item, where=f"item {index}")
 
 
 def make_items(prompts: Any, candidates: Any, instructions: Any = None) -> tuple[list[Item], bool]:
-    """Check prompts and candidates that come as parallel lists, or one prompt with its candidates.
-
-    Args:
-        prompts: One prompt (a text or a conversation), or a list of prompts.
-        candidates: For one prompt its candidates; for a list, a list of candidates for each prompt.
-        instructions: None; for one prompt a text; for a list, a text or None for each prompt.
-
-    Returns:
-        The items, and whether a single prompt was given.
+    """Check one prompt with its candidates, or lists of both; return the items, and whether it was a single prompt.
 
     Raises:
-        InputTypeError: If the nesting of the lists does not fit.
+        InputTypeError: If the lists are nested wrongly.
         InputError: If the lists differ in length.
     """
     if is_single_prompt(prompts):
@@ -187,19 +162,14 @@ def make_items(prompts: Any, candidates: Any, instructions: Any = None) -> tuple
 
 
 def is_single_prompt(prompts: Any) -> bool:
-    """Tell one prompt (a text or a conversation) from a list of prompts."""
+    """Return whether this is one prompt (a string or a conversation), not a list of prompts."""
     if isinstance(prompts, str):
         return True
     return isinstance(prompts, Sequence) and len(prompts) > 0 and isinstance(prompts[0], Mapping)
 
 
 def as_columns(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return columns, by their names, as lists of the same length.
-
-    Raises:
-        InputTypeError: If one is no list or the like.
-        InputError: If they differ in length.
-    """
+    """Return columns, by their names, as lists of equal length, or raise InputTypeError or InputError."""
     for name, column in columns.items():
         if not _is_column(column):
             found = "None" if column is None else type(column).__name__
@@ -212,15 +182,7 @@ def as_columns(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def pairs_of(prompts: Any, candidates_a: Any, candidates_b: Any) -> tuple[Any, Any]:
-    """Put two columns of candidates into one column of pairs, for `make_items` to check.
-
-    Returns:
-        The prompts and the pairs.
-
-    Raises:
-        InputTypeError: If a column is no list or the like.
-        InputError: If the columns differ in length.
-    """
+    """Return the prompts, and two columns of candidates as one column of pairs, for `make_items` to check."""
     if is_single_prompt(prompts):
         return prompts, [candidates_a, candidates_b]
     rows = as_columns({"prompts": prompts, "candidates_a": candidates_a, "candidates_b": candidates_b})
@@ -235,38 +197,30 @@ def unwrapped(results: Iterable[Result], single: bool) -> Result | list[Result]:
 
 
 def check_tie_threshold(tie_threshold: float) -> None:
-    """Check how far a probability may be from 0.5 and still be a tie.
-
-    Raises:
-        InputError: If it is out of range.
-    """
+    """Raise InputError unless this is a distance from probability 0.5."""
     if not isinstance(tie_threshold, Real) or not 0 <= tie_threshold <= 0.5:
         raise InputError(f"tie_threshold={tie_threshold!r}; it is a distance from probability 0.5, from 0 to 0.5")
 
 
 def _is_column(value: Any) -> bool:
-    """Tell a list, or what can be read as one, from a text, a mapping, and a set, which has no order."""
+    """Return whether this is a list or the like: not a string, a mapping, or a set, which has no order."""
     return isinstance(value, Iterable) and not isinstance(value, str | Mapping | Set)
 
 
 def as_candidate(value: Any, where: str) -> Candidate:
-    """Check one candidate: a text, or a mapping `{"text", "model"}`.
-
-    Raises:
-        InputTypeError: If it is neither; the message begins with `where`.
-    """
+    """Return a candidate of a string or a mapping `{"text", "model"}`; errors name it by `where`."""
     if isinstance(value, Candidate):
         return value
     if isinstance(value, str):
         return Candidate(value)
     if not isinstance(value, Mapping):
         name = "None" if value is None else type(value).__name__
-        raise InputTypeError(f'{where}: a candidate must be a text or {{"text", "model"}}, not {name}')
+        raise InputTypeError(f'{where}: a candidate must be a string or {{"text", "model"}}, not {name}')
     text, model = value.get("text"), value.get("model")
     if not isinstance(text, str):
-        raise InputTypeError(f'{where}: the "text" of a candidate must be a text, not {type(text).__name__}')
+        raise InputTypeError(f'{where}: the "text" of a candidate must be a string, not {type(text).__name__}')
     if model is not None and not isinstance(model, str):
-        raise InputTypeError(f'{where}: the "model" of a candidate must be a text, not {type(model).__name__}')
+        raise InputTypeError(f'{where}: the "model" of a candidate must be a string, not {type(model).__name__}')
     return Candidate(text, model)
 
 

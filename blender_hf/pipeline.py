@@ -37,9 +37,9 @@ from .loading.checkpoints import (
     explained,
     hub_settings,
     locate,
+    save_portable,
 )
 from .loading.rankers import AutoRanker
-from .loading.saving import save_portable
 from .modeling import PairRankerConfig, PairRankerProcessor
 from .modeling.hub_mixins import access_of
 from .modeling.pipeline_llm_blending import rows_of
@@ -87,7 +87,7 @@ class BlenderPipeline(Pipeline):
         backend: "onnx" runs an exported ranker, whose ONNX file lies beside its weights; see `Blender.from_pretrained`.
         provider: Execution provider of ONNX Runtime.
         file_name: The ranker's ONNX file.
-        max_batch_tokens: Most tokens of a batch of the ranker, padding included; None chooses by the device.
+        max_batch_tokens: Maximum tokens per batch of the ranker, padding included; None chooses by device.
         **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are
             worked on together), `top_k`, `fallback`, `schedule`, `aggregation`, `generation`, `progress`; see
             `Blender`.

@@ -24,7 +24,7 @@ def test_instruction_and_prompt_are_separated() -> None:
 @pytest.mark.parametrize(
     ("candidates", "error", "message"),
     [
-        ("abc", InputTypeError, "item 7: candidates must be a list of texts.*not str"),
+        ("abc", InputTypeError, "item 7: candidates must be a list of strings.*not str"),
         (None, InputTypeError, "item 7: candidates must be a list.*not NoneType"),
         ({"text": "a"}, InputTypeError, "item 7: candidates must be a list.*not dict"),
         ([], InputError, "item 7: there are no candidates"),
@@ -45,7 +45,7 @@ def test_the_item_is_named_for_a_bad_prompt_or_instruction() -> None:
         make_item(None, ["a"], where="item 7")
     with pytest.raises(InputError, match="item 7: a chat message has the role 'x'"):
         make_item([{"role": "x", "content": "a"}], ["a"], where="item 7")
-    with pytest.raises(InputTypeError, match="item 7: the instruction must be a text, not int"):
+    with pytest.raises(InputTypeError, match="item 7: the instruction must be a string, not int"):
         make_item("p", ["a"], 3, where="item 7")
 
 
@@ -76,7 +76,7 @@ def test_one_prompt_or_many() -> None:
     ("prompts", "candidates", "error", "message"),
     [
         # PEER_FAULTS: the letters of the texts were ranked.
-        (["p", "q"], ["a", "b"], InputTypeError, "item 0: candidates must be a list of texts.*not str"),
+        (["p", "q"], ["a", "b"], InputTypeError, "item 0: candidates must be a list of strings.*not str"),
         ("p", "abc", InputTypeError, "the prompt: candidates must be a list"),
         (["p"], "abc", InputTypeError, "candidates must be a list with one entry a prompt, not str"),
         (["p", "q"], [["a"]], InputError, "'prompts': 2, 'candidates': 1"),

@@ -99,7 +99,7 @@ def test_the_precision_is_that_which_was_asked_for(checkpoints: Path, dtype: Any
         ({"prompt": "p"}, InputError, 'the input: the key "candidates" is missing'),
         ([INPUTS[0], {"prompt": "p", "candidates": []}], InputError, "item 1: there are no candidates"),
         ([INPUTS[0], ["p", ["a"]]], InputTypeError, "item 1: expected a mapping"),
-        ({"prompt": "p", "candidates": "ab"}, InputTypeError, "must be a list of texts"),
+        ({"prompt": "p", "candidates": "ab"}, InputTypeError, "must be a list of strings"),
     ],
 )
 def test_bad_input_is_named(pipe: BlenderPipeline, inputs: Any, error: type[Exception], message: str) -> None:

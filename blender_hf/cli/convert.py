@@ -14,8 +14,7 @@ def run(options: Options) -> None:
     output = checked_folder(options.output, options.source)
     if output.is_dir() and any(output.iterdir()) and not options.force:
         raise InputError(f"{output} is not empty; use --force to overwrite files in it")
-    from blender_hf.loading.checkpoints import HubOptions, load_ranker
-    from blender_hf.loading.saving import save_portable
+    from blender_hf.loading.checkpoints import HubOptions, load_ranker, save_portable
 
     quieten_libraries()
     hub = HubOptions(

@@ -1,7 +1,7 @@
 """Locks for what threads share, and one thread for requests that come at about the same time.
 
 - A fast tokenizer of transformers keeps in itself whether special tokens are read out of a text, and whether and how
-  it cuts and pads; setting these while another thread tokenises raises "Already borrowed", or changes what that gets.
+  it cuts and pads; setting these while another thread tokenizes raises "Already borrowed", or changes what that gets.
 - A model may keep something from one forward to the next, as RoPE does that is made for the length; and several
   batches at once would take several times the memory that one was chosen for.
 """
@@ -31,8 +31,8 @@ Work = Callable[[Sequence[Item]], Iterable[Any]]
 class PerObject(Generic[Made]):
     """One thing for each object, made when it is first asked for, and gone with the object.
 
-    It stands beside the objects, not in them, so that they can be pickled, and is the same for all that share them. A
-    fork begins anew: it has none of the threads of its parent, and nobody who would let a lock go that is held.
+    Kept outside the objects, so that they can be pickled. A fork begins anew: it has none of its parent's threads, so a
+    lock that one of them holds would never be released.
 
     Args:
         make: Makes it.
@@ -45,7 +45,7 @@ class PerObject(Generic[Made]):
             os.register_at_fork(after_in_child=self._forget)
 
     def of(self, shared: Any) -> Made:
-        """Return that of an object, which must have the identity as its equality."""
+        """Return the one of an object, which must compare by identity."""
         with self._making:
             if shared not in self._made:
                 self._made[shared] = self._make()
@@ -63,25 +63,13 @@ _locks = PerObject(RLock)
 
 
 def lock_of(shared: Any) -> Any:
-    """Return the lock of an object, a tokenizer or a model: for each always the same, and reentrant.
-
-    Args:
-        shared: The object; it must have the identity as its equality, as tokenizers and models have.
-    """
+    """Return the reentrant lock of an object that compares by identity, such as a tokenizer or a model."""
     return _locks.of(shared)
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What one caller wants done.
-
-    Args:
-        kind: Requests of the same kind may be worked on together.
-        items: The items.
-        work: Turns items into results, one an item; the same for all requests of a kind.
-        future: Where the list of results goes.
-        arrived: When, on the monotonic clock.
-    """
+    """What one caller wants done; requests of the same kind have the same `work` and may be worked on together."""
 
     kind: Hashable
     items: Sequence[Item]
@@ -163,7 +151,7 @@ class MicroBatcher:
 
 
 def _answer(batch: Sequence[Request]) -> None:
-    """Work on requests together; where that fails, on each half, so that the others don't suffer for one."""
+    """Work on requests together; if that fails, on each half, so that one request's error is its own."""
     if not batch:
         return
     try:

@@ -21,7 +21,7 @@ BATCH_SIZE = 8
 
 @runtime_checkable
 class ItemFuser(Protocol):
-    """What writes one answer from several: a `Fuser`, or a `ChatFuser`."""
+    """Writes one answer from several: a `Fuser`, or a `ChatFuser`."""
 
     @property
     def max_candidates(self) -> int:
@@ -33,16 +33,12 @@ class ItemFuser(Protocol):
         ...
 
     def attempt(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> Sequence[Fusion | None]:
-        """Do as `fuse`, but give None where one item can't be fused, and others can."""
+        """Do as `fuse`, but return None for an item that fails where others succeed."""
         ...
 
 
 def as_fuser(fuser: Any, processor: GenFuserProcessor | None) -> ItemFuser | None:
-    """Return what fuses: a model with its processor, or what fuses by itself; None for None.
-
-    Raises:
-        InputError: If the one or the other is missing.
-    """
+    """Return the fuser of a model with its processor, or an object that is one already; None for None."""
     if isinstance(fuser, ItemFuser) and processor is None:
         return fuser
     if (fuser is None) != (processor is None):
@@ -92,7 +88,7 @@ class Fuser:
         ]
 
     def attempt(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion]:
-        """Do as `fuse`: what this fuser can't write for one item, it can't for any."""
+        """Do as `fuse`: an error of this fuser concerns all items."""
         return self.fuse(items, generation)
 
     def _encode(self, item: Item) -> FusionEncoding:

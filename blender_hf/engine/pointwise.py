@@ -16,17 +16,17 @@ from .concurrency import lock_of
 from .results import POINTWISE, Comparison, Ranking, Truncation, make_ranking
 from .schedules import Schedule
 
-# The aggregation of pairwise rankers that stands nearest to a score of its own, and the default.
+# The default aggregation: for a pointwise ranker, the scores that it gave.
 OWN_SCORES = "max_logits"
-# The loss of a reward model is that of the plain difference.
+# Reward models are trained on plain differences.
 TEMPERATURE = 1.0
 
 
 @runtime_checkable
 class PointwiseRanker(Protocol):
-    """Whatever scores candidates one by one; any object with this method is a ranker for `Blender`.
+    """Scores candidates one by one; any object with this method is a ranker for `Blender`.
 
-    A method may look at the whole item, so that what needs the other candidates, as minimum Bayes risk does, fits too.
+    It gets whole items, so it may look at the other candidates, as minimum Bayes risk does.
     """
 
     def scores(self, items: Sequence[Item]) -> Sequence[Sequence[float]]:
@@ -45,7 +45,7 @@ class PointwiseRanker(Protocol):
 
 @runtime_checkable
 class ReportsTruncation(PointwiseRanker, Protocol):
-    """A pointwise ranker that also says what it did not read."""
+    """A pointwise ranker that also reports truncation."""
 
     def scores_and_cuts(self, items: Sequence[Item]) -> list[tuple[Sequence[float], Truncation]]:
         """Score the candidates of each item, as `scores`, and say what was cut from each item."""
@@ -73,7 +73,7 @@ class Pointwise:
     def rank(
         self, items: Sequence[Item], schedule: Schedule, aggregation: str, prepared: object = None
     ) -> list[Ranking]:
-        """Rank the candidates of every item; all comparisons are known, whatever the schedule asks for."""
+        """Rank the candidates of every item; all comparisons are known, whatever the schedule."""
         chosen(AGGREGATIONS, aggregation, "aggregation")  # a misspelt name fails before the long work
         return [
             _ranking(item, scores, truncated, aggregation)
@@ -81,13 +81,13 @@ class Pointwise:
         ]
 
     def compare(self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: object = None) -> list[Comparison]:
-        """Compare the two candidates of every item; there is no order of presentation that could change it."""
+        """Compare the two candidates of every item; there is no presentation order."""
         return [
             Comparison(a - b, b - a, truncated, TEMPERATURE, tie_threshold) for (a, b), truncated in self._judge(items)
         ]
 
     def _judge(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
-        with lock_of(self):  # what a user gives is not always made for threads
+        with lock_of(self):  # a user's object is not always thread-safe
             found = self._scored(items)
         if len(found) != len(items):
             raise InputError(f"the ranker scored {len(found)} items of {len(items)}; it must score each")

@@ -86,7 +86,7 @@ class Pairwise:
         ]
 
     def _cut(self, item: Item, texts: Texts) -> Truncation:
-        """Return what the model does not read of an item: a candidate's budget depends on the prompt alone."""
+        """Return the truncation of an item; a candidate's budget depends only on the prompt."""
         cuts = [self.scorer.encode(Presentation(item.source, text, text), texts) for text in item.texts]
         return Truncation(cuts[0].truncated_source, tuple(cut.truncated_first for cut in cuts))
 
@@ -174,7 +174,7 @@ def as_ranker(
     Args:
         ranker: A `PairRanker`, a sequence classification model with one label, or a `PointwiseRanker`.
         processor: The processor of a `PairRanker`, the tokenizer of a reward model, or None.
-        max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
+        max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
         compile: Whether the model is compiled.
 
     Raises:

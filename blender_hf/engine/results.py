@@ -42,9 +42,7 @@ class _Result:
 
 @dataclass(frozen=True, repr=False)
 class Truncation(_Result):
-    """How many tokens were cut from the texts because they were longer than the model reads.
-
-    It is true when anything was cut.
+    """Tokens cut from the texts because they were too long for the model; true if there are any.
 
     Args:
         prompt: Tokens cut from the prompt.
@@ -265,7 +263,7 @@ class Fusion(_Result):
 
 @dataclass(frozen=True, repr=False)
 class Blend(_Result):
-    """The way from candidates to one answer: ranked, fused, and the fused answer judged.
+    """The candidates ranked, the best fused, and the fused answer compared with the best.
 
     Args:
         output: The answer that is returned: the fused text, or the best candidate.

@@ -56,13 +56,7 @@ class RewardEncoding:
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of an input: token ids that are always there, or the place of a text.
-
-    Args:
-        ids: The fixed ids; empty for a place.
-        slot: Which text stands here; None for fixed ids.
-        token_type: The token type of all of it.
-    """
+    """A stretch of an input: fixed token ids, or the place (`slot`) of a text; all of one token type."""
 
     ids: tuple[int, ...] = ()
     slot: int | None = None
@@ -75,7 +69,7 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
     Args:
         model: A sequence classification model with one label, on its device, in evaluation mode.
         tokenizer: Its tokenizer; with a chat template, the prompt and the candidate become a conversation.
-        max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
+        max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
         compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
 
     Raises:
@@ -99,21 +93,21 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         # That of the model, not of the tokenizer: a decoder looks for it to find the last token.
         self._pad_token_id = model.config.get_text_config().pad_token_id
         if self._pad_token_id is None:
-            self.max_batch_tokens = 1  # without one, a decoder reads the last place, so each row is a batch of its own
+            self.max_batch_tokens = 1  # without one, a decoder reads the last place, so each row is a batch
 
     def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
         """Score the candidates of each item; see `PointwiseRanker`."""
         return [scores for scores, _ in self.scores_and_cuts(items)]
 
     def scores_and_cuts(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
-        """Score the candidates of each item, and say what was cut; what is the same input is scored once.
+        """Score the candidates of each item, and report truncation; equal inputs are scored once.
 
         Raises:
             InputError: If the chat template refuses a conversation, or leaves no room for text.
             ModelOutputError: If the model gives NaN or an infinite score.
         """
         encoded = self.inputs.encode(items)
-        # In an order of their own, so that the same inputs make the same batches however they are given.
+        # In a fixed order, so that the same inputs make the same batches however they are given.
         unique = sorted({row.key: row for rows in encoded for row in rows}.values(), key=lambda row: row.key)
         found = dict(zip((row.key for row in unique), self.logits(unique), strict=True))
         return [(tuple(found[row.key] for row in rows), _truncation(rows)) for rows in encoded]
@@ -132,11 +126,7 @@ def is_reward_model(config: Any) -> bool:
 
 
 def check_head(config: Any, name: str) -> None:
-    """Check that a configuration is that of a model with one label.
-
-    Raises:
-        CheckpointError: If it has another number of labels.
-    """
+    """Raise CheckpointError unless a configuration has exactly one label."""
     if config.num_labels != 1:
         raise CheckpointError(
             f"{name} has {config.num_labels} labels; a reward model has one, which is the score of a candidate"
@@ -150,7 +140,7 @@ class RewardInputs:
 
     Args:
         tokenizer: The tokenizer; left as it is.
-        max_length: Most tokens of an input.
+        max_length: Maximum tokens of an input.
 
     Raises:
         CheckpointError: If the tokenizer can't be used.
@@ -198,7 +188,7 @@ class RewardInputs:
         ]
 
     def _is_clean(self, ids: Sequence[int], expected: Sequence[int]) -> bool:
-        """Tell whether an input fits, and has no special token but those of the template."""
+        """Return whether an input fits, and has no special tokens except the template's."""
         return len(ids) <= self._max_length and [i for i in ids if i in self._guarded] == expected
 
     def _skeleton(self, chat: Sequence[Message], where: str) -> list[int]:
@@ -211,8 +201,8 @@ class RewardInputs:
         return self._skeletons[roles]
 
     def _encode_by_parts(self, chat: Sequence[Message], where: str) -> RewardEncoding:
-        """Encode template and texts apart, so that texts can be cut, and can't forge what belongs to the template."""
-        # Only the inner text is held back: white space at its ends is the template's to keep or to strip.
+        """Encode template and texts separately, so that texts can be cut, and can't forge the template's tokens."""
+        # Only the stripped text is held back: the template keeps or strips white space at its ends.
         texts = [message["content"].strip() for message in chat]
         held = [
             {**message, "content": message["content"].replace(inner, SLOT.format(n))} if inner else message
@@ -243,29 +233,16 @@ class RewardInputs:
 
 
 def reading_length(tokenizer: Any, config: Any) -> int:
-    """Return how many tokens a model reads, by its tokenizer and its table of positions.
-
-    Args:
-        tokenizer: The tokenizer.
-        config: The model's configuration.
-    """
+    """Return the maximum input length of a model, by its tokenizer and its table of positions."""
     return min(tokenizer.model_max_length, n_positions(config) or tokenizer.model_max_length)
 
 
 def assembled(parts: Sequence[Part], texts: Sequence[Sequence[int]], max_length: int, side: str) -> RewardEncoding:
     """Put an input together; texts that are too long for it are cut.
 
-    The candidate keeps at least half of the room for text, the prompt the rest, and what one of them does not need is
-    the other's. The oldest text of the prompt is cut first. So what is cut depends on these texts alone.
-
-    Args:
-        parts: The parts of the input.
-        texts: The token ids of its texts; the last is the candidate, the others are the prompt.
-        max_length: Most tokens of the input.
-        side: Which end of a text is cut, "left" or "right".
-
-    Raises:
-        ValueError: If the fixed parts leave no room for text.
+    The last text is the candidate, the others are the prompt. The candidate keeps at least half of the room for text,
+    the prompt the rest, and room that one of them does not need goes to the other. The oldest text of the prompt is cut
+    first, each at the given side. Raises ValueError if the fixed parts leave no room for text.
     """
     room = max_length - sum(len(part.ids) for part in parts)
     if room < MIN_ROOM:
@@ -277,11 +254,7 @@ def assembled(parts: Sequence[Part], texts: Sequence[Sequence[int]], max_length:
 
 
 def pair_parts(tokenizer: Any) -> list[Part]:
-    """Find what a tokenizer writes around and between the two texts of a pair, and the token types it gives them.
-
-    Raises:
-        CheckpointError: If it writes texts otherwise in a pair than alone.
-    """
+    """Return the parts that a tokenizer makes of a pair of texts, or raise CheckpointError if that can't be told."""
     try:
         fixed = affixes(tokenizer, 2)
     except ValueError as error:
@@ -302,7 +275,7 @@ def pair_parts(tokenizer: Any) -> list[Part]:
 
 
 def _guarded(tokenizer: Any, delimiters: Sequence[str]) -> set[int]:
-    """Return the tokens that no text may become: the special ones, and those that the template is made of."""
+    """Return the tokens that no text may become: special tokens, and the template's delimiters."""
     added = tokenizer.added_tokens_decoder.items()
     special = {token_id for token_id, token in added if token.special or token.content in delimiters}
     return (special | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}

@@ -11,14 +11,14 @@ from blender_hf.modeling.ranking_math import probability_of
 
 from .results import Comparison, Ranking
 
-# What a logit is turned into. All are higher for a better candidate; a tie is 0, or 0.5 as a probability.
+# From a logit and the temperature to a reward: higher is better; a tie is 0, or 0.5 as a probability.
 SCALES: dict[str, Callable[[float, float], float]] = {
     "logit": lambda logit, temperature: logit,
     "probability": probability_of,
-    # The difference of both orders of presentation, as llm-blender 0.0.2 returns it: twice our logit.
+    # The difference of both presentation orders, as llm-blender 0.0.2 returns it: twice our logit.
     "llm-blender": lambda logit, temperature: 2 * logit,
 }
-# Which candidate is the reference, of the texts of the candidates; of equals the first.
+# Which candidate is the reference; of equal ones the first.
 RULES: dict[str, Callable[[Sequence[str]], str]] = {
     "first": lambda texts: texts[0],
     "last": lambda texts: texts[-1],
@@ -28,7 +28,7 @@ RULES: dict[str, Callable[[Sequence[str]], str]] = {
 
 
 def references_of(items: Sequence[Item], single: bool, reference: Any, rule: str | None) -> list[Candidate]:
-    """Return what the candidates of each item are compared with."""
+    """Return the reference of each item."""
     if (reference is None) == (rule is None):
         raise InputError("give either reference=, what to compare with, or rule=, which candidate it is")
     if rule is not None:
@@ -50,7 +50,7 @@ def duel_rewards(comparisons: Sequence[Comparison], scale: str) -> list[float]:
 
 
 def group_rewards(ranking: Ranking, scale: str) -> list[float]:
-    """Return for each candidate the mean of its comparisons with the others; a single one gets what a tie is worth."""
+    """Return for each candidate the mean of its comparisons with the others; a single one gets the reward of a tie."""
     turn, temperature = chosen(SCALES, scale, "scale"), ranking.temperature
     rows = [
         [turn(logit, temperature) for j, logit in enumerate(row) if j != i] or [turn(0.0, temperature)]

@@ -69,7 +69,7 @@ class Schedule:
 
 
 def as_schedule(schedule: str | Schedule, top_k: int | None = None, orders: str = "both") -> Schedule:
-    """Return a schedule by its name, or one that is given, with what is asked of it beside it.
+    """Return a schedule by its name, or a given one, with the options stated beside it.
 
     Raises:
         InputError: If there is no such schedule, or an option of it is out of range.
@@ -95,7 +95,7 @@ def full(n: int, schedule: Schedule) -> Rounds:
 def bubble(n: int, schedule: Schedule) -> Rounds:
     """Let the better one of two neighbours rise: n - 1 comparisons, one a round, for the best (paper, section 3.4).
 
-    For `top_k` there are as many passes; what is known is not asked again.
+    There are `top_k` passes; known comparisons are not repeated.
     """
     order, known = list(range(n)), _Known()
     for place in range(min(schedule.top_k or 1, n)):
@@ -118,7 +118,7 @@ def knockout(n: int, schedule: Schedule) -> Rounds:
 
 
 def adaptive(n: int, schedule: Schedule) -> Rounds:
-    """Begin with a tournament, then ask only while the answer is in doubt, and what tells most.
+    """Begin with a tournament, then compare the most informative pairs while the answer is in doubt.
 
     A logit is taken as the difference of two scores and a noise that is particular to the pair, both normal. That gives
     the probability of every error in the order that all comparisons would give. With `top_k` it ends when both the best
@@ -178,7 +178,7 @@ def _tournament(players: Sequence[int], known: _Known) -> Generator[list[Pair], 
     """Play until one is left, and return it."""
     standing = list(players)
     while len(standing) > 1:
-        # Who is left over stands first in the next round, so that nobody passes twice.
+        # The one left over comes first in the next round, so that nobody sits out twice.
         over, playing = standing[len(standing) // 2 * 2 :], standing[: len(standing) // 2 * 2]
         pairs = list(zip(playing[::2], playing[1::2], strict=True))
         yield from known.ask(pairs)
@@ -187,15 +187,9 @@ def _tournament(players: Sequence[int], known: _Known) -> Generator[list[Pair], 
 
 
 def expected_scores(n: int, logits: dict[Pair, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is to be expected of the scores that all comparisons would give, from those that were made.
+    """Predict from some comparisons the mean logits, (n,), that all comparisons of n candidates would give.
 
-    Args:
-        n: Number of candidates.
-        logits: The comparisons.
-
-    Returns:
-        The expected mean logit of each candidate against the others, (n,), and the standard deviation of the
-        difference of each two, (n, n).
+    The second result is the standard deviation of each difference of two, (n, n).
     """
     asked = np.zeros((n, n))
     known = np.zeros((n, n))
@@ -221,7 +215,7 @@ def _laplacian(weights: np.ndarray) -> np.ndarray:
 
 
 def _doubts(means: np.ndarray, deviations: np.ndarray, top_k: int | None) -> np.ndarray:
-    """Return for each two candidates the probability that they stand in the wrong order, 0 where it does not matter."""
+    """Return for each two candidates the probability that their order is wrong, 0 where it does not matter."""
     n = len(means)
     place = np.empty(n, dtype=int)
     place[np.argsort(-means, kind="stable")] = np.arange(n)
@@ -241,7 +235,7 @@ def _wrong(lead: float, deviation: float) -> float:
 
 
 def _most_telling(doubts: np.ndarray, known: dict[Pair, float]) -> list[Pair]:
-    """Choose pairs that were not compared and about which most doubt hangs: as many as half the candidates."""
+    """Choose the most doubtful pairs that were not compared: as many as half the candidates."""
     own = doubts.sum(axis=0) + doubts.sum(axis=1)
     weights = np.triu(own[:, None] + own[None, :] + doubts + doubts.T, k=1)
     for i, j in known:

@@ -1,7 +1,7 @@
-"""The engine: a flat list of presentations of pairs goes in, one logit each comes out.
+"""Scores presentations of pairs: a flat list of them in, one logit each out.
 
-Presentations are sorted by length and packed into batches of a token budget, so little is spent on padding. What a pair
-is scored as does not depend on the pairs beside it.
+Presentations are sorted by length and packed into batches of a token budget, so little is spent on padding. A logit
+does not depend on the other pairs of its batch.
 """
 
 import math
@@ -20,9 +20,9 @@ from blender_hf.modeling import PairEncoding, PairRanker, PairRankerProcessor
 from .concurrency import lock_of
 from .streaming import one_ahead
 
-# More than this buys nothing on a CPU; a GPU wants more work at once than it takes to fill it.
+# More is no faster on a CPU; a GPU needs larger batches.
 DEFAULT_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-# Most tokens of padding of a batch: what a batch less is worth. A GPU is slow to start, a CPU is not.
+# Maximum padding tokens per batch: beyond it, another batch is cheaper. Starting one is slow on a GPU, not on a CPU.
 MAX_PADDING = {"cpu": 128, "cuda": 8192}
 
 TokenIds = tuple[int, ...]
@@ -31,7 +31,7 @@ Texts = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Presentation:
-    """A pair in one order of presentation: a prompt and two candidates as texts."""
+    """A pair in one presentation order: a prompt and two candidates as texts."""
 
     source: str
     first: str
@@ -53,7 +53,7 @@ class BatchScorer(ABC, Generic[Row]):
 
     Args:
         model: The model, on its device, in evaluation mode.
-        max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
+        max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
         compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
     """
 
@@ -117,7 +117,7 @@ class PairScorer(BatchScorer[TokenIds]):
     Args:
         model: The ranker, on its device, in evaluation mode.
         processor: Its processor.
-        max_batch_tokens: Most tokens of a batch, padding included; None chooses by the device.
+        max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
         compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
     """
 
@@ -133,11 +133,11 @@ class PairScorer(BatchScorer[TokenIds]):
         self.processor = processor
 
     def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        """Tokenise each different text once, nothing cut."""
+        """Tokenize each different text once, nothing cut."""
         return tokenised(texts, self.processor)
 
     def encode(self, presentation: Presentation, texts: Texts) -> PairEncoding:
-        """Put the input of a presentation together from its tokenised texts."""
+        """Assemble the input of a presentation from its tokenized texts."""
         return self.processor.encode_pair(
             texts[presentation.source], texts[presentation.first], texts[presentation.second]
         )
@@ -154,7 +154,7 @@ class PairScorer(BatchScorer[TokenIds]):
 
         Args:
             presentations: The pairs, each in one order.
-            texts: Their texts as `tokenise` gave them; None tokenises them here.
+            texts: Their texts as `tokenise` gave them; None tokenizes them here.
             on_batch: Called after each batch with the number of presentations in it, for progress.
 
         Returns:
@@ -167,7 +167,7 @@ class PairScorer(BatchScorer[TokenIds]):
             texts = self.tokenise(text for p in presentations for text in (p.source, p.first, p.second))
         read = cache(lambda presentation: tuple(self.encode(presentation, texts).input_ids))
         forms = {presentation: self._form(presentation, read) for presentation in dict.fromkeys(presentations)}
-        # In an order of their own, so that the same pairs make the same batches however they are given: then swapping
+        # In a fixed order, so that the same pairs make the same batches however they are given: then swapping
         # or permuting candidates gives the same bits.
         unique = sorted({form.ids for form in forms.values() if form.sign})
         logits = dict(zip(unique, self.logits(unique, on_batch), strict=True))
@@ -192,7 +192,7 @@ class PairScorer(BatchScorer[TokenIds]):
 
 
 def tokenised(texts: Iterable[str], processor: PairRankerProcessor) -> dict[str, list[int]]:
-    """Tokenise each different text once, nothing cut."""
+    """Tokenize each different text once, nothing cut."""
     different = list(dict.fromkeys(texts))
     with lock_of(processor.tokenizer):
         return dict(zip(different, processor.encode_texts(different), strict=True))
@@ -203,8 +203,8 @@ def pack_by_tokens(lengths: Sequence[int], max_batch_tokens: int, max_padding: i
 
     Args:
         lengths: The lengths of all rows.
-        max_batch_tokens: Most tokens of a batch with its padding; a single row may have more.
-        max_padding: Most tokens of padding of a batch.
+        max_batch_tokens: Maximum tokens per batch with its padding; a single row may have more.
+        max_padding: Maximum padding tokens per batch.
 
     Returns:
         An iterator of batches that together hold every index once.

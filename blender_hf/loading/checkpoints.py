@@ -1,4 +1,4 @@
-"""Finding and loading checkpoints: bundled ones by their name, others from a folder or the Hub."""
+"""Finding, loading and saving checkpoints: bundled ones by their name, others from a folder or the Hub."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from blender_hf.errors import CheckpointError, InputError, InputTypeError
 from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import TRUNCATION
 from blender_hf.modeling.fast_kernels import cpu_features
+from blender_hf.modeling.hub_mixins import PublishingMixin, make_portable
 
 from .load_errors import reason_for
 from .partitioning import whole_weights
@@ -22,6 +23,8 @@ DEFAULT_RANKER = "pair-ranker-mini"
 DEFAULT_FUSER = "gen-fuser-mini"
 AUTO_FUSER = "auto"
 BUNDLED = (DEFAULT_RANKER, DEFAULT_FUSER)
+# Of `save_pretrained`, for whatever is saved: with them it goes up to the Hub too.
+HUB_OPTIONS = ("push_to_hub", "repo_id", "token", "private", "revision", "create_pr", "commit_message")
 
 Loaded = TypeVar("Loaded")
 
@@ -72,8 +75,7 @@ def load_ranker(
         options: How it is looked up.
         device: Where it runs; None takes a GPU where there is one.
         dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
-        truncation: How far and at which end texts are cut, over what the checkpoint states: any of `max_pair_length`,
-            `max_source_length`, `max_candidate_length`, `source_truncation_side`, `candidate_truncation_side`, as in
+        truncation: How far and at which end texts are cut, over what the checkpoint states: any of `TRUNCATION`, as in
             `PairRankerConfig`.
 
     Returns:
@@ -81,7 +83,7 @@ def load_ranker(
 
     Raises:
         CheckpointError: If it can't be found or is not a whole ranker.
-        InputError: If there is no such setting of truncation, or it can't work with this checkpoint.
+        InputError: If a setting of truncation is unknown, or can't work with this checkpoint.
     """
     given = _checked(truncation)
     model, processor = _load(name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype)
@@ -100,15 +102,29 @@ def load_fuser(
     return _load(name, "fuser", GenFuser, GenFuserProcessor, options, device, dtype)
 
 
+def save_portable(model: PreTrainedModel, processor: ProcessorMixin, output: str | Path, **options: Any) -> None:
+    """Save a model as safetensors, and everything that is needed to load it on either transformers.
+
+    Args:
+        model: The model.
+        processor: Its processor, or its tokenizer.
+        output: The folder.
+        **options: Of `transformers.PreTrainedModel.save_pretrained`.
+    """
+    if isinstance(model, PublishingMixin):
+        model.save_pretrained(output, processor=processor, **options)
+        return
+    model.save_pretrained(output, **options)
+    processor.save_pretrained(output, **{name: options[name] for name in HUB_OPTIONS if name in options})
+    make_portable(output)
+
+
 def fuser_of(
     config: PretrainedConfig | None, fuser: str | Path, revision: str | None = None
 ) -> tuple[str | Path, str | None]:
     """Return which fuser is meant, and its revision.
 
-    Args:
-        config: The configuration of the ranker; None, or that of a reward model, names no fuser.
-        fuser: Any that `load_fuser` takes, or "auto": the one that the configuration names, else the bundled one.
-        revision: Branch, tag or commit of the fuser; None is that of the configuration, if the fuser is from there.
+    "auto" is the one that the ranker's configuration names, by default with its revision, else the bundled one.
     """
     if fuser != AUTO_FUSER:
         return fuser, revision
@@ -118,11 +134,7 @@ def fuser_of(
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """Return the device that was asked for, or the best there is.
-
-    Raises:
-        InputError: If there is no such device here.
-    """
+    """Return the requested device, or the best there is; raises InputError if it can't be used here."""
     if device is None:
         names = ("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)
         return torch.device(next(name for name, available in names if available))
@@ -135,11 +147,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 
 
 def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """Return the precision that was asked for, float32 by default; "auto" is bfloat16 where the device has it.
-
-    Raises:
-        InputError: If there is no such precision.
-    """
+    """Return the requested precision, float32 by default; "auto" is bfloat16 where the device has it in hardware."""
     if dtype == "auto":
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
@@ -151,18 +159,13 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
 def set_truncation(
     config: PairRankerConfig, processor: PairRankerProcessor, truncation: Mapping[str, int | str] | None
 ) -> None:
-    """Let a ranker's processor cut texts as it is told, and let the configuration say the same.
+    """Set a processor's truncation, and state it in the configuration too.
 
-    Every way of loading a ranker passes here, so here the two are checked against each other too.
-
-    Args:
-        config: The configuration.
-        processor: The processor.
-        truncation: As in `load_ranker`.
+    Every way of loading a ranker passes here, so here the two are checked against each other.
 
     Raises:
-        CheckpointError: If the processor is not that of the ranker, or its own lengths are beyond the encoder's reach.
-        InputError: If there is no such setting of truncation, or it can't work with this checkpoint.
+        CheckpointError: If the processor is not the ranker's, or its own lengths are beyond the encoder's reach.
+        InputError: If a setting is unknown, or can't work with this checkpoint.
     """
     given = _checked(truncation)
     before = {setting: getattr(processor, setting) for setting in TRUNCATION}
@@ -179,16 +182,7 @@ def set_truncation(
 
 
 def check_processor(config: PairRankerConfig, processor: PairRankerProcessor, *, lengths: bool = True) -> None:
-    """Check that a processor is that of a ranker, and makes no pair that the ranker can't read.
-
-    Args:
-        config: The configuration of the ranker.
-        processor: The processor.
-        lengths: Whether its lengths are checked too.
-
-    Raises:
-        CheckpointError: If not; the message says what differs.
-    """
+    """Raise CheckpointError unless a processor is the ranker's and, with `lengths`, makes no pair too long for it."""
     try:
         processor.check_tokens(config)
         if lengths:
@@ -203,19 +197,9 @@ def hub_settings(options: HubOptions) -> dict[str, Any]:
 
 
 def explained(load: Callable[[], Loaded], name: str | Path, role: str, options: HubOptions | None = None) -> Loaded:
-    """Call what loads a part of a checkpoint, and turn any of its errors into one line.
+    """Call what loads a part of a checkpoint, and turn any of its errors into a CheckpointError of one line.
 
-    Args:
-        load: The call.
-        name: The checkpoint, for the message.
-        role: What is loaded, for the message.
-        options: How it is looked up; with them, its files are looked at for what is wrong.
-
-    Returns:
-        What the call returns.
-
-    Raises:
-        CheckpointError: If the call raises anything.
+    With `options`, how the checkpoint `name` is looked up, its files are examined for what is wrong.
     """
     try:
         return load()

@@ -26,14 +26,9 @@ def reason_for(
     cache_dir: str | None = None,
     subfolder: str | None = None,
 ) -> str | None:
-    """Return why a checkpoint could not be loaded and what to do, or None where its error has to speak for itself.
+    """Return why the checkpoint in a folder or Hub repository could not be loaded and what to do about the error.
 
-    Args:
-        error: What loading it raised.
-        where: The folder or Hub id.
-        revision: Branch, tag or commit.
-        cache_dir: Where downloads are kept.
-        subfolder: Folder inside the repository.
+    None where the error has to speak for itself.
     """
     # A gated repository is one of these too.
     if any(isinstance(cause, RepositoryNotFoundError) for cause in _chain(error)):

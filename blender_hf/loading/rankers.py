@@ -32,11 +32,7 @@ PLACE_OPTIONS = ("revision", "cache_dir", "subfolder")
 
 
 def names_pair_ranker(name: str | Path, options: HubOptions) -> bool:
-    """Return, from its configuration, whether a checkpoint is a pair ranker, in any format that we read.
-
-    Raises:
-        CheckpointError: If it can't be found.
-    """
+    """Return, from its configuration, whether a checkpoint is a pair ranker, in any format that we read."""
     return explained(
         lambda: format_of(_config_of(locate(name), **hub_settings(options))) is not None, name, "ranker", options
     )
@@ -50,10 +46,7 @@ def load_any_ranker(
     dtype: str | torch.dtype | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
-    """Load a pair ranker with its processor or a reward model with its tokenizer, whichever it is.
-
-    The arguments and errors are those of `load_ranker` and `load_reward_model`; `truncation` is for a pair ranker.
-    """
+    """Load a pair ranker with its processor, or a reward model with its tokenizer, which takes no `truncation`."""
     if names_pair_ranker(name, options):
         return load_ranker(name, options, device=device, dtype=dtype, truncation=truncation)
     if truncation is not None:
@@ -70,16 +63,7 @@ def load_reward_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> tuple[PreTrainedModel, Any]:
-    """Load a reward model and its tokenizer.
-
-    Args:
-        name: A folder or a Hub id.
-        options: How it is looked up.
-        device: Where it runs; None takes a GPU where there is one.
-        dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
-
-    Returns:
-        The model, in evaluation mode on its device, and its tokenizer.
+    """Load a reward model and its tokenizer; the arguments are as in `load_ranker`.
 
     Raises:
         CheckpointError: If it can't be found, is not a sequence classification model with one label, or lacks weights.
@@ -97,10 +81,6 @@ def load_reward_model(
 
 def strictly_loaded(where: str, **options: Any) -> PreTrainedModel:
     """Load a reward model as transformers does, and check that it is one and that every weight came from its files.
-
-    Args:
-        where: A folder or a Hub id.
-        **options: The options of `AutoModelForSequenceClassification.from_pretrained`.
 
     Raises:
         CheckpointError: If it is not a sequence classification model with one label.

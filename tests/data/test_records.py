@@ -103,7 +103,7 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"prompt": "p", "candidates": ["a", null]}', InputTypeError, "candidate 1: .*not None"),
         ('{"prompt": null, "candidates": ["a"]}', InputTypeError, "a prompt must be a text"),
         ('{"messages": [], "candidates": ["a"]}', InputError, "at least one message"),
-        ('{"instruction": 3, "input": "i", "candidates": ["a"]}', InputTypeError, "the instruction must be a text"),
+        ('{"instruction": 3, "input": "i", "candidates": ["a"]}', InputTypeError, "the instruction must be a string"),
         ("[" * 100_000, InputError, "nested too deeply|not valid JSON"),
         ("[", InputError, "not valid JSON: .* write one JSON object a line"),
         ("[{}]", InputError, "not an array; write one object a line"),

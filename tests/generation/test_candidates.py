@@ -129,7 +129,7 @@ def test_who_leaves_early_asks_for_nothing_more(server: LanguageServer) -> None:
         (["a", 3], {}, InputTypeError, "prompt 1: a prompt must be a text"),
         (3, {}, InputTypeError, "not int"),
         (["a", "b"], {"instructions": "x"}, InputError, "one entry for each of the 2 prompts"),
-        ("a", {"instructions": 3}, InputTypeError, "must be a text, not int"),
+        ("a", {"instructions": 3}, InputTypeError, "must be a string, not int"),
         ("a", {"n": 0}, InputError, "n=0"),
     ],
 )

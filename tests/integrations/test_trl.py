@@ -106,7 +106,7 @@ def test_wrong_use_is_named(blender: Blender) -> None:
         PairRMJudge("org/ranker", devise="cpu")
     with pytest.raises(InputError, match="unknown scale 'log'"):
         pairwise_reward(blender, scale="log")
-    with pytest.raises(InputError, match="no column 'gold' for the reference; the data set gives id"):
+    with pytest.raises(InputError, match="no column 'gold' for the reference; the dataset has id"):
         pairwise_reward(blender, reference_column="gold")(["p"], ["c"], id=[1])
     with pytest.raises(InputError, match="'gold' must have a text for each of the 2"):
         pairwise_reward(blender, reference_column="gold")(["p"] * 2, ["c"] * 2, gold=["x"])

@@ -1,10 +1,12 @@
 """What the trainers of TRL give: a ranker that is loaded when first used, and texts, plain or conversational."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import distributed
 
 from blender_hf.blender import Blender
 from blender_hf.errors import InputError, InputTypeError
@@ -13,12 +15,13 @@ from blender_hf.modeling.tokenization import render_prompt
 
 Messages = Sequence[Mapping[str, Any]]
 RankerInput = Blender | str | Path
+Value = TypeVar("Value")
 
 
 class LazyBlender:
-    """A blender that is loaded when it is first needed: in the process that trains, on the device that is its own.
+    """A blender that is loaded when first needed, in the process that trains and on its device.
 
-    What is pickled is the name alone, so it can be sent to other processes.
+    Only the name is pickled, so it can be sent to other processes.
 
     Args:
         ranker: A blender, or the bundled name, folder or Hub id of a ranker, of pairs or a reward model.
@@ -79,3 +82,13 @@ def completion_text(completion: Any, where: str) -> str:
 def prompt_key(prompt: str | Messages) -> str:
     """Return a string that only equal prompts share."""
     return json.dumps(prompt, sort_keys=True, default=repr)
+
+
+def gathered(values: Sequence[Value]) -> Iterator[tuple[bool, Sequence[Value]]]:
+    """Yield the values of each process, in their order, and whether it is this one."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        yield True, values
+        return
+    shares: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(shares, list(values))
+    yield from ((process == distributed.get_rank(), share) for process, share in enumerate(shares))

@@ -11,9 +11,7 @@ from .inputs import LazyBlender, RankerInput, completion_text
 
 
 class PairRMJudge:
-    """Says which of two completions is better.
-
-    A pair is always read in both orders, so its judgement does not depend on the order of its completions.
+    """Decides which of two completions is better; the order in which they are given changes nothing.
 
     Args:
         ranker: A `Blender`, or the name, folder or Hub id of a ranker, such as `llm-blender/PairRM-hf`; loaded when
@@ -35,12 +33,12 @@ class PairRMJudge:
         """Judge a pair of completions for each prompt.
 
         Args:
-            prompts: Texts, or lists of messages.
-            completions: For each prompt two completions, texts or lists of messages.
-            shuffle_order: Without effect, and accepted for code that passes it: reading both orders is what it was for.
+            prompts: Strings, or lists of messages.
+            completions: Two completions per prompt, strings or lists of messages.
+            shuffle_order: No effect, since both presentation orders are scored; accepted for compatibility.
             return_scores: Return probabilities instead of indices.
-            temperature: What logits are divided by for a probability; above 0. That of TRL's judge was taken of the
-                difference of two scores, which is twice our logit: its numbers are those of `temperature=0.5`.
+            temperature: Divides logits before the sigmoid; above 0. TRL's judge applied it to the difference of two
+                scores, which is twice our logit: its numbers are those of `temperature=0.5`.
 
         Returns:
             For each prompt the index, 0 or 1, of the better completion, 0 for a tie; or, with `return_scores`, the

@@ -1,16 +1,13 @@
 """`pairwise_reward`: the completions of a prompt play each other, or a reference, and the logits are the rewards."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from torch import distributed
+from typing import Any, NamedTuple
 
 from blender_hf.engine.rewards import SCALES
 from blender_hf.errors import InputError, chosen
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
-from .inputs import LazyBlender, RankerInput, completion_text, prompt_key
+from .inputs import LazyBlender, RankerInput, completion_text, gathered, prompt_key
 
 
 def pairwise_reward(
@@ -30,9 +27,9 @@ def pairwise_reward(
 
     Args:
         ranker: A `Blender`, or the name, folder or Hub id of a ranker or a reward model, which each process loads on
-            its own device when the first rewards are asked for, whole also beside ZeRO-3 and FSDP.
-        reference: A text that all completions play instead.
-        reference_column: Instead, the column of the data set with the text that the completions of a prompt play.
+            its own device for the first rewards, with full weights even under ZeRO-3 or FSDP.
+        reference: A string that all completions play instead.
+        reference_column: Instead, the column of the dataset with the string that the completions of a prompt play.
         scale: "logit", "probability" or "llm-blender", as in `Blender.reward`. A tie is 0, or 0.5 as a probability.
         name: Under which trainers log the reward.
         **options: Options of `Blender.from_pretrained` for a ranker that is a name: `device`, `dtype`, ...
@@ -67,8 +64,8 @@ class PairwiseReward:
         In a distributed run every process must call it, as trainers do.
 
         Args:
-            prompts: For each completion its prompt: a text, or messages.
-            completions: Texts, or messages, of which those of the assistant count.
+            prompts: The prompt of each completion: a string, or messages.
+            completions: Strings, or messages, of which the assistant's count.
             **columns: The other columns, a value for each completion, and whatever else a trainer passes.
 
         Returns:
@@ -103,7 +100,7 @@ class PairwiseReward:
             return [self._reference or ""] * n
         if self._column not in columns:
             raise InputError(
-                f"there is no column {self._column!r} for the reference; the data set gives {', '.join(columns)}"
+                f"there is no column {self._column!r} for the reference; the dataset has {', '.join(columns)}"
             )
         values = columns[self._column]
         if isinstance(values, str) or len(values) != n:
@@ -111,16 +108,14 @@ class PairwiseReward:
         return [completion_text(value, f"{self._column} {row}") for row, value in enumerate(values)]
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """A completion as text, with its prompt."""
+class Contestant(NamedTuple):
+    """A completion as a string, with its prompt."""
 
     prompt: Any
     text: str
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a completion stands: the key of its group, and its index in it."""
 
     group: str
@@ -128,33 +123,18 @@ class Place:
 
 
 def groups_of(contestants: Sequence[Contestant]) -> tuple[list[Place], dict[str, list[Contestant]]]:
-    """Put the completions of equal prompts together, with those of the same prompts in other processes.
+    """Group the completions of equal prompts, across all processes.
 
-    Args:
-        contestants: The completions of this process.
-
-    Returns:
-        The places of these completions, and the groups that they are in, the whole of each.
+    Returns the places of this process's completions, and the groups that they are in.
     """
-    shares = _shares(contestants)
-    rank = distributed.get_rank() if len(shares) > 1 else 0
     groups: dict[str, list[Contestant]] = {}
     own: list[Place] = []
-    for process, share in enumerate(shares):
+    for is_own, share in gathered(contestants):
         for contestant in share:
             key = prompt_key(contestant.prompt)
             group = groups.setdefault(key, [])
-            if process == rank:
+            if is_own:
                 own.append(Place(key, len(group)))
             group.append(contestant)
     wanted = {place.group for place in own}
     return own, {key: group for key, group in groups.items() if key in wanted}
-
-
-def _shares(contestants: Sequence[Contestant]) -> list[list[Contestant]]:
-    """Return the completions of each process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [list(contestants)]
-    shares: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(shares, list(contestants))
-    return shares

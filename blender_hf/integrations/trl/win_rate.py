@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import chain
 from typing import Any
 
 import torch
-from torch import distributed
 from transformers import (
     BatchEncoding,
     GenerationConfig,
@@ -20,7 +18,7 @@ from blender_hf.blender import Blender
 from blender_hf.errors import BlenderError, InputError, require
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
-from .inputs import LazyBlender, RankerInput, completion_text
+from .inputs import LazyBlender, RankerInput, completion_text, gathered
 
 WIN_RATE, WIN_PROBABILITY = "eval_win_rate", "eval_win_probability"
 # What a generation configuration says of itself.
@@ -39,7 +37,7 @@ class WinRateCallback(TrainerCallback):
     Args:
         trainer: The trainer that it is added to.
         ranker: A `Blender`, or the name, folder or Hub id of a ranker or a reward model.
-        prompts: Texts or lists of messages; None takes the column "prompt" of the trainer's evaluation data.
+        prompts: Strings or lists of messages; None takes the column "prompt" of the trainer's evaluation data.
         references: Answers to beat, one a prompt; None generates them when training begins, with the trainer's
             reference model if it has one, with the adapters switched off if it trains any, else with the model as it is
             then.
@@ -92,7 +90,7 @@ class WinRateCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Measure, and add the result to the metrics of the evaluation."""
-        if self._references is None:  # evaluated without having trained: there is nothing to beat
+        if self._references is None:  # evaluation without training: there is nothing to beat
             return
         found = self._measure(args, state, kwargs["processing_class"])
         if metrics is not None:
@@ -109,7 +107,7 @@ class WinRateCallback(TrainerCallback):
         reference = getattr(self._trainer, "ref_model", None)
         model = self._trainer.model_wrapped if reference is None else reference
         without = self._trainer.accelerator.unwrap_model(model)
-        # Adapters begin as nothing, unless the training was resumed.
+        # New adapters change nothing yet, but those of a resumed run do.
         adapters = without.disable_adapter() if hasattr(without, "disable_adapter") else nullcontext()
         with adapters:
             return self._answers(model, args, processing_class)
@@ -191,12 +189,12 @@ def generate(
             inputs = _left_padded(tokenizer, share[start : start + batch_size]).to(accelerator.device)
             written = unwrapped.generate(**inputs, **options)
             answers += tokenizer.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return _from_all(answers)[: len(prompts)]
+    return [answer for _, share in gathered(answers) for answer in share][: len(prompts)]
 
 
 @contextmanager
 def _aside(model: Any, seed: int) -> Iterator[None]:
-    """Let a model generate in the middle of its training, and leave no trace of it."""
+    """Let a model generate in the middle of its training without a side effect on it."""
     training = model.training
     devices = [model.device.index] if model.device.type == "cuda" else []
     model.eval()
@@ -209,9 +207,9 @@ def _aside(model: Any, seed: int) -> Iterator[None]:
 
 
 def _options(generation_config: GenerationConfig | None) -> dict[str, Any]:
-    """Return a configuration as options of `generate`, which overrule the model's own.
+    """Return a configuration as options of `generate`, which override the model's own.
 
-    Given as a configuration, what it has in common with the defaults of transformers would be the model's, on 4.57
+    Passed as a configuration, settings equal to the defaults of transformers would give way to the model's, on 4.57
     (https://github.com/huggingface/transformers/issues/42762).
     """
     if generation_config is None:
@@ -221,7 +219,7 @@ def _options(generation_config: GenerationConfig | None) -> dict[str, Any]:
 
 
 def _left_padded(tokenizer: Any, prompts: Sequence[Any]) -> BatchEncoding:
-    """Tokenise prompts, so that all end at the same place."""
+    """Tokenize prompts, so that all end at the same place."""
     texts = [
         prompt
         if isinstance(prompt, str)
@@ -234,12 +232,3 @@ def _left_padded(tokenizer: Any, prompts: Sequence[Any]) -> BatchEncoding:
         texts, add_special_tokens=special, padding=True, padding_side="left", return_tensors="pt", verbose=False
     )
     return BatchEncoding({name: inputs[name] for name in ("input_ids", "attention_mask")})
-
-
-def _from_all(answers: Sequence[str]) -> list[str]:
-    """Return the answers of all processes, in the order of the processes."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return list(answers)
-    shares: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(shares, list(answers))
-    return list(chain.from_iterable(shares))
