@@ -65,15 +65,7 @@ def load_fuser_for_onnx(
 ) -> tuple[Any, Any]:
     """Load a fuser in ONNX Runtime if it has the files and Optimum is installed, else in torch; the output is equal.
 
-    Args:
-        name: A bundled name, a folder or a Hub id.
-        options: How it is looked up.
-        device: Where it runs in torch, as in `load_fuser`.
-        dtype: Its precision in torch.
-        provider: Name of an execution provider of ONNX Runtime.
-
-    Returns:
-        The fuser and its processor.
+    Device and precision are those in torch, as in `load_fuser`; the provider is that of ONNX Runtime.
 
     Raises:
         CheckpointError: If it can't be found or is incomplete.

@@ -88,15 +88,10 @@ METRICS = {
 
 
 def card_text(kind: str, repo_id: str, text: str | None = None) -> str:
-    """Return the card of a model with completed metadata.
+    """Return the text of a model's card with completed metadata.
 
-    Args:
-        kind: "ranker" or "fuser".
-        repo_id: Where it is published.
-        text: The existing card, with or without metadata, which stay; None writes a short one.
-
-    Returns:
-        The text of README.md. The tables between the markers of figures become the results in its `model-index`.
+    What the existing card, `text`, states stays; without one a short card is written. The tables between the markers
+    of figures become the results in its `model-index`.
 
     Raises:
         ValueError: If the metadata are not valid YAML.
@@ -113,12 +108,9 @@ def card_text(kind: str, repo_id: str, text: str | None = None) -> str:
 
 
 def find_card(folder: str | Path, card: str | Path | None) -> str | None:
-    """Return the text of a card, or None if there is none.
+    """Return the text of a card: of the given file, or of README.md in the checkpoint's folder; None if there is none.
 
-    Args:
-        folder: The checkpoint.
-        card: The file; None takes README.md of the folder. A bundled checkpoint gets its card from the repository of
-            this package, if the package runs from there.
+    A bundled checkpoint gets its card from the repository of this package, if the package runs from there.
     """
     folder = Path(folder)
     if card is not None:

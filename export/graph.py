@@ -47,11 +47,7 @@ def find_setting_file(name: str | Path, options: HubOptions, file_name: str) -> 
 
 
 def require_onnx_file(name: str | Path, options: HubOptions, file_name: str) -> Path:
-    """Return the path of an ONNX file of a checkpoint.
-
-    Raises:
-        CheckpointError: If the checkpoint can't be found or has no such file.
-    """
+    """Return the path of an ONNX file of a checkpoint; CheckpointError if it has no such file."""
     found = find_onnx_file(name, options, file_name)
     if found is None:
         raise CheckpointError(

@@ -76,12 +76,9 @@ class Publication:
 
 @contextmanager
 def prepared(publication: Publication) -> Iterator[Path]:
-    """Create the repository in a temporary folder, which is removed afterwards.
+    """Create the repository in a temporary folder, which is yielded and removed afterwards.
 
     The checkpoint is loaded first, so that one that lacks weights is never published.
-
-    Yields:
-        The folder.
 
     Raises:
         CheckpointError: If the source is an incomplete checkpoint, or has ONNX files that are damaged or of other
@@ -203,21 +200,13 @@ def _check_onnx(folder: Path, model: PreTrainedModel) -> None:
 
 
 def check_target(revision: str | None, create_pr: bool) -> None:
-    """Check that not both a pull request and a branch are requested.
-
-    Raises:
-        InputError: If they are: the Hub opens pull requests only against `main`.
-    """
+    """Raise InputError if both a pull request and a branch are requested: the Hub opens them only against `main`."""
     if create_pr and revision not in (None, "main"):
         raise InputError(f"a pull request is opened against main, not {revision!r}; leave out one of the two")
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Check that a name is that of a repository, `org/name`.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Raise InputError if a name is not that of a repository, `org/name`."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:

@@ -27,15 +27,7 @@ class OnnxGenFuser(ExtractiveGenerationMixin, ORTModelForSeq2SeqLM):
 def load_onnx_fuser(
     name: str | Path, options: HubOptions, provider: str | None = None
 ) -> tuple[OnnxGenFuser, GenFuserProcessor]:
-    """Load an exported fuser and its processor.
-
-    Args:
-        name: A bundled name, a folder or a Hub id.
-        options: How it is looked up.
-        provider: Name of an execution provider of ONNX Runtime; None is that of the CPU.
-
-    Returns:
-        The fuser and its processor.
+    """Load an exported fuser and its processor; the provider None is that of the CPU.
 
     Raises:
         CheckpointError: If a file is missing or damaged, or was made of other weights than the checkpoint's.

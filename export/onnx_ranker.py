@@ -112,17 +112,9 @@ def load_onnx_ranker(
     file_name: str | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[OnnxPairRanker, PairRankerProcessor]:
-    """Load an exported ranker and its processor.
+    """Load an exported ranker and its processor, with a truncation as in `load_ranker`.
 
-    Args:
-        name: A bundled name, a folder or a Hub id.
-        options: How it is looked up.
-        provider: Name of an execution provider of ONNX Runtime; None is that of the CPU.
-        file_name: The ONNX file, at the top or under `onnx/`; None is `model.onnx`.
-        truncation: How far and at which end texts are cut, as in `load_ranker`.
-
-    Returns:
-        The ranker and its processor.
+    The provider None is that of the CPU, the file name None is `model.onnx`, at the top or under `onnx/`.
 
     Raises:
         CheckpointError: If a file is missing or damaged, is not a ranker's, or was made of other weights than the
@@ -159,12 +151,7 @@ def quantises_batch(path: Path) -> bool:
 
 
 def check_provider(provider: str) -> None:
-    """Check that ONNX Runtime is here and has an execution provider.
-
-    Raises:
-        BlenderError: If ONNX Runtime is not installed.
-        InputError: If it has no such provider.
-    """
+    """Raise BlenderError if ONNX Runtime is not installed, InputError if it lacks an execution provider."""
     onnxruntime = require("onnxruntime", "onnxruntime", "backend='onnx'", ", or [onnx-gpu] for CUDA")
     known = onnxruntime.get_available_providers()
     if provider not in known:

@@ -45,11 +45,6 @@ class Parity:
 def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: float) -> Parity:
     """Compare the logits of rankers at several lengths, up to the longest pair, and batch sizes, with padding.
 
-    Args:
-        model: The ranker in torch, in float32.
-        exported: Maps `input_ids` and `attention_mask` to an output with `logits`.
-        tolerance: As in `TOLERANCES`.
-
     Raises:
         ModelOutputError: If a logit differs by more.
     """
@@ -64,11 +59,6 @@ def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: flo
 
 def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
     """Compare the logits of every token that both fusers generate greedily with their caches.
-
-    Args:
-        model: The fuser in torch, in float32.
-        exported: One with the same `generate`.
-        tolerance: As in `TOLERANCES`.
 
     Raises:
         ModelOutputError: If a logit differs by more; so a token can differ only where two were equally likely.

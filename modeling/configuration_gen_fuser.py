@@ -85,11 +85,7 @@ class GenFuserConfig(T5Config):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read the dictionary of a configuration, converting that of a plain T5 or mT5.
-
-        Raises:
-            ValueError: If it belongs to another kind of model.
-        """
+        """Read the dictionary of a configuration, converting that of a T5 or mT5; ValueError for other models."""
         config, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         kind = config.get("model_type", cls.model_type)
         if kind not in LOADABLE_TYPES:

@@ -154,11 +154,7 @@ class PairRankerConfig(PretrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "PairRankerConfig":
-        """Create a configuration from its dictionary.
-
-        Raises:
-            ValueError: If the dictionary is that of another kind of model, whose weights are not a ranker's.
-        """
+        """Create a configuration from its dictionary; ValueError if that belongs to another kind of model."""
         kind = config_dict.get("model_type", cls.model_type)
         if kind != cls.model_type:
             raise ValueError(
@@ -194,14 +190,7 @@ class PairRankerConfig(PretrainedConfig):
 
 
 def check_truncation(settings: Mapping[str, Any]) -> None:
-    """Check the lengths and sides of a configuration or a processor.
-
-    Args:
-        settings: A value for each name of `TRUNCATION`.
-
-    Raises:
-        ValueError: If a length or a side can't work.
-    """
+    """Raise ValueError if a length or a side, a value for each name of `TRUNCATION`, can't work."""
     for name in LENGTHS:
         value = settings[name]
         if not isinstance(value, int):

@@ -244,15 +244,10 @@ class FastSelfAttention(DisentangledSelfAttention):
         index: torch.Tensor | None,
         tables: Tables,
     ) -> torch.Tensor:
-        """Return the context, (batch, queries, hidden).
+        """Return the context, (batch, queries, hidden), of queries that are divided by the scale.
 
-        Args:
-            queries: (batch, queries, hidden), divided by the scale.
-            keys: (batch, length, hidden), last key first.
-            values: (batch, length, hidden), last value first.
-            mask: (batch, 1, 1, length), zero for padding, or None if there is none.
-            index: `RelativePositions.buckets`, or None.
-            tables: From `_position_tables`, for the buckets in use.
+        Keys and values, (batch, length, hidden), are in reverse order; the mask, (batch, 1, 1, length), is zero for
+        padding, or None without; the index is `RelativePositions.buckets`, and the tables have the buckets in use.
         """
         batch = len(queries)
         queries, keys, values = self._heads(queries), self._heads(keys), self._heads(values)
@@ -343,17 +338,8 @@ def states_at(
     """Return a few last hidden states of each sequence, equal to those of the whole encoder.
 
     The last layer computes only these states, from the keys and values of all; and on a CPU, where each token costs,
-    padding is not computed.
-
-    Args:
-        backbone: A `DebertaV2Model` for which `uses_states_at`.
-        selected: (batch, n). Indices of the tokens.
-        input_ids: (batch, length).
-        attention_mask: (batch, length). Zero for padding.
-        token_type_ids: (batch, length). For encoders with segment embeddings.
-
-    Returns:
-        The last hidden states, (batch, n, hidden).
+    padding is not computed. The indices are (batch, n), the last hidden states (batch, n, hidden), and the inputs
+    those of a `DebertaV2Model`.
     """
     run = _states_of_packed if _packs(input_ids, attention_mask) else _states_of_padded
     return run(backbone, selected, input_ids, attention_mask, token_type_ids)

@@ -69,16 +69,7 @@ def multiplies_heads(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 
 def heads_product(left: torch.Tensor, right: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
-    """Multiply each row with each row, one head at a time.
-
-    Args:
-        left: (heads, m, size).
-        right: (heads, n, size); copied unless each head is contiguous or transposed.
-        added: (heads, m, n), or what can be expanded to that, which is added to the product; or None.
-
-    Returns:
-        (heads, m, n).
-    """
+    """Multiply (heads, m, size) and (heads, n, size) to (heads, m, n), one head at a time, and add what is given."""
     weights = [head if _is_contiguous(head) else head.contiguous() for head in right]
     if added is None:
         products = [_linear(rows, weight, None) for rows, weight in zip(left, weights, strict=True)]
@@ -156,11 +147,7 @@ def flash_kernel() -> Callable[..., torch.Tensor] | None:
 
 
 def flash_lengths(mask: torch.Tensor) -> torch.Tensor | None:
-    """Return (batch,), how many keys of each row flashdeberta reads, or None if it can't read them.
-
-    Args:
-        mask: (batch, length). Zero for padding, which must be on the right.
-    """
+    """Return (batch,), how many keys of each row flashdeberta reads; None if it can't, as with padding on the left."""
     if mask.device.type != FLASH_DEVICE or flash_kernel() is None:
         return None
     real = mask.bool()
@@ -177,15 +164,8 @@ def fits_flash(states: torch.Tensor, head_size: int) -> bool:
 def attend_by_flash(*heads: torch.Tensor | None, scale: float, buckets: int, positions: int) -> torch.Tensor:
     """Attend with all heads of a batch, where `flash_kernel` is not None.
 
-    Args:
-        *heads: Queries, keys and values, (batch, heads, length, head size) each; the lengths, (batch,); and the
-            positions that queries look at and that look at keys, (1, heads, buckets, head size) each or None.
-        scale: Multiplies the scores.
-        buckets: `position_buckets` of the configuration; below 1 if the tables have a row per distance.
-        positions: How far the tables reach.
-
-    Returns:
-        (batch, heads, length, head size).
+    The tensors are queries, keys and values, (batch, heads, length, head size) each; the lengths, (batch,); and the
+    tables of positions that queries look at and that look at keys, (1, heads, buckets, head size) each or None.
     """
     kernel = flash_kernel()
     assert kernel is not None  # as `flash_lengths` found out
@@ -252,13 +232,7 @@ def _lookup(scores: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def block_shape(queries: torch.Tensor, length: int, buckets: int) -> tuple[int, int]:
-    """Return how many heads and how many query rows make a block of scores.
-
-    Args:
-        queries: (heads, queries, head size).
-        length: Number of keys.
-        buckets: How many scores each key has with positions.
-    """
+    """Return how many heads and how many query rows make a block of scores, for (heads, queries, head size)."""
     cached = queries.device.type == "cpu" and not queries.requires_grad
     n_scores = (CACHED_BYTES * torch.get_num_threads() if cached else LARGE_BYTES) // queries.element_size()
     # Fewer than 16 rows make a matrix product slow.

@@ -34,9 +34,7 @@ class HubAccess:
     `transformers.pipeline` does not pass these options on, so a pipeline can only get them from the model. One of them
     may be a secret: no configuration and no representation contains it, and neither do copies and pickles.
 
-    Args:
-        subfolder: Where the model is in its repository, for what lies beside it.
-        **options: Any of `ACCESS_OPTIONS`; None is left out.
+    Besides the options of `ACCESS_OPTIONS` it keeps the model's subfolder, for what lies beside it.
     """
 
     def __init__(self, subfolder: str | None = None, **options: Any) -> None:
@@ -71,16 +69,7 @@ class StrictLoadingMixin:
     def from_pretrained(
         cls, pretrained_model_name_or_path: Any, *model_args: Any, output_loading_info: bool = False, **kwargs: Any
     ) -> Any:
-        """Load a checkpoint, as in transformers, and check that every weight came from it.
-
-        Args:
-            pretrained_model_name_or_path: A Hub id or a folder.
-            *model_args: Passed on to transformers.
-            output_loading_info: Whether to return `(model, loading_info)`.
-            **kwargs: The options of `transformers.PreTrainedModel.from_pretrained`.
-
-        Returns:
-            The model in evaluation mode, or a tuple of it and the loading information.
+        """Load a checkpoint, as in transformers, with its options, and check that every weight came from it.
 
         Raises:
             OSError: If weights are missing, unexpected or of another shape; the message names them.
@@ -208,13 +197,6 @@ def make_portable(folder: str | Path) -> None:
 
 def completed_card(text: str, model_type: str) -> ModelCard:
     """Return a card with the metadata by which the Hub lists our models; what it states stays.
-
-    Args:
-        text: The text of README.md, with or without metadata.
-        model_type: As in the model's configuration.
-
-    Returns:
-        The card.
 
     Raises:
         ValueError: If the metadata are not valid YAML.

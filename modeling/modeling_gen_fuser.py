@@ -53,12 +53,7 @@ def set_default_length(generation: GenerationConfig) -> None:
 
 
 def one_text_options(generation: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return options of `generate` for a fusion, which is one text; None is an empty mapping.
-
-    Raises:
-        TypeError: If they are not a mapping.
-        ValueError: If they ask for anything but one text.
-    """
+    """Return options of `generate` for a fusion, checked: a mapping or None, and not for more than one text."""
     if generation is None:
         return {}
     if not isinstance(generation, Mapping):
@@ -196,11 +191,7 @@ class GenFuser(  # type: ignore[misc] # the mixins take more options
         """Tie the embeddings as transformers does, but never an output layer that was loaded.
 
         transformers 5 assumes tied embeddings in every T5. While loading it finds out that they are not, and warns, but
-        has forgotten it when weights are tied once more, as FSDP does.
-
-        Args:
-            missing_keys: While a checkpoint is loaded, the weights that it lacks.
-            **kwargs: Passed on to transformers.
+        has forgotten it when weights are tied once more, as FSDP does. Only while loading are there missing keys.
         """
         if missing_keys is None:
             super().tie_weights(**kwargs)
@@ -228,10 +219,10 @@ class SegmentLogitsProcessor(LogitsProcessor):
         segments: The segments of each input.
         eos_token_id: Id of the token that ends an answer.
         min_length_ratio: Minimum length of an answer, relative to its shortest candidate, 0 to 1.
-        coherence: Weight of the candidates' own order of segments, see `SegmentScores`.
-        agreement: Weight of segments that other candidates share, see there.
-        consensus: Weight of segments of the candidate most similar to the others, see there.
-        max_overlap: Maximum overlap of a segment with one before it, see there.
+        coherence: As in `SegmentScores`, like the next three.
+        agreement: A weight.
+        consensus: A weight.
+        max_overlap: A share, 0 to 1.
         max_tokens: Maximum tokens of an answer, without the one that ends it; None for no limit.
     """
 

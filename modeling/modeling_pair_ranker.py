@@ -252,15 +252,8 @@ def encode_symmetrically(
     of either, and a token attends to the other candidate with a fixed bias. So the logits of both presentation orders
     are each other's negative, up to rounding, and one order is enough: half the work.
 
-    Args:
-        backbone: An encoder of one of `SYMMETRIC_BACKBONES`.
-        input_ids: (batch, length). Pairs, padded on the right.
-        real: (batch, length), boolean. False for padding.
-        markers: Ids of the tokens in front of the prompt and the two candidates.
-        bias: Added to the attention scores between tokens of different candidates.
-
-    Returns:
-        The last hidden states, (batch, length, hidden).
+    The pairs, `input_ids`, are padded on the right; `real` is False for padding. Both are (batch, length), the last
+    hidden states that are returned (batch, length, hidden).
 
     Raises:
         ValueError: If the attention implementation takes no bias.
@@ -317,15 +310,9 @@ def lead_in_distinct_tokens(input_ids: torch.Tensor, real: torch.Tensor, markers
 
     Judges, people and models alike, prefer answers that say more. A ranker that pools by the mean hardly sees length,
     and one that was trained to ignore padding and loops has unlearned this preference. Distinct tokens grow when a
-    candidate says more, not when it repeats itself.
+    candidate says more, not when it repeats itself. Swapping the candidates negates the result exactly.
 
-    Args:
-        input_ids: (batch, length). Pairs.
-        real: (batch, length), boolean. False for padding.
-        markers: Ids of the tokens in front of the prompt and the two candidates.
-
-    Returns:
-        (batch,), float32, in (-1, 1). Swapping the candidates negates it exactly.
+    Of pairs (batch, length), `real` where they are not padding, the lead is (batch,), float32, in (-1, 1).
     """
     _, *candidates = spans_of(input_ids, real, markers)
     counts = [_count_distinct(input_ids, span).float() for span in candidates]

@@ -44,15 +44,7 @@ OPTIONS = ("batch_size", "top_k", "fallback", "generation")
 
 @dataclass(frozen=True)
 class BlendingInput:
-    """A prompt with its candidates, checked.
-
-    Args:
-        prompt: A string or chat messages, as given.
-        instruction: What to do with it, if stated separately.
-        source: The text that the ranker reads: that of the conversation which both are.
-        texts: The candidates.
-        models: The names of their models, None where unknown.
-    """
+    """A prompt with its candidates, checked; `source` is the text of the conversation that the ranker reads."""
 
     prompt: Any
     instruction: str | None
@@ -131,14 +123,7 @@ class LlmBlendingPipeline(Pipeline):
             self.fuser = GenFuser.from_pretrained(home, dtype=self.model.dtype, **hub).eval().to(self.device)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override] # all options by name
-        """Blend one input, a list of them, or those of any other iterable.
-
-        Args:
-            inputs: A mapping, or any iterable of mappings.
-            **kwargs: Options of this call, which override those of the pipeline.
-
-        Returns:
-            A dictionary, a list of them for a list, or a generator of them.
+        """Blend one input, a list of them, or those of any other iterable, with options over those of the pipeline.
 
         Raises:
             TypeError: If something has the wrong type; the message names the item.

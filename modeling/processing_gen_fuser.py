@@ -109,15 +109,7 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
     def from_pretrained(  # type: ignore[override] # transformers passes options by name
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> "GenFuserProcessor":
-        """Load a processor, as in transformers, with a tokenizer that does what its tokenizer.json states.
-
-        Args:
-            pretrained_model_name_or_path: A Hub id or a folder.
-            **kwargs: The options of `transformers.ProcessorMixin.from_pretrained`.
-
-        Returns:
-            The processor.
-        """
+        """Load a processor, as in transformers, with a tokenizer that does what its tokenizer.json states."""
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         restore_prefix_space(processor.tokenizer, pretrained_model_name_or_path, **kwargs)
         return processor

@@ -96,15 +96,7 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
 
     @classmethod
     def for_training(cls, tokenizer: Any, **lengths: Any) -> "PairRankerProcessor":
-        """Create a processor from the tokenizer of a plain encoder, to which the special tokens are added.
-
-        Args:
-            tokenizer: The encoder's tokenizer; it gains four tokens.
-            **lengths: Lengths and sides, as in the constructor.
-
-        Returns:
-            The processor.
-        """
+        """Create a processor from the tokenizer of a plain encoder, to which the four special tokens are added."""
         add_special_tokens(tokenizer)
         return cls(tokenizer, **lengths)
 
@@ -143,22 +135,12 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         return processor
 
     def set_truncation(self, **settings: Any) -> None:
-        """Change lengths and sides, named as in the constructor; if they can't work, nothing changes.
-
-        Args:
-            **settings: Any of `TRUNCATION`.
-
-        Raises:
-            ValueError: If a length or a side can't work.
-        """
+        """Change any settings of `TRUNCATION`; if they can't work, raise ValueError and change nothing."""
         check_truncation({**vars(self), **settings})
         vars(self).update(settings)
 
     def check_tokens(self, config: PairRankerConfig) -> None:
         """Check that this processor belongs to a ranker.
-
-        Args:
-            config: The ranker's `PairRankerConfig`.
 
         Raises:
             ValueError: If the special tokens differ, or there are more tokens than embeddings.
@@ -178,9 +160,6 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
 
     def check_lengths(self, config: PairRankerConfig) -> None:
         """Check that a ranker's encoder has enough positions for every pair.
-
-        Args:
-            config: The ranker's `PairRankerConfig`.
 
         Raises:
             ValueError: If a pair may be longer; the message says which lengths work.

@@ -103,12 +103,7 @@ def render_messages(messages: Sequence[Message]) -> str:
 
 
 def render_prompt(prompt: str | Sequence[Mapping[str, Any]], instruction: str | None = None) -> str:
-    """Return the text of the conversation that a prompt and its instruction form; see `as_messages`.
-
-    Raises:
-        TypeError: If `prompt` is neither a string nor a list of messages, or a content is not text.
-        ValueError: If there is no message, or a role is unknown.
-    """
+    """Return the text of the conversation that a prompt and its instruction form, with the errors of `as_messages`."""
     return render_messages(as_messages(prompt, instruction))
 
 
@@ -200,15 +195,7 @@ class PlainTextEncoder:
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad_token_id: int) -> BatchEncoding:
-    """Return tensors `input_ids` and `attention_mask`, both (batch, length), padded on the right.
-
-    Args:
-        rows: Token ids; the longest row sets the length.
-        pad_token_id: Fills up shorter rows.
-
-    Returns:
-        The batch; `to(device)` moves it.
-    """
+    """Return tensors `input_ids` and `attention_mask`, both (batch, length), of token ids padded on the right."""
     # Via numpy: torch is slow to convert lists of numbers.
     ids = np.full((len(rows), max(map(len, rows), default=0)), pad_token_id, dtype=np.int64)
     mask = np.zeros_like(ids)
@@ -221,15 +208,8 @@ def pad_right(rows: Sequence[Sequence[int]], pad_token_id: int) -> BatchEncoding
 def affixes(tokenizer: Any, n_texts: int = 1) -> tuple[list[int], ...]:
     """Return the ids that a tokenizer puts before, between and after texts, such as [CLS] and [SEP].
 
-    Args:
-        tokenizer: A tokenizer of transformers.
-        n_texts: 1 for a single text, 2 for a pair.
-
-    Returns:
-        One list more than there are texts: (before, after), or (before, between, after).
-
-    Raises:
-        ValueError: If it encodes a text differently with special tokens than without.
+    That is (before, after) for one text, and (before, between, after) for a pair. It raises ValueError for a tokenizer
+    that encodes a text differently with special tokens than without.
     """
     bare = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
     rest = list(tokenizer(*[PROBE] * n_texts)["input_ids"])
@@ -254,12 +234,7 @@ def n_positions(config: PretrainedConfig) -> int | None:
 
 
 def load_tokenizer(where: Any, **hub: Any) -> Any:
-    """Load a tokenizer with the normalization that its files state.
-
-    Args:
-        where: A Hub id or a folder.
-        **hub: The options of `transformers.AutoTokenizer.from_pretrained`.
-    """
+    """Load a tokenizer, as `transformers.AutoTokenizer` does, with the normalization that its files state."""
     tokenizer = AutoTokenizer.from_pretrained(where, **hub)
     restore_normalizer(tokenizer, where, **hub)
     return tokenizer
@@ -272,10 +247,7 @@ def restore_normalizer(tokenizer: Any, where: Any, **hub: Any) -> None:
     into a space. `DebertaV2Tokenizer` of transformers 5 (seen in 5.24) is built from the vocabulary alone, with NFC
     instead, even where tokenizer.json has the table; such characters become unknown tokens and the logits change.
 
-    Args:
-        tokenizer: A tokenizer that was just loaded; changed in place.
-        where: The Hub id or folder it was loaded from.
-        **hub: The options it was loaded with; those that do not concern files are ignored.
+    The tokenizer was just loaded from `where` with the options `hub`, and is changed in place.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     from_sentencepiece = str(tokenizer.vocab_files_names.get("vocab_file")).endswith(".model")
@@ -291,12 +263,7 @@ def restore_prefix_space(tokenizer: Any, where: Any, **hub: Any) -> None:
     """Let a byte-level tokenizer prepend a space to a text if its tokenizer.json says so.
 
     transformers 4 (seen in 4.57) overrules that file where tokenizer_config.json says nothing; 5 does not. The tokens,
-    and so the fused texts, would differ.
-
-    Args:
-        tokenizer: A tokenizer that was just loaded; changed in place, so that both files agree when it is saved.
-        where: The Hub id or folder it was loaded from.
-        **hub: The options it was loaded with; those that do not concern files are ignored.
+    and so the fused texts, would differ. It is changed in place, so that both files agree when it is saved.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or "add_prefix_space" in tokenizer.init_kwargs or not _is_byte_level(backend):
