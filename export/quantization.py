@@ -80,13 +80,7 @@ def to_float16(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class Precision:
-    """A precision in which a graph is written.
-
-    Args:
-        name: As in `blender_hf.export.parity.TOLERANCES`.
-        file_name: The file.
-        convert: Writes it from the float32 graph; None for that itself.
-    """
+    """A precision in which a graph is written: `convert` makes it from the float32 one, which needs none."""
 
     name: str
     file_name: str
