@@ -233,9 +233,6 @@ def unproved_folder(output: Path) -> Iterator[Path]:
     """Create the folder of an export, and yield a temporary one in it for what is not proved yet.
 
     Afterwards the temporary folder is gone, whatever happens, and so is an export without files.
-
-    Raises:
-        InputError: If the folder can't be written.
     """
     places = (output, *output.parents)
     for place in places:
@@ -257,17 +254,7 @@ def unproved_folder(output: Path) -> Iterator[Path]:
 
 
 def check_output(output: Path, statement: Mapping[str, str], written: Collection[str], is_source: bool) -> None:
-    """Check that a folder has nothing of another model beside the files of an export.
-
-    Args:
-        output: The folder.
-        statement: What the files of the export state, see `statement_of`.
-        written: Names of the files that the export overwrites.
-        is_source: Whether the model was loaded from this folder.
-
-    Raises:
-        InputError: If it has other weights, or an ONNX file of other or unstated ones that stays.
-    """
+    """Check that a folder has nothing of another model beside the files of an export."""
     same = is_source or (saved_fingerprints(output) or frozenset()).issuperset(statement[WEIGHTS].split())
     if not same and weight_files(output):
         raise InputError(f"{output} has the weights of another model; give another folder, such as {output / 'onnx'}")

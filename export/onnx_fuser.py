@@ -27,12 +27,7 @@ class OnnxGenFuser(ExtractiveGenerationMixin, ORTModelForSeq2SeqLM):
 def load_onnx_fuser(
     name: str | Path, options: HubOptions, provider: str | None = None
 ) -> tuple[OnnxGenFuser, GenFuserProcessor]:
-    """Load an exported fuser and its processor; the provider None is that of the CPU.
-
-    Raises:
-        CheckpointError: If a file is missing or damaged, or was made of other weights than the checkpoint's.
-        InputError: If the provider does not exist.
-    """
+    """Load an exported fuser and its processor; the provider None is that of the CPU."""
     provider = provider or DEFAULT_PROVIDER
     check_provider(provider)
     where, hub = locate(name), hub_settings(options)

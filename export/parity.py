@@ -43,11 +43,7 @@ class Parity:
 
 
 def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: float) -> Parity:
-    """Compare the logits of rankers at several lengths, up to the longest pair, and batch sizes, with padding.
-
-    Raises:
-        ModelOutputError: If a logit differs by more.
-    """
+    """Compare the logits of rankers at several lengths, up to the longest pair, and batch sizes, with padding."""
     wanted, found, longest = [], [], 0
     for inputs in ranker_inputs(model.config):
         longest = max(longest, inputs["input_ids"].shape[1])
@@ -58,11 +54,7 @@ def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: flo
 
 
 def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
-    """Compare the logits of every token that both fusers generate greedily with their caches.
-
-    Raises:
-        ModelOutputError: If a logit differs by more; so a token can differ only where two were equally likely.
-    """
+    """Compare the logits of every token that both fusers generate greedily with their caches."""
     wanted, found, longest = [], [], 0
     config = model.config
     padding, end = cast(int, config.pad_token_id), cast(int, config.eos_token_id)

@@ -63,16 +63,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def check_weights(metadata: Mapping[str, str], path: Path, folder: Path) -> None:
-    """Check that an ONNX file was made of the weights in a folder, as far as both state them.
-
-    Args:
-        metadata: Of the file. One that states no weights, such as those of `optimum-cli`, passes.
-        path: The file, for the message.
-        folder: The checkpoint. Without safetensors, or in the original authors' format, it lets every file pass.
-
-    Raises:
-        CheckpointError: If it was made of others.
-    """
+    """Check that an ONNX file was made of the weights in a folder, as far as both state them."""
     stated = metadata.get(WEIGHTS)
     saved = None if stated is None else saved_fingerprints(folder)
     # A checkpoint may hold more than the model has, as those of T5 do.
@@ -102,12 +93,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def require_metadata(path: Path) -> dict[str, str]:
-    """Return the `metadata_props` of an ONNX file.
-
-    Raises:
-        CheckpointError: If it can't be read, or is incomplete.
-        BlenderError: If the package `onnx` is not installed.
-    """
+    """Return the `metadata_props` of an ONNX file."""
     return {entry.key: entry.value for entry in _load(path).metadata_props}
 
 

@@ -183,22 +183,7 @@ def attend_in_blocks(
     n_rows: int,
     dropout: nn.Module,
 ) -> torch.Tensor:
-    """Compute disentangled attention of a few heads, some query rows at a time.
-
-    Args:
-        queries: (heads, queries, head size), divided by the scale.
-        keys: (heads, length, head size), last key first.
-        values: (heads, length, head size), last value first.
-        bias: (heads, length, 1), added to the scores of each key, or None.
-        pos_keys: (heads, buckets, head size), which queries look at, or None.
-        pos_queries: (heads, buckets, head size), divided by the scale, which look at keys, or None.
-        index: (heads, queries, length), the bucket for each query and key; None without both of them.
-        n_rows: How many query rows at a time.
-        dropout: For the probabilities.
-
-    Returns:
-        (heads, queries, head size).
-    """
+    """Compute disentangled attention of a few heads, some query rows at a time."""
     keys_by_bucket = None if pos_queries is None else _product(keys, pos_queries, bias)
     context = []
     for start in range(0, queries.shape[1], n_rows):

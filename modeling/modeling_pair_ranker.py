@@ -254,9 +254,6 @@ def encode_symmetrically(
 
     The pairs, `input_ids`, are padded on the right; `real` is False for padding. Both are (batch, length), the last
     hidden states that are returned (batch, length, hidden).
-
-    Raises:
-        ValueError: If the attention implementation takes no bias.
     """
     chosen = getattr(backbone.config, "_attn_implementation", None)
     if chosen not in (None, "eager", "sdpa"):  # flex_attention would end the process

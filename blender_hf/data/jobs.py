@@ -249,11 +249,7 @@ def each_id_once(records: Iterable[SomeRecord]) -> Iterator[SomeRecord]:
 
 
 def is_done(record: _Identified, done: Mapping[str | int, str]) -> bool:
-    """Return whether a record is among those done, given by their ids with their digests.
-
-    Raises:
-        InputError: If a record with its id, but another digest, is there.
-    """
+    """Return whether a record is among those done, given by their ids with their digests."""
     if record.id not in done:
         return False
     if done[record.id] != record.digest:

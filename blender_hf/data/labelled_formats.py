@@ -98,12 +98,7 @@ class LabelledFile:
 
 
 def from_mapping(record: Any, *, where: str, default_id: str | int, default_source: str) -> LabelledPrompt:
-    """Check a decoded record in any of `FORMATS`, with an id and a source for those that have none.
-
-    Raises:
-        InputError: If it is in none of the formats, or can't be used; the message says where.
-        InputTypeError: If a value has the wrong type.
-    """
+    """Check a decoded record in any of `FORMATS`, with an id and a source for those that have none."""
     keys = record.keys() if isinstance(record, Mapping) else frozenset()
     found = next((form for form in FORMATS if form.keys <= keys), None)
     if found is None:

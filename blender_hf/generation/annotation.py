@@ -102,9 +102,6 @@ def own_names(models: Sequence[str | None], *, where: str) -> tuple[str, ...]:
 
     The first candidate of a model has its name, the next ones are `name#2`, `name#3`; one without a model has its
     index, `candidate 0`.
-
-    Raises:
-        InputError: If the name of a model has a comma, which separates the two names of a key.
     """
     names: list[str] = []
     for index, model in enumerate(models):

@@ -19,12 +19,7 @@ def prompt_item(
 
 
 def prompt_items(prompts: Any, instructions: Any = None) -> tuple[list[Item], bool]:
-    """Check one prompt or a list of prompts; return them, and whether a single one was given.
-
-    Raises:
-        InputTypeError: If a value has the wrong type; the message names the prompt.
-        InputError: If lists differ in length, or a message can't be used.
-    """
+    """Check one prompt or a list of prompts; return them, and whether a single one was given."""
     if is_single_prompt(prompts):
         return [prompt_item(prompts, instructions)], True
     if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping):

@@ -48,16 +48,7 @@ class Sampling:
 
 
 def as_sampling(value: Sampling | Mapping[str, Any] | None, default: Sampling | None = None) -> Sampling:
-    """Return sampling options.
-
-    Args:
-        value: A `Sampling`, a mapping with fields that override the default, or None for the default.
-        default: The default; None is `Sampling()`.
-
-    Raises:
-        InputTypeError: If the value is something else.
-        InputError: If an option is unknown, or a value is out of range.
-    """
+    """Return sampling options."""
     if isinstance(value, Sampling):
         return value
     if value is not None and not isinstance(value, Mapping):

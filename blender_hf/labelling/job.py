@@ -130,11 +130,7 @@ def _checked(source: Source, settings: LabelSettings, log: Log, progress: bool) 
 
 
 def _check_records(source: Source, settings: LabelSettings, on_record: Callable[[], object]) -> int:
-    """Return the number of records, bad ones included.
-
-    Raises:
-        InputError: If some can't be used, and such are not skipped; the message names the first and their number.
-    """
+    """Return the number of records, bad ones included."""
     n_records = n_bad = 0
     first: str | None = None
     for entry in entries_of(source, settings):

@@ -27,11 +27,7 @@ class TableFormat:
 
 
 def table_format(path: str | Path) -> TableFormat:
-    """Return the format of a file by its name.
-
-    Raises:
-        InputError: If the format is unsupported or its package isn't installed.
-    """
+    """Return the format of a file by its name."""
     found = next((form for form in TABLES if Path(path).name.endswith(form.suffix)), None)
     if found is None:
         raise InputError(f"{path}: the name of the output ends in one of {', '.join(form.suffix for form in TABLES)}")

@@ -80,12 +80,7 @@ def load_reward_model(
 
 
 def strictly_loaded(where: str, **options: Any) -> PreTrainedModel:
-    """Load a reward model as transformers does, and check that it is one and that every weight came from its files.
-
-    Raises:
-        CheckpointError: If it is not a sequence classification model with one label.
-        OSError: If weights are missing or of another shape; the message names them.
-    """
+    """Load a reward model as transformers does, and check that it is one and that every weight came from its files."""
     _check_architecture(_config_of(where, **options))
     model, info = AutoModelForSequenceClassification.from_pretrained(
         where,

@@ -57,11 +57,7 @@ def make_client(base_url: str, token: str, *, public: bool) -> InferenceClient:
 
 
 def check_endpoint(base_url: str, public: bool) -> str:
-    """Return the address of an endpoint if it may be asked.
-
-    Raises:
-        InputError: If it is no address, or lies inside the network of a public server.
-    """
+    """Return the address of an endpoint if it may be asked."""
     try:
         parts = urlsplit(base_url)
         port = parts.port

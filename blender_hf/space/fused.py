@@ -60,11 +60,7 @@ class Fused:
 
 
 def fusion_item(item: Item, ranking: Ranking, top_k: int, most: int) -> tuple[Item, tuple[int, ...]]:
-    """Return the best different candidates as an item for the fuser, and their indices.
-
-    Raises:
-        InputError: If `top_k` is out of range, or there are not two different candidates.
-    """
+    """Return the best different candidates as an item for the fuser, and their indices."""
     if not 2 <= top_k <= most:
         raise InputError(f"top_k={top_k}; this fuser takes from 2 to {most} candidates")
     chosen = tuple(best_distinct(ranking.candidates, ranking.order, top_k))
@@ -111,13 +107,6 @@ def iter_fusion(
 
     With several beams nothing is certain before the end, and a chat model answers at once, so then only the fusion is
     yielded.
-
-    Args:
-        item: The prompt with the candidates to fuse.
-        fuser: Writes.
-        settings: How it writes.
-        lock: Held while it writes, not while somebody reads: a reader who leaves must not keep it. A chat model needs
-            no such turn, and may be far away.
     """
     if not isinstance(fuser, Fuser):
         yield from _in_background(lambda: fuser.fuse([item], settings.chat_generation())[0], SimpleQueue())
@@ -180,13 +169,6 @@ def _in_background(work: Callable[[], Fusion], texts: "SimpleQueue[str]") -> Ite
 
 def sourced_passages(fused: str, candidates: Mapping[int, str]) -> list[SourcedPassage]:
     """Find the source of each passage.
-
-    Args:
-        fused: The fused text.
-        candidates: The candidates that it was fused from by index, the best first: of several sources it is the first.
-
-    Returns:
-        The passages in order.
 
     >>> [p.source for p in sourced_passages("It is four. Ask me more!", {2: "I say: it is  four.", 0: "Five."})]
     [2, None]

@@ -135,15 +135,7 @@ def ranked_record(record: Record, ranking: Ranking) -> dict[str, Any]:
 
 
 def preference_records(records: Sequence[Record], rankings: Sequence[Ranking]) -> list[dict[str, Any]]:
-    """Return the best candidate of each prompt as chosen and the worst as rejected, as `blender-hf label` does.
-
-    Args:
-        records: The prompts with their candidates.
-        rankings: Their rankings.
-
-    Returns:
-        Rows of `labelling.formats.dpo_rows`; none for a prompt whose best candidate is no better than its worst.
-    """
+    """Return the best candidate of each prompt as chosen and the worst as rejected, as `blender-hf label` does."""
     form, filters = FORMATS["dpo"], Filters()
     return [
         row.fields

@@ -119,11 +119,7 @@ class FusionSettings(Settings):
 
 
 def check_item(item: Item, limits: Limits = DEFAULT_LIMITS) -> None:
-    """Check the size of a prompt with its candidates.
-
-    Raises:
-        InputError: If there are too many candidates or a text is too long; the message says which, and the limit.
-    """
+    """Check the size of a prompt with its candidates."""
     if len(item.candidates) > limits.candidates:
         raise InputError(
             f"{item.where}: {len(item.candidates)} candidates; at most {limits.candidates} are ranked here"
@@ -139,11 +135,7 @@ def check_item(item: Item, limits: Limits = DEFAULT_LIMITS) -> None:
 
 
 def check_batch(items: Sequence[Item], limits: Limits = DEFAULT_LIMITS) -> None:
-    """Check the size of a batch.
-
-    Raises:
-        InputError: If there is nothing in it, too much, or one of its items is too large.
-    """
+    """Check the size of a batch."""
     if not items:
         raise InputError("there are no prompts in it; one line is one prompt with its candidates")
     if len(items) > limits.prompts:

@@ -32,12 +32,6 @@ def distilled(
 
     The probability is the sigmoid of a teacher's logit, of both orders of presentation, without its temperature: a
     sharper target is learned faster, and the student's own temperature is fitted later.
-
-    Args:
-        pairs: The judged pairs.
-        teachers: Rankers: Hub ids or folders.
-        share: Weight of the teachers in a label, 0 to 1.
-        cache: File of the teachers' probabilities, read and extended: an interrupted run asks nothing twice.
     """
     asked = [_probabilities(pairs, teacher, cache) for teacher in teachers]
     mixed = []

@@ -72,11 +72,7 @@ def set_dropouts(backbone: PreTrainedModel, dropouts: Mapping[str, float]) -> No
 
 
 def with_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
-    """Put LoRA adapters on a ranker's encoder or on a fuser; rank 0 returns the model itself.
-
-    Raises:
-        BlenderError: If peft is not installed.
-    """
+    """Put LoRA adapters on a ranker's encoder or on a fuser; rank 0 returns the model itself."""
     if not settings.lora_rank:
         return model
     require("peft", "lora", "lora_rank")

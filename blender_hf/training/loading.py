@@ -56,11 +56,7 @@ class LoadedData:
 
 
 def load_training_data(settings: DataSettings) -> LoadedData:
-    """Read the prompts that the settings select for training.
-
-    Raises:
-        InputError: If there are none, or with `strict` at the first record that can't be used.
-    """
+    """Read the prompts that the settings select for training."""
     loaded = _load(settings.data, settings.split, settings)
     subsample = Subsample(settings.train_fraction, settings.train_fraction_seed)
     selected = [

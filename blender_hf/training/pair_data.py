@@ -82,19 +82,7 @@ def training_pairs(
     pairs_per_prompt: int | None = None,
     seed: int = 0,
 ) -> Iterator[PreferencePair]:
-    """Yield the pairs of different texts that a ranker is trained on.
-
-    Args:
-        prompts: The labelled prompts.
-        metrics: Quality functions whose scores are the labels, one task each; empty takes the judged pairs.
-        sampling: "all_pair"; "random", `pairs_per_prompt` of them; or "top_bottom", the best candidate with the worst,
-            the second with the last but one, and so on.
-        pairs_per_prompt: At most so many pairs of a prompt; None takes all (the paper has 5).
-        seed: Random seed.
-
-    Raises:
-        InputError: If the sampling is unknown.
-    """
+    """Yield the pairs of different texts that a ranker is trained on."""
     chosen(dict.fromkeys(SAMPLINGS), sampling, "sampling")
     rng = random.Random(seed)
     for prompt in prompts:

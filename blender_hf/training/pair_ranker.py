@@ -127,11 +127,7 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
 
 
 def training_data(settings: PairSettings, prompts: Sequence[LabelledPrompt]) -> list[PreferencePair]:
-    """Return the pairs that a ranker is trained on.
-
-    Raises:
-        InputError: If there are none, or a setting can't be used.
-    """
+    """Return the pairs that a ranker is trained on."""
     seed = settings.sampling_seed
     pairs = list(
         training_pairs(

@@ -37,13 +37,7 @@ def source_table(
 def pair_metrics(
     pairs: Sequence[PreferencePair], logits_ab: Sequence[float], logits_ba: Sequence[float]
 ) -> dict[str, float]:
-    """Return the metrics of an evaluation under the names that a `Trainer` logs; arguments as of `source_table`.
-
-    Returns:
-        `accuracy` (of decided pairs, mean over sources, both orders), `accuracy_one_order`, `accuracy_longer` (the rule
-        that the longer answer is better), `flip_rate`, `ece` (expected calibration error under the fitted temperature),
-        `temperature`, and `accuracy_SOURCE` for each source.
-    """
+    """Return the metrics of an evaluation under the names that a `Trainer` logs; arguments as of `source_table`."""
     table = source_table(pairs, logits_ab, logits_ba)
     logits = [mean_logit(ab, ba) for ab, ba in zip(logits_ab, logits_ba, strict=True)]
     labels = [pair.label for pair in pairs]
