@@ -20,21 +20,13 @@ _batchers = PerObject(MicroBatcher)
 
 @dataclass(frozen=True)
 class Call:
-    """A checked call of a method, to be run at once or together with others.
+    """A checked call of a method, to be run at once or together with others."""
 
-    Args:
-        kind: Calls of the same kind may be worked on together.
-        items: The items.
-        single: Whether the caller gave one prompt, and gets its result alone.
-        work: Turns items into results, one an item.
-        finish: Turns all results into one answer for each prompt.
-    """
-
-    kind: Hashable
-    items: Sequence[Item]
-    single: bool
-    work: Callable[[Iterable[Item]], Iterable[Any]]
-    finish: Callable[[list[Any]], list[Any]] = list
+    kind: Hashable  # calls of the same kind may be worked on together
+    items: Sequence[Item]  # the items
+    single: bool  # whether the caller gave one prompt, and gets its result alone
+    work: Callable[[Iterable[Item]], Iterable[Any]]  # turns items into results, one an item
+    finish: Callable[[list[Any]], list[Any]] = list  # turns all results into one answer for each prompt
 
     def run(self, progress: bool = False) -> Any:
         """Run it here."""

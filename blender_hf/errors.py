@@ -47,11 +47,7 @@ def chosen(table: Mapping[str, Value], name: object, what: str) -> Value:
 
 
 def require(module: str, extra: str, purpose: str, alternative: str = "") -> Any:
-    """Return an optional module, imported.
-
-    Raises:
-        BlenderError: If it isn't installed; the message names the extra that installs it, and the alternative if any.
-    """
+    """Return an optional module, imported."""
     try:
         return import_module(module)
     except ImportError:

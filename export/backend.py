@@ -24,21 +24,7 @@ def check_backend(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> None:
-    """Check the options that choose what runs the models.
-
-    Args:
-        backend: One of `BACKENDS`.
-        provider: Execution provider, only for ONNX.
-        file_name: ONNX file, only for ONNX.
-        compile: Whether the ranker is compiled, only for torch.
-        ranker: The ranker as given; an object that ranks by itself has no ONNX file.
-        device: Where the fuser runs, if it runs in torch.
-        dtype: Its precision there.
-
-    Raises:
-        InputError: If there is no such backend, device or precision, or the backend does not have an option.
-        InputTypeError: If an option is not a string.
-    """
+    """Check the options that choose what runs the models."""
     chosen(dict.fromkeys(BACKENDS), backend, "backend")
     for name, value in (("provider", provider), ("file_name", file_name)):
         if value is not None and backend != "onnx":
@@ -66,10 +52,6 @@ def load_fuser_for_onnx(
     """Load a fuser in ONNX Runtime if it has the files and Optimum is installed, else in torch; the output is equal.
 
     Device and precision are those in torch, as in `load_fuser`; the provider is that of ONNX Runtime.
-
-    Raises:
-        CheckpointError: If it can't be found or is incomplete.
-        InputError: If the device, precision or provider does not exist here.
     """
     pick_dtype(dtype, pick_device(device))
     if has_optimum() and all(find_onnx_file(name, options, file) is not None for file in FUSER_FILES):

@@ -51,17 +51,11 @@ Without the package `blender-hf`, `AutoModelForSeq2SeqLM` and `AutoProcessor` lo
 
 @dataclass(frozen=True)
 class Kind:
-    """What the cards of one kind of model have in common.
+    """What the cards of one kind of model have in common."""
 
-    Args:
-        model_type: As in its configuration.
-        about: What it does, for a model without a card.
-        use: The section on loading it from its repository.
-    """
-
-    model_type: str
-    about: str
-    use: str
+    model_type: str  # as in its configuration
+    about: str  # what it does, for a model without a card
+    use: str  # the section on loading it from its repository
 
 
 KINDS = {
@@ -92,9 +86,6 @@ def card_text(kind: str, repo_id: str, text: str | None = None) -> str:
 
     What the existing card, `text`, states stays; without one a short card is written. The tables between the markers
     of figures become the results in its `model-index`.
-
-    Raises:
-        ValueError: If the metadata are not valid YAML.
     """
     own = KINDS[kind]
     name = repo_id.split("/")[-1]

@@ -54,28 +54,7 @@ def export_onnx(
     tolerances: Mapping[str, float] | None = None,
     options: HubOptions | None = None,
 ) -> dict[str, Parity]:
-    """Export a ranker or a fuser, whichever it is, and prove parity of every file.
-
-    Args:
-        name: A bundled name, a folder or a Hub id.
-        output: The folder of the graphs, the configuration and the processor. Nothing is written to it before it is
-            proved. If it also has weights of the model, its configuration and processor stay unchanged.
-        precisions: Which files a ranker gets beside `model.onnx`: "int8" and "float16".
-        opset: Version of the operators.
-        tolerances: Maximum difference of a logit from torch, by precision ("float32", ...), in units of the largest
-            logit (at least 1); defaults to `blender_hf.export.parity.TOLERANCES`.
-        options: How the checkpoint is looked up.
-
-    Returns:
-        The parity of each file, by its name.
-
-    Raises:
-        CheckpointError: If the checkpoint can't be loaded, or can't be exported.
-        InputError: If an option does not exist, or is not for this kind of model, or if the folder can't be written or
-            has files of other weights.
-        BlenderError: If a package that the export needs is missing.
-        ModelOutputError: If a file does not compute what torch does; it is removed.
-    """
+    """Export a ranker or a fuser, whichever it is, and prove parity of every file."""
     check_provider(DEFAULT_PROVIDER)
     accepted = {**TOLERANCES, **(tolerances or {})}
     unknown = [precision for precision in (*precisions, *accepted) if precision not in PRECISIONS]

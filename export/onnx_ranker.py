@@ -62,15 +62,7 @@ class OnnxPairRanker(nn.Module):
         self._one_by_one = quantises_batch(Path(path))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> PairRankerOutput:
-        """Score one presentation order of each pair, as `PairRanker.forward` does.
-
-        Args:
-            input_ids: (batch, length). Pairs as `PairRankerProcessor` encodes them, padded on the right.
-            attention_mask: (batch, length). 1 for tokens, 0 for padding; None if there is no padding.
-
-        Returns:
-            Logits, (batch,).
-        """
+        """Score one presentation order of each pair, as `PairRanker.forward` does."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         logits = self._logits(input_ids, attention_mask)
@@ -115,11 +107,6 @@ def load_onnx_ranker(
     """Load an exported ranker and its processor, with a truncation as in `load_ranker`.
 
     The provider None is that of the CPU, the file name None is `model.onnx`, at the top or under `onnx/`.
-
-    Raises:
-        CheckpointError: If a file is missing or damaged, is not a ranker's, or was made of other weights than the
-            checkpoint's.
-        InputError: If the provider or a setting does not exist.
     """
     where, hub = locate(name), hub_settings(options)
     config = explained(lambda: PairRankerConfig.from_pretrained(where, **hub), name, "ranker", options)

@@ -21,19 +21,12 @@ N_TOKENS = 24  # written by a fuser for each input
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported model is from the one in torch.
+    """How far an exported model is from the one in torch."""
 
-    Args:
-        difference: The largest difference of a logit.
-        tolerance: The maximum that is accepted.
-        n_logits: How many were compared, of pairs or of steps of generation.
-        longest: Tokens of the longest input.
-    """
-
-    difference: float
-    tolerance: float
-    n_logits: int
-    longest: int
+    difference: float  # the largest difference of a logit
+    tolerance: float  # the maximum that is accepted
+    n_logits: int  # how many were compared, of pairs or of steps of generation
+    longest: int  # tokens of the longest input
 
     def __str__(self) -> str:
         return (

@@ -231,20 +231,15 @@ def _with_rope_thetas(settings: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CheckpointFormat:
-    """A format of ranker checkpoints; `config` is always the dictionary of its config.json.
+    """A format of ranker checkpoints; `config` is always the dictionary of its config.json."""
 
-    Args:
-        name: What its authors call it.
-        matches: Whether a configuration is in this format.
-        settings: Maps (config, Hub id or folder, loading options) to the settings of a `PairRankerConfig`; None if
-            they are the configuration itself.
-        processor: Maps the same to the tokenizer and the truncation settings of a checkpoint that has no files of a
-            processor; None if it always has them.
-    """
-
-    name: str
-    matches: Callable[[Mapping[str, Any]], bool]
+    name: str  # what its authors call it
+    matches: Callable[[Mapping[str, Any]], bool]  # whether a configuration is in this format
+    # maps (config, Hub id or folder, loading options) to the settings of a `PairRankerConfig`; None if they are the
+    # configuration itself
     settings: Callable[[dict[str, Any], Any, dict[str, Any]], dict[str, Any]] | None = None
+    # maps the same to the tokenizer and the truncation settings of a checkpoint that has no files of a processor;
+    # None if it always has them
     processor: Callable[[dict[str, Any], Any, dict[str, Any]], tuple[Any, dict[str, Any]]] | None = None
 
 

@@ -32,17 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class PairRankerOutput(ModelOutput):
-    """The scores of one presentation order of each pair.
+    """The scores of one presentation order of each pair."""
 
-    Args:
-        loss: Scalar, when labels were given.
-        logits: (batch,). Positive if the first candidate is better. The mean over the tasks.
-        task_logits: (batch, n_tasks). The same for each quality function.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    task_logits: torch.Tensor | None = None
+    loss: torch.Tensor | None = None  # scalar, when labels were given
+    logits: torch.Tensor | None = None  # (batch,). Positive if the first candidate is better. The mean over the tasks.
+    task_logits: torch.Tensor | None = None  # (batch, n_tasks). The same for each quality function.
 
 
 class PairRankerHead(nn.Module):

@@ -34,19 +34,13 @@ LIST_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z])[.)]")
 
 @dataclass(frozen=True)
 class Segment:
-    """A sentence or a line of one candidate, or of several that share it, white space and case aside.
+    """A sentence or a line of one candidate, or of several that share it, white space and case aside."""
 
-    Args:
-        ids: Its tokens, at least one, as in the first candidate that has it.
-        places: Where it occurs: pairs of a candidate and the segment's index in it.
-        forms: Its tokens at the places where they differ.
-        apart: Its tokens after a segment that it follows in no candidate, so with white space in front; None if they
-            are `ids`.
-    """
-
-    ids: tuple[int, ...]
-    places: frozenset[tuple[int, int]]
+    ids: tuple[int, ...]  # its tokens, at least one, as in the first candidate that has it
+    places: frozenset[tuple[int, int]]  # where it occurs: pairs of a candidate and the segment's index in it
+    # its tokens at the places where they differ
     forms: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    # its tokens after a segment that it follows in no candidate, so with white space in front; None if they are `ids`
     apart: tuple[int, ...] | None = None
 
     def at(self, place: tuple[int, int]) -> tuple[int, ...]:
@@ -67,19 +61,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class FusionEncoding:
-    """The input of a fuser for one prompt.
+    """The input of a fuser for one prompt."""
 
-    Args:
-        input_ids: The token ids.
-        truncated_prompt: How many tokens of the prompt (instruction and input) were cut.
-        truncated_candidates: How many tokens of each candidate were cut.
-        segments: Whole segments of the candidates, for extractive decoding.
-    """
-
-    input_ids: list[int]
-    truncated_prompt: int
-    truncated_candidates: tuple[int, ...]
-    segments: list[Segment]
+    input_ids: list[int]  # the token ids
+    truncated_prompt: int  # how many tokens of the prompt (instruction and input) were cut
+    truncated_candidates: tuple[int, ...]  # how many tokens of each candidate were cut
+    segments: list[Segment]  # whole segments of the candidates, for extractive decoding
 
 
 class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):

@@ -37,19 +37,12 @@ MIN_SIMILARITY = 0.85
 
 @dataclass(frozen=True)
 class PairEncoding:
-    """One presentation order of a pair.
+    """One presentation order of a pair."""
 
-    Args:
-        input_ids: The token ids.
-        truncated_source: How many tokens of the prompt were cut.
-        truncated_first: How many tokens of the first candidate were cut.
-        truncated_second: The same for the second.
-    """
-
-    input_ids: list[int]
-    truncated_source: int
-    truncated_first: int
-    truncated_second: int
+    input_ids: list[int]  # the token ids
+    truncated_source: int  # how many tokens of the prompt were cut
+    truncated_first: int  # how many tokens of the first candidate were cut
+    truncated_second: int  # the same for the second
 
 
 class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):

@@ -23,17 +23,11 @@ Options = argparse.Namespace
 
 @dataclass(frozen=True)
 class Option:
-    """An option or a positional argument of a command; made by `option`.
+    """An option or a positional argument of a command; made by `option`."""
 
-    Args:
-        name: "--limit", or "file".
-        settings: The arguments of `add_argument`.
-        group: The title under which help lists it.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    group: str | None = None
+    name: str  # "--limit", or "file"
+    settings: Mapping[str, Any]  # the arguments of `add_argument`
+    group: str | None = None  # the title under which help lists it
 
     def is_given(self, options: Options) -> bool:
         """Return whether the command line gives it another value than its default."""
@@ -60,23 +54,14 @@ def grouped(title: str, *options: Option) -> tuple[Option, ...]:
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the command line.
+    """A command of the command line."""
 
-    Args:
-        name: Its name.
-        help: Its line in the list of commands.
-        about: Its description.
-        options: What it accepts.
-        run: Does the work; raises `BlenderError` for what the user can correct.
-        epilog: What `--help` shows last, with line breaks as written: the input's form and an example.
-    """
-
-    name: str
-    help: str
-    about: str
-    options: Sequence[Option]
-    run: Callable[[Options], None]
-    epilog: str
+    name: str  # its name
+    help: str  # its line in the list of commands
+    about: str  # its description
+    options: Sequence[Option]  # what it accepts
+    run: Callable[[Options], None]  # does the work; raises `BlenderError` for what the user can correct
+    epilog: str  # what `--help` shows last, with line breaks as written: the input's form and an example
 
     def add(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         """Add the command's parser to those of the command line."""

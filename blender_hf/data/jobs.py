@@ -53,11 +53,7 @@ class Log:
         return self.path is None or not self.path.is_file() or self.path.stat().st_size == 0
 
     def values(self, begins: bytes = BEGINS) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield how messages name each line, and the object that it holds; a torn last line is skipped.
-
-        Raises:
-            InputError: If a line is not one that a job wrote; a torn first line is recognised by how lines begin.
-        """
+        """Yield how messages name each line, and the object that it holds; a torn last line is skipped."""
         finished = False
         for number, line in enumerate(self.lines(), 1):
             where, value = f"{self.path}:{number}", _object(line)
@@ -98,12 +94,7 @@ class Log:
             check_settings(notes["settings"], settings, self.path, remedy)
 
     def begin(self, settings: Mapping[str, Any] | None = None, *, anew: bool = False) -> None:
-        """Open the file to append to it, once all that is in it is known to be of this job; a torn line is removed.
-
-        Args:
-            settings: What the results depend on; written down before the first result.
-            anew: Whether to discard what is there.
-        """
+        """Open the file to append to it, once all that is in it is known to be of this job; a torn line is removed."""
         if self.path is None or self._file is not None:
             return
         try:
@@ -152,11 +143,7 @@ class Log:
 
 @contextmanager
 def open_log(path: Path | None, about: Path | str | None = None) -> Iterator[Log]:
-    """Open the log of a job, which no other process may have open.
-
-    Raises:
-        InputError: If another process works on it, or its folder can't be written.
-    """
+    """Open the log of a job, which no other process may have open."""
     from filelock import FileLock, Timeout
 
     log = Log(path, about)
@@ -186,9 +173,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file beside its place, and move it there when it is complete and on the disk.
 
     A file that is there stays until it is replaced, and stays for good if an error is raised.
-
-    Raises:
-        InputError: If it can't be written.
     """
     unfinished = beside(path, UNFINISHED)
     try:
@@ -208,11 +192,7 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def check_settings(found: Mapping[str, Any], wanted: Mapping[str, Any], what: object, remedy: str = ELSEWHERE) -> None:
-    """Check that existing results were made with the current settings.
-
-    Raises:
-        InputError: If not; the message names what differs, and the remedy.
-    """
+    """Check that existing results were made with the current settings."""
     names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
     if names:
         differences = ", ".join(f"{name} was {found.get(name)!r} and is {wanted.get(name)!r}" for name in names)

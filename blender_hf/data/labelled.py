@@ -18,20 +18,14 @@ MIN_JUDGED = 0.5
 
 @dataclass(frozen=True)
 class JudgedPair:
-    """A judgment on two candidates of a prompt.
+    """A judgment on two candidates of a prompt."""
 
-    Args:
-        a: Index of one candidate.
-        b: Index of the other.
-        label: The verdict: 1 if a is better, 0 if b is, 0.5 for a tie.
-        tie_is_good: For a tie, whether both are said to be good (True), bad (False), or nothing is said (None).
-        soft_label: The annotator's probability, or the share of the votes, 0 to 1, that a is better, if it is known.
-    """
-
-    a: int
-    b: int
-    label: float
+    a: int  # index of one candidate
+    b: int  # index of the other
+    label: float  # the verdict: 1 if a is better, 0 if b is, 0.5 for a tie
+    # for a tie, whether both are said to be good (True), bad (False), or nothing is said (None)
     tie_is_good: bool | None = None
+    # the annotator's probability, or the share of the votes, 0 to 1, that a is better, if it is known
     soft_label: float | None = None
 
     @property
@@ -42,27 +36,17 @@ class JudgedPair:
 
 @dataclass(frozen=True)
 class LabelledPrompt:
-    """A prompt with its candidates and what is known of their quality.
+    """A prompt with its candidates and what is known of their quality."""
 
-    Args:
-        id: The record's own id, or its number.
-        item: The prompt and the candidates.
-        pairs: The judged pairs.
-        scores: By the name of a metric one finite score a candidate, higher is better; None where it is not given.
-        source: Name of the collection.
-        lang: Code of the language, or "unknown".
-        reference: A good answer, if there is one.
-        license: What the record says of its licence, if it says anything.
-    """
-
-    id: str | int
-    item: Item
-    pairs: tuple[JudgedPair, ...] = ()
+    id: str | int  # the record's own id, or its number
+    item: Item  # the prompt and the candidates
+    pairs: tuple[JudgedPair, ...] = ()  # the judged pairs
+    # by the name of a metric one finite score a candidate, higher is better; None where it is not given
     scores: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    source: str = UNKNOWN
-    lang: str = UNKNOWN
-    reference: str | None = None
-    license: str | None = None
+    source: str = UNKNOWN  # name of the collection
+    lang: str = UNKNOWN  # code of the language, or "unknown"
+    reference: str | None = None  # A good answer, if there is one
+    license: str | None = None  # what the record says of its licence, if it says anything
 
     @property
     def models(self) -> tuple[str | None, ...]:
@@ -101,14 +85,7 @@ def labels_by_pair(prompt: LabelledPrompt) -> dict[Pair, list[float]]:
 
 
 def gold_scores(prompt: LabelledPrompt, metric: str | None = None) -> tuple[float, ...] | None:
-    """Return the gold scores of the candidates, higher is better, or None if one is unknown.
-
-    Args:
-        prompt: The prompt.
-        metric: Name of the scores to take. None takes those named "score", else, where at least half of all pairs were
-            judged, the mean verdict against the others: 1 for a win, -1 for a loss; what was not judged is inferred
-            from the rest, see `blender_hf.engine.aggregation.complete`.
-    """
+    """Return the gold scores of the candidates, higher is better, or None if one is unknown."""
     n = len(prompt.item.candidates)
     if n < 2:
         return None

@@ -26,12 +26,7 @@ FORMATS = {
 
 
 def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Record:
-    """Check a decoded record in any of `FORMATS`, with an id for one that has none.
-
-    Raises:
-        InputError: If it is no mapping, in none of the formats, or can't be used.
-        InputTypeError: If a value has the wrong type.
-    """
+    """Check a decoded record in any of `FORMATS`, with an id for one that has none."""
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: expected a JSON object, not {_json_name(value)}; write one object a line")
     prompt = next((prompt for prompt, keys in FORMATS.items() if keys <= value.keys()), None)

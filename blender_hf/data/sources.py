@@ -44,12 +44,7 @@ class Entry:
         return decode_line(self.content, self.where) if isinstance(self.content, bytes) else self.content
 
     def record(self) -> Record:
-        """Return the prompt with its candidates.
-
-        Raises:
-            InputError: If it can't be used; the message names the line or row.
-            InputTypeError: If a value has the wrong type.
-        """
+        """Return the prompt with its candidates."""
         value = self.value()
         if isinstance(self.content, Mapping):  # in a table every row has every column, so an empty cell is no value
             value = {name: cell for name, cell in value.items() if cell is not None}
@@ -78,13 +73,10 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class FileSource(Source):
-    """A file, or a stream.
+    """A file, or a stream."""
 
-    Args:
-        path: A `.csv`, `.parquet`, `.arrow` or `.json` file; any other is JSONL, compressed if its name ends in `.gz`;
-            "-" is the standard input.
-    """
-
+    # A `.csv`, `.parquet`, `.arrow` or `.json` file; any other is JSONL, compressed if its name ends in `.gz`; "-" is
+    # the standard input
     path: str | Path
 
     @property
@@ -197,12 +189,7 @@ def read_values(path: str | Path) -> Iterator[Any]:
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
-    """Yield the prompts with candidates of a file (see `FileSource`), lazily; empty lines are skipped.
-
-    Raises:
-        InputError: If the file can't be read, or a line can't be used; the message names the file and the line.
-        InputTypeError: If a value has the wrong type; the message names the file, the line and the candidate.
-    """
+    """Yield the prompts with candidates of a file (see `FileSource`), lazily; empty lines are skipped."""
     return (entry.record() for entry in FileSource(path).entries())
 
 

@@ -98,16 +98,7 @@ class MicroBatcher:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="blender-hf")
 
     def submit(self, kind: Hashable, items: Sequence[Item], work: Work) -> Future[list[Any]]:
-        """Ask for the results of items; any thread may.
-
-        Args:
-            kind: Requests of the same kind may be worked on together.
-            items: The items.
-            work: Turns items into results, one an item.
-
-        Returns:
-            A future of the results, or of the error of this request.
-        """
+        """Return a future of the results of items, from any thread; requests of a kind may be worked on together."""
         request = Request(kind, items, work)
         with self._changed:
             self._waiting.append(request)

@@ -64,13 +64,7 @@ class Fuser:
         return self.processor.max_candidates
 
     def fuse(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion]:
-        """Write one answer for each item from all of its candidates, ordered best first.
-
-        Raises:
-            InputError: If an item has more candidates than the fuser can read, or an option of `generate` is unknown or
-                asks for anything but one text.
-            InputTypeError: If `generation` is no mapping.
-        """
+        """Write one answer for each item from all of its candidates, ordered best first."""
         generation = _checked(generation)
         encodings = [self._encode(item) for item in items]
         by_length = sorted(range(len(items)), key=lambda index: len(encodings[index].input_ids))

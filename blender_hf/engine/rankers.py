@@ -169,18 +169,7 @@ def as_ranker(
     max_batch_tokens: int | None = None,
     compile: bool = False,
 ) -> Pairwise | Pointwise:
-    """Return the ranker of a model with its processor, or of an object that is a pointwise ranker by itself.
-
-    Args:
-        ranker: A `PairRanker`, a sequence classification model with one label, or a `PointwiseRanker`.
-        processor: The processor of a `PairRanker`, the tokenizer of a reward model, or None.
-        max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
-        compile: Whether the model is compiled.
-
-    Raises:
-        InputError: If the processor is missing, or an option is given that such a ranker does not have.
-        InputTypeError: If this is no ranker.
-    """
+    """Return the ranker of a model with its processor, or of an object that is a pointwise ranker by itself."""
     if isinstance(ranker, PointwiseRanker):
         if processor is not None or max_batch_tokens is not None or compile:
             raise InputError(

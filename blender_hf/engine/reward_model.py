@@ -31,19 +31,13 @@ MIN_ROOM = 16
 
 @dataclass(frozen=True)
 class RewardEncoding:
-    """A prompt with one candidate, as a reward model reads it.
+    """A prompt with one candidate, as a reward model reads it."""
 
-    Args:
-        input_ids: The token ids.
-        token_type_ids: Which of the two texts each is of, where the tokenizer says so; empty elsewhere.
-        truncated_prompt: How many tokens of the prompt were cut.
-        truncated_candidate: How many tokens of the candidate were cut.
-    """
-
-    input_ids: tuple[int, ...]
+    input_ids: tuple[int, ...]  # the token ids
+    # which of the two texts each is of, where the tokenizer says so; empty elsewhere
     token_type_ids: tuple[int, ...] = ()
-    truncated_prompt: int = 0
-    truncated_candidate: int = 0
+    truncated_prompt: int = 0  # how many tokens of the prompt were cut
+    truncated_candidate: int = 0  # how many tokens of the candidate were cut
 
     @property
     def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -100,12 +94,7 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         return [scores for scores, _ in self.scores_and_cuts(items)]
 
     def scores_and_cuts(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
-        """Score the candidates of each item, and report truncation; equal inputs are scored once.
-
-        Raises:
-            InputError: If the chat template refuses a conversation, or leaves no room for text.
-            ModelOutputError: If the model gives NaN or an infinite score.
-        """
+        """Score the candidates of each item, and report truncation; equal inputs are scored once."""
         encoded = self.inputs.encode(items)
         # In a fixed order, so that the same inputs make the same batches however they are given.
         unique = sorted({row.key: row for rows in encoded for row in rows}.values(), key=lambda row: row.key)
@@ -162,11 +151,7 @@ class RewardInputs:
             self._pair = pair_parts(tokenizer)
 
     def encode(self, items: Sequence[Item]) -> list[list[RewardEncoding]]:
-        """Encode each candidate of each item with its prompt.
-
-        Raises:
-            InputError: If the chat template refuses a conversation or leaves no room for text.
-        """
+        """Encode each candidate of each item with its prompt."""
         with lock_of(self._tokenizer):
             if not self._tokenizer.chat_template:
                 return [self._encode_pairs(item) for item in items]

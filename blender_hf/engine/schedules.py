@@ -69,12 +69,7 @@ class Schedule:
 
 
 def as_schedule(schedule: str | Schedule, top_k: int | None = None, orders: str = "both") -> Schedule:
-    """Return a schedule by its name, or a given one, with the options stated beside it.
-
-    Raises:
-        InputError: If there is no such schedule, or an option of it is out of range.
-        InputTypeError: If it is neither a name nor a schedule.
-    """
+    """Return a schedule by its name, or a given one, with the options stated beside it."""
     if isinstance(schedule, str):
         return Schedule(schedule, top_k, orders)
     if not isinstance(schedule, Schedule):

@@ -69,15 +69,7 @@ class BatchScorer(ABC, Generic[Row]):
         """Make a batch of tensors from rows, each (batch, length)."""
 
     def logits(self, rows: Sequence[Row], on_batch: Callable[[int], None] | None = None) -> list[float]:
-        """Return the number of each row, in their order.
-
-        Args:
-            rows: The inputs.
-            on_batch: Called after each batch with the number of rows in it.
-
-        Raises:
-            ModelOutputError: If the model gives NaN or an infinite logit.
-        """
+        """Return the number of each row, in their order; NaN or infinity is a ModelOutputError."""
         batches = list(pack_by_tokens([len(row) for row in rows], self.max_batch_tokens, self.max_padding))
         padded = one_ahead(lambda batch: self.pad([rows[index] for index in batch]), batches)
         outputs: list[torch.Tensor] = []
@@ -150,18 +142,7 @@ class PairScorer(BatchScorer[TokenIds]):
     ) -> list[float]:
         """Score presentations; exact repeats are scored once, and by a symmetric ranker both orders of a pair too.
 
-        Candidates that are the same tokens, as they are or as they are cut, have the logit 0.
-
-        Args:
-            presentations: The pairs, each in one order.
-            texts: Their texts as `tokenise` gave them; None tokenizes them here.
-            on_batch: Called after each batch with the number of presentations in it, for progress.
-
-        Returns:
-            One logit a presentation, in their order; positive if the candidate that is read first is the better one.
-
-        Raises:
-            ModelOutputError: If the model gives NaN or an infinite logit.
+        One logit each, positive if the candidate presented first is better; 0 if both are the same tokens once cut.
         """
         if texts is None:
             texts = self.tokenise(text for p in presentations for text in (p.source, p.first, p.second))
@@ -200,14 +181,6 @@ def tokenised(texts: Iterable[str], processor: PairRankerProcessor) -> dict[str,
 
 def pack_by_tokens(lengths: Sequence[int], max_batch_tokens: int, max_padding: int) -> Iterator[list[int]]:
     """Yield batches of indices of similar length, the longest first.
-
-    Args:
-        lengths: The lengths of all rows.
-        max_batch_tokens: Maximum tokens per batch with its padding; a single row may have more.
-        max_padding: Maximum padding tokens per batch.
-
-    Returns:
-        An iterator of batches that together hold every index once.
 
     >>> list(pack_by_tokens([3, 9, 4], 8, 8))
     [[1], [2, 0]]

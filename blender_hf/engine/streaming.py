@@ -21,20 +21,7 @@ def windowed(
     work: Callable[[Sequence[Given], Prepared], list[Result]],
     window: int,
 ) -> Iterator[Result]:
-    """Yield one result an item, lazily and in order.
-
-    Args:
-        items: They may come from a generator of any length; it is read one window ahead.
-        prepare: What the host does with the items of a window, ahead of the work on them.
-        work: Turns the items of a window and what was prepared into results.
-        window: How many items are worked on together.
-
-    Returns:
-        An iterator of results. An error of the source is raised after the results of what came before it.
-
-    Raises:
-        InputError: If the window is empty.
-    """
+    """Yield one result an item, lazily and in order; an error of the source comes after the results before it."""
     if window < 1:
         raise InputError(f"window={window}; use 1 or more")
 

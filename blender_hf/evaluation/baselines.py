@@ -168,17 +168,7 @@ def is_named(spec: str) -> bool:
 def load_predictor(
     spec: str, prompts: Iterable[LabelledPrompt], load_blender: Callable[[str], Blender], options: dict[str, Any]
 ) -> Predictor:
-    """Load a predictor by name, for the prompts that it will be asked about.
-
-    Args:
-        spec: "length", "random", "oracle:METRIC", "mlm:ID", "simcls:ID", or what `load_blender` loads: a checkpoint.
-        prompts: The prompts.
-        load_blender: Loads a pairwise ranker or a reward model by its Hub id or folder.
-        options: Those of `loading.load_with_tokenizer` for the models of baselines.
-
-    Raises:
-        InputError: If a name lacks its argument, or takes none.
-    """
+    """Load a predictor by name, for the prompts that it will be asked about."""
     name, _, argument = spec.partition(":")
     if not is_named(spec):
         return predictor_of(load_blender(spec))

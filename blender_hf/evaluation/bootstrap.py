@@ -17,19 +17,12 @@ CHUNK = 100
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured number.
+    """A measured number."""
 
-    Args:
-        value: The number.
-        low: Lower end of its 95 % confidence interval; None if only one prompt contributes.
-        high: Upper end.
-        n: Number of pairs, prompts or triples it was measured on.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    n: float
+    value: float  # the number
+    low: float | None  # lower end of its 95 % confidence interval; None if only one prompt contributes
+    high: float | None  # upper end
+    n: float  # number of pairs, prompts or triples it was measured on
 
 
 def figures(rows: Sequence[Ratios], *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Figure]:

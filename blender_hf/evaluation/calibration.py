@@ -55,14 +55,6 @@ def expected_calibration_error(
 ) -> float:
     """Return the mean gap between confidence and accuracy, over bins of equal width, weighted by their pairs.
 
-    Args:
-        probabilities: For each pair the predicted probability that a is better.
-        labels: For each pair the judged probability that a is the better one.
-        n_bins: Number of bins between 0.5 and 1.
-
-    Returns:
-        From 0 (perfectly calibrated) to 1.
-
     >>> expected_calibration_error([0.9, 0.1, 0.9, 0.9], [1.0, 0.0, 1.0, 0.0])
     0.15
     """

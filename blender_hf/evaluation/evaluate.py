@@ -34,19 +34,12 @@ DEFAULT_TIE_THRESHOLD = 0.05
 
 @dataclass(frozen=True)
 class RankerEvaluation:
-    """The figures of one ranker.
+    """The figures of one ranker."""
 
-    Args:
-        figures: By name, over all prompts; see `measuring.FIGURES`.
-        by_source: The same for each source, and their mean under "mean over sources".
-        by_language: The same for each language.
-        calibration: The calibration of its probabilities; None for a ranker without them.
-    """
-
-    figures: Mapping[str, Figure]
-    by_source: Mapping[str, Mapping[str, Figure]]
-    by_language: Mapping[str, Mapping[str, Figure]]
-    calibration: Calibration | None
+    figures: Mapping[str, Figure]  # by name, over all prompts; see `measuring.FIGURES`
+    by_source: Mapping[str, Mapping[str, Figure]]  # the same for each source, and their mean under "mean over sources"
+    by_language: Mapping[str, Mapping[str, Figure]]  # the same for each language
+    calibration: Calibration | None  # the calibration of its probabilities; None for a ranker without them
 
 
 @dataclass(frozen=True)

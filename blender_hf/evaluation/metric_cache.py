@@ -27,13 +27,7 @@ def fill_scores(
     *,
     on_scored: Callable[[int], object] = lambda n: None,
 ) -> Iterator[LabelledPrompt]:
-    """Yield the prompts, lazily and in order, with the scores that any of their candidates lacked.
-
-    Args:
-        prompts: The prompts. One without a reference stays as it is.
-        metrics: The metrics by the name of their scores.
-        on_scored: Called with the number of prompts just finished, for progress.
-    """
+    """Yield the prompts, lazily and in order, with the scores that any of their candidates lacked."""
     source = iter(prompts)
     while batch := list(islice(source, WINDOW)):
         for name, metric in metrics.items():

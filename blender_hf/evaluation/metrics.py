@@ -62,16 +62,7 @@ METRICS = (*LEARNED_METRICS, *SURFACE_METRICS)
 
 
 def load_metric(spec: str, options: dict[str, Any] | None = None) -> tuple[str, Metric]:
-    """Load a metric by name.
-
-    Args:
-        spec: One of `METRICS`, or "bertscore=MODEL", "bertscore=MODEL@LAYER", "bartscore=MODEL", "bleurt=MODEL", with a
-            Hub id or a folder as the model.
-        options: How a model is loaded: `hub`, `device` and `dtype`, as in `loading.load_with_tokenizer`.
-
-    Returns:
-        The name, under which records have such scores, and the metric.
-    """
+    """Load a metric by name."""
     name, given, model = spec.partition("=")
     chosen(dict.fromkeys(METRICS), name, "metric")
     if name in SURFACE_METRICS:

@@ -44,19 +44,6 @@ def credits(
 ) -> list[float | None]:
     """Return the credit of each pair: 1 if the evidence agrees with the annotator, 0 if not, None if it does not count.
 
-    Args:
-        evidence: For each pair, positive if it favours a.
-        labels: For each pair, the judged probability that a is the better one.
-        ties: How the annotator's ties count. "decided" leaves them out, and no evidence is half right. "errors" counts
-            them as errors, as the card of `llm-blender/PairRM` does. "three-way" makes them a third class.
-        tie_threshold: Evidence up to this, in its own unit, predicts a tie; ignored by "errors".
-
-    Returns:
-        One number, or None, for each pair.
-
-    Raises:
-        InputError: If the rule is unknown, the numbers of pairs and labels differ, or a number is NaN.
-
     >>> credits([2.0, -1.0, 0.1], [1.0, 1.0, 0.5])
     [1.0, 0.0, None]
     >>> credits([2.0, -1.0, 0.1], [1.0, 1.0, 0.5], ties="three-way", tie_threshold=0.2)

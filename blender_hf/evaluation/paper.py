@@ -65,40 +65,25 @@ class TableSettings:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of the main table.
+    """A row of the main table."""
 
-    Args:
-        kind: "single model", "oracle", "ranker" or "blend".
-        name: Who chooses, or writes.
-        figures: By the title of a column.
-    """
-
-    kind: str
-    name: str
-    figures: Mapping[str, Figure]
+    kind: str  # "single model", "oracle", "ranker" or "blend"
+    name: str  # who chooses, or writes
+    figures: Mapping[str, Figure]  # by the title of a column
 
 
 @dataclass(frozen=True)
 class PaperTables:
-    """The main table and the correlation table.
+    """The main table and the correlation table."""
 
-    Args:
-        rows: The main table.
-        correlations: By ranker its correlations with GPT-Rank, see `gpt_rank.RankAccumulator.correlations`.
-        settings: What was measured.
-        n_prompts: Number of prompts.
-        n_left_out: Number of further prompts, which lacked a verdict on some pair.
-        n_fused: How many answers of the blend are new texts.
-        judged_by: Name of the ranker that judged these; None if they were not judged.
-    """
-
-    rows: tuple[PaperRow, ...]
+    rows: tuple[PaperRow, ...]  # the main table
+    # by ranker its correlations with GPT-Rank, see `gpt_rank.RankAccumulator.correlations`
     correlations: Mapping[str, Mapping[str, float]]
-    settings: TableSettings
-    n_prompts: int
-    n_left_out: int
-    n_fused: int
-    judged_by: str | None
+    settings: TableSettings  # what was measured
+    n_prompts: int  # number of prompts
+    n_left_out: int  # number of further prompts, which lacked a verdict on some pair
+    n_fused: int  # how many answers of the blend are new texts
+    judged_by: str | None  # name of the ranker that judged these; None if they were not judged
 
 
 def paper_tables(

@@ -15,19 +15,7 @@ if TYPE_CHECKING:
 
 
 def save_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
-    """Write the plots of an evaluation as PNG files.
-
-    Args:
-        evaluation: The evaluation.
-        folder: An existing folder. It gets `accuracy.png`, by ranker and source, if any pair was decided, and
-            `calibration.png` if a ranker has probabilities as well.
-
-    Returns:
-        The files.
-
-    Raises:
-        BlenderError: If Matplotlib is not installed.
-    """
+    """Write the plots of an evaluation as PNG files."""
     drawings = {}
     if evaluation.n_pairs > evaluation.n_ties:
         drawings["accuracy.png"] = _accuracy(evaluation)

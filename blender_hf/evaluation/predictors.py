@@ -39,30 +39,20 @@ class Query:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to a query.
+    """The answer to a query."""
 
-    Args:
-        comparisons: The comparison of each pair i < j of the query; i is its a.
-        scores: One number a candidate, higher is better; None if the query is not complete.
-    """
-
-    comparisons: Mapping[Pair, Comparison]
-    scores: Scores | None
+    comparisons: Mapping[Pair, Comparison]  # the comparison of each pair i < j of the query; i is its a
+    scores: Scores | None  # one number a candidate, higher is better; None if the query is not complete
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Which figures beside the accuracy make sense for a predictor.
+    """Which figures beside the accuracy make sense for a predictor."""
 
-    Args:
-        probabilities: The sigmoid of its logit is a probability, so it has a calibration and a tie threshold.
-        both_orders: It reads a pair in both presentation orders, so it can flip and have cycles.
-        ties: Equal scores predict a tie, rather than nothing.
-    """
-
+    # the sigmoid of its logit is a probability, so it has a calibration and a tie threshold
     probabilities: bool = False
-    both_orders: bool = False
-    ties: bool = True
+    both_orders: bool = False  # it reads a pair in both presentation orders, so it can flip and have cycles
+    ties: bool = True  # equal scores predict a tie, rather than nothing
 
 
 class Predictor(Protocol):

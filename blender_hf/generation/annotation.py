@@ -68,23 +68,14 @@ class JudgedRecord:
 
 
 def read_candidates(path: str | Path) -> Iterator[JudgedRecord]:
-    """Yield the records of a JSONL file, lazily.
-
-    Raises:
-        InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
-        InputTypeError: If a value has the wrong type; the message names the file, the line and the candidate.
-    """
+    """Yield the records of a JSONL file, lazily."""
     return each_id_once(
         _judged_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries()
     )
 
 
 def judged_records(log: Log, judge: str) -> dict[str | int, str]:
-    """Return the ids of the records that a job has written, with the hashes of their prompts and candidates.
-
-    Raises:
-        InputError: If it is the output of another job, or of one with another judge.
-    """
+    """Return the ids of the records that a job has written, with the hashes of their prompts and candidates."""
     found: dict[str | int, str] = {}
     for where, value in log.values(BEGINS):
         annotation = value.get("annotation") if isinstance(value, Mapping) else None

@@ -23,13 +23,9 @@ DEFAULT_WINDOW = 16
 
 @dataclass(frozen=True)
 class GeneratedCandidate(Candidate):
-    """A candidate that was generated here, with `text` and `model`.
+    """A candidate that was generated here, with `text` and `model`."""
 
-    Args:
-        truncated: Whether it reached `max_new_tokens` before its end.
-    """
-
-    truncated: bool = False
+    truncated: bool = False  # whether it reached `max_new_tokens` before its end
 
 
 @dataclass(frozen=True)
@@ -52,11 +48,7 @@ class Generated:
 
     @property
     def item(self) -> Item:
-        """The item that `Blender.iter_rank` and `iter_blend` take.
-
-        Raises:
-            GenerationError: If no model gave an answer; the message says why.
-        """
+        """The item that `Blender.iter_rank` and `iter_blend` take."""
         if not self.candidates:
             reasons = "; ".join(f"{failure.model}: {failure.reason}" for failure in self.failures)
             raise GenerationError(f"{self.where}: no language model answered ({reasons})")

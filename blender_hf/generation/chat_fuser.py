@@ -53,20 +53,11 @@ class ChatFuser:
         """Write one answer for each item from all of its candidates, the best first.
 
         `generation` overrides fields of this fuser's `Sampling`, such as `{"max_new_tokens": 256}`.
-
-        Raises:
-            InputError: If an item has more than `max_candidates`, or an option is unknown.
-            GenerationError: If the model gave no answer for an item; the message names it.
         """
         return [self._fusion(item, outcome) for item, outcome in zip(items, self._ask(items, generation), strict=True)]
 
     def attempt(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion | None]:
-        """Do as `fuse`, but return None for an item without an answer, and log why.
-
-        Raises:
-            InputError: As in `fuse`.
-            GenerationError: If the model is given up, so that no item would ever be fused.
-        """
+        """Do as `fuse`, but return None for an item without an answer, and log why."""
         outcomes = self._ask(items, generation)
         if self.model.given_up is not None:
             raise GenerationError(f"the fuser {self.model.name} can't be asked any more: {self.model.given_up}")
@@ -122,10 +113,6 @@ def load_chat_fuser(
     """Return the chat fuser for "chat:" with any name that `as_llm` reads, or for any other of its inputs.
 
     The options, device and precision are those of a local model that is named by a string.
-
-    Raises:
-        CheckpointError: If a local model can't be loaded.
-        InputError: If the name of the model can't be read, or a token is missing.
     """
     if isinstance(fuser, ChatFuser):
         return fuser

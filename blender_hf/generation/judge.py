@@ -34,21 +34,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Judgment:
-    """The judgment of a pair of candidates.
+    """The judgment of a pair of candidates."""
 
-    Args:
-        pair: Their indices, a and b.
-        verdict: The verdict of both orders, see `settle`; None if one of them has none.
-        orders: The verdicts with a shown first and with b shown first; in each, "A" is the one shown first.
-        reason: Why there is no verdict, or None.
-        reminders: How many replies had no verdict, so that the judge was asked again.
-    """
-
-    pair: Pair
-    verdict: Verdict | None
+    pair: Pair  # their indices, a and b
+    verdict: Verdict | None  # the verdict of both orders, see `settle`; None if one of them has none
+    # the verdicts with a shown first and with b shown first; in each, "A" is the one shown first
     orders: tuple[Verdict | None, Verdict | None]
-    reason: str | None = None
-    reminders: int = 0
+    reason: str | None = None  # why there is no verdict, or None
+    reminders: int = 0  # how many replies had no verdict, so that the judge was asked again
 
     @property
     def replied(self) -> bool:
@@ -103,9 +96,6 @@ class Judge:
         """Judge the pairs of prompts from any iterable, lazily and in order, with constant memory.
 
         A window of prompts is worked on together. Left early, the iterator cancels the pending requests.
-
-        Raises:
-            GenerationError: If the judge is given up; earlier judgments were yielded.
         """
         pending = PendingRequests()
 

@@ -29,13 +29,7 @@ class LanguageModel(Protocol):
 
 
 def load_model(llm: LLMInput) -> LanguageModel:
-    """Return a language model, loaded if it is local, not yet asked if it is remote.
-
-    Raises:
-        CheckpointError: If a local model can't be loaded.
-        InputError: If the name of the model can't be read, or a token is missing.
-        BlenderError: If a required package is not installed.
-    """
+    """Return a language model, loaded if it is local, not yet asked if it is remote."""
     spec = as_llm(llm)
     # Imported lazily: each pulls in heavy dependencies.
     if isinstance(spec, RemoteLLM):

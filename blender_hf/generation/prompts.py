@@ -40,12 +40,7 @@ def is_prompt(value: Any) -> bool:
 
 
 def prompt_item_from_input(value: Any, *, where: str) -> Item:
-    """Check an input of the pipeline: a prompt, or `{"prompt" or "messages", "instruction"?, "candidates"?}`.
-
-    Raises:
-        InputTypeError: If a value has the wrong type; the message says where.
-        InputError: If a mapping has no prompt.
-    """
+    """Check an input of the pipeline: a prompt, or `{"prompt" or "messages", "instruction"?, "candidates"?}`."""
     if not isinstance(value, Mapping):
         return prompt_item(value, where=where)
     name = next((name for name in ("prompt", "messages") if name in value), None)

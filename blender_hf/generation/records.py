@@ -59,10 +59,6 @@ def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
 
     A record has `prompt` (a string or chat messages), `messages`, or `instruction` and `input` as in MixInstruct. It
     may have an `id`, an `instruction` and `candidates`.
-
-    Raises:
-        InputError: If a line can't be used, or two records have the same id; the message names the file and the line.
-        InputTypeError: If a value has the wrong type; the message names the file and the line.
     """
     return each_id_once(
         _prompt_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries()
@@ -70,11 +66,7 @@ def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
 
 
 def answered_prompts(log: Log, asked: Collection[str], n: int = 1) -> dict[str | int, str]:
-    """Return the ids of the records that a job has written, with the hashes of their prompts.
-
-    Raises:
-        InputError: If it is the output of another job, or of one with fewer than `n` answers of each model `asked`.
-    """
+    """Return the ids of the records that a job has written, with the hashes of their prompts."""
     found: dict[str | int, str] = {}
     for where, value in log.values(BEGINS):
         if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():

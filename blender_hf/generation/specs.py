@@ -163,12 +163,7 @@ def as_llm(value: LLMInput) -> LLM:
 
 
 def as_llms(values: Iterable[LLMInput]) -> tuple[LLM, ...]:
-    """Return language models, as `as_llm` does, in their order.
-
-    Raises:
-        InputTypeError: If the value is not a list.
-        InputError: If there are none, or two have the same name.
-    """
+    """Return language models, as `as_llm` does, in their order."""
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise InputTypeError(f"llms must be a list of language models, not {type(values).__name__}: {WAYS}")
     llms = tuple(map(as_llm, values))

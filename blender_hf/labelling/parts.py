@@ -28,21 +28,13 @@ class RawPart:
 
 @dataclass(frozen=True)
 class Part:
-    """A finished part.
+    """A finished part."""
 
-    Args:
-        index: Its number.
-        records: How many records it has, bad ones included.
-        rows: What they became.
-        filtered: How many rows were left out, by reason.
-        bad: What could not be used: `{"line", "reason"}`.
-    """
-
-    index: int
-    records: int
-    rows: list[Fields]
-    filtered: dict[str, int] = field(default_factory=dict)
-    bad: list[dict[str, Any]] = field(default_factory=list)
+    index: int  # its number
+    records: int  # how many records it has, bad ones included
+    rows: list[Fields]  # what they became
+    filtered: dict[str, int] = field(default_factory=dict)  # how many rows were left out, by reason
+    bad: list[dict[str, Any]] = field(default_factory=list)  # what could not be used: `{"line", "reason"}`
 
     def to_line(self) -> str:
         """Return it as a line of JSON, without a line break."""

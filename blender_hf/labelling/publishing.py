@@ -38,19 +38,6 @@ def publish(
     """Upload the output of a job in one commit, as a part of the split `train`.
 
     Each shard has its own file, so all shards of a job can share a repository. An existing card is kept.
-
-    Args:
-        output: The file.
-        repo_id: The repository, created if it does not exist.
-        settings: The settings of the job.
-        private: Whether a new repository is private; None leaves it to the organisation.
-        token: A token that may write; None is that of `hf auth login`.
-
-    Returns:
-        The URL of the commit.
-
-    Raises:
-        HubError: If the Hub can't be reached or refuses.
     """
     shard, suffix = settings.shard, table_format(output).suffix
     with TemporaryDirectory() as made:

@@ -25,17 +25,11 @@ BLOCK_BYTES = 1
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Makes parts on Ray: the cluster of `RAY_ADDRESS`, or one of this machine.
+    """Makes parts on Ray: the cluster of `RAY_ADDRESS`, or one of this machine."""
 
-    Args:
-        workers: How many actors.
-        gpus_per_worker: How many GPUs each has, or which share of one; 0 runs on CPUs.
-        maker: What an actor makes parts with.
-    """
-
-    workers: int = 1
-    gpus_per_worker: float = 0
-    maker: Callable[[LabelSettings, bool], PartMaker] = PartMaker
+    workers: int = 1  # how many actors
+    gpus_per_worker: float = 0  # how many GPUs each has, or which share of one; 0 runs on CPUs
+    maker: Callable[[LabelSettings, bool], PartMaker] = PartMaker  # what an actor makes parts with
 
     def __post_init__(self) -> None:
         if self.workers < 1:

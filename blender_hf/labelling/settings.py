@@ -28,19 +28,12 @@ RUNNING = ("device", "max_batch_tokens", "local_files_only", "trust_remote_code"
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """Which ranker, and how it ranks: see `Blender.iter_rank`.
+    """Which ranker, and how it ranks: see `Blender.iter_rank`."""
 
-    Args:
-        loading: Arguments of `Blender.from_pretrained` for the ranker.
-        schedule: Which pairs are compared.
-        aggregation: How comparisons become scores.
-        window: How many prompts are worked on together.
-    """
-
-    loading: Mapping[str, Any] = field(default_factory=dict)
-    schedule: Schedule = field(default_factory=Schedule)
-    aggregation: str = "max_logits"
-    window: int = DEFAULT_WINDOW
+    loading: Mapping[str, Any] = field(default_factory=dict)  # arguments of `Blender.from_pretrained` for the ranker
+    schedule: Schedule = field(default_factory=Schedule)  # which pairs are compared
+    aggregation: str = "max_logits"  # how comparisons become scores
+    window: int = DEFAULT_WINDOW  # how many prompts are worked on together
 
     def __post_init__(self) -> None:
         chosen(AGGREGATIONS, self.aggregation, "aggregation")

@@ -68,23 +68,7 @@ def load_ranker(
     dtype: str | torch.dtype | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PairRanker, PairRankerProcessor]:
-    """Load a ranker and its processor.
-
-    Args:
-        name: A bundled name, a folder or a Hub id.
-        options: How it is looked up.
-        device: Where it runs; None takes a GPU where there is one.
-        dtype: The precision; None is float32, "auto" is bfloat16 where the device has it in hardware.
-        truncation: How far and at which end texts are cut, over what the checkpoint states: any of `TRUNCATION`, as in
-            `PairRankerConfig`.
-
-    Returns:
-        The ranker, in evaluation mode on its device, and its processor.
-
-    Raises:
-        CheckpointError: If it can't be found or is not a whole ranker.
-        InputError: If a setting of truncation is unknown, or can't work with this checkpoint.
-    """
+    """Load a ranker and its processor."""
     given = _checked(truncation)
     model, processor = _load(name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype)
     set_truncation(model.config, processor, given)
@@ -103,14 +87,7 @@ def load_fuser(
 
 
 def save_portable(model: PreTrainedModel, processor: ProcessorMixin, output: str | Path, **options: Any) -> None:
-    """Save a model as safetensors, and everything that is needed to load it on either transformers.
-
-    Args:
-        model: The model.
-        processor: Its processor, or its tokenizer.
-        output: The folder.
-        **options: Of `transformers.PreTrainedModel.save_pretrained`.
-    """
+    """Save a model as safetensors, and everything that is needed to load it on either transformers."""
     if isinstance(model, PublishingMixin):
         model.save_pretrained(output, processor=processor, **options)
         return
@@ -162,10 +139,6 @@ def set_truncation(
     """Set a processor's truncation, and state it in the configuration too.
 
     Every way of loading a ranker passes here, so here the two are checked against each other.
-
-    Raises:
-        CheckpointError: If the processor is not the ranker's, or its own lengths are beyond the encoder's reach.
-        InputError: If a setting is unknown, or can't work with this checkpoint.
     """
     given = _checked(truncation)
     before = {setting: getattr(processor, setting) for setting in TRUNCATION}

@@ -63,11 +63,7 @@ def load_reward_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> tuple[PreTrainedModel, Any]:
-    """Load a reward model and its tokenizer; the arguments are as in `load_ranker`.
-
-    Raises:
-        CheckpointError: If it can't be found, is not a sequence classification model with one label, or lacks weights.
-    """
+    """Load a reward model and its tokenizer; the arguments are as in `load_ranker`."""
     chosen_device = pick_device(device)
     where, hub = locate(name), hub_settings(options)
 
@@ -102,15 +98,7 @@ class AutoRanker:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> PreTrainedModel:
-        """Load a ranker, whichever it is.
-
-        Args:
-            pretrained_model_name_or_path: A folder or a Hub id.
-            **kwargs: The options of `transformers.PreTrainedModel.from_pretrained`.
-
-        Raises:
-            BlenderError: If it can't be found, is no ranker, or lacks weights.
-        """
+        """Load a ranker, whichever it is."""
         where = pretrained_model_name_or_path
         options = HubOptions(**{name: kwargs[name] for name in PLACE_OPTIONS if kwargs.get(name) is not None})
 

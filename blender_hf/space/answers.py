@@ -31,16 +31,7 @@ def on_space() -> bool:
 
 
 def make_client(base_url: str, token: str, *, public: bool) -> InferenceClient:
-    """Return a client for the language models.
-
-    Args:
-        base_url: The endpoint, such as `http://localhost:8000/v1`; empty for Inference Providers.
-        token: The visitor's token; empty for the one of this machine, if that is the visitor's own.
-        public: Whether visitors are strangers: then the machine's token is not for them, and neither is its network.
-
-    Raises:
-        InputError: If there is no token, or the endpoint may not be asked.
-    """
+    """Return a client for the language models."""
     token = token.strip()
     if base_url.strip():
         # A token of the Hub is never sent to another host, so without one of its own an endpoint gets a placeholder.
@@ -73,9 +64,6 @@ def check_endpoint(base_url: str, public: bool) -> str:
 def answer_models(names: str) -> list[str]:
     r"""Return the models of a list with commas or line breaks, each once.
 
-    Raises:
-        InputError: If there are none or too many.
-
     >>> answer_models("org/a, org/b\norg/a")
     ['org/a', 'org/b']
     """
@@ -88,14 +76,7 @@ def answer_models(names: str) -> list[str]:
 def iter_answers(
     client: Any, prompt: str | Sequence[dict[str, Any]], models: Sequence[str], max_tokens: int
 ) -> Iterator[Candidate | Failure]:
-    """Ask all models at once, and yield their answers as they come.
-
-    Args:
-        client: An `InferenceClient`.
-        prompt: The prompt, as text or chat messages.
-        models: The names of the models.
-        max_tokens: Most tokens of an answer.
-    """
+    """Ask all models at once, and yield their answers as they come."""
     messages, sampling = prompt_item(prompt).messages, Sampling(max_new_tokens=max_tokens)
     llms = (RemoteLLM(model, client=client, timeout=TIMEOUT_S, max_retries=MAX_RETRIES) for model in models)
     asked = {RemoteModel(llm).start([messages], sampling): llm.model for llm in llms}

@@ -19,19 +19,7 @@ ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Record]:
-    """Read the prompts with their candidates of a file.
-
-    Args:
-        path: A `.jsonl` file in any format of `blender_hf.data.records`, or a `.csv` file, either with a line an answer
-            (`prompt`, `model`, `answer`) or with a line a prompt and a column for each model.
-        limits: The largest batch that is taken.
-
-    Returns:
-        The records.
-
-    Raises:
-        InputError: If it is of another kind, too large, or a line can't be used; the message names the file and line.
-    """
+    """Read the prompts with their candidates of a file."""
     path = Path(path)
     if path.stat().st_size > limits.file_bytes:
         raise InputError(f"{path.name} is larger than {limits.file_bytes // 1_000_000} MB; split it")
@@ -48,19 +36,7 @@ def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Recor
 
 
 def read_data_set(name: str, split: str | None = None, limits: Limits = DEFAULT_LIMITS) -> list[Record]:
-    """Read the first prompts of a data set on the Hub, as many as a batch may have.
-
-    Args:
-        name: Its id, `org/name`; its rows are in any format of `blender_hf.data.records`.
-        split: Its split; may be left out if there is one.
-        limits: The largest batch that is taken.
-
-    Returns:
-        The records.
-
-    Raises:
-        InputError: If the name is no id, the data set can't be read, or a row can't be used.
-    """
+    """Read the first prompts of a data set on the Hub, as many as a batch may have."""
     name, split = name.strip(), (split or "").strip() or None
     # A folder of that name would be opened instead, and visitors must not learn where the server keeps its files.
     if not ID.fullmatch(name) or Path(name).exists():

@@ -27,17 +27,11 @@ ENOUGH = 0.6
 
 @dataclass(frozen=True)
 class SourcedPassage:
-    """A passage of a fused text.
+    """A passage of a fused text."""
 
-    Args:
-        text: The passage with the white space in front of it; joined, they are the fused text.
-        source: Index of the candidate that it is from; None if it is new.
-        exact: Whether it stands in that candidate word for word.
-    """
-
-    text: str
-    source: int | None
-    exact: bool
+    text: str  # the passage with the white space in front of it; joined, they are the fused text
+    source: int | None  # index of the candidate that it is from; None if it is new
+    exact: bool  # whether it stands in that candidate word for word
 
 
 @dataclass(frozen=True)
@@ -84,12 +78,7 @@ def judge_fusion(
 
 
 def blend_fields(ranking: Ranking, fused: Fused | None) -> dict[str, Any]:
-    """Return a ranking, what was fused of it, and the better of both, as plain values.
-
-    Args:
-        ranking: The ranking.
-        fused: The fused text, judged; None where there was nothing to fuse.
-    """
+    """Return a ranking, what was fused of it, and the better of both, as plain values."""
     better = fused is not None and keeps_fusion(fused.text, fused.comparison.preferred)
     return {
         "ranking": ranking.to_dict(),

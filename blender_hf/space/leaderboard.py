@@ -23,29 +23,17 @@ PRIOR = 0.02
 
 @dataclass(frozen=True)
 class Standing:
-    """A model's place in the table.
+    """A model's place in the table."""
 
-    Args:
-        model: Its name.
-        n_prompts: How many prompts it answered.
-        wins: Comparisons that it won.
-        ties: Comparisons within the tie threshold.
-        losses: Comparisons that it lost.
-        win_rate: Share, 0 to 1, of its comparisons that it won, a tie counting one half.
-        strength: Bradley-Terry score: the difference of two is the logit of one beating the other. They sum to 0.
-        low: Lower end of the 95 % interval of the strength.
-        high: Upper end.
-    """
-
-    model: str
-    n_prompts: int
-    wins: int
-    ties: int
-    losses: int
-    win_rate: float
-    strength: float
-    low: float
-    high: float
+    model: str  # its name
+    n_prompts: int  # how many prompts it answered
+    wins: int  # comparisons that it won
+    ties: int  # comparisons within the tie threshold
+    losses: int  # comparisons that it lost
+    win_rate: float  # share, 0 to 1, of its comparisons that it won, a tie counting one half
+    strength: float  # Bradley-Terry score: the difference of two is the logit of one beating the other. They sum to 0.
+    low: float  # lower end of the 95 % interval of the strength
+    high: float  # upper end
 
     def to_dict(self) -> dict[str, Any]:
         """Return the standing as a plain dictionary."""

@@ -19,18 +19,6 @@ SEPARATOR = re.compile(r"^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.MULTILINE)
 def make_prompt(prompt: str, system: str | None = "", turns: str | None = "") -> str | list[dict[str, Any]]:
     r"""Put a prompt together from its fields.
 
-    Args:
-        prompt: What is asked now.
-        system: The system message, or nothing.
-        turns: Earlier turns, each beginning with `User:` or `Assistant:` on a line of its own, or nothing.
-
-    Returns:
-        The prompt as text; as chat messages if there is a system message or an earlier turn.
-
-    Raises:
-        InputError: If there is no prompt, or the earlier turns do not say who speaks.
-        InputTypeError: If a field is no text.
-
     >>> make_prompt("And 3 + 3?", turns="User: 2 + 2?\nAssistant: 4")[1]
     {'role': 'assistant', 'content': '4'}
     """
@@ -65,11 +53,7 @@ def split_candidates(pasted: str) -> list[Candidate]:
 
 
 def candidates_of_rows(names: Sequence[str | None], texts: Sequence[str | None]) -> list[Candidate]:
-    """Return the candidates that were filled in; a row without a text is passed over.
-
-    Raises:
-        InputError: If fewer than two are left: there would be nothing to compare.
-    """
+    """Return the candidates that were filled in; a row without a text is passed over."""
     rows = zip(names, texts, strict=True)
     found = [Candidate(text, (name or "").strip() or None) for name, text in rows if text and text.strip()]
     if len(found) < 2:

@@ -30,12 +30,7 @@ class Service:
         self.limits = limits
 
     def item(self, prompt: Any, candidates: Sequence[Any]) -> Item:
-        """Check a prompt with its candidates, their number and lengths.
-
-        Raises:
-            InputError: If something is missing or too large.
-            InputTypeError: If something has the wrong type.
-        """
+        """Check a prompt with its candidates, their number and lengths."""
         item = make_item(prompt, candidates, where="the request")
         check_item(item, self.limits)
         return item
@@ -49,12 +44,7 @@ class Service:
     def compare(
         self, prompt: Any, a: str, b: str, tie_threshold: float | None = None, ranker: str | None = None
     ) -> Comparison:
-        """Compare two answers in both orders.
-
-        Raises:
-            InputError: If a text is too long or the threshold out of range.
-            InputTypeError: If something has the wrong type.
-        """
+        """Compare two answers in both orders."""
         settings = RankingSettings.chosen(tie_threshold=tie_threshold)
         item, judge = self.item(prompt, [a, b]), self.models.ranker(ranker)
         with self.models.lock:
@@ -96,11 +86,7 @@ class Service:
         return next(step for step in steps if isinstance(step, Fused))
 
     def records(self, values: Sequence[Any]) -> list[Record]:
-        """Check the records of a batch.
-
-        Raises:
-            InputError: If one can't be used, or there are too many.
-        """
+        """Check the records of a batch."""
         if not isinstance(values, list):
             raise InputError('records must be a list of objects {"prompt", "candidates"}')
         records = [

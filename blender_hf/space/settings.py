@@ -43,12 +43,7 @@ class Settings:
 
     @classmethod
     def chosen(cls, **given: Any) -> Self:
-        """Return the settings with what was given; the rest, and what is None, as it is by default.
-
-        Raises:
-            InputError: As they do.
-            InputTypeError: As they do.
-        """
+        """Return the settings with what was given; the rest, and what is None, as it is by default."""
         return cls(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -56,21 +51,15 @@ class Settings:
 class RankingSettings(Settings):
     """How candidates are ranked.
 
-    Args:
-        schedule: Name of the schedule that chooses the comparisons.
-        aggregation: Name of the aggregation that turns comparisons into scores.
-        top_k: How many of the best matter.
-        tie_threshold: How far, 0 to 0.5, a probability may be from 0.5 and still be called a tie.
-
     Raises:
         InputError: If an option does not exist or is out of range.
         InputTypeError: If an option has the wrong type.
     """
 
-    schedule: str = "full"
-    aggregation: str = "max_logits"
-    top_k: int = 3
-    tie_threshold: float = 0.02
+    schedule: str = "full"  # name of the schedule that chooses the comparisons
+    aggregation: str = "max_logits"  # name of the aggregation that turns comparisons into scores
+    top_k: int = 3  # how many of the best matter
+    tie_threshold: float = 0.02  # how far, 0 to 0.5, a probability may be from 0.5 and still be called a tie
 
     def __post_init__(self) -> None:
         _check_type("schedule", self.schedule, str, "a text")
@@ -91,17 +80,13 @@ class RankingSettings(Settings):
 class FusionSettings(Settings):
     """How the fuser writes.
 
-    Args:
-        max_new_tokens: Most tokens that it writes.
-        num_beams: Beams of its search; with 1 the text can be shown as it is written.
-
     Raises:
         InputError: If an option is out of range.
         InputTypeError: If an option is no whole number.
     """
 
-    max_new_tokens: int = 448
-    num_beams: int = 1
+    max_new_tokens: int = 448  # most tokens that it writes
+    num_beams: int = 1  # beams of its search; with 1 the text can be shown as it is written
 
     def __post_init__(self) -> None:
         for name, most in (("max_new_tokens", DEFAULT_LIMITS.new_tokens), ("num_beams", DEFAULT_LIMITS.beams)):

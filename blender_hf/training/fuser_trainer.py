@@ -89,13 +89,7 @@ class FusionCollator:
         self.model = cast(GenFuser, model)
 
     def __call__(self, batch: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Return a batch of tensors with a row an example.
-
-        Returns:
-            `input_ids` and `attention_mask`, (batch, source length), padded on the right; `labels`, (batch, target
-            length), filled with -100; and `decoder_input_ids`, the labels shifted right, which the loss with label
-            smoothing needs.
-        """
+        """Return a batch of tensors with a row an example."""
         inputs = self.processor.pad([example["input_ids"] for example in batch])
         longest = max(len(example["labels"]) for example in batch)
         labels = [example["labels"] + [IGNORED] * (longest - len(example["labels"])) for example in batch]

@@ -120,12 +120,7 @@ class PairCollator:
         self.processor = processor
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return a batch of tensors with a row a pair.
-
-        Returns:
-            `input_ids` and `attention_mask`, (batch, length), padded on the right; and `labels`, (batch, n_tasks), the
-            probability that the candidate presented first is better.
-        """
+        """Return a batch of tensors with a row a pair."""
         batch = self.processor.pad([example["input_ids"] for example in examples])
         return {**batch, "labels": torch.tensor([example["labels"] for example in examples])}
 

@@ -47,11 +47,7 @@ class RunFolder:
         return self.is_begun and (self.path / CARD_FILE).is_file()
 
     def begin(self, settings: Any, *, resume: bool) -> None:
-        """Record what the run is made of, before the work begins.
-
-        Raises:
-            InputError: If the folder holds another run, or holds one and `resume` is false.
-        """
+        """Record what the run is made of, before the work begins."""
         if not resume:
             self.check_free()
         described = self._described(settings)

@@ -184,6 +184,9 @@ def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
     >>> renamed({"bag_share": 0.5, "seed": 1})
     {'train_fraction': 0.5, 'seed': 1}
 
+    >>> renamed({"bag_share": 0.5, "seed": 1})
+    {'train_fraction': 0.5, 'seed': 1}
+
     Raises:
         ValueError: If a setting is given under two names.
     """

@@ -45,9 +45,6 @@ class Step:
         """Return one new instance of each dataclass.
 
         Making transformers' arguments changes process-wide state, so make them just before their training.
-
-        Raises:
-            InputError: If a value has the wrong type, or can't work.
         """
         _restore_precision()
         argv = [
@@ -74,16 +71,7 @@ class Step:
 
 
 def read_steps(path: str | Path, classes: Sequence[Any], overrides: Sequence[str] = ()) -> list[Step]:
-    """Read the steps of a training run, and check the settings of all of them.
-
-    Args:
-        path: A YAML file, whose documents are the steps.
-        classes: The dataclasses whose fields the keys are; one is a `transformers.TrainingArguments`.
-        overrides: `KEY=VALUE` strings that override the file in each step; `2.KEY=VALUE` does so in the second alone.
-
-    Raises:
-        InputError: If the file can't be read, a key is unknown or given twice, or a value has the wrong type.
-    """
+    """Read the steps of a training run, and check the settings of all of them."""
     documents = _read_documents(path)
     changes = [_override(text, len(documents)) for text in overrides]
     steps = []

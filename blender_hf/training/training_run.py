@@ -60,14 +60,7 @@ class TrainingRun(ABC, Generic[SomeSettings, Example]):
         self.processor: Any = None
 
     def train(self) -> PreTrainedModel:
-        """Train a model, evaluate it, and save it with its metrics and its card; an interrupted run is resumed.
-
-        Returns:
-            The trained model.
-
-        Raises:
-            InputError: If a setting or the data can't be used.
-        """
+        """Train a model, evaluate it, and save it with its metrics and its card; an interrupted run is resumed."""
         settings = self.settings
         self._check_settings()
         self.data, self.eval_data = load_training_data(settings), load_eval_data(settings)
