@@ -93,7 +93,7 @@ class PairwiseReward:
             scale=self._scale,
         )
         by_group = dict(zip(groups, rewards, strict=True))
-        return [by_group[place.group][place.index] for place in own]
+        return [by_group[place.group][place.position] for place in own]
 
     def _references(self, columns: Mapping[str, Any], n: int) -> list[str]:
         if self._column is None:
@@ -116,10 +116,10 @@ class Contestant(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a completion stands: the key of its group, and its index in it."""
+    """Where a completion stands: the key of its group, and its position in it."""
 
     group: str
-    index: int
+    position: int
 
 
 def groups_of(contestants: Sequence[Contestant]) -> tuple[list[Place], dict[str, list[Contestant]]]:
