@@ -23,7 +23,7 @@ class Call:
     """A checked call of a method, to be run at once or together with others."""
 
     kind: Hashable  # calls of the same kind may be worked on together
-    items: Sequence[Item]  # the items
+    items: Sequence[Item]
     single: bool  # whether the caller gave one prompt, and gets its result alone
     work: Callable[[Iterable[Item]], Iterable[Any]]  # turns items into results, one an item
     finish: Callable[[list[Any]], list[Any]] = list  # turns all results into one answer for each prompt

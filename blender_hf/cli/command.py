@@ -56,7 +56,7 @@ def grouped(title: str, *options: Option) -> tuple[Option, ...]:
 class Command:
     """A command of the command line."""
 
-    name: str  # its name
+    name: str
     help: str  # its line in the list of commands
     about: str  # its description
     options: Sequence[Option]  # what it accepts
