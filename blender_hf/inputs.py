@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any, Protocol, TypeVar
 
 from .errors import InputError, InputTypeError
-from .modeling.tokenization import Message, as_messages, render_messages
+from .modeling.conversations import Message, as_messages, render_messages
 
 Result = TypeVar("Result")
 Entry = TypeVar("Entry", covariant=True)

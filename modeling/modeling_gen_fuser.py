@@ -17,7 +17,8 @@ from .hub_mixins import PublishingMixin, StrictLoadingMixin
 from .processing_gen_fuser import Segment
 
 if TYPE_CHECKING:
-    # From a local folder, transformers 4 loads only the files that this one names; this is what its imports import.
+    # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
+    from .conversations import render_prompt  # noqa: F401
     from .tokenization import PlainTextEncoder  # noqa: F401
 
 logger = logging.get_logger(__name__)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     # The pipeline that `config.custom_pipelines` names, and all that it imports. transformers saves the files that are
     # imported here beside the weights; from a local folder, transformers 4 loads only those that this very file names.
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
+    from .conversations import render_prompt  # noqa: F401
     from .modeling_gen_fuser import GenFuser  # noqa: F401
     from .pipeline_llm_blending import LlmBlendingPipeline  # noqa: F401
     from .processing_gen_fuser import GenFuserProcessor  # noqa: F401

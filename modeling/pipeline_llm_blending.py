@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Pipeline
 
+from .conversations import render_prompt
 from .hub_mixins import access_of
 from .modeling_gen_fuser import GenFuser, one_text_options
 from .processing_gen_fuser import GenFuserProcessor
@@ -29,7 +30,6 @@ from .ranking_math import (
     probability_of,
     ranks_of,
 )
-from .tokenization import render_prompt
 
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.

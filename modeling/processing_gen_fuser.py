@@ -14,8 +14,9 @@ from typing import Any
 
 from transformers import BatchEncoding, ProcessorMixin
 
+from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
-from .tokenization import PlainTextEncoder, pad_right, render_prompt, restore_prefix_space
+from .tokenization import PlainTextEncoder, pad_right, restore_prefix_space
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
 MAX_SENTINELS = 100

@@ -26,8 +26,9 @@ from .configuration_pair_ranker import (
     check_truncation,
     format_of,
 )
+from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
-from .tokenization import PlainTextEncoder, affixes, pad_right, render_prompt, restore_normalizer
+from .tokenization import PlainTextEncoder, affixes, pad_right, restore_normalizer
 
 # Names in LLM-Blender, and ours.
 OLD_NAMES = {"source_maxlength": "max_source_length", "candidate_maxlength": "max_candidate_length"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blender_hf.inputs import Prompt
-from blender_hf.modeling.tokenization import render_prompt
+from blender_hf.modeling.conversations import render_prompt
 
 # The turns of a dialogue of HH-RLHF, in one string.
 TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from blender_hf.modeling.tokenization import Message, fold_system
+from blender_hf.modeling.conversations import Message, fold_system
 
 # A character for private use, which no template has, in place of a message's text.
 SLOT = "\ue0b5"

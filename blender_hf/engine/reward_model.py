@@ -15,7 +15,8 @@ from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 from blender_hf.errors import CheckpointError, InputError
 from blender_hf.inputs import Item
 from blender_hf.modeling import PairRankerConfig
-from blender_hf.modeling.tokenization import PROBE, Message, PlainTextEncoder, affixes, n_positions, pad_right
+from blender_hf.modeling.conversations import Message
+from blender_hf.modeling.tokenization import PROBE, PlainTextEncoder, affixes, n_positions, pad_right
 
 from .chat_templates import ChatTemplate
 from .concurrency import lock_of

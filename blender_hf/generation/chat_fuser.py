@@ -10,7 +10,7 @@ from blender_hf.engine.results import Fusion, Truncation
 from blender_hf.errors import GenerationError, InputError
 from blender_hf.inputs import Item
 from blender_hf.loading.checkpoints import HubOptions
-from blender_hf.modeling.tokenization import Message
+from blender_hf.modeling.conversations import Message
 
 from .delimiters import delimited, key_of
 from .models import LanguageModel, PendingRequests, load_model

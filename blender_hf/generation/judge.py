@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from blender_hf.engine.streaming import windowed
 from blender_hf.errors import GenerationError
 from blender_hf.inputs import Item
-from blender_hf.modeling.tokenization import Message
+from blender_hf.modeling.conversations import Message
 
 from .models import LanguageModel, PendingRequests
 from .outcomes import Answers, Failure, Outcome

@@ -12,8 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from blender_hf.engine.chat_templates import ChatTemplate
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
+from blender_hf.modeling.conversations import Message, render_messages
 from blender_hf.modeling.fast_kernels import use_fast_products
-from blender_hf.modeling.tokenization import Message, PlainTextEncoder, affixes, render_messages
+from blender_hf.modeling.tokenization import PlainTextEncoder, affixes
 
 from .outcomes import Answers, Failure, Outcome, Reply, answer_in, empty_reason
 from .sampling import Sampling

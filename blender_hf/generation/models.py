@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol, Self, TypeVar
 
-from blender_hf.modeling.tokenization import Message
+from blender_hf.modeling.conversations import Message
 
 from .outcomes import Answers
 from .sampling import Sampling

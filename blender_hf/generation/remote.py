@@ -17,7 +17,7 @@ from huggingface_hub import AsyncInferenceClient, get_token
 from packaging.version import Version
 
 from blender_hf.errors import InputError, require
-from blender_hf.modeling.tokenization import Message
+from blender_hf.modeling.conversations import Message
 
 from .outcomes import (
     FATAL,

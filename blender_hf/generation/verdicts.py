@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from blender_hf.modeling.tokenization import Message
+from blender_hf.modeling.conversations import Message
 
 from .delimiters import delimited, key_of
 

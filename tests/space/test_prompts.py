@@ -2,7 +2,7 @@ import pytest
 
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
-from blender_hf.modeling.tokenization import render_prompt
+from blender_hf.modeling.conversations import render_prompt
 from blender_hf.space.prompts import candidates_of_rows, examples, make_prompt, split_candidates
 
 

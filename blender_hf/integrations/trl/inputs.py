@@ -11,7 +11,7 @@ from torch import distributed
 from blender_hf.blender import Blender
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
-from blender_hf.modeling.tokenization import render_prompt
+from blender_hf.modeling.conversations import render_prompt
 
 Messages = Sequence[Mapping[str, Any]]
 RankerInput = Blender | str | Path
