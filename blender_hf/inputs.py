@@ -1,13 +1,24 @@
 """What users pass in, checked once at the border: prompts, candidates, instructions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
 from typing import Any, Protocol, TypeVar
 
 from .errors import InputError, InputTypeError
-from .modeling.conversations import Message, as_messages, render_messages
+from .modeling.conversations import (
+    Message,
+    as_answer,
+    as_messages,
+    is_conversation,
+    plain_values,
+    render_answer,
+    render_messages,
+    report_unread,
+    turns,
+)
 
 Result = TypeVar("Result")
 Entry = TypeVar("Entry", covariant=True)
@@ -15,15 +26,29 @@ Entry = TypeVar("Entry", covariant=True)
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer, and the name of the language model that wrote it, if it is known."""
+    """An answer, and the name of the language model that wrote it, if it is known.
+
+    Args:
+        text: Its text, which is what rankers, judges and fusers read; of chat messages, `render_answer` of them.
+        model: The name of its language model.
+        messages: The chat messages that it was given as, such as a tool call; None for a text.
+    """
 
     text: str
     model: str | None = None
+    messages: tuple[Message, ...] | None = field(default=None, hash=False, repr=False)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """It as the fields of a record."""
+        messages = {} if self.messages is None else {"messages": list(self.messages)}
+        return {"model": self.model, "text": self.text, **messages}
 
 
-# A string or chat messages; a string, `{"text", "model"}` or a `Candidate`; the candidates of one prompt, and of many.
+# A string or chat messages; a string, `{"text", "model"}`, chat messages or a `Candidate`; the candidates of a prompt;
+# those of many.
 Prompt = str | Sequence[Mapping[str, Any]]
-CandidateInput = str | Mapping[str, Any] | Candidate
+CandidateInput = str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | Candidate
 Candidates = Iterable[CandidateInput]
 CandidateLists = Iterable[Candidates]
 
@@ -54,6 +79,8 @@ class Item:
     candidates: tuple[Candidate, ...]
     instruction: str | None = None
     where: str = "item 0"
+    # Which parts of it were logged as not read; shared with the items that are made of it by `dataclasses.replace`.
+    _told: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @cached_property
     def messages(self) -> tuple[Message, ...]:
@@ -62,13 +89,29 @@ class Item:
 
     @cached_property
     def source(self) -> str:
-        """The text of the messages, for models without a chat template."""
+        """The text of the messages, for models without a chat template; parts that are no text are logged."""
+        self.report_unread()
         return render_messages(self.messages)
 
     @property
     def texts(self) -> tuple[str, ...]:
         """The texts of the candidates."""
         return tuple(candidate.text for candidate in self.candidates)
+
+    def report_unread(self) -> None:
+        """Log, once an item, which pictures and the like are not read, where a model reads text alone."""
+        if isinstance(self.prompt, str) and not any(candidate.messages for candidate in self.candidates):
+            return
+        given = {"": self.messages} | {
+            f", candidate {index}": candidate.messages
+            for index, candidate in enumerate(self.candidates)
+            if candidate.messages is not None
+        }
+        for place, messages in given.items():
+            key = render_messages(messages)
+            if key not in self._told:
+                self._told.add(key)
+                report_unread(messages, self.where + place)
 
 
 def make_item(
@@ -83,7 +126,7 @@ def make_item(
 
     Args:
         prompt: A string, or chat messages.
-        candidates: Strings, or mappings `{"text", "model"}`; any iterable but a string.
+        candidates: Strings, mappings `{"text", "model"}` or chat messages; any iterable but a string.
         instruction: What to do with the prompt, if stated separately.
         where: How error messages name this item.
         allow_no_candidates: Whether there may be none.
@@ -104,15 +147,24 @@ def make_item(
     checked = tuple(as_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates))
     if not checked and not allow_no_candidates:
         raise InputError(f"{where}: there are no candidates; give at least one answer to rank")
-    item = Item(_own(prompt), checked, instruction, where)
+    with _naming(where):
+        item = Item(prompt if isinstance(prompt, str) else plain_values(prompt), checked, instruction, where)
+        texts = [turn.line for turn in turns(item.messages)]
+    check_characters((*texts, *item.texts), where)
+    return item
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Raise what is wrong with chat messages as an error of this package that names the item."""
     try:
-        texts = [message["content"] for message in item.messages]
+        yield
     except TypeError as error:
         raise InputTypeError(f"{where}: {error}") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
-    check_characters((*texts, *item.texts), where)
-    return item
+    except RecursionError:
+        raise InputError(f"{where}: it is nested too deeply") from None
 
 
 def check_characters(texts: Iterable[str], where: str) -> None:
@@ -163,9 +215,7 @@ def make_items(prompts: Any, candidates: Any, instructions: Any = None) -> tuple
 
 def is_single_prompt(prompts: Any) -> bool:
     """Return whether this is one prompt (a string or a conversation), not a list of prompts."""
-    if isinstance(prompts, str):
-        return True
-    return isinstance(prompts, Sequence) and len(prompts) > 0 and isinstance(prompts[0], Mapping)
+    return isinstance(prompts, str) or is_conversation(prompts)
 
 
 def as_columns(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -208,23 +258,49 @@ def _is_column(value: Any) -> bool:
 
 
 def as_candidate(value: Any, where: str) -> Candidate:
-    """Return a candidate of a string or a mapping `{"text", "model"}`; errors name it by `where`."""
+    """Return a candidate; errors name it by `where`.
+
+    Args:
+        value: A string, a mapping `{"text", "model"}`, a chat message, a list of them, or a mapping `{"messages",
+            "model"}`, which may say the text of the messages as well.
+        where: How error messages name it.
+
+    Raises:
+        InputTypeError: If it is something else, or of the wrong type.
+        InputError: If its messages can't be read, or its text is not theirs.
+    """
     if isinstance(value, Candidate):
         return value
     if isinstance(value, str):
         return Candidate(value)
+    with _naming(where):
+        value = plain_values(value)
+    if is_conversation(value) or (isinstance(value, Mapping) and "role" in value and "text" not in value):
+        model = value.pop("model", None) if isinstance(value, dict) else None
+        return _candidate_of_messages(value, model, where)
     if not isinstance(value, Mapping):
+        if isinstance(value, str):
+            return Candidate(value)
         name = "None" if value is None else type(value).__name__
-        raise InputTypeError(f'{where}: a candidate must be a string or {{"text", "model"}}, not {name}')
-    text, model = value.get("text"), value.get("model")
+        raise InputTypeError(f'{where}: a candidate must be a string, {{"text", "model"}} or chat messages, not {name}')
+    if value.get("messages") is not None:
+        candidate = _candidate_of_messages(value["messages"], value.get("model"), where)
+        if value.get("text", candidate.text) != candidate.text:
+            raise InputError(f'{where}: the "text" of a candidate is not that of its "messages"; leave out one of them')
+        return candidate
+    text = value.get("text")
     if not isinstance(text, str):
         raise InputTypeError(f'{where}: the "text" of a candidate must be a string, not {type(text).__name__}')
+    return Candidate(text, _model(value.get("model"), where))
+
+
+def _candidate_of_messages(value: Any, model: Any, where: str) -> Candidate:
+    with _naming(where):
+        messages = as_answer(value)
+        return Candidate(render_answer(messages), _model(model, where), messages)
+
+
+def _model(model: Any, where: str) -> str | None:
     if model is not None and not isinstance(model, str):
         raise InputTypeError(f'{where}: the "model" of a candidate must be a string, not {type(model).__name__}')
-    return Candidate(text, model)
-
-
-def _own(prompt: Any) -> Any:
-    """Copy the messages of a conversation, which a caller may change later."""
-    is_conversation = isinstance(prompt, list | tuple) and all(isinstance(message, Mapping) for message in prompt)
-    return [dict(message) for message in prompt] if is_conversation else prompt
+    return model

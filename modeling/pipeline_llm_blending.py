@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Pipeline
 
-from .conversations import render_prompt
+from .conversations import (
+    as_answer,
+    as_messages,
+    is_conversation,
+    plain_values,
+    render_answer,
+    render_messages,
+    report_unread,
+)
 from .hub_mixins import access_of
 from .modeling_gen_fuser import GenFuser, one_text_options
 from .processing_gen_fuser import GenFuserProcessor
@@ -68,8 +76,9 @@ class LlmBlendingPipeline(Pipeline):
     """Ranks the candidates of a prompt, fuses the best, and keeps the fusion if the ranker prefers it.
 
     An input is `{"prompt": string or chat messages, "candidates": [...], "instruction"?: string}`; a candidate is a
-    string or `{"text", "model"}`. The output has `output`, `returned` ("fused" or "best"), `best`, `fused`,
-    `fused_from`, `ranking`, `fusion` and `comparison`. A list gives a list; any other iterable gives a generator.
+    string, `{"text", "model"}` or chat messages. The output has `output`, `returned` ("fused" or "best"), `best`,
+    `fused`, `fused_from`, `ranking`, `fusion` and `comparison`. A list gives a list; any other iterable gives a
+    generator.
 
     Args:
         fuser: A folder or a Hub id; "auto" is the fuser that the ranker's configuration names, if any; None only ranks,
@@ -163,10 +172,11 @@ class LlmBlendingPipeline(Pipeline):
             raise ValueError(f"{where}: there are no candidates; give at least one answer to rank")
         texts, models = zip(*pairs, strict=True)
         try:
-            source = render_prompt(inputs["prompt"], instruction)
+            messages = as_messages(inputs["prompt"], instruction)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
-        return BlendingInput(inputs["prompt"], instruction, source, texts, models)
+        report_unread(messages, where)
+        return BlendingInput(inputs["prompt"], instruction, render_messages(messages), texts, models)
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         """Return the result unchanged: it is plain dictionaries and lists."""
@@ -288,9 +298,20 @@ def _processor_of(config: Any, access: Mapping[str, Any]) -> PairRankerProcessor
 
 
 def _candidate(value: Any, where: str) -> tuple[str, str | None]:
-    text, model = (value.get("text"), value.get("model")) if isinstance(value, Mapping) else (value, None)
+    """Return the text of a candidate and the name of its model."""
+    value = plain_values(value)
+    stated = value if isinstance(value, Mapping) else {"text": value}
+    text, model = stated.get("text"), stated.get("model")
+    messages = stated.get("messages") or (value if is_conversation(value) or "role" in stated else None)
+    if messages is not None and not isinstance(text, str):
+        try:
+            said = as_answer(messages)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{where}: {error}") from None
+        report_unread(said, where)
+        text = render_answer(said)
     if not isinstance(text, str) or not isinstance(model, str | None):
-        raise TypeError(f'{where}: a candidate must be a text or {{"text", "model"}}')
+        raise TypeError(f'{where}: a candidate must be a text, {{"text", "model"}} or chat messages')
     return text, model
 
 

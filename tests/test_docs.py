@@ -28,7 +28,7 @@ FOLDERS = "benchmarks|blender_hf|configs|docs|export|model_cards|modeling|space|
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
 NAME = re.compile(r"`(blender_hf(?:\.\w+)+)`")
 WITH_EXAMPLES = (
-    "blender_hf.modeling.tokenization",
+    "blender_hf.modeling.conversations",
     "benchmarks.inputs",
     "benchmarks.peer.products",
     "benchmarks.studies.similarity",

@@ -1,25 +1,33 @@
 """Chosen and rejected answers in the forms that preference data has: strings, lists of strings, or conversations."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from blender_hf.inputs import Prompt
-from blender_hf.modeling.conversations import render_prompt
+from blender_hf.modeling.conversations import is_conversation, plain_values, render_answer
 
 # The turns of a dialogue of HH-RLHF, in one string.
 TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
+Answer = str | list[dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Completions:
-    """A prompt with its chosen and rejected answers."""
+    """A prompt with its chosen and rejected answers, each a string or chat messages."""
 
     prompt: Prompt
-    chosen: tuple[str, ...]
-    rejected: tuple[str, ...]
+    chosen: tuple[Answer, ...]
+    rejected: tuple[Answer, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the chosen answers, then of the rejected ones."""
+        answers = (*self.chosen, *self.rejected)
+        return tuple(answer if isinstance(answer, str) else render_answer(answer) for answer in answers)
 
 
 def completions(prompt: Any, chosen: Any, rejected: Any) -> Completions:
@@ -35,30 +43,24 @@ def completions(prompt: Any, chosen: Any, rejected: Any) -> Completions:
         ValueError: If nothing was chosen or nothing rejected, or one is a conversation and the other is not.
     """
     prompt, chosen, rejected = (
-        [value] if isinstance(value, Mapping) else value for value in (prompt, chosen, rejected)
+        [value] if isinstance(value, Mapping) else value for value in map(plain_values, (prompt, chosen, rejected))
     )
     if not chosen or not rejected:
         raise ValueError("chosen or rejected is empty")
-    if _is_conversation(chosen) != _is_conversation(rejected):
+    if is_conversation(chosen) != is_conversation(rejected):
         raise ValueError("one of chosen and rejected is chat messages and the other is not")
-    if _is_conversation(chosen):
+    if is_conversation(chosen):
         return _of_conversations(prompt, chosen, rejected)
     if prompt is None:
         return _of_texts(chosen, rejected)
     return Completions(prompt, *((side,) if isinstance(side, str) else tuple(side) for side in (chosen, rejected)))
 
 
-def _is_conversation(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and isinstance(value[0], Mapping)
-
-
 def _of_conversations(prompt: Any, chosen: Any, rejected: Any) -> Completions:
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
-    return Completions(
-        _prompt_with(prompt, list(chosen[:shared])), (_answer(chosen[shared:]),), (_answer(rejected[shared:]),)
-    )
+    return Completions(_prompt_with(prompt, list(chosen[:shared])), (chosen[shared:],), (rejected[shared:],))
 
 
 def _prompt_with(prompt: Any, shared: list[Mapping[str, Any]]) -> Any:
@@ -76,14 +78,8 @@ def _prompt_with(prompt: Any, shared: list[Mapping[str, Any]]) -> Any:
     return [*stated, *shared] if goes_on else shared
 
 
-def _turn(message: Mapping[str, Any]) -> tuple[Any, Any]:
-    return message.get("role"), message.get("content")
-
-
-def _answer(messages: Sequence[Mapping[str, Any]]) -> str:
-    if len(messages) == 1:
-        return render_prompt([{**messages[0], "role": "user"}])
-    return render_prompt(list(messages))
+def _turn(message: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(message.get(key) or None for key in ("role", "content", "tool_calls", "tool_call_id"))
 
 
 def _of_texts(chosen: str, rejected: str) -> Completions:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blender_hf.errors import BlenderError, InputError, InputTypeError
-from blender_hf.inputs import Item, check_characters, make_item
+from blender_hf.inputs import Item, as_candidate, check_characters, make_item
 
 from .implicit_prompts import Completions, completions
 from .labelled import UNKNOWN, JudgedPair, LabelledPrompt
@@ -221,7 +221,7 @@ def _completions(record: Mapping[str, Any]) -> Completions:
 def _chosen_first(record: Mapping[str, Any]) -> bool:
     # A hash of the texts decides, so that position bias, or a constant answer, gains nothing.
     found = _completions(record)
-    text = "\n".join([str(found.prompt), *found.chosen, *found.rejected])
+    text = "\n".join([str(found.prompt), *found.texts])
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 2 == 0
 
 
@@ -232,8 +232,14 @@ def _in_place(record: Mapping[str, Any], chosen: Sequence[Any], rejected: Sequen
 def _preference_item(record: Mapping[str, Any], where: str) -> Item:
     found = _completions(record)
     sides = [
-        [{"text": text, "model": record.get(f"{side}_model")} for text in texts]
-        for side, texts in (("chosen", found.chosen), ("rejected", found.rejected))
+        [
+            as_candidate(
+                {"text" if isinstance(answer, str) else "messages": answer, "model": record.get(f"{side}_model")},
+                f"{where}, {side}",
+            )
+            for answer in answers
+        ]
+        for side, answers in (("chosen", found.chosen), ("rejected", found.rejected))
     ]
     return make_item(found.prompt, _in_place(record, *sides), where=where)
 

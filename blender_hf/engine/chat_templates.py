@@ -1,13 +1,18 @@
-"""Chat templates of tokenizers: which roles they take, and which tokens they are made of."""
+"""Chat templates of tokenizers: which roles and tool calls they take, and which tokens they are made of."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import count
 from typing import Any
 
-from blender_hf.modeling.conversations import Message, fold_system
+from blender_hf.modeling.conversations import Message, ToolCall, Turn, fold_system, turns
 
 # A character for private use, which no template has, in place of a message's text.
 SLOT = "\ue0b5"
+# What is in no id of a call and no name of a tool.
+NOT_OF_IDS = re.compile(r"[^\w.:-]")
 
 
 class ChatTemplate:
@@ -19,12 +24,28 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._carried: dict[str, bool] = {}
 
-    def fitted(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """Return a conversation in the roles of this template: without a system role, `fold_system` of it."""
-        if messages[0]["role"] != "system" or self._has_system_role:
-            return tuple(messages)
-        return fold_system(messages)
+    def fitted(self, messages: Sequence[Message], *, texts_alone: bool = False) -> tuple[Message, ...]:
+        """Return a conversation as this template takes it, with strings as contents.
+
+        Without a system role it is `fold_system` of it. Tool calls and the results of tools are left to the template
+        if it writes them; otherwise the calls stand in the content, as in `render_messages`, and, if there is no role
+        for tools either, their results are messages of the user.
+
+        Args:
+            messages: The conversation, as `as_messages` returns it.
+            texts_alone: Whether all that is said must be in the contents.
+        """
+        said = turns(messages)
+        if not any(turn.calls or turn.role == "tool" for turn in said):
+            return self._with_system([turn.plain for turn in said])
+        native = [] if texts_alone or not all(map(_is_callable, said)) else [_native]
+        for form in (*native, _written):
+            found = self._with_system([form(turn) for turn in said])
+            if self._carries(found):
+                return found
+        return self._with_system(_by_two([_by_user(turn) for turn in said]))
 
     def render(self, messages: Sequence[Message], **options: Any) -> str:
         """Return a conversation as this template writes it; a template may raise anything."""
@@ -37,16 +58,99 @@ class ChatTemplate:
         # White space is none of them: Gemma has line breaks among its added tokens, and texts have them too.
         return [content for content in added if content.strip() and content in around]
 
+    def _with_system(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        if messages[0]["role"] != "system" or self._has_system_role:
+            return tuple(messages)
+        return fold_system(messages)
+
     @cached_property
     def _has_system_role(self) -> bool:
         """Whether a system message gets through: some templates refuse it, others leave it out."""
         system, user = {"role": "system", "content": SLOT}, {"role": "user", "content": "?"}
         # Templates of reward models may want an answer at the end.
-        return any(self._shows([system, user, *end]) for end in ([], [{"role": "assistant", "content": "!"}]))
+        return any(self._shows([system, user, *end], [SLOT]) for end in ([], [{"role": "assistant", "content": "!"}]))
 
-    def _shows(self, messages: Sequence[Message]) -> bool:
+    def _carries(self, messages: Sequence[Message]) -> bool:
+        """Return whether every text of such messages gets through, as does all that tools are called with."""
+        numbers = count()
+        slots: list[str] = []
+
+        def slot(text: str) -> str:
+            slots.append(f"{SLOT}{next(numbers)}{SLOT}" if text.strip() else "")
+            return slots[-1]
+
+        empty = [with_texts(message, slot) for message in messages]
+        key = json.dumps(empty, default=str)
+        if key not in self._carried:
+            self._carried[key] = self._shows(empty, slots)
+        return self._carried[key]
+
+    def _shows(self, messages: Sequence[Message], slots: Sequence[str]) -> bool:
         try:
-            return SLOT in self.render(messages)
+            rendered = self.render(messages)
         # A template raises what it likes, mostly jinja2.TemplateError.
         except Exception:
             return False
+        return all(slot in rendered for slot in slots)
+
+
+def with_texts(message: Message, change: Callable[[str], str]) -> Message:
+    """Return a message with each text changed: its content, and all of its tool calls but numbers."""
+    calls = [
+        {**call, "function": {key: _changed(value, change) for key, value in call["function"].items()}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "content": change(message["content"]), **({"tool_calls": calls} if calls else {})}
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {change(key): _changed(one, change) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_changed(one, change) for one in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _is_callable(turn: Turn) -> bool:
+    """Return whether templates have a form for the calls of a message: a name, and arguments that have names."""
+    return all(isinstance(call.arguments, dict) and not call.is_custom for call in turn.calls)
+
+
+def _native(turn: Turn) -> Message:
+    message = {**_of_tool(turn), "content": turn.said}
+    return message | ({"tool_calls": [*map(_native_call, turn.calls)]} if turn.calls else {})
+
+
+def _native_call(call: ToolCall) -> Message:
+    own_id = {} if call.id is None else {"id": _id(call.id)}
+    return {**own_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _written(turn: Turn) -> Message:
+    return {**_of_tool(turn), "content": turn.text}
+
+
+def _of_tool(turn: Turn) -> Message:
+    """Return the role of a message; that of a tool says of which call it is the result."""
+    about = {"name": turn.name, "tool_call_id": turn.call_id}
+    return {"role": turn.role, **{key: _id(value) for key, value in about.items() if value is not None}}
+
+
+def _by_user(turn: Turn) -> Message:
+    return {"role": "user", "content": turn.line} if turn.role == "tool" else turn.plain
+
+
+def _by_two(messages: Sequence[Message]) -> list[Message]:
+    """Join messages of the user that follow each other, for templates in which two speak in turn."""
+    joined: list[Message] = []
+    for message in messages:
+        if joined and message["role"] == joined[-1]["role"] == "user":
+            joined[-1] = {"role": "user", "content": f"{joined[-1]['content']}\n{message['content']}"}
+        else:
+            joined.append(message)
+    return joined
+
+
+def _id(text: str) -> str:
+    """Return an id or a name that can't be taken for a token of the template."""
+    return NOT_OF_IDS.sub("", text)

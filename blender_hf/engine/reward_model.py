@@ -4,21 +4,23 @@ With a chat template the prompt and the candidate, as the assistant's last messa
 without one they are a pair of texts, as the tokenizer writes pairs. Special tokens in them are treated as plain text.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from itertools import count
 from typing import Any
 
 from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 
 from blender_hf.errors import CheckpointError, InputError
-from blender_hf.inputs import Item
+from blender_hf.inputs import Candidate, Item
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.conversations import Message
 from blender_hf.modeling.tokenization import PROBE, PlainTextEncoder, affixes, n_positions, pad_right
 
-from .chat_templates import ChatTemplate
+from .chat_templates import ChatTemplate, with_texts
 from .concurrency import lock_of
 from .results import Truncation
 from .scorer import BatchScorer
@@ -139,7 +141,7 @@ class RewardInputs:
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
-        self._skeletons: dict[tuple[str, ...], list[int]] = {}
+        self._skeletons: dict[str, list[int]] = {}
         if tokenizer.chat_template:
             self._template = ChatTemplate(tokenizer)
             # What delimits messages stands around the user's too; <think> and the like are the assistant's to write.
@@ -163,14 +165,15 @@ class RewardInputs:
         return [self._assemble(self._pair, [source, candidate], item.where) for candidate in candidates]
 
     def _encode_chats(self, item: Item) -> list[RewardEncoding]:
-        prompt = self._template.fitted(item.messages)
-        chats = [(*prompt, {"role": "assistant", "content": text}) for text in item.texts]
+        item.report_unread()
+        chats = [self._template.fitted((*item.messages, *_answer(candidate))) for candidate in item.candidates]
         written = [self._render(chat, item.where) for chat in chats]
         ids = self._tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]
-        expected = self._skeleton(chats[0], item.where)
         return [
-            RewardEncoding(tuple(row)) if self._is_clean(row, expected) else self._encode_by_parts(chat, item.where)
-            for chat, row in zip(chats, ids, strict=True)
+            RewardEncoding(tuple(row))
+            if self._is_clean(row, self._skeleton(chat, item.where))
+            else self._encode_by_parts(item, text)
+            for chat, row, text in zip(chats, ids, item.texts, strict=True)
         ]
 
     def _is_clean(self, ids: Sequence[int], expected: Sequence[int]) -> bool:
@@ -178,24 +181,34 @@ class RewardInputs:
         return len(ids) <= self._max_length and [i for i in ids if i in self._guarded] == expected
 
     def _skeleton(self, chat: Sequence[Message], where: str) -> list[int]:
-        """Return the special tokens that the template writes for these roles."""
-        roles = tuple(message["role"] for message in chat)
-        if roles not in self._skeletons:
-            written = self._render([{"role": role, "content": SLOT.format(n)} for n, role in enumerate(roles)], where)
+        """Return the special tokens that the template writes for these roles and tool calls."""
+        numbers = count()
+        # The text beside tool calls may be missing, and a template may ask whether it is.
+        has_text = ["tool_calls" not in message or bool(message["content"]) for message in chat]
+        empty = [with_texts(message, lambda text: SLOT.format(next(numbers))) for message in chat]
+        empty = [message if has else {**message, "content": ""} for message, has in zip(empty, has_text, strict=True)]
+        key = json.dumps(empty, default=str)
+        if key not in self._skeletons:
+            written = self._render(empty, where)
             ids = self._tokenizer(SLOTS.sub("x", written), add_special_tokens=False)["input_ids"]
-            self._skeletons[roles] = [i for i in ids if i in self._guarded]
-        return self._skeletons[roles]
+            self._skeletons[key] = [i for i in ids if i in self._guarded]
+        return self._skeletons[key]
 
-    def _encode_by_parts(self, chat: Sequence[Message], where: str) -> RewardEncoding:
-        """Encode template and texts separately, so that texts can be cut, and can't forge the template's tokens."""
+    def _encode_by_parts(self, item: Item, candidate: str) -> RewardEncoding:
+        """Encode template and texts separately, so that texts can be cut, and can't forge the template's tokens.
+
+        Tool calls are in the texts here: in the form of the template they could be cut nowhere.
+        """
+        prompt = self._template.fitted(item.messages, texts_alone=True)
+        chat = [*prompt, {"role": "assistant", "content": candidate}]
         # Only the stripped text is held back: the template keeps or strips white space at its ends.
         texts = [message["content"].strip() for message in chat]
         held = [
             {**message, "content": message["content"].replace(inner, SLOT.format(n))} if inner else message
             for n, (message, inner) in enumerate(zip(chat, texts, strict=True))
         ]
-        pieces = SLOTS.split(self._render(held, where))
-        return self._assemble(list(self._parts(pieces)), self._plain(texts), where)
+        pieces = SLOTS.split(self._render(held, item.where))
+        return self._assemble(list(self._parts(pieces)), self._plain(texts), item.where)
 
     def _parts(self, pieces: Sequence[str]) -> Iterator[Part]:
         for fixed, slot in zip(pieces[::2], [*pieces[1::2], None], strict=True):
@@ -258,6 +271,16 @@ def pair_parts(tokenizer: Any) -> list[Part]:
             parts.append(Part(slot=slot, token_type=types and types[place]))
             place += length
     return parts
+
+
+def _answer(candidate: Candidate) -> tuple[Message, ...]:
+    """Return the messages of the assistant that a candidate is."""
+    messages = candidate.messages or ()
+    if len(messages) > 1:
+        return messages
+    return tuple({**message, "role": "assistant"} for message in messages) or (
+        {"role": "assistant", "content": candidate.text},
+    )
 
 
 def _guarded(tokenizer: Any, delimiters: Sequence[str]) -> set[int]:

@@ -131,4 +131,4 @@ def _named(candidate: Any, name: str) -> Any:
     """Return a candidate of a record with its name; one that has it stays as it is."""
     if isinstance(candidate, Mapping):
         return candidate if candidate.get("model") == name else {**candidate, "model": name}
-    return {"model": name, "text": candidate}
+    return {"model": name, "text" if isinstance(candidate, str) else "messages": candidate}

@@ -23,9 +23,14 @@ DEFAULT_WINDOW = 16
 
 @dataclass(frozen=True)
 class GeneratedCandidate(Candidate):
-    """A candidate that was generated here, with `text` and `model`."""
+    """A candidate that was generated here, with the fields of `Candidate`."""
 
     truncated: bool = False  # whether it reached `max_new_tokens` before its end
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """It as the fields of a record."""
+        return {**super().fields, "truncated": self.truncated}
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,9 @@ class Generated:
         return {
             **prompt,
             **instruction,
-            "candidates": [*map(candidate_fields, self.candidates)],
+            "candidates": [candidate.fields for candidate in self.candidates],
             "failures": [vars(failure) for failure in self.failures],
         }
-
-
-def candidate_fields(candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate as the fields of a record."""
-    truncated = {"truncated": candidate.truncated} if isinstance(candidate, GeneratedCandidate) else {}
-    return {"model": candidate.model, "text": candidate.text, **truncated}
 
 
 class CandidateWriter:
@@ -215,7 +214,9 @@ def generate(
 def _generated(item: Item, written: Sequence[Sequence[tuple[str, Outcome]]]) -> Generated:
     outcomes = [outcome for of_model in written for outcome in of_model]
     new = tuple(
-        GeneratedCandidate(reply.text, model, reply.truncated) for model, reply in outcomes if isinstance(reply, Reply)
+        GeneratedCandidate(reply.text, model, reply.messages, reply.truncated)
+        for model, reply in outcomes
+        if isinstance(reply, Reply)
     )
     # Several answers of one model that fail for the same reason say so once.
     failures = tuple(dict.fromkeys(failure for _, failure in outcomes if isinstance(failure, Failure)))

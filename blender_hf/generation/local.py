@@ -1,5 +1,6 @@
 """Language models that run locally, with transformers."""
 
+import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,16 +10,17 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from blender_hf.engine.chat_templates import ChatTemplate
+from blender_hf.engine.chat_templates import ChatTemplate, with_texts
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
-from blender_hf.modeling.conversations import Message, render_messages
+from blender_hf.modeling.conversations import Message, render_messages, report_unread, turns
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.tokenization import PlainTextEncoder, affixes
 
-from .outcomes import Answers, Failure, Outcome, Reply, answer_in, empty_reason
+from .outcomes import Answers, Failure, Outcome, Reply, empty_reason
 from .sampling import Sampling
 from .specs import HUB_FIELDS, LocalLLM
+from .thoughts import MARK_TOKENS, OTHER_TOKENS, answer_in, open_mark_at_end
 
 # One of these characters, which have no meaning of their own, stands for special tokens within texts.
 PRIVATE_USE = range(0xE000, 0xF900)
@@ -26,11 +28,11 @@ PRIVATE_USE = range(0xE000, 0xF900)
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """The token ids of a prompt, whether it ends inside a thought of the model, and room for new tokens."""
+    """The token ids of a prompt, the mark of a thought that it ends with, if any, and room for new tokens."""
 
     index: int
     ids: list[int]
-    thinking: bool
+    mark: str
     room: int
 
 
@@ -60,6 +62,11 @@ class LocalModel:
         # A decoder continues its last token, so padding goes on the left.
         self.tokenizer.padding_side = "right" if self._is_encoder_decoder else "left"
         self._encode = PromptEncoder(self.tokenizer, is_encoder_decoder=self._is_encoder_decoder)
+        added = self.tokenizer.added_tokens_decoder
+        special = {*self.tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
+        self._marks = {i for i in special & added.keys() if added[i].content in MARK_TOKENS}
+        shown = {i for i in special & added.keys() if added[i].content in OTHER_TOKENS}
+        self._hidden = special - self._marks - shown
         self._lock = threading.Lock()
 
     @property
@@ -95,6 +102,7 @@ class LocalModel:
         return [outcomes[index] for index in range(len(requests))]
 
     def _encoded(self, index: int, messages: Sequence[Message], sampling: Sampling) -> EncodedPrompt | Failure:
+        report_unread(messages, f"{self.name}, prompt {index}")
         # A template may refuse a conversation, such as one with two messages of the same role, with any error.
         try:
             ids, text = self._encode(messages)
@@ -106,7 +114,7 @@ class LocalModel:
             return Failure(
                 self.name, f"the prompt has {len(ids)} tokens; the model reads {context}, its answer included"
             )
-        return EncodedPrompt(index, ids, text.rstrip().endswith("<think>"), room)
+        return EncodedPrompt(index, ids, open_mark_at_end(text), room)
 
     def _room(self, prompt_length: int, wanted: int) -> int:
         if self.context_length is None or self._is_encoder_decoder:
@@ -145,9 +153,14 @@ class LocalModel:
         ends = self.model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         truncated = ends.isdisjoint(ids) and len(ids) >= row.room
-        text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        answer = answer_in(f"<think>{text}" if row.thinking else text)
+        answer = answer_in(row.mark + self._decoded(ids))
         return Reply(answer, truncated) if answer else Failure(self.name, empty_reason(truncated))
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        """Return the text of generated tokens, without special ones except for the marks of thoughts."""
+        has_marks = not self._marks.isdisjoint(ids)
+        kept = [i for i in ids if i not in self._hidden] if has_marks else ids
+        return self.tokenizer.decode(kept, skip_special_tokens=not has_marks, clean_up_tokenization_spaces=False)
 
 
 class PromptEncoder:
@@ -181,14 +194,14 @@ class PromptEncoder:
             return self._without_template(messages)
         messages = self._template.fitted(messages)
         forged: list[str] = []
-        letters = {letter for message in messages for letter in message["content"]}
+        letters = set(json.dumps(messages, ensure_ascii=False, default=str))
         mark = next(letter for letter in map(chr, PRIVATE_USE) if letter not in letters)
 
         def hide(found: re.Match[str]) -> str:
             forged.append(found[0])
             return f"{mark}{len(forged) - 1}{mark}"
 
-        hidden = [{**message, "content": self._special.sub(hide, message["content"])} for message in messages]
+        hidden = [with_texts(message, lambda text: self._special.sub(hide, text)) for message in messages]
         rendered = self._template.render(hidden, add_generation_prompt=True)
         return self._joined(rendered, forged, mark), rendered
 
@@ -207,7 +220,7 @@ class PromptEncoder:
 
     def _without_template(self, messages: Sequence[Message]) -> tuple[list[int], str]:
         text = render_messages(messages)
-        if len(messages) > 1 and not self._is_encoder_decoder:
+        if len(turns(messages)) > 1 and not self._is_encoder_decoder:
             text += "\nASSISTANT:"
         return [*self._prefix, *self._encode_plain([text])[0], *self._suffix], text
 

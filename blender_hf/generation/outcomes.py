@@ -9,6 +9,8 @@ from typing import Any
 
 import huggingface_hub
 
+from blender_hf.modeling.conversations import Message
+
 KNOWN = {
     401: "the token was refused",
     402: "the account has no credits left",
@@ -27,10 +29,14 @@ MESSAGE_LENGTH = 300
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer of a language model, see `answer_in`, and whether `max_new_tokens` cut it."""
+    """The answer of a language model without its thoughts, and whether `max_new_tokens` cut it.
+
+    `messages` are those of an answer that calls tools; `text` is then `render_answer` of them.
+    """
 
     text: str
     truncated: bool = False
+    messages: tuple[Message, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,19 +95,6 @@ def reason_of(error: BaseException) -> str:
         return _one_line(said or str(error)) or type(error).__name__
     meaning = KNOWN.get(status, f"the server answered {status}")
     return f"{meaning} ({_one_line(said)})" if said else meaning
-
-
-def answer_in(text: str) -> str:
-    """Return the answer in a generated text, without outer white space and thoughts.
-
-    Reasoning models write `<think> ... </think>` first; some chat templates write the opening tag for them. A text that
-    ends within a thought has no answer.
-    """
-    before, closed, after = text.partition("</think>")
-    opened = before.lstrip().startswith("<think>")
-    if closed and (opened or "<think>" not in before):
-        return after.strip()
-    return "" if opened else text.strip()
 
 
 def empty_reason(truncated: bool) -> str:

@@ -1,10 +1,11 @@
 """Prompts that language models are about to answer, checked at the border."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import CandidateInput, Item, Prompt, is_single_prompt, make_item
+from blender_hf.modeling.conversations import is_conversation
 
 
 def prompt_item(
@@ -35,8 +36,7 @@ def is_prompt(value: Any) -> bool:
     """Return whether an input of the pipeline is a single one: a string, chat messages, or a mapping."""
     if isinstance(value, str | Mapping):
         return True
-    first = value[0] if isinstance(value, Sequence) and len(value) > 0 else None
-    return isinstance(first, Mapping) and "role" in first
+    return is_conversation(value) and "role" in next(iter(value))
 
 
 def prompt_item_from_input(value: Any, *, where: str) -> Item:

@@ -13,7 +13,7 @@ from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, check_characters
 
-from .candidates import Generated, candidate_fields
+from .candidates import Generated
 from .prompts import prompt_item
 
 # How every record that is written here or in `annotation` begins.
@@ -48,7 +48,7 @@ class PromptRecord:
         record = {
             "id": self.id,
             **self.fields,
-            "candidates": [*(self.fields.get("candidates") or []), *map(candidate_fields, new)],
+            "candidates": [*(self.fields.get("candidates") or []), *(candidate.fields for candidate in new)],
             "failures": [*earlier, *map(vars, generated.failures)],
         }
         return json.dumps({**record, "id": self.id}, ensure_ascii=False)

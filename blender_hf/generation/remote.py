@@ -17,7 +17,7 @@ from huggingface_hub import AsyncInferenceClient, get_token
 from packaging.version import Version
 
 from blender_hf.errors import InputError, require
-from blender_hf.modeling.conversations import Message
+from blender_hf.modeling.conversations import Message, as_answer, plain_values, render_answer, turns
 
 from .outcomes import (
     FATAL,
@@ -25,7 +25,6 @@ from .outcomes import (
     Failure,
     Outcome,
     Reply,
-    answer_in,
     empty_reason,
     is_transient,
     reason_of,
@@ -34,6 +33,7 @@ from .outcomes import (
 )
 from .sampling import Sampling
 from .specs import RemoteLLM
+from .thoughts import answer_in
 
 # After so many requests in a row that failed with all their retries, a model is given up,
 MAX_FAILURES_IN_A_ROW = 3
@@ -227,18 +227,36 @@ def _outcome(name: str, completion: Any) -> Outcome:
     if not completion.choices:
         return Failure(name, "the server sent no answer")
     choice = completion.choices[0]
-    content = _text_of(choice.message.content)
-    # JSON can spell a lone surrogate, as where an answer was cut within an emoji; UTF-8 can't encode it.
-    text = answer_in(content.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     truncated = choice.finish_reason == "length"
-    return Reply(text, truncated) if text else Failure(name, empty_reason(truncated))
+    try:
+        reply = _reply(choice.message, truncated)
+    except (TypeError, ValueError) as error:
+        return Failure(name, f"its answer can't be read: {error}")
+    return reply if reply.text else Failure(name, empty_reason(truncated))
 
 
-def _text_of(content: Any) -> str:
-    """Return the text of a reply, which some servers send in parts."""
-    if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
-    return content or ""
+def _reply(said: Any, truncated: bool) -> Reply:
+    """Return the answer of a server: a text, perhaps in parts or a refusal, or calls of tools that it was offered."""
+    stated = {key: _plain(getattr(said, key, None)) for key in ("content", "refusal", "tool_calls", "function_call")}
+    message = {"role": "assistant", **{key: value for key, value in stated.items() if value}}
+    (turn,) = turns([{"content": "", **message}])
+    # JSON can spell a lone surrogate, as where an answer was cut within an emoji; UTF-8 can't encode it.
+    answer = answer_in(turn.said.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    if not turn.calls:
+        return Reply(answer, truncated)
+    content = message.get("content", "")
+    messages = as_answer({**message, "content": (answer or None) if isinstance(content, str) else content})
+    return Reply(render_answer(messages), truncated, messages)
+
+
+def _plain(value: Any) -> Any:
+    """Return a part of a reply in dictionaries and lists: clients have classes of their own."""
+    if isinstance(value, list | tuple):
+        return [*map(_plain, value)]
+    if isinstance(value, Mapping) or not hasattr(value, "__dict__"):
+        return plain_values(value)
+    known = plain_values(value)  # an object of pydantic
+    return known if isinstance(known, Mapping) else plain_values({k: _plain(v) for k, v in vars(value).items()})
 
 
 def _awaitable(create: Create) -> Create:

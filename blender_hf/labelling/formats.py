@@ -14,8 +14,10 @@ from typing import Any
 from blender_hf.data.records import Record
 from blender_hf.engine.results import Ranking
 from blender_hf.engine.rewards import group_rewards
+from blender_hf.inputs import Item
+from blender_hf.modeling.conversations import Message
 
-Messages = list[dict[str, str]]
+Messages = list[Message]
 Fields = dict[str, Any]
 # Chooses pairs of indices of candidates, the better one first.
 PairRule = Callable[[Ranking, random.Random], Iterator[tuple[int, int]]]
@@ -66,13 +68,16 @@ class Labelled:
 
     def completion(self, index: int) -> str | Messages:
         """Return a candidate as the answer to the prompt."""
-        text = self.ranking.candidates[index]
-        return [{"role": "assistant", "content": text}] if self.conversational else text
+        return self.answer(index) if self.conversational else self.ranking.candidates[index]
+
+    def answer(self, index: int) -> Messages:
+        """Return the messages of a candidate, as they came in; a text is one by the assistant."""
+        messages = self.record.item.candidates[index].messages
+        return [*(messages or [{"role": "assistant", "content": self.ranking.candidates[index]}])]
 
     def dialogue(self, index: int) -> Messages:
         """Return the prompt and a candidate as one conversation."""
-        answer = {"role": "assistant", "content": self.ranking.candidates[index]}
-        return [*self.record.item.messages, answer]
+        return [*self.record.item.messages, *self.answer(index)]
 
     def start(self) -> Fields:
         """Return the columns that all formats begin with."""
@@ -179,17 +184,16 @@ def sppo_rows(labelled: Labelled) -> Iterator[Row]:
 def ranking_rows(labelled: Labelled) -> Iterator[Row]:
     """Yield one row: the candidates, the best first, and how the ranking came about."""
     ranking = labelled.ranking
-    row = {**ranked_fields(ranking), **labelled.start()}
+    row = {**ranked_fields(ranking, labelled.record.item), **labelled.start()}
     order = ("id", "prompt", *(name for name in row if name not in ("id", "prompt")))
     yield Row({name: row[name] for name in order}, pair_outcome(ranking, ranking.order[0], ranking.order[-1]))
 
 
-def ranked_fields(ranking: Ranking) -> Fields:
-    """Return a ranking with its candidates, the best first, as plain values."""
+def ranked_fields(ranking: Ranking, item: Item) -> Fields:
+    """Return a ranking with the candidates of its item, the best first, as plain values."""
     candidates = [
         {
-            "model": ranking.models[index],
-            "text": ranking.candidates[index],
+            **item.candidates[index].fields,
             "rank": ranking.ranks[index],
             "score": ranking.scores[index],
         }

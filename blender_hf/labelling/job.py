@@ -152,7 +152,8 @@ def _is_conversational(source: Source, settings: LabelSettings) -> bool:
         return settings.conversational
     for entry in islice(source.entries(), settings.limit):
         with suppress(InputError, InputTypeError):
-            return not isinstance(entry.record().item.prompt, str)
+            item = entry.record().item
+            return not isinstance(item.prompt, str) or any(candidate.messages for candidate in item.candidates)
     return False
 
 
@@ -160,7 +161,7 @@ def _finish(output: Path, log: Log, parts: PartLog, settings: LabelSettings, con
     """Put the parts together. Killed between any two steps, the next process does them again."""
     counts = {"output": str(output), "format": settings.form, **parts.totals}
     with replacing(output) as file:
-        table_format(output).write(parts.rows(), file, settings.output_format.columns, conversational)
+        table_format(output).write(parts.rows, file, settings.output_format.columns, conversational)
     if counts["bad"]:
         counts["bad_file"] = str(beside(output, BAD))
         with replacing(beside(output, BAD)) as file:

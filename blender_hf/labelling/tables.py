@@ -14,6 +14,8 @@ from blender_hf.errors import InputError, require
 ROW_GROUP = 4096
 
 Row = Mapping[str, Any]
+# Each call yields all rows again.
+Rows = Callable[[], Iterator[Row]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TableFormat:
 
     suffix: str
     #: Writes rows to a file, given the kinds of their columns and whether prompts are chat messages.
-    write: Callable[[Iterator[Row], IO[bytes], Mapping[str, str], bool], None]
+    write: Callable[[Rows, IO[bytes], Mapping[str, str], bool], None]
     needs: str | None = None
 
 
@@ -41,27 +43,102 @@ def as_line(fields: Row) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
 
-def _write_lines(rows: Iterator[Row], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
-    file.writelines(map(as_line, rows))
+def _write_lines(rows: Rows, file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+    file.writelines(map(as_line, rows()))
 
 
-def _write_compressed(rows: Iterator[Row], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+def _write_compressed(rows: Rows, file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
     # Without a name and a time, the same rows are the same bytes.
     with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed:
-        compressed.writelines(map(as_line, rows))
+        compressed.writelines(map(as_line, rows()))
 
 
-def _write_parquet(rows: Iterator[Row], file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+def _write_parquet(rows: Rows, file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
     pa, pq = _import("pyarrow"), _import("pyarrow.parquet")
-    schema = pa.schema([(name, _types(pa, conversational)[kind]) for name, kind in columns.items()])
+    kinds = {name: _kind(kind, conversational) for name, kind in columns.items()}
+    schema, change = _schema(pa, rows, kinds)
     with pq.ParquetWriter(file, schema) as writer:
-        while group := list(islice(rows, ROW_GROUP)):
+        for group in _groups(change(row, kinds) for row in rows()):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
-def _types(pa: Any, conversational: bool) -> dict[str, Any]:
+def _kind(kind: str, conversational: bool) -> str:
+    return {"prompt": "messages" if conversational else "string"}.get(kind, kind)
+
+
+def _groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while group := list(islice(rows, ROW_GROUP)):
+        yield group
+
+
+def _schema(pa: Any, rows: Rows, kinds: Mapping[str, str]) -> tuple[Any, Callable[[Row, Mapping[str, str]], Row]]:
+    """Return the schema of rows whose messages have any keys, and how each row is changed to fit into it.
+
+    A column of a table has one type. Where contents are texts here and parts there, or the arguments of tool calls
+    have other types from call to call, contents become parts and arguments become texts of JSON, as all trainers and
+    chat templates read them.
+    """
+    for change in (_as_they_are, _evened):
+        types = _types(pa)
+        if change is _evened:  # contents are parts, not texts
+            types["messages"] = pa.list_(pa.struct([("role", pa.string())]))
+        try:
+            schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
+            for group in _groups(change(row, kinds) for row in rows()):
+                found = {name: [row[name] for row in group] for name, kind in kinds.items() if kind in OPEN_KINDS}
+                seen = pa.schema([(name, pa.array(values).type) for name, values in found.items()])
+                schema = pa.unify_schemas([schema, seen], promote_options="permissive")
+            if not any(map(_has_empty_struct, schema.types)):
+                return schema, change
+            error = "a tool is always called without arguments"
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as caught:
+            error = str(caught)
+    raise InputError(f"these messages can't be written as Parquet ({error}); write .jsonl")
+
+
+def _as_they_are(row: Row, kinds: Mapping[str, str]) -> Row:
+    return row
+
+
+def _evened(row: Row, kinds: Mapping[str, str]) -> Row:
+    found = dict(row)
+    for name, kind in kinds.items():
+        if kind == "messages":
+            found[name] = [*map(_even, row[name])]
+        elif kind == "candidates":
+            found[name] = [
+                {**one, "messages": [*map(_even, one["messages"])]} if "messages" in one else one for one in row[name]
+            ]
+    return found
+
+
+def _even(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message whose content is parts, with the arguments of its tool calls as texts of JSON."""
+    content, calls = message.get("content"), message.get("tool_calls")
+    found = {**message, "content": [{"type": "text", "text": content}] if isinstance(content, str) else content}
+    return {**found, "tool_calls": [*map(_even_call, calls)]} if isinstance(calls, list) else found
+
+
+def _even_call(call: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(call.get("function"), dict):
+        return {**call, "function": _even_call(call["function"])}
+    arguments = call.get("arguments")
+    is_text = arguments is None or isinstance(arguments, str)
+    return call if is_text else {**call, "arguments": json.dumps(arguments, ensure_ascii=False)}
+
+
+def _has_empty_struct(kind: Any) -> bool:
+    """Return whether a type of Arrow has a struct without fields, which Parquet has not."""
+    fields = [kind.field(index).type for index in range(kind.num_fields)]
+    return (not fields and str(kind).startswith("struct")) or any(map(_has_empty_struct, fields))
+
+
+# Their values have keys that only the data knows.
+OPEN_KINDS = ("messages", "candidates")
+
+
+def _types(pa: Any) -> dict[str, Any]:
     text, number = pa.string(), pa.float64()
-    messages = pa.list_(pa.struct([("role", text), ("content", text)]))
     return {
         "string": text,
         "float": number,
@@ -70,8 +147,7 @@ def _types(pa: Any, conversational: bool) -> dict[str, Any]:
         "strings": pa.list_(text),
         "floats": pa.list_(number),
         "matrix": pa.list_(pa.list_(number)),
-        "messages": messages,
-        "prompt": messages if conversational else text,
+        "messages": pa.list_(pa.struct([("role", text), ("content", text)])),
         "candidates": pa.list_(pa.struct([("model", text), ("text", text), ("rank", pa.int64()), ("score", number)])),
         "truncated": pa.struct([("prompt", pa.int64()), ("candidates", pa.list_(pa.int64()))]),
     }

@@ -82,7 +82,7 @@ def iter_answers(
     asked = {RemoteModel(llm).start([messages], sampling): llm.model for llm in llms}
     for done in as_completed(asked):
         ((outcome,),) = done.result()
-        yield outcome if isinstance(outcome, Failure) else Candidate(outcome.text, asked[done])
+        yield outcome if isinstance(outcome, Failure) else Candidate(outcome.text, asked[done], outcome.messages)
 
 
 def _is_outside(host: str, port: int | None, resolve: Callable[..., Any] = socket.getaddrinfo) -> bool:

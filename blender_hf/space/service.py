@@ -117,7 +117,7 @@ class Service:
 
 def ranked_record(record: Record, ranking: Ranking) -> dict[str, Any]:
     """Return a record with its ranking, its candidates the best first."""
-    return {"id": record.id, "prompt": record.item.source, **ranked_fields(ranking)}
+    return {"id": record.id, "prompt": record.item.source, **ranked_fields(ranking, record.item)}
 
 
 def preference_records(records: Sequence[Record], rankings: Sequence[Ranking]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,12 +11,16 @@ from torch import distributed
 
 from blender_hf.blender import Blender
 from blender_hf.errors import InputError, InputTypeError
+from blender_hf.inputs import as_candidate
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
-from blender_hf.modeling.conversations import render_prompt
+from blender_hf.modeling.conversations import plain_values, report_unread
 
 Messages = Sequence[Mapping[str, Any]]
 RankerInput = Blender | str | Path
 Value = TypeVar("Value")
+
+# A message of the assistant without any of these says nothing.
+SAID = ("content", "tool_calls", "function_call", "refusal", "audio")
 
 
 class LazyBlender:
@@ -56,32 +61,37 @@ class LazyBlender:
 
 
 def completion_text(completion: Any, where: str) -> str:
-    """Return the text of a completion: what the assistant says in it, without tool calls and their results.
+    """Return the text of a completion: what the assistant says and which tools it calls, without their results.
 
     Args:
-        completion: A string or a list of messages.
+        completion: A string, a message, or a list of messages.
         where: How error messages name it.
 
     Raises:
-        InputTypeError: If it is neither, or a content is not text.
+        InputTypeError: If it is none of these, or a content is not text.
+        InputError: If a message can't be read.
     """
     if isinstance(completion, str):
         return completion
-    if not isinstance(completion, Sequence) or not all(isinstance(message, Mapping) for message in completion):
+    messages = plain_values([completion] if isinstance(completion, Mapping) else completion)
+    if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
         raise InputTypeError(
             f"{where}: a completion must be a string or a list of messages, not {type(completion).__name__}"
         )
-    said = [m for m in completion if m.get("role", "assistant") == "assistant" and m.get("content") is not None]
-    try:
-        # A conversation of a single message by the user is rendered as its text.
-        return "\n".join(render_prompt([{"role": "user", "content": m["content"]}]) for m in said)
-    except TypeError as error:
-        raise InputTypeError(f"{where}: {error}") from None
+    own = [m for m in messages if m.get("role", "assistant") == "assistant" and any(m.get(key) for key in SAID)]
+    said = [as_candidate({**message, "role": "assistant"}, where) for message in own]
+    for candidate in said:
+        report_unread(candidate.messages or (), where)
+    return "\n".join(candidate.text for candidate in said)
 
 
 def prompt_key(prompt: str | Messages) -> str:
-    """Return a string that only equal prompts share."""
-    return json.dumps(prompt, sort_keys=True, default=repr)
+    """Return a string that only equal prompts share; a picture is what it shows, not the object."""
+    return json.dumps(plain_values(prompt), sort_keys=True, default=_digest)
+
+
+def _digest(value: Any) -> str:
+    return blake2b(value.tobytes()).hexdigest() if callable(getattr(value, "tobytes", None)) else repr(value)
 
 
 def gathered(values: Sequence[Value]) -> Iterator[tuple[bool, Sequence[Value]]]:

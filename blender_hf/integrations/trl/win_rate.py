@@ -15,8 +15,10 @@ from transformers import (
 )
 
 from blender_hf.blender import Blender
+from blender_hf.engine.chat_templates import ChatTemplate
 from blender_hf.errors import BlenderError, InputError, require
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
+from blender_hf.modeling.conversations import as_messages
 
 from .inputs import LazyBlender, RankerInput, completion_text, gathered
 
@@ -220,10 +222,11 @@ def _options(generation_config: GenerationConfig | None) -> dict[str, Any]:
 
 def _left_padded(tokenizer: Any, prompts: Sequence[Any]) -> BatchEncoding:
     """Tokenize prompts, so that all end at the same place."""
+    template = ChatTemplate(tokenizer)
     texts = [
         prompt
         if isinstance(prompt, str)
-        else tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        else template.render(template.fitted(as_messages(prompt)), add_generation_prompt=True)
         for prompt in prompts
     ]
     # A template writes the tokens at the start itself.
