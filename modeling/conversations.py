@@ -185,7 +185,7 @@ def render_prompt(prompt: Any, instruction: str | None = None) -> str:
 def report_unread(messages: Iterable[Mapping[str, Any]], where: str) -> None:
     """Log which parts of messages no text stands for, if there are any."""
     if found := [place for turn in turns(messages) for place in turn.unread]:
-        logger.warning("%s: not read: %s; the text has its kind in its place", where, ", ".join(found))
+        logger.warning("%s: not read: %s; the text names its kind in its place", where, ", ".join(found))
 
 
 def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:

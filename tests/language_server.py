@@ -153,7 +153,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _completion(self, request: dict[str, Any]) -> dict[str, Any]:
         text, reason = self.server.state.answer(request)
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+        # An answer may be the fields of a message, too.
+        message = {"role": "assistant", **(text if isinstance(text, dict) else {"content": text})}
+        choice = {"index": 0, "message": message, "finish_reason": reason}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         home = {"id": "1", "object": "chat.completion", "created": 0, "model": request["model"]}
         return {**home, "choices": [choice], "usage": usage, "system_fingerprint": ""}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from blender_hf import Candidate, InputError, InputTypeError
@@ -12,6 +13,30 @@ def test_candidates_are_texts_or_mappings() -> None:
     item = make_item("p", ["a", {"text": "b", "model": "m"}, {"text": ""}, Candidate("c", "n")])
     assert item.texts == ("a", "b", "", "c")
     assert [candidate.model for candidate in item.candidates] == [None, "m", None, "n"]
+
+
+def test_candidates_are_messages_too() -> None:
+    """Two tool calls were the same empty text."""
+    calls = [{"role": "assistant", "content": None, "tool_calls": [{"name": name, "arguments": {}}]} for name in "ab"]
+    told = {"role": "tool", "content": "1"}
+    said = {"role": "assistant", "content": "It is 1."}
+    text = '<tool_call>{"name": "a", "arguments": {}}</tool_call>'
+    given = [calls[0], {**calls[1], "model": "m"}, [calls[0], told, said], {"messages": [said], "model": "n"}, (said,)]
+    item = make_item("p", given)
+    assert item.texts[0] == text
+    assert item.texts[1] == text.replace('"a"', '"b"')
+    assert item.texts[2:] == (f"ASSISTANT: {text}\nTOOL: 1\nASSISTANT: It is 1.", "It is 1.", "It is 1.")
+    assert [candidate.model for candidate in item.candidates] == [None, "m", None, "n", None]
+    assert item.candidates[1].messages == (calls[1],)
+    assert make_item("p", [candidate.fields for candidate in item.candidates]).candidates == item.candidates
+    assert make_item("p", np.array([calls[0], {"text": "x"}], dtype=object)).texts == (text, "x")
+    assert make_item("p", calls) != make_item("p", calls[::-1])
+    with pytest.raises(
+        InputError, match=r'item 0, candidate 0: the "text" of a candidate is not that of its "messages"'
+    ):
+        make_item("p", [{"text": "It is 2.", "messages": [said]}])
+    with pytest.raises(InputTypeError, match=r"item 0, candidate 1: .*not None \(message 0, assistant\)"):
+        make_item("p", [said, {"role": "assistant"}])
 
 
 def test_instruction_and_prompt_are_separated() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from blender_hf.errors import InputError, require
+from blender_hf.modeling.conversations import Message
 
 # Rows of a row group: enough to be read fast, few enough to be held in memory.
 ROW_GROUP = 4096
@@ -16,6 +17,7 @@ ROW_GROUP = 4096
 Row = Mapping[str, Any]
 # Each call yields all rows again.
 Rows = Callable[[], Iterator[Row]]
+Change = Callable[[Message], Message]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def _write_parquet(rows: Rows, file: IO[bytes], columns: Mapping[str, str], conv
     kinds = {name: _kind(kind, conversational) for name, kind in columns.items()}
     schema, change = _schema(pa, rows, kinds)
     with pq.ParquetWriter(file, schema) as writer:
-        for group in _groups(change(row, kinds) for row in rows()):
+        for group in _groups(_changed(row, kinds, change) for row in rows()):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
@@ -71,57 +73,61 @@ def _groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def _schema(pa: Any, rows: Rows, kinds: Mapping[str, str]) -> tuple[Any, Callable[[Row, Mapping[str, str]], Row]]:
-    """Return the schema of rows whose messages have any keys, and how each row is changed to fit into it.
+def _schema(pa: Any, rows: Rows, kinds: Mapping[str, str]) -> tuple[Any, Change]:
+    """Return the schema of rows whose messages have any keys, and how each message is changed to fit into it.
 
-    A column of a table has one type. Where contents are texts here and parts there, or the arguments of tool calls
-    have other types from call to call, contents become parts and arguments become texts of JSON, as all trainers and
-    chat templates read them.
+    A column of a table has one type. Where the arguments of tool calls have other types from call to call, they become
+    texts of JSON; where contents are texts here and parts there, they become parts. Trainers and chat templates read
+    both alike.
     """
-    for change in (_as_they_are, _evened):
+    reason = "a tool is always called without arguments"
+    for change in (_as_it_is, _with_json, _with_parts):
         types = _types(pa)
-        if change is _evened:  # contents are parts, not texts
+        if change is _with_parts:
             types["messages"] = pa.list_(pa.struct([("role", pa.string())]))
         try:
             schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
-            for group in _groups(change(row, kinds) for row in rows()):
+            for group in _groups(_changed(row, kinds, change) for row in rows()):
                 found = {name: [row[name] for row in group] for name, kind in kinds.items() if kind in OPEN_KINDS}
                 seen = pa.schema([(name, pa.array(values).type) for name, values in found.items()])
                 schema = pa.unify_schemas([schema, seen], promote_options="permissive")
             if not any(map(_has_empty_struct, schema.types)):
                 return schema, change
-            error = "a tool is always called without arguments"
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as caught:
-            error = str(caught)
-    raise InputError(f"these messages can't be written as Parquet ({error}); write .jsonl")
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            reason = str(error)
+    raise InputError(f"these messages can't be written as Parquet ({reason}); write .jsonl")
 
 
-def _as_they_are(row: Row, kinds: Mapping[str, str]) -> Row:
-    return row
-
-
-def _evened(row: Row, kinds: Mapping[str, str]) -> Row:
+def _changed(row: Row, kinds: Mapping[str, str], change: Change) -> Row:
     found = dict(row)
     for name, kind in kinds.items():
         if kind == "messages":
-            found[name] = [*map(_even, row[name])]
+            found[name] = [*map(change, row[name])]
         elif kind == "candidates":
             found[name] = [
-                {**one, "messages": [*map(_even, one["messages"])]} if "messages" in one else one for one in row[name]
+                {**one, "messages": [*map(change, one["messages"])]} if "messages" in one else one for one in row[name]
             ]
     return found
 
 
-def _even(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message whose content is parts, with the arguments of its tool calls as texts of JSON."""
-    content, calls = message.get("content"), message.get("tool_calls")
-    found = {**message, "content": [{"type": "text", "text": content}] if isinstance(content, str) else content}
-    return {**found, "tool_calls": [*map(_even_call, calls)]} if isinstance(calls, list) else found
+def _as_it_is(message: Message) -> Message:
+    return message
 
 
-def _even_call(call: dict[str, Any]) -> dict[str, Any]:
+def _with_json(message: Message) -> Message:
+    calls = message.get("tool_calls")
+    return {**message, "tool_calls": [*map(_json_call, calls)]} if isinstance(calls, list) else message
+
+
+def _with_parts(message: Message) -> Message:
+    content = message.get("content")
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return {**_with_json(message), "content": parts}
+
+
+def _json_call(call: dict[str, Any]) -> dict[str, Any]:
     if isinstance(call.get("function"), dict):
-        return {**call, "function": _even_call(call["function"])}
+        return {**call, "function": _json_call(call["function"])}
     arguments = call.get("arguments")
     is_text = arguments is None or isinstance(arguments, str)
     return call if is_text else {**call, "arguments": json.dumps(arguments, ensure_ascii=False)}

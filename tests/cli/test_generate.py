@@ -309,3 +309,68 @@ def test_a_refused_output_is_left_as_it_is(
     assert main([*command, "--llm", f"{server.url}#echo"]) == 2
     assert "answers.jsonl:1: this is no record of an earlier run" in capsys.readouterr().err
     assert output.read_text() == "notes\nof somebody's"
+
+
+TALK = [
+    {"role": "developer", "content": "Be brief.", "x": [1]},
+    {"role": "user", "content": [{"type": "text", "text": "What is the weather in Lima?"}], "name": "bob"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "w", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "17 C"},
+]
+
+
+def test_messages_go_through_all_commands_as_they_came_in(
+    server: LanguageServer, models: list[str], checkpoints: Path, tmp_path: Path
+) -> None:
+    """From prompts to answers, verdicts and preferences: tool calls were dropped at the first step."""
+    answered, judged, rows = (tmp_path / f"{name}.jsonl" for name in ("answered", "judged", "rows"))
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "f", "arguments": {"a": 1}}]}
+    given = [call, {"model": "m", "messages": [{**call, "content": "Wait."}]}, [call, TALK[3], TALK[2]]]
+    record = {"id": 1, "messages": TALK, "candidates": given}
+    server.answers["echo"] = lambda messages: {"content": None, "tool_calls": TALK[2]["tool_calls"]}
+    server.answers["loud"] = lambda messages: "It is 17."
+    assert main(["generate", str(write(tmp_path / "p.jsonl", [record])), *models, "--output", str(answered)]) == 0
+    assert [request["messages"] for request in server.requests] == [TALK, TALK]
+    (found,) = lines(answered)
+    assert (found["messages"], found["candidates"][:3]) == (TALK, given)
+    assert found["candidates"][3] == {
+        "model": "echo",
+        "text": '<tool_call>{"name": "w", "arguments": {}}</tool_call>',
+        "messages": [TALK[2]],
+        "truncated": False,
+    }
+    again = tmp_path / "again.jsonl"
+    assert main(["generate", str(answered), *models, "--output", str(again)]) == 0
+    assert lines(again) == [found]
+    server.answers["judge"] = lambda messages: "Same good"
+    judge = ["--judge", f"{server.url}#judge", "--quiet"]
+    assert main(["annotate", str(answered), *judge, "--output", str(judged)]) == 0
+    shown = server.asked("judge")[0]["messages"][1]["content"]
+    call_text = '<tool_call>{"name": "w", "arguments": {}}</tool_call>'
+    assert f"USER: What is the weather in Lima?\nASSISTANT: {call_text}\nTOOL: 17 C" in shown
+    (verdicts,) = lines(judged)
+    assert verdicts["messages"] == TALK
+    assert verdicts["candidates"][2] == {"model": "candidate 2", "messages": given[2]}
+    for form in ("dpo", "sppo", "rankings"):
+        ranker = ["--ranker", str(checkpoints / "ranker"), "--device", "cpu"]
+        assert (
+            main(["label", str(judged), *ranker, "--format", form, "--output", str(rows), "--restart", "--quiet"]) == 0
+        )
+        (row,) = lines(rows)
+        assert row["prompt"] == TALK
+        messages = [
+            c.get("messages", [{"role": "assistant", "content": c.get("text")}]) for c in verdicts["candidates"]
+        ]
+        messages[0] = [call]
+        if form == "rankings":
+            kept = [c.get("messages", [{"role": "assistant", "content": c["text"]}]) for c in row["candidates"]]
+            assert all(one in kept for one in messages)
+        else:
+            before = TALK if form == "sppo" else []
+            assert {json.dumps(row[side]) for side in ("chosen", "rejected")} <= {
+                json.dumps([*before, *one]) for one in messages
+            }

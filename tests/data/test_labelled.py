@@ -10,7 +10,7 @@ import pytest
 
 from blender_hf.data.labelled import LabelledPrompt, gold_scores, win_shares
 from blender_hf.data.labelled_formats import LabelledFile, read_labelled
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, InputTypeError
 from tests.evaluation.samples import chosen_and_rejected, mixinstruct_records
 
 
@@ -50,6 +50,29 @@ def test_our_format() -> None:
 def test_verdicts_and_soft_labels(pair: dict[str, Any], label: float, probability: float) -> None:
     [prompt] = read({"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0, "b": 1, **pair}]})
     assert (prompt.pairs[0].label, prompt.pairs[0].probability) == (label, pytest.approx(probability))
+
+
+@pytest.mark.parametrize("content", [None, "", "Wait."])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_answers_that_are_tool_calls(content: str | None, as_text: bool) -> None:
+    """With null it was an error, and with an empty content both were the same text, which counted as a pair."""
+    question = {"role": "user", "content": "What is the weather in Lima?"}
+    sides = {}
+    for side, name, arguments in (("chosen", "weather", {"city": "Lima"}), ("rejected", "hen", {})):
+        stated = json.dumps(arguments) if as_text else arguments
+        call = {"type": "function", "function": {"name": name, "arguments": stated}}
+        sides[side] = [{"role": "assistant", "content": content, "tool_calls": [call]}]
+    [prompt] = read({"prompt": [question], **sides})
+    [whole] = read({side: [question, *answer] for side, answer in sides.items()})
+    assert prompt.item.texts == whole.item.texts
+    assert len(set(prompt.item.texts)) == 2
+    (pair,) = prompt.pairs
+    better = prompt.item.candidates[pair.a if pair.label == 1 else pair.b]
+    call = '<tool_call>{"name": "weather", "arguments": {"city": "Lima"}}</tool_call>'
+    assert better.text == (f"{content}\n{call}" if content else call)
+    assert better.messages == tuple(sides["chosen"])
+    with pytest.raises(InputTypeError, match=r"record 0, rejected: .*not None \(message 0, assistant\)"):
+        read({"prompt": [question], **sides, "rejected": [{"role": "assistant", "content": None}]})
 
 
 @pytest.mark.parametrize("on_the_hub", [False, True])

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blender_hf import CheckpointError, LocalLLM
-from blender_hf.generation.local import LocalModel, PromptEncoder
+from blender_hf.generation.local import EncodedPrompt, LocalModel, PromptEncoder
 from blender_hf.generation.outcomes import Failure, Reply
 from blender_hf.generation.sampling import Sampling
 from blender_hf.modeling.fast_kernels import FastLinear
@@ -159,6 +159,28 @@ def test_thoughts_that_the_template_begins(tmp_path: Path) -> None:
     assert ask(model, "Hi") == [
         (Failure(model.name, "it gave no answer within max_new_tokens; a model that thinks first needs more"),)
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("[THINK]Well.[/THINK]4<|im_end|>", "4"),
+        ("<|channel|>analysis<|message|>Well.<|end|><|start|>assistant<|channel|>final<|message|>4<|im_end|>", "4"),
+        ("[THINK]Well.<|im_end|>", ""),
+        ("4<|end|>", "4"),  # which ends the answers of another family
+    ],
+)
+def test_marks_of_thoughts_may_be_special_tokens(tmp_path: Path, text: str, answer: str) -> None:
+    """They were left out of the decoded text, and the thoughts stayed."""
+    folder = save_chat_model(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    names = ["[THINK]", "[/THINK]", *(f"<|{name}|>" for name in ("channel", "message", "start", "end"))]
+    tokenizer.add_tokens(names, special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    model = LocalModel(LocalLLM(str(folder), device="cpu"))
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    found = model._outcome(EncodedPrompt(0, [], "", 99), ids)
+    assert found == (Reply(answer) if answer else Failure(model.name, "it gave an empty answer"))
 
 
 def test_an_encoder_decoder(tmp_path: Path) -> None:

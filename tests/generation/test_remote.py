@@ -1,6 +1,7 @@
 """Language models on a real server: what is sent, what comes back, and what goes wrong."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.constants
@@ -161,6 +162,60 @@ def test_empty_answers_and_thoughts(server: LanguageServer) -> None:
 def test_replies_in_another_form(server: LanguageServer) -> None:
     server.answers["parts"] = lambda messages: [{"type": "text", "text": "4"}, {"type": "text", "text": "!"}]
     assert ask(model_of(server, "parts"), "2 + 2?") == [(Reply("4!"),)]
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Lima"}'}}
+CALL_TEXT = '<tool_call>{"name": "weather", "arguments": {"city": "Lima"}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("message", "outcome"),
+    [
+        ({"content": "[THINK]Well.[/THINK]4"}, Reply("4")),
+        (
+            {"content": "<|channel|>analysis<|message|>Well.<|end|><|start|>assistant<|channel|>final<|message|>4"},
+            Reply("4"),
+        ),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "Well."}]},
+                    {"type": "text", "text": "4"},
+                ]
+            },
+            Reply("4"),
+        ),
+        ({"content": None, "refusal": "I can't."}, Reply("I can't.")),
+        ({"content": None, "reasoning_content": "Well."}, Failure("m", "it gave an empty answer")),
+        ({"content": "[THINK]Well."}, Failure("m", "it gave an empty answer")),
+        (
+            {"content": None, "tool_calls": [CALL]},
+            Reply(CALL_TEXT, messages=({"role": "assistant", "content": None, "tool_calls": [CALL]},)),
+        ),
+        (
+            {"content": "<think>Well.</think>Wait.", "tool_calls": [CALL]},
+            Reply(f"Wait.\n{CALL_TEXT}", messages=({"role": "assistant", "content": "Wait.", "tool_calls": [CALL]},)),
+        ),
+        ({"content": [{"type": "hologram"}]}, "its answer can't be read: message 0, part 0 has the type 'hologram'"),
+    ],
+)
+def test_what_an_answer_is(server: LanguageServer, message: dict[str, Any], outcome: Any) -> None:
+    server.answers["m"] = lambda messages: message
+    ((found,),) = ask(model_of(server, "m"), "2 + 2?")
+    assert (found.reason[: len(outcome)] if isinstance(outcome, str) else found) == outcome
+
+
+def test_messages_of_a_client_of_ones_own() -> None:
+    """Its classes are its own: of pydantic, or plain ones."""
+    called = SimpleNamespace(id="c1", type="function", function=SimpleNamespace(**CALL["function"]))
+    said = SimpleNamespace(content=None, tool_calls=[called])
+
+    def create(**body: Any) -> Any:
+        return SimpleNamespace(choices=[SimpleNamespace(message=said, finish_reason="tool_calls")])
+
+    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+    ((found,),) = ask(RemoteModel(RemoteLLM("m", client=client)), "2 + 2?")
+    assert (found.text, found.messages) == (CALL_TEXT, ({"role": "assistant", "content": None, "tool_calls": [CALL]},))
 
 
 def test_the_token_of_the_machine_stays_here(server: LanguageServer, monkeypatch: pytest.MonkeyPatch) -> None:

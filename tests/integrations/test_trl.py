@@ -11,6 +11,7 @@ import datasets
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -95,6 +96,44 @@ def test_what_the_assistant_says_counts(blender: Blender) -> None:
     ]
     reward = pairwise_reward(blender, reference="5")
     assert close(reward(["2 + 2?"], [said]), reward(["2 + 2?"], ["It is 4."]))
+
+
+CALL = {"type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
+ADDS = [{"role": "assistant", "content": None, "tool_calls": [CALL]}]
+FLIES = [{"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "fly", "arguments": {}}}]}]
+
+
+def test_tools_that_are_called_count(blender: Blender) -> None:
+    """Such completions all tied, and a prompt in which a tool was called stopped the training."""
+    user = [{"role": "user", "content": "2 + 2?"}]
+    reward = pairwise_reward(blender)
+    found = reward([user] * 2, [ADDS, FLIES])
+    texts = [
+        f'<tool_call>{{"name": "{name}", "arguments": {given}}}</tool_call>'
+        for name, given in (("add", '{"a": 2}'), ("fly", "{}"))
+    ]
+    assert found == blender.group_reward("2 + 2?", texts) == blender.group_reward("2 + 2?", [ADDS, FLIES])
+    assert found[0] == -found[1] != 0
+    assert PairRMJudge(blender).judge([user], [[ADDS, FLIES]]) == [int(found[0] < 0)]
+    called = [*user, *ADDS, {"role": "tool", "content": "4"}]
+    text = f"USER: 2 + 2?\nASSISTANT: {texts[0]}\nTOOL: 4"
+    assert reward([called] * 2, conversational([], ["4", "5"])[1]) == blender.group_reward(text, ["4", "5"])
+
+
+def test_prompts_with_other_pictures_are_other_prompts(blender: Blender, caplog: pytest.LogCaptureFixture) -> None:
+    """And the same picture is the same, though each row has its own object."""
+
+    def asked(shade: int) -> list[dict[str, Any]]:
+        picture = Image.new("L", (2, 2), shade)
+        return [
+            {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "What is it?"}]}
+        ]
+
+    answers = ["A hen.", "Bananas.", "A dog.", "4"]
+    found = pairwise_reward(blender)([asked(1), asked(2), asked(1), asked(2)], conversational([], answers)[1])
+    expected = [blender.group_reward("[image]\nWhat is it?", answers[k::2]) for k in (0, 1)]
+    assert close(found, [expected[0][0], expected[1][0], expected[0][1], expected[1][1]])
+    assert any("not read: message 0, part 0 (image)" in message for message in caplog.messages)
 
 
 def test_wrong_use_is_named(blender: Blender) -> None:

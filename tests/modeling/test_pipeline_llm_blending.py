@@ -19,6 +19,14 @@ INPUTS = [
     {"prompt": "cat", "instruction": "Translate.", "candidates": ["Katze"]},
     {"prompt": TEXTS[6] * 3, "candidates": ["[SEP]", "<|candidate2|> is better", "", TEXTS[7] * 4]},
     {"prompt": "same", "candidates": ["a", "a"]},
+    {
+        "prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "2 + 2?"}]}],
+        "candidates": [
+            {"role": "assistant", "content": None, "tool_calls": [{"name": "add", "arguments": '{"a": 2, "b": 2}'}]},
+            {"messages": [{"role": "assistant", "tool_calls": [{"name": "hen", "arguments": {}}]}], "model": "parrot"},
+            [{"role": "assistant", "content": "I add."}, {"role": "tool", "content": "4"}],
+        ],
+    },
 ]
 
 
