@@ -19,6 +19,7 @@ from .processing_gen_fuser import Segment
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
     from .conversations import render_prompt  # noqa: F401
+    from .segmentation import split_segments  # noqa: F401
     from .tokenization import PlainTextEncoder  # noqa: F401
 
 logger = logging.get_logger(__name__)
@@ -29,6 +30,12 @@ EMBEDDINGS, OUTPUT_LAYER = "shared.weight", "lm_head.weight"
 START = -1  # in place of the previous segment, before there is one
 # A fusion is one text, so these options of `generate` can have no other values.
 ONE_TEXT = {"num_return_sequences": 1, "return_dict_in_generate": False}
+# Options of `generate` that would end an answer within a segment, or keep a token of it from being written.
+CUTTING = (
+    *("stop_strings", "max_time", "stopping_criteria", "prefix_allowed_tokens_fn", "decoder_input_ids"),
+    *("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "force_words_ids", "constraints"),
+    *("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "sequence_bias"),
+)
 
 
 class State(NamedTuple):
@@ -101,17 +108,28 @@ class ExtractiveGenerationMixin:
             segments: For each row of the batch, the segments that may be written. The answer is then a sequence of
                 whole segments, each at most once; see `SegmentLogitsProcessor`. Without them the answer is written
                 freely, whatever `config.extractive` says, and a warning says so.
-            **kwargs: Options of `transformers.GenerationMixin.generate`.
+            **kwargs: Options of `transformers.GenerationMixin.generate`. With `segments`, `max_new_tokens` and
+                `max_length` are kept to in whole segments, of which there is at least one; if none is that short, it
+                is the shortest.
 
         Returns:
             The token ids, (batch, length), or what `return_dict_in_generate` asks for.
 
         Raises:
-            ValueError: If there are not as many lists of segments as rows in the batch.
+            ValueError: If there are not as many lists of segments as rows in the batch, or an option of `CUTTING` is
+                set, which would cut a segment.
         """
         if segments is not None:
             _check_batch(segments, inputs, kwargs)
-            room = self._max_new_tokens({"generation_config": generation_config, **kwargs})
+            if kwargs.get("max_length") is not None and kwargs.get("max_new_tokens") is None:
+                # What is given counts, not what the checkpoint states; it includes the start token.
+                kwargs["max_new_tokens"] = kwargs.pop("max_length") - 1
+            options = {"generation_config": generation_config, **kwargs}
+            self._refuse_cutting(options)
+            room = self._max_new_tokens(options)
+            least = max(map(shortest_beginning, segments), default=0)
+            if room is not None and 0 < room < least:
+                kwargs["max_new_tokens"] = least + 1  # and the token that ends it
             logits_processor = LogitsProcessorList([*(logits_processor or []), self._extractive(segments, room)])
         elif self.config.extractive:
             logger.warning_once(
@@ -134,6 +152,15 @@ class ExtractiveGenerationMixin:
             max_tokens=room,
         )
 
+    def _refuse_cutting(self, options: Mapping[str, Any]) -> None:
+        for name in CUTTING:
+            if value := options[name] if options.get(name) is not None else self._option(name, options):
+                raise ValueError(
+                    f"{name}={value!r} would cut the segments that an extractive fuser writes: leave it out, set it to "
+                    "0 if the checkpoint states it, and limit the answer with max_new_tokens, which is kept to in "
+                    "whole segments"
+                )
+
     def _max_new_tokens(self, options: Mapping[str, Any]) -> int | None:
         new, total = (self._option(name, options) for name in ("max_new_tokens", "max_length"))
         return new if new is not None or total is None else total - 1  # it counts the start token
@@ -142,9 +169,11 @@ class ExtractiveGenerationMixin:
         """Return an option of `generate`: as given, else as in the given configuration, else the model's."""
         if options.get(name) is not None:
             return options[name]
-        default = getattr(GenerationConfig(), name)  # transformers 4 has defaults other than None, which state nothing
+        default = getattr(
+            GenerationConfig(), name, None
+        )  # transformers 4 has defaults other than None, which state nothing
         configs = (options.get("generation_config"), self.generation_config)
-        stated = [getattr(config, name) for config in configs if config is not None]
+        stated = [getattr(config, name, None) for config in configs if config is not None]
         return next((value for value in stated if value not in (None, default)), default)
 
 
@@ -210,9 +239,10 @@ class SegmentLogitsProcessor(LogitsProcessor):
     """Allows only the tokens that continue a sequence of whole segments, each used at most once.
 
     After a segment any unused one may begin, or the answer may end if it is long enough; before the first it can't end,
-    unless there is no segment at all. A segment that does not fit the remaining tokens does not begin, unless it is the
-    first, nor does one that repeats another. After the segment that it follows in a candidate a segment is written as
-    it stands there, so an answer that follows one candidate equals that candidate, white space and all.
+    unless there is no segment at all. A segment that does not fit the remaining tokens does not begin, nor does one
+    that repeats another; if not even the first fits, it is the shortest. Nothing follows a fence that stays open.
+    After the segment that it follows in a candidate a segment is written as it stands there, so an answer that follows
+    one candidate equals that candidate, white space and all.
 
     It works with greedy search, sampling and beams: the rows of an input must be adjacent.
 
@@ -257,7 +287,10 @@ class SegmentLogitsProcessor(LogitsProcessor):
             following = self._following(found[key], *key)
             added[row, list(following)] = scores.new_tensor(list(following.values()))
         self._known = found
-        return cast(torch.FloatTensor, scores + added)
+        limited = scores + added
+        # With `min_length`, not even the end is left when all segments are written.
+        limited[torch.isneginf(limited).all(dim=-1), self.eos_token_id] = 0
+        return cast(torch.FloatTensor, limited)
 
     def _states(self, index: int, written: tuple[int, ...]) -> set[State]:
         """Return all ways to read what is written; none if it left the segments or has ended."""
@@ -302,7 +335,10 @@ class SegmentLogitsProcessor(LogitsProcessor):
         if self.max_tokens is None:
             return all_forms
         fitting = [(i, ids) for i, ids in all_forms if n_written + len(ids) <= self.max_tokens]
-        return fitting if fitting or state.used else all_forms
+        if fitting or state.used:
+            return fitting
+        shortest = min((len(ids) for _, ids in all_forms), default=0)
+        return [(i, ids) for i, ids in all_forms if len(ids) == shortest]
 
 
 class SegmentScores:
@@ -422,6 +458,11 @@ def shortest_candidate(segments: Sequence[Segment]) -> int:
         ),
         default=0,
     )
+
+
+def shortest_beginning(segments: Sequence[Segment]) -> int:
+    """Return the number of tokens of the shortest segment that may begin an answer, or 0 if there is none."""
+    return min((len(ids) for segment in segments for ids in segment.after(None)), default=0)
 
 
 def _by_candidate(segments: Sequence[Segment]) -> Mapping[int, dict[int, int]]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
     from .configuration_pair_ranker import PairRankerConfig  # noqa: F401
     from .fast_kernels import use_fast_products  # noqa: F401
+    from .segmentation import split_segments  # noqa: F401
 
 AUTO_FUSER = "auto"
 DEFAULT_BATCH_SIZE = 16

@@ -7,7 +7,7 @@ It is assembled from token ids, so that user text stays text, and long texts are
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -16,26 +16,18 @@ from transformers import BatchEncoding, ProcessorMixin
 
 from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
+from .segmentation import BLANK_LINES, is_block, is_open, split_segments, trimmed
 from .tokenization import PlainTextEncoder, pad_right, restore_prefix_space
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
 MAX_SENTINELS = 100
 # What may precede a segment while it is tokenized: no tokenizer merges both with what follows.
 NEIGHBOURS = (".", "a")
-# A segment ends before a line break or after a sentence, but not after an initial or a common abbreviation.
-BOUNDARY = re.compile(
-    r"(?<=[.!?][\"'”’)\]])(?=\s)"
-    r"|(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?=\s)"
-    r"|(?<=[。！？])"
-    r"|(?<=\S)(?=\s*\n)"
-)
-# The number of a list belongs to what it numbers.
-LIST_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z])[.)]")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A sentence or a line of one candidate, or of several that share it, white space and case aside."""
+    """A sentence or a block of one candidate, or of several that share it, white space and case aside."""
 
     ids: tuple[int, ...]  # its tokens, at least one, as in the first candidate that has it
     places: frozenset[tuple[int, int]]  # where it occurs: pairs of a candidate and the segment's index in it
@@ -43,6 +35,11 @@ class Segment:
     forms: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     # its tokens after a segment that it follows in no candidate, so with white space in front; None if they are `ids`
     apart: tuple[int, ...] | None = None
+    # the same after a block, so on a line of its own; None if they are `apart`
+    below: tuple[int, ...] | None = None
+    is_block: bool = False  # whether it has lines of its own, as code and lists have
+    is_open: bool = False  # whether it is code whose fence is never closed, so that it must be the last
+    recurs: bool = False  # whether it stands in its candidates once more, as a refrain, so only where it follows there
 
     def at(self, place: tuple[int, int]) -> tuple[int, ...]:
         """Return its tokens at one of its places."""
@@ -50,8 +47,12 @@ class Segment:
 
     def after(self, previous: "Segment | None") -> set[tuple[int, ...]]:
         """Return its forms after another segment, or for None at the start: those of a candidate, if one has both."""
-        own = {self.at(place) for place in self.follows(previous)}
-        return own or {self.ids if self.apart is None else self.apart}
+        if own := {self.at(place) for place in self.follows(previous)}:
+            return own
+        if self.recurs or (previous is not None and previous.is_open):
+            return set()
+        detached = (self.below, self.apart) if previous is not None and previous.is_block else (self.apart,)
+        return {next((ids for ids in detached if ids is not None), self.ids)}
 
     def follows(self, previous: "Segment | None") -> list[tuple[int, int]]:
         """Return the places where it directly follows another segment, or for None begins a candidate."""
@@ -174,17 +175,19 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         """Tokenize each segment of `split_segments` as extractive decoding writes it.
 
         The first is tokenized as any text, the others as they stand in the text. So the concatenated tokens decode to
-        the text, outer white space aside, if the tokenizer is lossless.
+        the `trimmed` text, if the tokenizer is lossless.
         """
         segments = split_segments(text)
         followers = list(zip([segment.split()[-1] for segment in segments], segments[1:], strict=False))
+        if segments and segments[0][0].isspace():  # indented code, to which a tokenizer would add a space
+            return self._encode_after([(NEIGHBOURS[0], segments[0]), *followers])
         return [*self._encode_plain(segments[:1]), *self._encode_after(followers)]
 
     def decode_text(self, ids: Sequence[int]) -> str:
         """Decode generated ids, without special tokens, sentinels and outer white space."""
         sentinels = set(self._sentinels)
         kept = [token_id for token_id in map(int, ids) if token_id not in sentinels]
-        return self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+        return trimmed(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     @property
     def model_input_names(self) -> list[str]:
@@ -224,23 +227,23 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         return kept, [len(body) - share for body, share in zip(bodies, shares, strict=True)]
 
     def _all_segments(self, texts: Sequence[str], shown: Sequence[int], cut: Sequence[int]) -> list[Segment]:
-        """Collect the segments of all candidates, each text once, without those that the input truncates."""
-        forms: dict[str, dict[tuple[int, int], tuple[int, ...]]] = {}
-        detached: dict[str, str] = {}
+        """Collect the segments of all candidates, each text once.
+
+        Those that the input truncates are left out, except a block of which at least half is read, and the first
+        segment of a candidate.
+        """
+        found: dict[tuple[str, int], _Occurrences] = {}
         for candidate, (text, n_shown, n_cut) in enumerate(zip(texts, shown, cut, strict=True)):
             segments, encoded = split_segments(text), self.encode_segments(text)
             # The segments have about as many tokens as the candidate in the input.
             ends = accumulate(map(len, encoded))
-            for place, (segment, ids, end) in enumerate(zip(segments, encoded, ends, strict=True)):
-                if ids and (n_cut == 0 or end <= n_shown):
-                    same = " ".join(segment.split()).casefold()
-                    forms.setdefault(same, {})[candidate, place] = tuple(ids)
-                    detached.setdefault(same, separated(segments, place))
-        if not forms:
-            beginnings = [self._whole_words(*pair) for pair in zip(texts, shown, strict=True)]
-            return [Segment(tuple(ids), frozenset({(k, 0)})) for k, ids in enumerate(beginnings) if ids]
-        apart = self._encode_after([(NEIGHBOURS[0], text) for text in detached.values()])
-        return [_segment(*pair) for pair in zip(forms.values(), apart, strict=True)]
+            for place, (key, ids, end) in enumerate(zip(_keys(segments), encoded, ends, strict=True)):
+                needed = end - len(ids) // 2 if is_block(segments[place]) else end
+                if ids and (place == 0 or n_cut == 0 or needed <= n_shown):
+                    found.setdefault(key, _Occurrences(segments, place)).forms[candidate, place] = tuple(ids)
+        detached = [text for known in found.values() for text in (separated(*known.first), below(*known.first))]
+        alone = iter(self._encode_after([(NEIGHBOURS[0], text) for text in detached]))
+        return [known.segment(next(alone), next(alone), recurs=n > 0) for (_, n), known in found.items()]
 
     def _encode_after(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
         """Return the tokens of each text after another, so without the space that a tokenizer prepends."""
@@ -254,13 +257,6 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         """Return the tokens of a text whose first token would merge with what precedes it."""
         rests = (_without_prefix(*self._encode_plain([before, before + text])) for before in NEIGHBOURS)
         return next((ids for ids in rests if ids is not None), None) or self._encode_plain([text])[0]
-
-    def _whole_words(self, text: str, room: int) -> list[int]:
-        """Return the ids of as many leading words of a text as there is room for."""
-        words = re.findall(r"\s*\S+", text)
-        ends = accumulate(map(len, self._encode_plain(words)))
-        kept = "".join(word for word, end in zip(words, ends, strict=True) if end <= room)
-        return self._encode_plain([kept or text])[0][:room]
 
 
 def sentinels_of(tokenizer: Any) -> list[int]:
@@ -280,22 +276,82 @@ def separated(segments: Sequence[str], place: int) -> str:
     r"""Return a segment of a text as it is written after one that it does not follow there.
 
     It keeps its leading white space. If it has none, as at the start of a text, it gets a space, or a line break if it
-    is a separate line.
+    is a separate line, or an empty line if it is a block.
 
     >>> separated(["Steps:", "\n1. Boil."], 0), separated(["Yes.", " No."], 0), separated(["Yes.", " No."], 1)
     ('\nSteps:', ' Yes.', ' No.')
     """
     segment = segments[place]
+    if is_block(segment):
+        return segment if "\n" in segment[: _indentation(segment)] else below(segments, place)
     if segment[0].isspace():
         return segment
     alone = place == 0 and re.match(r"\s*\n", "".join(segments[1:2])) is not None
     return ("\n" if alone else " ") + segment
 
 
-def _segment(forms: Mapping[tuple[int, int], tuple[int, ...]], apart: Sequence[int]) -> Segment:
-    first = next(iter(forms.values()))
-    others = {place: ids for place, ids in forms.items() if ids != first}
-    return Segment(first, frozenset(forms), others, tuple(apart))
+def below(segments: Sequence[str], place: int) -> str:
+    r"""Return a segment of a text as it is written after a block: with an empty line before it, its indentation kept.
+
+    >>> below(["```\nx\n```", "\nIt works."], 1), below(["Yes.", " No."], 1)
+    ('\n\nIt works.', '\n\nNo.')
+    """
+    segment = segments[place]
+    return "\n\n" + (BLANK_LINES.sub("", segment) if "\n" in segment[: _indentation(segment)] else trimmed(segment))
+
+
+@dataclass
+class _Occurrences:
+    """Where a segment occurs, and the text and place where it does first."""
+
+    segments: Sequence[str]
+    place: int
+    forms: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def first(self) -> tuple[Sequence[str], int]:
+        return self.segments, self.place
+
+    def segment(self, apart: Sequence[int], below: Sequence[int], *, recurs: bool) -> Segment:
+        text = self.segments[self.place]
+        first = next(iter(self.forms.values()))
+        others = {place: ids for place, ids in self.forms.items() if ids != first}
+        return Segment(
+            first,
+            frozenset(self.forms),
+            others,
+            tuple(apart),
+            tuple(below),
+            is_block=is_block(text),
+            is_open=is_open(text),
+            recurs=recurs,
+        )
+
+
+def _keys(segments: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Yield what makes each segment the same as another: its text, and how often it stood in the candidate before.
+
+    Sentences count once, however often they occur, and so do lines that only repeat the one before; a refrain does not.
+    """
+    counts: dict[str, int] = {}
+    before = ""
+    for place, segment in enumerate(segments):
+        same = " ".join(segment.split()).casefold()
+        recurs = same in counts and _stands_alone(segments, place) and (is_block(segment) or same != before)
+        counts[same] = counts.get(same, 0) + recurs
+        yield same, counts[same]
+        before = same
+
+
+def _stands_alone(segments: Sequence[str], place: int) -> bool:
+    """Return whether a segment fills its lines."""
+    following = segments[place + 1] if place + 1 < len(segments) else "\n"
+    begins = place == 0 or "\n" in segments[place][: _indentation(segments[place])]
+    return begins and "\n" in following[: _indentation(following)]
+
+
+def _indentation(text: str) -> int:
+    return len(text) - len(text.lstrip())
 
 
 def _without_prefix(prefix: Sequence[int], whole: Sequence[int]) -> list[int] | None:
@@ -315,20 +371,3 @@ def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
         shares[index] = min(wanted[index], room // (len(wanted) - position))
         room -= shares[index]
     return shares
-
-
-def split_segments(text: str) -> list[str]:
-    r"""Split a text into sentences and lines with leading white space; joined they are the stripped text.
-
-    >>> split_segments("Yes. It is!\n1. See.")
-    ['Yes.', ' It is!', '\n1. See.']
-    """
-    segments: list[str] = []
-    number = ""
-    for segment in BOUNDARY.split(text.strip()):
-        if LIST_NUMBER.fullmatch(segment):
-            number += segment
-        elif segment.strip():
-            segments.append(number + segment)
-            number = ""
-    return [*segments, number] if number else segments

@@ -113,15 +113,6 @@ def test_shares_fit_and_are_fair(wanted: list[int], room: int) -> None:
     assert not unmet or max(shares) <= max(unmet) + 1 or max(shares) - min(unmet) <= 1
 
 
-@pytest.mark.parametrize("text", [*TEXTS[:6], "Dr. Who? Yes! 3.5 is 1. e.g. this.", "一。二！三", "no end"])
-def test_segments_joined_are_the_text(text: str) -> None:
-    assert "".join(split_segments(text)) == text.strip()
-
-
-def test_abbreviations_and_numbers_end_no_segment() -> None:
-    assert split_segments("1. Ask Dr. Who, e.g. at 3. Then go.") == ["1. Ask Dr. Who, e.g. at 3.", " Then go."]
-
-
 def placed(*candidates: list[tuple[int, ...]]) -> list[Segment]:
     """Return the segments of candidates, each given as the tokens of its segments; equal ones are one segment."""
     places: dict[tuple[int, ...], set[tuple[int, int]]] = {}
@@ -230,7 +221,8 @@ def test_a_passage_that_there_is_no_room_for_does_not_begin() -> None:
     alike = SegmentLogitsProcessor([placed([(5, 6), (7, 8, 9), (7, 10)])], eos_token_id=1, max_tokens=4)
     assert sorted(allowed_tokens(alike, [5, 6, 7])) == [10], "the longer one that begins alike does not fit"
     tiny = SegmentLogitsProcessor([placed([(5, 6, 7)])], eos_token_id=1, max_tokens=2)
-    assert sorted(allowed_tokens(tiny, [])) == [5], "something is written, even if it is cut"
+    assert sorted(allowed_tokens(tiny, [])) == [5], "something is written, and whole"
+    assert sorted(allowed_tokens(tiny, [5, 6])) == [7]
 
 
 @pytest.mark.parametrize(
@@ -350,12 +342,12 @@ def test_a_cut_candidate_gives_only_passages_that_were_read_whole() -> None:
     assert texts == sentences[: len(texts)]
 
 
-def test_one_endless_passage_is_cut_between_words() -> None:
-    words = [word for text in TEXTS[1:6] for word in text.split() if word.isalpha()]
-    segment = PROCESSOR.encode("Say it.", [" ".join(words)]).segments[0]
-    kept = PROCESSOR.decode_text(segment.ids).split()
-    assert kept == words[: len(kept)]
-    assert kept
+def test_one_endless_passage_is_written_whole() -> None:
+    """It was cut where the fuser's input is."""
+    text = " ".join(word for text in TEXTS[1:6] for word in text.split() if word.isalpha())
+    encoding = PROCESSOR.encode("Say it.", [text])
+    assert encoding.truncated_candidates[0] > 0
+    assert [PROCESSOR.decode_text(segment.ids) for segment in encoding.segments] == [text]
 
 
 def test_it_trains_with_labels() -> None:

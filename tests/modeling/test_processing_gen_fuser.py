@@ -16,6 +16,7 @@ from blender_hf import GenFuser, GenFuserProcessor
 from blender_hf.loading.checkpoints import locate
 from blender_hf.modeling.modeling_gen_fuser import SegmentLogitsProcessor
 from blender_hf.modeling.processing_gen_fuser import FusionEncoding, Segment
+from blender_hf.modeling.segmentation import trimmed
 from tests.conftest import build_fuser, example_texts
 from tests.modeling.test_segments import allowed_tokens
 
@@ -76,7 +77,7 @@ def test_the_passages_of_a_text_joined_are_the_text(text: str) -> None:
 @example("a。「日")
 @example("1.\n\n2.")
 def test_the_passages_of_any_text_joined_are_the_text(text: str) -> None:
-    assert PROCESSOR.decode_text(joined(PROCESSOR, text)) == text.strip()
+    assert PROCESSOR.decode_text(joined(PROCESSOR, text)) == trimmed(text)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -110,13 +111,15 @@ def test_the_fuser_writes_a_candidate_as_it_is() -> None:
 
 
 def test_what_does_not_follow_is_set_apart() -> None:
-    encoding = PROCESSOR.encode("Say it.", ["Steps:\n\n1. Boil.", "Yes. No.", "一。二。"])
+    encoding = PROCESSOR.encode("Say it.", ["One line\n\nTwo.", "Yes. No.", "一。二。", "- a\n- b"])
     texts = [PROCESSOR.tokenizer.decode(segment.apart) for segment in encoding.segments]
-    assert texts == ["\nSteps:", "\n\n1. Boil.", " Yes.", " No.", " 一。", " 二。"]
-    yes, one, two = (encoding.segments[place] for place in (2, 4, 5))
+    assert texts == ["\nOne line", "\n\nTwo.", " Yes.", " No.", " 一。", " 二。", "\n\n- a\n- b"]
+    yes, one, two, items = (encoding.segments[place] for place in (2, 4, 5, 6))
     assert two.after(yes) == {two.apart}
     assert two.after(one) == {two.ids}
     assert PROCESSOR.decode_text([*yes.ids, *two.apart]) == "Yes. 二。"
+    [below] = yes.after(items)
+    assert PROCESSOR.decode_text([*items.ids, *below]) == "- a\n- b\n\nYes.", "it would be part of the last item"
 
 
 def test_a_single_text_is_no_list_of_prompts() -> None:
