@@ -31,6 +31,7 @@ class Fault:
         headers: Sent with it.
         delay: Seconds before anything is answered.
         message: What the body says, in OpenAI's form.
+        body: The whole body instead, text as it is or what JSON holds.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     message: str = "ordered by a test"
+    body: Any = None
 
 
 class LanguageServer:
@@ -140,11 +142,13 @@ class Handler(BaseHTTPRequestHandler):
             answer = self._answer(request)
         self._send(*answer)
 
-    def _answer(self, request: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+    def _answer(self, request: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
         state = self.server.state
         fault = state.fault_for(request["model"])
         if fault is not None:
             time.sleep(fault.delay)
+        if fault is not None and fault.body is not None:
+            return fault.status, fault.body, fault.headers
         if fault is not None and fault.status != 200:
             return fault.status, {"error": {"message": fault.message}}, fault.headers
         if request["model"] not in {"tiny", *state.answers}:
@@ -160,8 +164,8 @@ class Handler(BaseHTTPRequestHandler):
         home = {"id": "1", "object": "chat.completion", "created": 0, "model": request["model"]}
         return {**home, "choices": [choice], "usage": usage, "system_fingerprint": ""}
 
-    def _send(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
-        content = json.dumps(body).encode()
+    def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
+        content = (body if isinstance(body, str) else json.dumps(body)).encode()
         try:
             self.send_response(status)
             for name, value in {

@@ -31,6 +31,7 @@ from .outcomes import (
     retry_after,
     status_of,
 )
+from .reply_errors import check_body, check_reply
 from .sampling import Sampling
 from .specs import RemoteLLM
 from .thoughts import answer_in
@@ -109,7 +110,7 @@ class RemoteModel:
             body = _body(self.llm, messages, sampling, sample)
             try:
                 completion = await with_retries(
-                    lambda: create(**body),
+                    lambda: _checked(create, body),
                     timeout=self.llm.timeout,
                     max_retries=self.llm.max_retries,
                     backoff=self.llm.backoff,
@@ -140,7 +141,7 @@ class RemoteModel:
         llm = self.llm
         # huggingface_hub would send the Hub's token to any server; a placeholder prevents it.
         key = llm.api_key if llm.base_url is None else llm.api_key or "none"
-        client = (AsyncInferenceClient if llm.base_url is None else _ServerClient)(
+        client = (_CheckingClient if llm.base_url is None else _ServerClient)(
             base_url=llm.base_url,
             provider=llm.provider,  # type: ignore[arg-type]  # the names that exist change with each release
             api_key=key,
@@ -151,7 +152,37 @@ class RemoteModel:
             yield client.chat.completions.create
 
 
-class _ServerClient(AsyncInferenceClient):
+class _CheckingClient(AsyncInferenceClient):
+    """Raises what a reply with status 200 reports as an error, while its headers are at hand."""
+
+    async def _get_async_client(self) -> Any:  # of huggingface_hub 1
+        client = await super()._get_async_client()
+        hooks = client.event_hooks
+        if _check_response not in hooks["response"]:
+            client.event_hooks = {**hooks, "response": [*hooks["response"], _check_response]}
+        return client
+
+    def _get_client_session(self, headers: dict[str, str] | None = None) -> Any:  # of 0.36, which has aiohttp
+        from aiohttp import TraceConfig
+
+        async def check(session: Any, context: Any, parameters: Any) -> None:
+            if parameters.response.status == 200:
+                check_body(await parameters.response.read(), parameters.response.headers)
+
+        session = super()._get_client_session(headers)  # type: ignore[misc]
+        trace = TraceConfig()
+        trace.on_request_end.append(check)
+        trace.freeze()
+        session.trace_configs.append(trace)
+        return session
+
+
+async def _check_response(response: Any) -> None:
+    if response.status_code == 200:
+        check_body(await response.aread(), response.headers)
+
+
+class _ServerClient(_CheckingClient):
     """Asks a server other than the Hub's, perhaps local, despite HF_HUB_OFFLINE."""
 
     async def _get_async_client(self) -> Any:  # of huggingface_hub 1; 0.36 does not heed the switch here
@@ -160,6 +191,12 @@ class _ServerClient(AsyncInferenceClient):
         foreign = [hook for hook in hooks["request"] if not hook.__module__.startswith("huggingface_hub")]
         client.event_hooks = {**hooks, "request": foreign}
         return client
+
+
+async def _checked(create: Create, body: Mapping[str, Any]) -> Any:
+    completion = await create(**body)
+    check_reply(completion)
+    return completion
 
 
 async def with_retries(
@@ -224,9 +261,9 @@ def _body(llm: RemoteLLM, messages: Sequence[Message], sampling: Sampling, sampl
 
 
 def _outcome(name: str, completion: Any) -> Outcome:
-    if not completion.choices:
-        return Failure(name, "the server sent no answer")
     choice = completion.choices[0]
+    if choice.finish_reason == "content_filter":
+        return Failure(name, "the server's content filter stopped the answer")
     truncated = choice.finish_reason == "length"
     try:
         reply = _reply(choice.message, truncated)
