@@ -30,6 +30,7 @@ from .processing_pair_ranker import PairRankerProcessor
 from .ranking_math import (
     best_distinct,
     count_cycles,
+    indistinguishable,
     is_flip,
     keeps_fusion,
     mean_logit,
@@ -38,6 +39,7 @@ from .ranking_math import (
     probability_of,
     ranks_of,
 )
+from .tokenization import unknown_id, unknown_in
 
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
@@ -223,7 +225,7 @@ class LlmBlendingPipeline(Pipeline):
             "n_comparisons": len(pairs),
             "flip_rate": sum(is_flip(*both) for both in orders.values()) / len(pairs) if pairs else None,
             "n_cycles": count_cycles(logits),
-            "truncated": self._truncated(item.source, item.texts, ids),
+            **self._reading(item.source, item.texts, ids),
             "schedule": "full",
             "best": item.texts[order[0]],
         }
@@ -235,7 +237,13 @@ class LlmBlendingPipeline(Pipeline):
         extractive = {"segments": [encoding.segments]} if self.fuser.config.extractive else {}
         written = self.fuser.generate(**inputs, **extractive, **generation)
         cut = {"prompt": encoding.truncated_prompt, "candidates": list(encoding.truncated_candidates)}
-        return {"text": self.fuser_processor.decode_text(written[0]), "fused_from": list(chosen), "truncated": cut}
+        unread = {"prompt": encoding.unknown_prompt, "candidates": list(encoding.unknown_candidates)}
+        return {
+            "text": self.fuser_processor.decode_text(written[0]),
+            "fused_from": list(chosen),
+            "truncated": cut,
+            "unread": {**unread, "indistinguishable": []},
+        }
 
     def _compare(self, source: str, a: str, b: str, rows: int) -> dict[str, Any]:
         ids = self._tokenize([source, a, b])
@@ -248,7 +256,7 @@ class LlmBlendingPipeline(Pipeline):
             "probability": probability,
             "logit_ab": ab,
             "logit_ba": ba,
-            "truncated": self._truncated(source, [a, b], ids),
+            **self._reading(source, [a, b], ids),
         }
 
     def _tokenize(self, texts: Sequence[str]) -> dict[str, list[int]]:
@@ -275,10 +283,16 @@ class LlmBlendingPipeline(Pipeline):
             raise ArithmeticError("the ranker gave NaN or an infinite logit; try dtype=torch.float32")
         return [found[index] for index in range(len(inputs))]
 
-    def _truncated(self, source: str, texts: Sequence[str], ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-        """Return how much is cut: a candidate's budget depends on the prompt alone."""
+    def _reading(self, source: str, texts: Sequence[str], ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+        """Return how much is cut and not read: a candidate's budget depends on the prompt alone."""
         cuts = [self.processor.encode_pair(ids[source], ids[text], ids[text]) for text in texts]
-        return {"prompt": cuts[0].truncated_source, "candidates": [cut.truncated_first for cut in cuts]}
+        unknown = unknown_id(self.processor.tokenizer)
+        counts = [unknown_in(text, ids[text], unknown) for text in (source, *texts)]
+        same = indistinguishable(texts, [tuple(cut.input_ids) for cut in cuts])
+        return {
+            "truncated": {"prompt": cuts[0].truncated_source, "candidates": [cut.truncated_first for cut in cuts]},
+            "unread": {"prompt": counts[0], "candidates": counts[1:], "indistinguishable": [*map(list, same)]},
+        }
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         known = {name: value for name, value in options.items() if name in OPTIONS}

@@ -17,7 +17,7 @@ from transformers import BatchEncoding, ProcessorMixin
 from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
 from .segmentation import BLANK_LINES, is_block, is_open, split_segments, trimmed
-from .tokenization import PlainTextEncoder, pad_right, restore_prefix_space
+from .tokenization import PlainTextEncoder, pad_right, restore_prefix_space, unknown_id
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
 MAX_SENTINELS = 100
@@ -69,6 +69,8 @@ class FusionEncoding:
     truncated_prompt: int  # how many tokens of the prompt (instruction and input) were cut
     truncated_candidates: tuple[int, ...]  # how many tokens of each candidate were cut
     segments: list[Segment]  # whole segments of the candidates, for extractive decoding
+    unknown_prompt: int  # how many tokens of the prompt the tokenizer does not know, cut ones included
+    unknown_candidates: tuple[int, ...]  # the same of each candidate
 
 
 class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
@@ -91,6 +93,7 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         self.max_source_length = max_source_length
         self.max_candidate_length = max_candidate_length
         self._sentinels = sentinels_of(tokenizer)
+        self._unknown_id = unknown_id(tokenizer)
         self._encode_plain = PlainTextEncoder(tokenizer, token_ids=self._sentinels)
         self._fixed_ids: dict[str, list[int]] = {}
 
@@ -140,7 +143,10 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         parts = [[*head, *body, *eos] for head, body in zip(heads, kept, strict=True)]
         ids = [token for part in parts for token in part] + [*self._fixed(REQUEST), *eos]
         segments = self._all_segments(texts, [len(body) for body in kept[2:]], cut[2:])
-        return FusionEncoding(ids, cut[0] + cut[1], tuple(cut[2:]), segments)
+        unknown = [0 if self._unknown_id is None else body.count(self._unknown_id) for body in bodies]
+        return FusionEncoding(
+            ids, cut[0] + cut[1], tuple(cut[2:]), segments, unknown[0] + unknown[1], tuple(unknown[2:])
+        )
 
     def pad(self, inputs: Sequence[Sequence[int]]) -> BatchEncoding:
         """Return tensors `input_ids` and `attention_mask`, both (batch, length)."""

@@ -1,7 +1,7 @@
 """The arithmetic of pairwise ranking and blending, for the package's engine and the pipeline on the Hub alike."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -65,6 +65,18 @@ def best_distinct(candidates: Sequence[str], order: Sequence[int], top_k: int) -
     for index in order:
         first.setdefault(candidates[index], index)
     return list(first.values())[:top_k]
+
+
+def indistinguishable(texts: Sequence[str], read: Iterable[Hashable]) -> tuple[tuple[int, ...], ...]:
+    """Return the groups of different texts of which a model reads the same.
+
+    >>> indistinguishable(["Yes", "yes", "No"], ["yes", "yes", "no"])
+    ((0, 1),)
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(read):
+        groups.setdefault(key, []).append(index)
+    return tuple(tuple(group) for group in groups.values() if len({texts[index] for index in group}) > 1)
 
 
 def keeps_fusion(text: str, preferred: Preferred) -> bool:

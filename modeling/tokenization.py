@@ -91,6 +91,19 @@ def pad_right(rows: Sequence[Sequence[int]], pad_token_id: int) -> BatchEncoding
     return BatchEncoding({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
 
 
+def unknown_id(tokenizer: Any) -> int | None:
+    """Return the id of what a tokenizer does not know; None if it has none, as GPT-2, which gives another token's."""
+    others = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
+    return None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
+
+
+def unknown_in(text: str, ids: Sequence[int], unknown: int | None) -> int:
+    """Return how many tokens of a text are unknown; a text of which the tokenizer leaves nothing counts as one."""
+    if not ids:
+        return int(bool(text.strip()))
+    return 0 if unknown is None else ids.count(unknown)
+
+
 def affixes(tokenizer: Any, n_texts: int = 1) -> tuple[list[int], ...]:
     """Return the ids that a tokenizer puts before, between and after texts, such as [CLS] and [SEP].
 

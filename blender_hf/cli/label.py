@@ -22,7 +22,7 @@ from .command import (
     ranker_arguments,
     whole,
 )
-from .output import report
+from .output import report, unread_text
 
 if TYPE_CHECKING:
     from blender_hf.labelling.settings import LabelSettings
@@ -103,6 +103,7 @@ def _parts(summary: Mapping[str, Any]) -> list[str]:
         f"{summary['rows']} rows of {summary['records']} prompts in {summary['output']}",
         f"left out: {left_out}" if left_out else "",
         f"{summary['bad']} bad lines in {summary['bad_file']}" if summary["bad"] else "",
+        unread_text(summary["unread"]),
         f"{summary['resumed']} prompts were done before" if summary["resumed"] else "",
         f"{summary['records_per_second']} prompts a second" if summary["records_per_second"] else "",
         summary.get("url", ""),

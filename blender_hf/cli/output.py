@@ -65,6 +65,11 @@ def report(options: Options, parts: Sequence[str], summary: Mapping[str, object]
         sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
 
 
+def unread_text(n_prompts: int) -> str:
+    """Return the part of a summary that tells of text that a model could not read."""
+    return f"{n_prompts} prompts with text that the model can't read (see unread)" if n_prompts else ""
+
+
 class Tally:
     """What became of the records of a run, and the time since it began."""
 

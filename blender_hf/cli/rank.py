@@ -27,7 +27,7 @@ from .command import (
     ranker_arguments,
     whole,
 )
-from .output import Tally, check_records, report
+from .output import Tally, check_records, report, unread_text
 
 if TYPE_CHECKING:
     from blender_hf.blender import Blender
@@ -113,11 +113,16 @@ def _run(
             out.write(shown(record, result) + "\n")
             out.flush()
             tally.counts["prompts"] += 1
+            tally.counts["unread"] += _has_unread(result)
             bar.update()
     where, prompts = options.output or "stdout", tally.counts["prompts"]
-    summary = {"command": options.command, "prompts": prompts, "seconds": tally.seconds, "output": where}
+    unread = tally.counts["unread"]
+    summary = {
+        **{"command": options.command, "prompts": prompts, "unread": unread},
+        **{"seconds": tally.seconds, "output": where},
+    }
     line = f"{options.command}: {prompts} prompts in {tally.seconds:.1f} s, to {where}"
-    report(options, [] if options.quiet else [line], summary)
+    report(options, [] if options.quiet else [line, unread_text(unread)], summary)
 
 
 def _fuser_arguments(options: Options) -> dict[str, Any]:
@@ -140,9 +145,15 @@ def _opened(output: str | None) -> Iterator[TextIO]:
         yield file
 
 
+def _has_unread(result: "Ranking | Fusion | Blend") -> bool:
+    parts = (result, getattr(result, "ranking", None), getattr(result, "fusion", None))
+    return any(getattr(part, "unread", None) for part in parts)
+
+
 def rank_fields(ranking: "Ranking") -> dict[str, Any]:
     """Return the fields of `rank` in a JSON line."""
-    names = ("order", "ranks", "scores", "models", "schedule", "n_comparisons", "flip_rate", "n_cycles", "truncated")
+    names = ("order", "ranks", "scores", "models", "schedule", "n_comparisons", "flip_rate", "n_cycles")
+    names = (*names, "truncated", "unread")
     full = ranking.to_dict()
     return {"ranking": {name: full[name] for name in names}, "best": ranking.best}
 
@@ -150,7 +161,7 @@ def rank_fields(ranking: "Ranking") -> dict[str, Any]:
 def fuse_fields(fusion: "Fusion") -> dict[str, Any]:
     """Return the fields of `fuse` in a JSON line."""
     full = fusion.to_dict()
-    return {"fused": fusion.text, "fused_from": full["fused_from"], "truncated": full["truncated"]}
+    return {"fused": fusion.text, **{name: full[name] for name in ("fused_from", "truncated", "unread")}}
 
 
 def blend_fields(blend: "Blend") -> dict[str, Any]:

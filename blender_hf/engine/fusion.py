@@ -14,7 +14,8 @@ from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
 
 from .concurrency import lock_of
 from .rankers import Ranker
-from .results import Blend, Comparison, Fusion, Ranking, Truncation
+from .results import Blend, Comparison, Fusion, Ranking, Truncation, Unread
+from .unread import UnreadWarning
 
 BATCH_SIZE = 8
 
@@ -57,6 +58,7 @@ class Fuser:
     def __init__(self, model: GenFuser, processor: GenFuserProcessor) -> None:
         self.model = model
         self.processor = processor
+        self._warning = UnreadWarning("fuser")
 
     @property
     def max_candidates(self) -> int:
@@ -67,6 +69,9 @@ class Fuser:
         """Write one answer for each item from all of its candidates, ordered best first."""
         generation = _checked(generation)
         encodings = [self._encode(item) for item in items]
+        unread = [Unread(encoding.unknown_prompt, encoding.unknown_candidates) for encoding in encodings]
+        for item, found in zip(items, unread, strict=True):
+            self._warning.check(item.where, found)
         by_length = sorted(range(len(items)), key=lambda index: len(encodings[index].input_ids))
         texts: dict[int, str] = {}
         for start in range(0, len(items), BATCH_SIZE):
@@ -77,6 +82,7 @@ class Fuser:
                 texts[index],
                 tuple(range(len(encoding.truncated_candidates))),
                 Truncation(encoding.truncated_prompt, encoding.truncated_candidates),
+                unread[index],
             )
             for index, encoding in enumerate(encodings)
         ]

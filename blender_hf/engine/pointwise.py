@@ -13,8 +13,9 @@ from blender_hf.inputs import Item
 
 from .aggregation import AGGREGATIONS
 from .concurrency import lock_of
-from .results import POINTWISE, Comparison, Ranking, Truncation, make_ranking
+from .results import POINTWISE, Comparison, Ranking, Truncation, Unread, make_ranking
 from .schedules import Schedule
+from .unread import UnreadWarning
 
 # The default aggregation: for a pointwise ranker, the scores that it gave.
 OWN_SCORES = "max_logits"
@@ -44,10 +45,10 @@ class PointwiseRanker(Protocol):
 
 
 @runtime_checkable
-class ReportsTruncation(PointwiseRanker, Protocol):
-    """A pointwise ranker that also reports truncation."""
+class ReportsReading(PointwiseRanker, Protocol):
+    """A pointwise ranker that also reports what was cut of the texts, and what it could not read."""
 
-    def scores_and_cuts(self, items: Sequence[Item]) -> list[tuple[Sequence[float], Truncation]]:
+    def scores_and_readings(self, items: Sequence[Item]) -> list[tuple[Sequence[float], Truncation, Unread]]:
         """Score the candidates of each item, as `scores`, and say what was cut from each item."""
         ...
 
@@ -61,6 +62,7 @@ class Pointwise:
 
     def __init__(self, scorer: PointwiseRanker) -> None:
         self.scorer = scorer
+        self._warning = UnreadWarning("ranker")
 
     @property
     def model(self) -> Any:
@@ -76,33 +78,36 @@ class Pointwise:
         """Rank the candidates of every item; all comparisons are known, whatever the schedule."""
         chosen(AGGREGATIONS, aggregation, "aggregation")  # a misspelt name fails before the long work
         return [
-            _ranking(item, scores, truncated, aggregation)
-            for item, (scores, truncated) in zip(items, self._judge(items), strict=True)
+            _ranking(item, scores, truncated, unread, aggregation)
+            for item, (scores, truncated, unread) in zip(items, self._judge(items), strict=True)
         ]
 
     def compare(self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: object = None) -> list[Comparison]:
         """Compare the two candidates of every item; there is no presentation order."""
         return [
-            Comparison(a - b, b - a, truncated, TEMPERATURE, tie_threshold) for (a, b), truncated in self._judge(items)
+            Comparison(a - b, b - a, truncated, TEMPERATURE, tie_threshold, unread)
+            for (a, b), truncated, unread in self._judge(items)
         ]
 
-    def _judge(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
+    def _judge(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation, Unread | None]]:
         with lock_of(self):  # a user's object is not always thread-safe
             found = self._scored(items)
         if len(found) != len(items):
             raise InputError(f"the ranker scored {len(found)} items of {len(items)}; it must score each")
+        for item, (_, _, unread) in zip(items, found, strict=True):
+            self._warning.check(item.where, unread)
         return [
-            (_checked(item, scores), cut or Truncation(0, (0,) * len(item.texts)))
-            for item, (scores, cut) in zip(items, found, strict=True)
+            (_checked(item, scores), cut or Truncation(0, (0,) * len(item.texts)), unread)
+            for item, (scores, cut, unread) in zip(items, found, strict=True)
         ]
 
-    def _scored(self, items: Sequence[Item]) -> Sequence[tuple[Sequence[float], Truncation | None]]:
-        if isinstance(self.scorer, ReportsTruncation):
-            return self.scorer.scores_and_cuts(items)
+    def _scored(self, items: Sequence[Item]) -> Sequence[tuple[Sequence[float], Truncation | None, Unread | None]]:
+        if isinstance(self.scorer, ReportsReading):
+            return self.scorer.scores_and_readings(items)
         found = self.scorer.scores(items)
         if not isinstance(found, Iterable):
             raise InputTypeError(f"the ranker gave {found!r} for {len(items)} items; it must give scores for each")
-        return [(scores, None) for scores in found]
+        return [(scores, None, None) for scores in found]
 
 
 def _checked(item: Item, scores: Sequence[float]) -> tuple[float, ...]:
@@ -122,7 +127,9 @@ def _checked(item: Item, scores: Sequence[float]) -> tuple[float, ...]:
     return found
 
 
-def _ranking(item: Item, own: tuple[float, ...], truncated: Truncation, aggregation: str) -> Ranking:
+def _ranking(
+    item: Item, own: tuple[float, ...], truncated: Truncation, unread: Unread | None, aggregation: str
+) -> Ranking:
     logits = tuple(tuple(math.nan if i == j else a - b for j, b in enumerate(own)) for i, a in enumerate(own))
     scores = own if aggregation == OWN_SCORES else None
     return make_ranking(
@@ -132,5 +139,6 @@ def _ranking(item: Item, own: tuple[float, ...], truncated: Truncation, aggregat
         temperature=TEMPERATURE,
         truncated=truncated,
         schedule=POINTWISE,
+        unread=unread,
         scores=scores,
     )

@@ -10,14 +10,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from blender_hf.errors import InputError, InputTypeError, chosen
 from blender_hf.inputs import Item
 from blender_hf.modeling import PairRanker, PairRankerProcessor
-from blender_hf.modeling.ranking_math import mean_logit
+from blender_hf.modeling.ranking_math import indistinguishable, mean_logit
+from blender_hf.modeling.tokenization import unknown_in
 
 from .aggregation import AGGREGATIONS
 from .pointwise import Pointwise, PointwiseRanker
-from .results import Comparison, Matrix, Ranking, Truncation, make_ranking
+from .results import Comparison, Matrix, Ranking, Truncation, Unread, make_ranking
 from .reward_model import RewardModelScorer, is_reward_model
 from .schedules import Pair, Schedule
 from .scorer import PairScorer, Presentation, Texts
+from .unread import UnreadWarning
 
 
 class Ranker(Protocol):
@@ -42,6 +44,7 @@ class Pairwise:
 
     def __init__(self, scorer: PairScorer) -> None:
         self.scorer = scorer
+        self._warning = UnreadWarning("ranker")
 
     @property
     def model(self) -> PairRanker:
@@ -68,7 +71,7 @@ class Pairwise:
             for contest in contests:
                 contest.receive([next(logits) for _ in contest.pending])
         temperature = self.model.config.logit_temperature
-        return [contest.ranking(aggregation, temperature, self._cut(contest.item, texts)) for contest in contests]
+        return [contest.ranking(aggregation, temperature, *self._reading(contest.item, texts)) for contest in contests]
 
     def compare(
         self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: Texts | None = None
@@ -80,15 +83,22 @@ class Pairwise:
         logits = iter(self.scorer.score(presentations, texts))
         temperature = self.model.config.logit_temperature
         found = [(0.0, 0.0) if a == b else (next(logits), next(logits)) for _, a, b in pairs]
+        readings = [self._reading(item, texts) for item in items]
         return [
-            Comparison(ab, ba, self._cut(item, texts), temperature, tie_threshold)
-            for item, (ab, ba) in zip(items, found, strict=True)
+            Comparison(ab, ba, truncated, temperature, tie_threshold, unread)
+            for (ab, ba), (truncated, unread) in zip(found, readings, strict=True)
         ]
 
-    def _cut(self, item: Item, texts: Texts) -> Truncation:
-        """Return the truncation of an item; a candidate's budget depends only on the prompt."""
+    def _reading(self, item: Item, texts: Texts) -> tuple[Truncation, Unread]:
+        """Return what was cut and not read of an item; a candidate's budget depends only on the prompt."""
         cuts = [self.scorer.encode(Presentation(item.source, text, text), texts) for text in item.texts]
-        return Truncation(cuts[0].truncated_source, tuple(cut.truncated_first for cut in cuts))
+        prompt, *candidates = (
+            unknown_in(text, texts[text], self.scorer.unknown_id) for text in (item.source, *item.texts)
+        )
+        same = indistinguishable(item.texts, (tuple(cut.input_ids) for cut in cuts))
+        unread = Unread(prompt, tuple(candidates), same)
+        self._warning.check(item.where, unread)
+        return Truncation(cuts[0].truncated_source, tuple(cut.truncated_first for cut in cuts)), unread
 
 
 class Contest:
@@ -122,7 +132,7 @@ class Contest:
         except StopIteration:
             self._ask([])
 
-    def ranking(self, aggregation: str, temperature: float, truncated: Truncation) -> Ranking:
+    def ranking(self, aggregation: str, temperature: float, truncated: Truncation, unread: Unread) -> Ranking:
         """Return the result."""
         texts = self.item.texts
 
@@ -137,6 +147,7 @@ class Contest:
             temperature=temperature,
             truncated=truncated,
             schedule=self.schedule.name,
+            unread=unread,
         )
 
     def _ask(self, pairs: list[Pair]) -> None:

@@ -59,6 +59,38 @@ class Truncation(_Result):
 
 
 @dataclass(frozen=True, repr=False)
+class Unread(_Result):
+    """What a model could not read of texts that it was given; true if there is anything.
+
+    Case, accents, line breaks and the like, which some tokenizers drop from every text, are not counted.
+
+    Args:
+        prompt: Unknown tokens of the prompt, cut ones included: each stands for a word or for characters, such as those
+            of another script or an emoji, that the tokenizer does not know.
+        candidates: Unknown tokens of each candidate, in the order of the candidates.
+        indistinguishable: Groups of indices of candidates whose texts differ, but are the same tokens to the model, so
+            that they tie whatever they say.
+    """
+
+    KEYS = ("prompt", "candidates", "indistinguishable")
+
+    prompt: int
+    candidates: tuple[int, ...]
+    indistinguishable: tuple[tuple[int, ...], ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.prompt > 0 or any(self.candidates) or bool(self.indistinguishable)
+
+    def described(self) -> str:
+        """Return it in words; empty if there is nothing."""
+        named = {"the prompt": self.prompt} | {f"candidate {k}": count for k, count in enumerate(self.candidates)}
+        counts = ", ".join(f"{count} of {name}" for name, count in named.items() if count)
+        same = "; ".join(" and ".join(f"{k}" for k in group) for group in self.indistinguishable)
+        parts = (f"unknown tokens: {counts}" if counts else "", f"the same tokens: candidates {same}" if same else "")
+        return ", ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, repr=False)
 class Ranking(_Result):
     """The candidates of one prompt in order, with every logit of the model.
 
@@ -74,11 +106,12 @@ class Ranking(_Result):
         temperature: Divides a logit before its sigmoid is taken as a probability.
         truncated: What was cut from the texts.
         schedule: Name of the schedule that chose the comparisons; "pointwise" if candidates were scored one by one.
+        unread: What the model could not read of the texts; None if an object that scores by itself does not say.
     """
 
     KEYS = (
         *("candidates", "models", "order", "ranks", "scores", "comparisons", "n_comparisons", "flip_rate", "n_cycles"),
-        *("truncated", "schedule", "best"),
+        *("truncated", "unread", "schedule", "best"),
     )
 
     candidates: tuple[str, ...]
@@ -90,6 +123,7 @@ class Ranking(_Result):
     temperature: float
     truncated: Truncation
     schedule: str
+    unread: Unread | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -185,6 +219,7 @@ def make_ranking(
     temperature: float,
     truncated: Truncation,
     schedule: str,
+    unread: Unread | None = None,
     scores: tuple[float, ...] | None = None,
 ) -> Ranking:
     """Return the ranking of an item's candidates by their aggregated logits, or by given scores."""
@@ -200,6 +235,7 @@ def make_ranking(
         temperature=temperature,
         truncated=truncated,
         schedule=schedule,
+        unread=unread,
     )
 
 
@@ -213,15 +249,17 @@ class Comparison(_Result):
         truncated: What was cut; its candidates are a and b.
         temperature: Divides a logit before its sigmoid is taken as a probability.
         tie_threshold: How far from 0.5 the probability of a tie may be.
+        unread: What the model could not read of the texts, as in a `Ranking`; its candidates are a and b.
     """
 
-    KEYS = ("preferred", "logit", "probability", "logit_ab", "logit_ba", "truncated")
+    KEYS = ("preferred", "logit", "probability", "logit_ab", "logit_ba", "truncated", "unread")
 
     logit_ab: float
     logit_ba: float
     truncated: Truncation
     temperature: float = 1.0
     tie_threshold: float = 0.0
+    unread: Unread | None = None
 
     @property
     def logit(self) -> float:
@@ -252,13 +290,15 @@ class Fusion(_Result):
         text: The fused answer.
         fused_from: Indices of the candidates that the fuser read, the best first.
         truncated: What was cut; its candidates are those of `fused_from`, in that order.
+        unread: What the fuser could not read of them, likewise; None for a chat model, which does not say.
     """
 
-    KEYS = ("text", "fused_from", "truncated")
+    KEYS = ("text", "fused_from", "truncated", "unread")
 
     text: str
     fused_from: tuple[int, ...]
     truncated: Truncation
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, repr=False)

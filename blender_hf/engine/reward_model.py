@@ -7,7 +7,7 @@ without one they are a pair of texts, as the tokenizer writes pairs. Special tok
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from itertools import count
 from typing import Any
@@ -18,11 +18,20 @@ from blender_hf.errors import CheckpointError, InputError
 from blender_hf.inputs import Candidate, Item
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.conversations import Message
-from blender_hf.modeling.tokenization import PROBE, PlainTextEncoder, affixes, n_positions, pad_right
+from blender_hf.modeling.ranking_math import indistinguishable
+from blender_hf.modeling.tokenization import (
+    PROBE,
+    PlainTextEncoder,
+    affixes,
+    n_positions,
+    pad_right,
+    unknown_id,
+    unknown_in,
+)
 
 from .chat_templates import ChatTemplate, with_texts
 from .concurrency import lock_of
-from .results import Truncation
+from .results import Truncation, Unread
 from .scorer import BatchScorer
 
 # Where the text of message N will stand in a rendered template: characters for private use, which no template has.
@@ -41,6 +50,8 @@ class RewardEncoding:
     token_type_ids: tuple[int, ...] = ()
     truncated_prompt: int = 0  # how many tokens of the prompt were cut
     truncated_candidate: int = 0  # how many tokens of the candidate were cut
+    unknown_prompt: int = 0  # how many tokens of the prompt the tokenizer does not know
+    unknown_candidate: int = 0  # the same of the candidate
 
     @property
     def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -94,15 +105,18 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
 
     def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
         """Score the candidates of each item; see `PointwiseRanker`."""
-        return [scores for scores, _ in self.scores_and_cuts(items)]
+        return [scores for scores, _, _ in self.scores_and_readings(items)]
 
-    def scores_and_cuts(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation]]:
-        """Score the candidates of each item, and report truncation; equal inputs are scored once."""
+    def scores_and_readings(self, items: Sequence[Item]) -> list[tuple[tuple[float, ...], Truncation, Unread]]:
+        """Score the candidates of each item, and report what was cut or not read; equal inputs are scored once."""
         encoded = self.inputs.encode(items)
         # In a fixed order, so that the same inputs make the same batches however they are given.
         unique = sorted({row.key: row for rows in encoded for row in rows}.values(), key=lambda row: row.key)
         found = dict(zip((row.key for row in unique), self.logits(unique), strict=True))
-        return [(tuple(found[row.key] for row in rows), _truncation(rows)) for rows in encoded]
+        return [
+            (tuple(found[row.key] for row in rows), _truncation(rows), _unread(item, rows))
+            for item, rows in zip(items, encoded, strict=True)
+        ]
 
     def pad(self, rows: Sequence[RewardEncoding]) -> BatchEncoding:
         """Make a batch of tensors `input_ids`, `attention_mask` and, if the model reads them, `token_type_ids`."""
@@ -141,6 +155,7 @@ class RewardInputs:
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self._unknown_id = unknown_id(tokenizer)
         self._skeletons: dict[str, list[int]] = {}
         if tokenizer.chat_template:
             self._template = ChatTemplate(tokenizer)
@@ -162,18 +177,34 @@ class RewardInputs:
 
     def _encode_pairs(self, item: Item) -> list[RewardEncoding]:
         source, *candidates = self._plain([item.source, *item.texts])
-        return [self._assemble(self._pair, [source, candidate], item.where) for candidate in candidates]
+        rows = [self._assemble(self._pair, [source, candidate], item.where) for candidate in candidates]
+        return self._counted(rows, item, [source, *candidates])
 
     def _encode_chats(self, item: Item) -> list[RewardEncoding]:
         item.report_unread()
         chats = [self._template.fitted((*item.messages, *_answer(candidate))) for candidate in item.candidates]
         written = [self._render(chat, item.where) for chat in chats]
         ids = self._tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]
-        return [
+        rows = [
             RewardEncoding(tuple(row))
             if self._is_clean(row, self._skeleton(chat, item.where))
             else self._encode_by_parts(item, text)
             for chat, row, text in zip(chats, ids, item.texts, strict=True)
+        ]
+        if not any(self._unknown_id in row for row in ids) and all(item.texts):
+            return rows
+        return self._counted(rows, item, self._plain([item.source, *item.texts]))
+
+    def _counted(
+        self, rows: Sequence[RewardEncoding], item: Item, ids: Sequence[Sequence[int]]
+    ) -> list[RewardEncoding]:
+        """Note the unknown tokens of an item, whose prompt and candidates have these ids."""
+        of_prompt, *counts = (
+            unknown_in(text, row, self._unknown_id) for text, row in zip((item.source, *item.texts), ids, strict=True)
+        )
+        return [
+            replace(row, unknown_prompt=of_prompt, unknown_candidate=number)
+            for row, number in zip(rows, counts, strict=True)
         ]
 
     def _is_clean(self, ids: Sequence[int], expected: Sequence[int]) -> bool:
@@ -292,6 +323,11 @@ def _guarded(tokenizer: Any, delimiters: Sequence[str]) -> set[int]:
 
 def _truncation(rows: Sequence[RewardEncoding]) -> Truncation:
     return Truncation(max(row.truncated_prompt for row in rows), tuple(row.truncated_candidate for row in rows))
+
+
+def _unread(item: Item, rows: Sequence[RewardEncoding]) -> Unread:
+    same = indistinguishable(item.texts, (row.key for row in rows))
+    return Unread(rows[0].unknown_prompt, tuple(row.unknown_candidate for row in rows), same)
 
 
 def _cut(texts: Sequence[Sequence[int]], room: int, side: str) -> tuple[list[tuple[int, ...]], int, int]:

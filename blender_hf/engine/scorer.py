@@ -16,6 +16,7 @@ from transformers import BatchEncoding
 
 from blender_hf.errors import ModelOutputError
 from blender_hf.modeling import PairEncoding, PairRanker, PairRankerProcessor
+from blender_hf.modeling.tokenization import unknown_id
 
 from .concurrency import lock_of
 from .streaming import one_ahead
@@ -123,6 +124,7 @@ class PairScorer(BatchScorer[TokenIds]):
     ) -> None:
         super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
         self.processor = processor
+        self.unknown_id = unknown_id(processor.tokenizer)
 
     def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """Tokenize each different text once, nothing cut."""

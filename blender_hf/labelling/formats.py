@@ -200,7 +200,7 @@ def ranked_fields(ranking: Ranking, item: Item) -> Fields:
         for index in ranking.order
     ]
     full = ranking.to_dict()
-    names = ("schedule", "n_comparisons", "flip_rate", "n_cycles", "truncated")
+    names = ("schedule", "n_comparisons", "flip_rate", "n_cycles", "truncated", "unread")
     return {"candidates": candidates, **{name: full[name] for name in names}}
 
 
@@ -252,6 +252,7 @@ FORMATS = {
             "flip_rate": "float",
             "n_cycles": "integer",
             "truncated": "truncated",
+            "unread": "unread",
         },
         states_a_winner=False,
         min_candidates=1,

@@ -63,7 +63,8 @@ def label(
 
     Returns:
         What was done: `records`, `rows`, `filtered` (rows that were left out, by reason), `bad` (records that could not
-        be used), `resumed` (records that were done before), `seconds`, `records_per_second`, and names of files.
+        be used), `unread` (records with text that the ranker could not read), `resumed` (records that were done
+        before), `seconds`, `records_per_second`, and names of files.
 
     Raises:
         InputError: If a record, an option or the output can't be used, or what is there was made with other settings.

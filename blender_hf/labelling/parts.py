@@ -35,6 +35,7 @@ class Part:
     rows: list[Fields]  # what they became
     filtered: dict[str, int] = field(default_factory=dict)  # how many rows were left out, by reason
     bad: list[dict[str, Any]] = field(default_factory=list)  # what could not be used: `{"line", "reason"}`
+    unread: int = 0  # how many records have text that the ranker could not read
 
     def to_line(self) -> str:
         """Return it as a line of JSON, without a line break."""
@@ -56,7 +57,7 @@ class PartLog:
         self._log = log
         self._offsets: dict[int, int] = {}
         self._bad: dict[int, list[dict[str, Any]]] = {}
-        self._counts: Counter[str] = Counter(records=0, rows=0, bad=0)
+        self._counts: Counter[str] = Counter(records=0, rows=0, bad=0, unread=0)
         self._filtered: Counter[str] = Counter()
         offset = 0
         for line in log.lines():
@@ -71,7 +72,7 @@ class PartLog:
 
     @property
     def totals(self) -> dict[str, Any]:
-        """Counts of `records`, `rows` and `bad`, and of what was `filtered` by reason."""
+        """Counts of `records`, `rows`, `bad` and `unread`, and of what was `filtered` by reason."""
         return {**self._counts, "filtered": dict(sorted(self._filtered.items()))}
 
     def add(self, part: Part) -> None:
@@ -91,7 +92,7 @@ class PartLog:
     def _keep(self, part: Part, offset: int) -> None:
         self._offsets[part.index] = offset
         self._bad[part.index] = part.bad
-        self._counts.update(records=part.records, rows=len(part.rows), bad=len(part.bad))
+        self._counts.update(records=part.records, rows=len(part.rows), bad=len(part.bad), unread=part.unread)
         self._filtered.update(part.filtered)
 
 
@@ -133,7 +134,8 @@ class PartMaker:
             for (index, record), ranking in zip(records, rankings, strict=True)
             for row in self._rows(index, record, ranking, filtered)
         ]
-        return Part(raw.index, len(raw.entries), rows, dict(filtered), bad)
+        unread = sum(bool(ranking.unread) for ranking in rankings)
+        return Part(raw.index, len(raw.entries), rows, dict(filtered), bad, unread)
 
     def _decoded(self, raw: RawPart) -> tuple[list[tuple[int, Record]], list[dict[str, Any]]]:
         records, bad = [], []

@@ -155,6 +155,12 @@ def _types(pa: Any) -> dict[str, Any]:
         "matrix": pa.list_(pa.list_(number)),
         "messages": pa.list_(pa.struct([("role", text), ("content", text)])),
         "candidates": pa.list_(pa.struct([("model", text), ("text", text), ("rank", pa.int64()), ("score", number)])),
+        "unread": pa.struct(
+            [
+                *(("prompt", pa.int64()), ("candidates", pa.list_(pa.int64()))),
+                ("indistinguishable", pa.list_(pa.list_(pa.int64()))),
+            ]
+        ),
         "truncated": pa.struct([("prompt", pa.int64()), ("candidates", pa.list_(pa.int64()))]),
     }
 

@@ -13,7 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from blender_hf.engine.fusion import Fuser, ItemFuser, duel, subset
 from blender_hf.engine.rankers import Ranker
-from blender_hf.engine.results import Comparison, Fusion, Ranking
+from blender_hf.engine.results import Comparison, Fusion, Ranking, Unread
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
 from blender_hf.modeling.processing_gen_fuser import split_segments
@@ -44,6 +44,7 @@ class Fused:
         passages: Its passages with their sources.
         comparison: The fused text (a) against the best candidate (b).
         truncated: How many tokens of each source the fuser did not read.
+        unread: What the fuser could not read of them; None if it does not say.
     """
 
     text: str
@@ -51,6 +52,7 @@ class Fused:
     passages: tuple[SourcedPassage, ...]
     comparison: Comparison
     truncated: tuple[int, ...]
+    unread: Unread | None = None
 
 
 def fusion_item(item: Item, ranking: Ranking, top_k: int, most: int) -> tuple[Item, tuple[int, ...]]:
@@ -74,6 +76,7 @@ def judge_fusion(
         tuple(sourced_passages(fusion.text, sources)),
         ranker.compare([duel(item, fusion, ranking)], tie_threshold)[0],
         fusion.truncated.candidates,
+        fusion.unread,
     )
 
 

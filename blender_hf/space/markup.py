@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from blender_hf.engine.results import POINTWISE, Comparison, Ranking
+from blender_hf.engine.results import POINTWISE, Comparison, Ranking, Unread
 from blender_hf.modeling.ranking_math import probability_of
 
 from .fused import Fused
@@ -24,7 +24,9 @@ VERDICTS = {"a": "Answer A is better", "b": "Answer B is better", "tie": "A tie"
 def ranking_html(ranking: Ranking, tie_threshold: float) -> str:
     """Return the candidates in order as a list of cards."""
     tied = tied_candidates(ranking, tie_threshold)
-    return _html("ranking", ranking=ranking, names=_names(ranking), facts=_facts(ranking), tied=tied)
+    names = _names(ranking)
+    unread = _unread(ranking.unread, [names[index] for index in sorted(names)])
+    return _html("ranking", ranking=ranking, names=names, facts=_facts(ranking), tied=tied, unread=unread)
 
 
 def heat_map_html(ranking: Ranking) -> str:
@@ -89,6 +91,7 @@ def comparison_html(comparison: Comparison) -> str:
         rows=rows,
         bias=_bias(comparison),
         cuts=_cuts(comparison),
+        unread=_unread(comparison.unread, ("A", "B")),
     )
 
 
@@ -159,6 +162,20 @@ def _cuts(comparison: Comparison) -> str:
     cut = comparison.truncated
     parts = zip(("the prompt", "A", "B"), (cut.prompt, *cut.candidates), strict=True)
     return ", ".join(f"{count} tokens of {name}" for name, count in parts if count)
+
+
+def _unread(unread: Unread | None, names: Sequence[str]) -> str:
+    """Return what the ranker could not read, with the names of the candidates; empty for nothing."""
+    if not unread:
+        return ""
+    counted = zip(("the prompt", *names), (unread.prompt, *unread.candidates), strict=True)
+    counts = ", ".join(f"{count} tokens of {name}" for name, count in counted if count)
+    same = ", ".join(" and ".join(names[index] for index in group) for group in unread.indistinguishable)
+    parts = (
+        f"The ranker does not know {counts}." if counts else "",
+        f"It reads the same in {same}, so their tie says nothing." if same else "",
+    )
+    return " ".join(filter(None, parts))
 
 
 def _signed(number: float) -> str:
