@@ -42,6 +42,7 @@ Input is one JSON object per line, for example
   {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
 "messages" (chat) can replace "prompt"; MixInstruct records work as they are.
 """
+READING = ("truncated", "unread")
 WIDTH = 100
 PREVIEW = 56
 
@@ -145,15 +146,14 @@ def _opened(output: str | None) -> Iterator[TextIO]:
         yield file
 
 
-def _has_unread(result: "Ranking | Fusion | Blend") -> bool:
+def _has_unread(result: object) -> bool:
     parts = (result, getattr(result, "ranking", None), getattr(result, "fusion", None))
     return any(getattr(part, "unread", None) for part in parts)
 
 
 def rank_fields(ranking: "Ranking") -> dict[str, Any]:
     """Return the fields of `rank` in a JSON line."""
-    names = ("order", "ranks", "scores", "models", "schedule", "n_comparisons", "flip_rate", "n_cycles")
-    names = (*names, "truncated", "unread")
+    names = ("order", "ranks", "scores", "models", "schedule", "n_comparisons", "flip_rate", "n_cycles", *READING)
     full = ranking.to_dict()
     return {"ranking": {name: full[name] for name in names}, "best": ranking.best}
 
@@ -161,7 +161,7 @@ def rank_fields(ranking: "Ranking") -> dict[str, Any]:
 def fuse_fields(fusion: "Fusion") -> dict[str, Any]:
     """Return the fields of `fuse` in a JSON line."""
     full = fusion.to_dict()
-    return {"fused": fusion.text, **{name: full[name] for name in ("fused_from", "truncated", "unread")}}
+    return {"fused": fusion.text, **{name: full[name] for name in ("fused_from", *READING)}}
 
 
 def blend_fields(blend: "Blend") -> dict[str, Any]:
