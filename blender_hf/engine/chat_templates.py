@@ -49,7 +49,7 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], **options: Any) -> str:
         """Return a conversation as this template writes it; a template may raise anything."""
-        return self._tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
+        return self._rendered([*map(_in_parts, messages)] if self._reads_parts else messages, **options)
 
     def delimiters(self) -> list[str]:
         """Return the added tokens around a user's text; some tokenizers do not call them special."""
@@ -62,6 +62,19 @@ class ChatTemplate:
         if messages[0]["role"] != "system" or self._has_system_role:
             return tuple(messages)
         return fold_system(messages)
+
+    def _rendered(self, messages: Sequence[Message], **options: Any) -> str:
+        return self._tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
+
+    @cached_property
+    def _reads_parts(self) -> bool:
+        """Whether a content must be a list of parts: templates for pictures may leave a string out."""
+        user = {"role": "user", "content": SLOT}
+        # Templates of reward models may want an answer at the end.
+        talks = ([user], [user, {"role": "assistant", "content": "!"}])
+        if any(SLOT in _attempt(self._rendered, talk) for talk in talks):
+            return False
+        return any(SLOT in _attempt(self._rendered, [*map(_in_parts, talk)]) for talk in talks)
 
     @cached_property
     def _has_system_role(self) -> bool:
@@ -86,12 +99,21 @@ class ChatTemplate:
         return self._carried[key]
 
     def _shows(self, messages: Sequence[Message], slots: Sequence[str]) -> bool:
-        try:
-            rendered = self.render(messages)
-        # A template raises what it likes, mostly jinja2.TemplateError.
-        except Exception:
-            return False
-        return all(slot in rendered for slot in slots)
+        rendered = _attempt(self.render, messages)
+        return bool(rendered) and all(slot in rendered for slot in slots)
+
+
+def _attempt(render: Callable[[Sequence[Message]], str], messages: Sequence[Message]) -> str:
+    """Return what a template writes; an empty text if it refuses."""
+    try:
+        return render(messages)
+    # A template raises what it likes, mostly jinja2.TemplateError.
+    except Exception:
+        return ""
+
+
+def _in_parts(message: Message) -> Message:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def with_texts(message: Message, change: Callable[[str], str]) -> Message:
