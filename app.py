@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from blender_hf.data.files import SUFFIXES
 from blender_hf.data.records import Record
 from blender_hf.engine.aggregation import AGGREGATIONS
 from blender_hf.engine.schedules import SCHEDULES
@@ -375,7 +376,7 @@ def _batch_tab(service: Service, settings: Settings) -> None:
             f" model), or name a data set on the Hub: up to {service.limits.prompts} prompts.",
         )
     )
-    upload = gr.File(label="JSONL or CSV", file_types=[".jsonl", ".csv"], height=140, elem_id="upload")
+    upload = gr.File(label="JSON Lines, JSON, CSV, Parquet", file_types=[*SUFFIXES], height=140, elem_id="upload")
     with gr.Row():
         data_set = gr.Textbox(label="Or a data set on the Hub", placeholder="org/name", max_lines=1, elem_id="data-set")
         split = gr.Textbox(label="Its split, if it has several", placeholder="train", max_lines=1, elem_id="split")

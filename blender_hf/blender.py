@@ -21,6 +21,7 @@ from .asynchronous import (
     RewardOptions,
     hashable,
 )
+from .data.records import as_items
 from .engine.aggregation import AGGREGATIONS
 from .engine.fusion import Fuser, ItemFuser, as_fuser, blend_items
 from .engine.pointwise import Pointwise, PointwiseRanker
@@ -41,7 +42,6 @@ from .inputs import (
     Item,
     Prompt,
     Prompts,
-    as_items,
     check_tie_threshold,
     make_items,
     pairs_of,

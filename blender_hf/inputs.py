@@ -19,6 +19,7 @@ from .modeling.conversations import (
     report_unread,
     turns,
 )
+from .modeling.record_fields import candidate_parts
 
 Result = TypeVar("Result")
 Entry = TypeVar("Entry", covariant=True)
@@ -178,24 +179,6 @@ def check_characters(texts: Iterable[str], where: str) -> None:
         ) from None
 
 
-def item_from_mapping(record: Any, *, where: str) -> Item:
-    """Check a mapping `{"prompt", "candidates", "instruction"?}`; errors name it by `where`."""
-    if not isinstance(record, Mapping):
-        raise InputTypeError(
-            f'{where}: expected a mapping {{"prompt": ..., "candidates": [...]}}, not {type(record).__name__}'
-        )
-    for key in ("prompt", "candidates"):
-        if key not in record:
-            raise InputError(f'{where}: the key "{key}" is missing; it has {sorted(map(str, record))}')
-    return make_item(record["prompt"], record["candidates"], record.get("instruction"), where=where)
-
-
-def as_items(items: Iterable[Any]) -> Iterator[Item]:
-    """Yield items, lazily; mappings `{"prompt", "candidates", "instruction"?}` are made into them."""
-    for index, item in enumerate(items):
-        yield item if isinstance(item, Item) else item_from_mapping(item, where=f"item {index}")
-
-
 def make_items(prompts: Any, candidates: Any, instructions: Any = None) -> tuple[list[Item], bool]:
     """Check one prompt with its candidates, or lists of both; return the items, and whether it was a single prompt.
 
@@ -288,10 +271,16 @@ def as_candidate(value: Any, where: str) -> Candidate:
         if value.get("text", candidate.text) != candidate.text:
             raise InputError(f'{where}: the "text" of a candidate is not that of its "messages"; leave out one of them')
         return candidate
-    text = value.get("text")
+    with _naming(where):
+        text, model = candidate_parts(value)
+    if is_conversation(text) or isinstance(text, Mapping):
+        return _candidate_of_messages(text, model, where)
     if not isinstance(text, str):
-        raise InputTypeError(f'{where}: the "text" of a candidate must be a string, not {type(text).__name__}')
-    return Candidate(text, _model(value.get("model"), where))
+        raise InputTypeError(
+            f'{where}: the "text" of a candidate must be a string, not {type(text).__name__}; it has '
+            f"{', '.join(map(str, value)) or 'no keys'}"
+        )
+    return Candidate(text, _model(model, where))
 
 
 def _candidate_of_messages(value: Any, model: Any, where: str) -> Candidate:

@@ -15,6 +15,8 @@ from transformers import Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .blender import DEFAULT_WINDOW, Blender, load_fuser_of
+from .data.columns import Columns
+from .data.records import item_from_mapping
 from .engine.aggregation import AGGREGATIONS
 from .engine.results import Blend
 from .engine.reward_model import is_reward_model
@@ -28,7 +30,7 @@ from .generation.chat_fuser import is_chat_fuser
 from .generation.prompts import is_prompt, prompt_item_from_input
 from .generation.sampling import Sampling
 from .generation.specs import on_device
-from .inputs import Item, item_from_mapping
+from .inputs import Item
 from .loading.checkpoints import (
     AUTO_FUSER,
     DEFAULT_RANKER,
@@ -64,9 +66,10 @@ class BlenderPipeline(Pipeline):
 
         pipeline("llm-blending")({"prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]})
 
-    An input is `{"prompt": text or chat messages, "candidates": [...], "instruction"?: text}`; a candidate is a text or
-    `{"text", "model"}`. The output is `Blend.to_dict()`: `output`, `returned`, `best`, `fused`, `fused_from`,
-    `ranking`, `comparison`. A list gives a list; a generator or a dataset gives a generator that works as it is read.
+    An input is `{"prompt": text or chat messages, "candidates": [...], "instruction"?: text}`, or a record of another
+    shape in docs/data.md; a candidate is a text or `{"text", "model"}`. The output is `Blend.to_dict()`: `output`,
+    `returned`, `best`, `fused`, `fused_from`, `ranking`, `comparison`. A list gives a list; a generator or a dataset
+    gives a generator that works as it is read.
 
     With `llms=[...]` it takes a bare prompt, a text or chat messages, and lets them write the candidates; what an input
     has of its own stays. The output then also has `failures`, the models that gave no answer.
@@ -89,8 +92,8 @@ class BlenderPipeline(Pipeline):
         file_name: The ranker's ONNX file.
         max_batch_tokens: Maximum tokens per batch of the ranker, padding included; None chooses by device.
         **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (prompts that are
-            worked on together), `top_k`, `fallback`, `schedule`, `aggregation`, `generation`, `progress`; see
-            `Blender`.
+            worked on together), `columns` (names of keys, as in `blender_hf.data.labelled_formats.read_labelled`),
+            `top_k`, `fallback`, `schedule`, `aggregation`, `generation`, `progress`; see `Blender`.
     """
 
     # A pair ranker has a processor, a reward model a tokenizer; which of them is needed is known only later.
@@ -180,8 +183,9 @@ class BlenderPipeline(Pipeline):
         """
         _, options, _ = self._sanitize_parameters(**kwargs)
         options = {**self._forward_params, **options}
+        columns = Columns(options.pop("columns", None))
         if isinstance(inputs, Mapping) or (self._writer is not None and is_prompt(inputs)):
-            return next(self._run([self._checked(inputs, "the input")], options))
+            return next(self._run(list(self._all_checked([inputs], columns, ["the input"])), options))
         rows = rows_of(inputs)
         if rows is None:
             raise InputTypeError(
@@ -189,8 +193,8 @@ class BlenderPipeline(Pipeline):
             )
         if isinstance(inputs, list | tuple):
             # A list is checked whole before the work on its first item begins.
-            return list(self._run(list(self._all_checked(inputs)), options))
-        return self._run(self._all_checked(rows), options)
+            return list(self._run(list(self._all_checked(inputs, columns)), options))
+        return self._run(self._all_checked(rows, columns), options)
 
     def save_pretrained(self, save_directory: str | os.PathLike[Any], **kwargs: Any) -> None:
         """Save the ranker and what reads for it, with which `pipeline(TASK, model=save_directory)` ranks alike.
@@ -210,9 +214,10 @@ class BlenderPipeline(Pipeline):
 
     def preprocess(self, inputs: Any) -> Item:  # type: ignore[override]
         """Check an input."""
-        return self._checked(inputs, "the input")
+        return next(self._all_checked([inputs], Columns(self._forward_params.get("columns")), ["the input"]))
 
     def _forward(self, model_inputs: Item, **options: Any) -> Blend:  # type: ignore[override]
+        options.pop("columns", None)
         (result,) = self._results([model_inputs], options)
         return result[1]
 
@@ -220,11 +225,13 @@ class BlenderPipeline(Pipeline):
         """Turn a result into plain dictionaries and lists."""
         return model_outputs.to_dict()
 
-    def _checked(self, value: Any, where: str) -> Item:
-        return (item_from_mapping if self._writer is None else prompt_item_from_input)(value, where=where)
-
-    def _all_checked(self, values: Iterable[Any]) -> Iterator[Item]:
-        return (self._checked(value, f"item {index}") for index, value in enumerate(values))
+    def _all_checked(
+        self, values: Iterable[Any], columns: Columns, names: Sequence[str] | None = None
+    ) -> Iterator[Item]:
+        check = item_from_mapping if self._writer is None else prompt_item_from_input
+        for index, value in enumerate(values):
+            yield check(value, where=names[index] if names else f"item {index}", columns=columns)
+        columns.report("the inputs")
 
     def _run(self, given: Iterable[Item], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for generated, result in self._results(given, options):
@@ -254,7 +261,7 @@ class BlenderPipeline(Pipeline):
         return (Blend(ranking.best, "best", ranking, None, None) for ranking in ranked)
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        known = ("batch_size", "progress", "top_k", "fallback", "schedule", "aggregation", "generation")
+        known = ("batch_size", "progress", "top_k", "fallback", "schedule", "aggregation", "generation", "columns")
         ignored = ("num_workers",)  # of every pipeline; there are no workers here, the scorer does the batching
         unknown = sorted(set(options) - {*known, *ignored})
         if unknown:
@@ -263,6 +270,7 @@ class BlenderPipeline(Pipeline):
         size = options.get("batch_size", DEFAULT_WINDOW)
         if not isinstance(size, int) or size < 1:
             raise InputError(f"batch_size={size!r}; at least one prompt is worked on at a time")
+        Columns(options.get("columns"))
         if "aggregation" in options:
             chosen(AGGREGATIONS, options["aggregation"], "aggregation")
         if "schedule" in options:

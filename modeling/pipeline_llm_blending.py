@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Pipeline
+from transformers.utils import logging
 
 from .conversations import (
     as_answer,
@@ -39,6 +40,7 @@ from .ranking_math import (
     probability_of,
     ranks_of,
 )
+from .record_fields import candidate_parts, candidates_of, missing, prompt_of, read_fields
 from .tokenization import unknown_id, unknown_in
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from .fast_kernels import use_fast_products  # noqa: F401
     from .segmentation import split_segments  # noqa: F401
 
+logger = logging.get_logger(__name__)
 AUTO_FUSER = "auto"
 DEFAULT_BATCH_SIZE = 16
 OPTIONS = ("batch_size", "top_k", "fallback", "generation")
@@ -78,10 +81,10 @@ def rows_of(inputs: Any) -> Iterable[Any] | None:
 class LlmBlendingPipeline(Pipeline):
     """Ranks the candidates of a prompt, fuses the best, and keeps the fusion if the ranker prefers it.
 
-    An input is `{"prompt": string or chat messages, "candidates": [...], "instruction"?: string}`; a candidate is a
-    string, `{"text", "model"}` or chat messages. The output has `output`, `returned` ("fused" or "best"), `best`,
-    `fused`, `fused_from`, `ranking`, `fusion` and `comparison`. A list gives a list; any other iterable gives a
-    generator.
+    An input is `{"prompt": string or chat messages, "candidates": [...], "instruction"?: string, "system"?: string}`,
+    or a mapping with other names of these, which `record_fields.NAMES` lists; a candidate is a string, `{"text",
+    "model"}` or chat messages. The output has `output`, `returned` ("fused" or "best"), `best`, `fused`, `fused_from`,
+    `ranking`, `fusion` and `comparison`. A list gives a list; any other iterable gives a generator.
 
     Args:
         fuser: A folder or a Hub id; "auto" is the fuser that the ranker's configuration names, if any; None only ranks,
@@ -162,24 +165,27 @@ class LlmBlendingPipeline(Pipeline):
         """Check an input."""
         if not isinstance(inputs, Mapping):
             raise TypeError(f'{where}: expected {{"prompt", "candidates"}}, not {type(inputs).__name__}')
-        for key in ("prompt", "candidates"):
-            if key not in inputs:
-                raise ValueError(f'{where}: the key "{key}" is missing; it has {sorted(map(str, inputs))}')
-        instruction, candidates = inputs.get("instruction"), inputs["candidates"]
-        if instruction is not None and not isinstance(instruction, str):
-            raise TypeError(f"{where}: the instruction must be a text, not {type(instruction).__name__}")
-        if isinstance(candidates, str | Mapping) or not isinstance(candidates, Iterable):
-            raise TypeError(f"{where}: candidates must be a list of texts, not {type(candidates).__name__}")
+        try:
+            fields = read_fields(inputs)
+            prompt, instruction = prompt_of(fields)
+            candidates = candidates_of(fields)
+            if candidates is None:
+                raise ValueError(missing("candidates", fields))
+            if fields.unread:
+                listed = ", ".join(f'"{key}"' for key in fields.unread)
+                logger.warning_once(f"not read: {listed}")
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{where}: {error}") from None
         pairs = [_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates)]
         if not pairs:
             raise ValueError(f"{where}: there are no candidates; give at least one answer to rank")
         texts, models = zip(*pairs, strict=True)
         try:
-            messages = as_messages(inputs["prompt"], instruction)
+            messages = as_messages(prompt, instruction)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
         report_unread(messages, where)
-        return BlendingInput(inputs["prompt"], instruction, render_messages(messages), texts, models)
+        return BlendingInput(prompt, instruction, render_messages(messages), texts, models)
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         """Return the result unchanged: it is plain dictionaries and lists."""
@@ -315,16 +321,17 @@ def _processor_of(config: Any, access: Mapping[str, Any]) -> PairRankerProcessor
 def _candidate(value: Any, where: str) -> tuple[str, str | None]:
     """Return the text of a candidate and the name of its model."""
     value = plain_values(value)
-    stated = value if isinstance(value, Mapping) else {"text": value}
-    text, model = stated.get("text"), stated.get("model")
-    messages = stated.get("messages") or (value if is_conversation(value) or "role" in stated else None)
-    if messages is not None and not isinstance(text, str):
-        try:
+    is_message = is_conversation(value) or (isinstance(value, Mapping) and "role" in value and "text" not in value)
+    stated = {"messages": value} if is_message else value if isinstance(value, Mapping) else {"text": value}
+    try:
+        text, model = candidate_parts(stated)
+        messages = stated.get("messages") or (text if is_conversation(text) or isinstance(text, Mapping) else None)
+        if messages is not None and not isinstance(text, str):
             said = as_answer(messages)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{where}: {error}") from None
-        report_unread(said, where)
-        text = render_answer(said)
+            report_unread(said, where)
+            text = render_answer(said)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}: {error}") from None
     if not isinstance(text, str) or not isinstance(model, str | None):
         raise TypeError(f'{where}: a candidate must be a text, {{"text", "model"}} or chat messages')
     return text, model

@@ -43,6 +43,7 @@ WITH_EXAMPLES = (
     "blender_hf.space.leaderboard",
     "blender_hf.space.fused",
     "blender_hf.space.prompts",
+    "blender_hf.data.columns",
     "blender_hf.data.preferences",
     "blender_hf.training.fuser_trainer",
     "blender_hf.training.ranker_trainer",

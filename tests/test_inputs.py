@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from blender_hf import Candidate, InputError, InputTypeError
-from blender_hf.inputs import item_from_mapping, make_item, make_items
+from blender_hf.data.records import item_from_mapping
+from blender_hf.inputs import make_item, make_items
 
 
 def test_candidates_are_texts_or_mappings() -> None:
@@ -78,8 +79,8 @@ def test_the_item_is_named_for_a_bad_prompt_or_instruction() -> None:
     ("record", "error", "message"),
     [
         (["p", ["a"]], InputTypeError, "expected a mapping.*not list"),
-        ({"prompt": "p"}, InputError, 'the key "candidates" is missing.*prompt'),
-        ({"candidates": ["a"]}, InputError, 'the key "prompt" is missing'),
+        ({"prompt": "p"}, InputError, 'no candidates were found: one of the keys "candidates".*it has "prompt"'),
+        ({"candidates": ["a"]}, InputError, 'no prompt was found: one of the keys "prompt".*it has "candidates"'),
     ],
 )
 def test_mappings_that_cannot_be_used(record: Any, error: type[Exception], message: str) -> None:

@@ -96,7 +96,7 @@ def test_the_precision_is_that_which_was_asked_for(checkpoints: Path, dtype: Any
     [
         ("a text", InputTypeError, "not str"),
         (None, InputTypeError, "not NoneType"),
-        ({"prompt": "p"}, InputError, 'the input: the key "candidates" is missing'),
+        ({"prompt": "p"}, InputError, 'the input: no candidates were found: one of the keys "candidates"'),
         ([INPUTS[0], {"prompt": "p", "candidates": []}], InputError, "item 1: there are no candidates"),
         ([INPUTS[0], ["p", ["a"]]], InputTypeError, "item 1: expected a mapping"),
         ({"prompt": "p", "candidates": "ab"}, InputTypeError, "must be a list of strings"),

@@ -32,6 +32,7 @@ def run(options: Options) -> None:
     output = check_records(options)
     from tqdm import tqdm
 
+    from blender_hf.data.columns import Columns
     from blender_hf.data.jobs import open_log, remaining
     from blender_hf.data.sources import checked_count
     from blender_hf.generation.annotation import judged_records, read_candidates
@@ -46,14 +47,15 @@ def run(options: Options) -> None:
     settings = {"model": llm.model, "dtype": options.dtype, **asdict(sampling)}
     # What a local model answers may depend on its batch, so a resumed run makes the same batches again.
     window = DEFAULT_WINDOW if isinstance(llm, LocalLLM) else None
+    columns = Columns(options.columns)
     with open_log(output, ".annotate.json") as log:
         done: dict[str | int, str] = {}
         if not options.overwrite:
-            done = judged_records(log, llm.label)
+            done = judged_records(log, llm.label, columns)
             log.check(settings)
 
         def waiting() -> Iterator["JudgedRecord"]:
-            return remaining(islice(read_candidates(options.file), options.limit), done, window)
+            return remaining(islice(read_candidates(options.file, columns), options.limit), done, window)
 
         # A file is checked whole before a model is loaded.
         total = checked_count(options.file, waiting())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blender_hf.errors import InputError
+from blender_hf.errors import BlenderError, InputError
 
 if TYPE_CHECKING:
     from blender_hf.engine.schedules import Schedule
@@ -93,12 +93,34 @@ def whole(least: int) -> Callable[[str], int]:
     return read
 
 
+def column_names(text: str) -> dict[str, list[str]]:
+    """Read the names of columns such as "prompt=question,candidates=gpt,llama"."""
+    from blender_hf.data.columns import columns_from_text
+
+    try:
+        return columns_from_text(text)
+    except BlenderError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 LIMIT = option("--limit N", "only the first N records", type=whole(0))
 QUIET = option("--quiet", "no progress bar")
+COLUMNS = option(
+    "--columns ROLE=COLUMN",
+    "columns whose names say nothing: prompt=frage,system=rolle,candidates=gpt,llama; see docs/data.md",
+    type=column_names,
+)
 # Of the commands that read records: where these come from, and where results go.
 RECORD_OPTIONS = (
-    option("file", "JSONL or .jsonl.gz (default: stdin)", nargs="?", default="-", metavar="FILE"),
-    option("--output OUT", "JSONL file to write (default: stdout)"),
+    option(
+        "file",
+        "JSON Lines or an array, CSV, Parquet, Arrow, or .gz (default: stdin)",
+        nargs="?",
+        default="-",
+        metavar="FILE",
+    ),
+    option("--output OUT", "a .jsonl or .jsonl.gz file to write (default: stdout)"),
+    COLUMNS,
     LIMIT,
     option("--json", "print the summary as JSON on stdout; needs --output"),
 )

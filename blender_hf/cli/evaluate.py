@@ -9,6 +9,7 @@ from blender_hf.errors import InputError
 from blender_hf.logs import quieten_libraries
 
 from .command import (
+    COLUMNS,
     FUSER_OPTIONS,
     LIMIT,
     QUIET,
@@ -79,7 +80,7 @@ def _prompts(options: Options) -> "Prompts":
     """Return the prompts: streamed from a file of any size if a report, which reads it twice, needs nothing else."""
     from blender_hf.data.labelled_formats import LabelledFile, read_labelled
 
-    given = {"split": options.split, "limit": options.limit}
+    given = {"split": options.split, "limit": options.limit, "columns": options.columns}
     path = Path(options.data)
     if options.metric or options.table or not (path.is_file() or path.is_dir()):
         return list(read_labelled(options.data, **given))
@@ -234,6 +235,7 @@ COMMAND = Command(
     options=(
         option("data", "labelled data: a file, a folder, or a dataset on the Hub", metavar="DATA"),
         option("--split SPLIT", "split of a dataset (default: the only one)"),
+        COLUMNS,
         LIMIT,
         option("--output DIR", "write report.json, report.md and plots to this folder"),
         option("--json", "print JSON instead of Markdown"),
@@ -249,9 +251,9 @@ COMMAND = Command(
     ),
     run=run,
     epilog="""\
-Data is a JSONL file (or .jsonl.gz), a Parquet, CSV or JSON file, a folder of `datasets`, or the id of a dataset on the
-Hub. Its records have pairs, as ours; verdicts and scores, as MixInstruct; or chosen and rejected, as RewardBench and
-TRL's preference datasets.
+Data is a JSON Lines, JSON, CSV, Parquet or Arrow file, plain or compressed with gzip, a folder of `datasets`, or the id
+of a dataset on the Hub. Its records have pairs, as ours; verdicts and scores, as MixInstruct; chosen and rejected, as
+RewardBench and TRL's preference datasets; or another of the shapes in docs/data.md.
 
 A ranker is the Hub id or folder of a pair ranker or a reward model; or one of
   length          the longer answer wins

@@ -32,6 +32,7 @@ def run(options: Options) -> None:
     output = check_records(options)
     from tqdm import tqdm
 
+    from blender_hf.data.columns import Columns
     from blender_hf.data.jobs import open_log, remaining
     from blender_hf.data.sources import checked_count
     from blender_hf.generation.candidates import DEFAULT_WINDOW, CandidateWriter
@@ -46,14 +47,15 @@ def run(options: Options) -> None:
     settings = {"models": {llm.label: llm.model for llm in llms}, "dtype": options.dtype, **asdict(sampling)}
     # What a local model samples depends on its batch, so a resumed run makes the same batches again.
     window = DEFAULT_WINDOW if any(isinstance(llm, LocalLLM) for llm in llms) else None
+    columns = Columns(options.columns)
     with open_log(output, ".generate.json") as log:
         done: dict[str | int, str] = {}
         if not options.overwrite:
-            done = answered_prompts(log, names, options.n)
+            done = answered_prompts(log, names, options.n, columns)
             log.check(settings)
 
         def waiting() -> Iterator["PromptRecord"]:
-            return remaining(islice(read_prompts(options.file), options.limit), done, window)
+            return remaining(islice(read_prompts(options.file, columns), options.limit), done, window)
 
         # A file is checked whole before a model is loaded.
         total = checked_count(options.file, waiting())
@@ -145,8 +147,9 @@ COMMAND = Command(
     epilog=f"""\
 Input is one JSON object per line, for example
   {{"id": "q1", "prompt": "2 + 2?"}}
-"messages" (chat) can replace "prompt"; MixInstruct records work as they are. A record keeps the candidates that it
-already has, and no model is queried twice: run on its own output, the command retries only what failed.
+"messages" (chat) can replace "prompt", and so can other names of common datasets; see docs/data.md. A record keeps the
+candidates that it already has, and no model is queried twice: run on its own output, the command retries only what
+failed.
 
 {LLM_FORMS}
 Example: blender-hf generate prompts.jsonl --llm org/model --llm http://localhost:8000/v1#qwen --output answers.jsonl

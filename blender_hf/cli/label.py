@@ -9,6 +9,7 @@ from blender_hf.errors import InputError
 from blender_hf.logs import quieten_libraries
 
 from .command import (
+    COLUMNS,
     LIMIT,
     QUIET,
     RANKER_OPTIONS,
@@ -42,7 +43,13 @@ def run(options: Options) -> None:
         check_repo_id(options.push_to_hub)
     engine = work_here if options.engine == "local" else RayEngine(options.workers or 1, options.gpus_per_worker or 0)
     settings = _settings(options)
-    source = open_source(options.data, subset=options.subset, split=options.split, revision=options.dataset_revision)
+    source = open_source(
+        options.data,
+        subset=options.subset,
+        split=options.split,
+        revision=options.dataset_revision,
+        columns=options.columns,
+    )
     summary = label(
         source, options.output, settings, engine=engine, restart=options.restart, progress=not options.quiet
     )
@@ -117,13 +124,14 @@ COMMAND = Command(
     for SPPO, rankings or rewards. After an interruption of any kind, run the same command again to resume; an invalid
     line stops it before any work.""",
     options=(
-        option("data", "JSONL, .jsonl.gz, .parquet, a folder of datasets, or a Hub id", metavar="DATA"),
+        option("data", "a file as of `rank`, a folder of datasets, or a Hub id", metavar="DATA"),
         option("--output OUT", "a .jsonl, .jsonl.gz or .parquet file", required=True),
         *grouped(
             "data",
             option("--split SPLIT", "split of a dataset (default: the only one)"),
             option("--subset NAME", "configuration of a dataset on the Hub"),
             option("--dataset-revision REVISION", "branch, tag or commit of a dataset on the Hub"),
+            COLUMNS,
             LIMIT,
             option(
                 "--shard I/N",
@@ -171,7 +179,7 @@ COMMAND = Command(
     ),
     run=run,
     epilog="""\
-Records are those of `blender-hf rank`, in JSONL (.gz), Parquet, a folder of `datasets` or on the Hub:
+Records are those of `blender-hf rank`, in its formats, a folder of `datasets` or on the Hub:
   {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
 
 Examples:

@@ -23,7 +23,13 @@ def check_records(options: Options) -> Path | None:
         raise InputError(f"can't write {options.output}: it is a folder")
     if options.file != "-":
         check_readable(options.file)
-    return None if options.output is None else checked_output(options.output, options.file)
+    if options.output is None:
+        return None
+    if getattr(options, "format", "jsonl") == "jsonl":
+        from blender_hf.data.files import check_writable
+
+        check_writable(options.output)
+    return checked_output(options.output, options.file)
 
 
 def check_readable(name: str) -> None:

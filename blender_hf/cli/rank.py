@@ -40,7 +40,8 @@ Result = TypeVar("Result")
 EPILOG = """\
 Input is one JSON object per line, for example
   {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
-"messages" (chat) can replace "prompt"; MixInstruct records work as they are.
+The shapes of common datasets are read as they are, from JSON Lines, JSON arrays, CSV, Parquet and Arrow files, plain or
+compressed with gzip; see docs/data.md. --columns prompt=frage,candidates=gpt,llama says what is not certain.
 """
 READING = ("truncated", "unread")
 WIDTH = 100
@@ -91,10 +92,13 @@ def _run(
     from tqdm import tqdm
 
     from blender_hf.blender import Blender
+    from blender_hf.data.columns import Columns
     from blender_hf.data.sources import checked_count, read_records
 
+    columns = Columns(options.columns)
+
     def read() -> Iterator["Record"]:
-        return islice(read_records(options.file), options.limit)
+        return islice(read_records(options.file, columns), options.limit)
 
     def shown(record: "Record", result: Result) -> str:
         if options.format == "text":
@@ -138,9 +142,11 @@ def _opened(output: str | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
+    from blender_hf.data.files import open_text
+
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(output, "w", encoding="utf-8"))
+            file = stack.enter_context(open_text(output))
         except OSError as error:
             raise InputError(f"can't write {output}: {error.strerror}") from None
         yield file

@@ -8,8 +8,8 @@ from typing import Any
 from blender_hf.inputs import Prompt
 from blender_hf.modeling.conversations import is_conversation, plain_values, render_answer
 
-# The turns of a dialogue of HH-RLHF, in one string.
-TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
+# The turns of a dialogue of HH-RLHF, in one string; copies of it have lost the line breaks at the start.
+TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
 Answer = str | list[dict[str, Any]]

@@ -5,10 +5,13 @@ removed before the next is appended; and the settings that the lines were made w
 So the same command, run again after SIGKILL at any moment, ends with the same bytes.
 """
 
+import gzip
 import hashlib
 import json
 import os
+import shutil
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
@@ -18,11 +21,13 @@ from typing import IO, Any, Protocol, TypeVar
 
 from blender_hf.errors import InputError
 
-from .sources import decode_line
+from .files import decode_line, is_compressed
 
 BLOCK = 1 << 16
 # Suffix of a file that is being written; what a killed process leaves behind is overwritten.
 UNFINISHED = ".tmp"
+# Suffix of the plain lines of a compressed file, while it is written.
+LINES = ".lines"
 # How a line begins, as `json.dumps` writes it.
 BEGINS = b'{"'
 ELSEWHERE = "choose another --output, or --overwrite it"
@@ -31,26 +36,33 @@ ELSEWHERE = "choose another --output, or --overwrite it"
 class Log:
     """The append-only results of a job, and beside them what made them; use it through `open_log`.
 
-    What can't be read or written is an `InputError`.
+    What can't be read or written is an `InputError`. The lines of a compressed file are kept plain in another file,
+    beside it, until the log is closed: what a kill tears out of a gzip file could not be mended.
 
     Args:
-        path: The file of results, one JSON object a line; None is the standard output.
+        path: The file of results, one JSON object a line, compressed if its name ends in ".gz"; None is the standard
+            output.
         about: A JSON file for the settings, or its suffix after the name of the results; None checks none.
     """
 
     def __init__(self, path: Path | None, about: Path | str | None = None) -> None:
         self.path = path
+        self._packed: Path | None = None
+        self._unpacked = False
         #: Whether it is a file, or will be one: neither the standard output nor a device is read, or resumed.
         self.resumable = path is not None and (path.is_file() or not path.exists())
         self._about: Path | None = None
         if path is not None and about is not None and self.resumable:
             self._about = beside(path, about) if isinstance(about, str) else about
         self._file: FileIO | None = None
+        if path is not None and self.resumable and is_compressed(path):
+            self._packed, self.path = path, beside(path, LINES)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is written yet."""
-        return self.path is None or not self.path.is_file() or self.path.stat().st_size == 0
+        found = [path for path in (self.path, self._packed) if path is not None and path.is_file()]
+        return not any(path.stat().st_size for path in found)
 
     def values(self, begins: bytes = BEGINS) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield how messages name each line, and the object that it holds; a torn last line is skipped."""
@@ -65,6 +77,7 @@ class Log:
 
     def lines(self, offsets: Iterable[int] | None = None) -> Iterator[bytes]:
         """Yield the lines that begin at these offsets, or all, as they are."""
+        self._unpack()
         if self.path is None or not self.path.is_file():
             return
         try:
@@ -97,6 +110,8 @@ class Log:
         """Open the file to append to it, once all that is in it is known to be of this job; a torn line is removed."""
         if self.path is None or self._file is not None:
             return
+        if not anew:
+            self._unpack()
         try:
             self._file = open(self.path, "rb+" if self.path.is_file() else "wb", buffering=0)  # noqa: SIM115
             if self.resumable:
@@ -130,15 +145,41 @@ class Log:
         """Close and delete the file; the settings stay."""
         if self._file is not None:
             self._file.close()
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        for path in (self.path, self._packed):
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file; settings without results are removed."""
+        """Close the file, and compress it if its name says so; settings without results are removed."""
         if self._file is not None:
             self._file.close()
+        if self._packed is not None and self.path is not None and self.path.is_file():
+            if self._file is not None:
+                self._pack(self.path, self._packed)
+            elif self._unpacked:
+                self.path.unlink()
         if self._about is not None and self.is_empty and "summary" not in self.notes():
             self._about.unlink(missing_ok=True)
+
+    def _unpack(self) -> None:
+        """Let the lines of a compressed file stand plain beside it, unless those of a killed process do."""
+        if self._packed is None or self.path is None or self.path.exists() or not self._packed.is_file():
+            return
+        try:
+            with gzip.open(self._packed, "rb") as packed, replacing(self.path) as lines:
+                shutil.copyfileobj(packed, lines)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"can't resume {self._packed}: {error}; {ELSEWHERE}") from None
+        self._unpacked = True
+
+    def _pack(self, lines: Path, packed: Path) -> None:
+        with (
+            open(lines, "rb") as plain,
+            replacing(packed) as file,
+            gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as out,
+        ):
+            shutil.copyfileobj(plain, out)
+        lines.unlink()
 
 
 @contextmanager

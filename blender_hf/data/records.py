@@ -1,12 +1,15 @@
-"""Prompts with their candidates: our own format and that of MixInstruct."""
+"""Prompts with their candidates, from records of any shape."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blender_hf.errors import InputError
-from blender_hf.inputs import Item, check_characters, make_item
+from blender_hf.errors import InputTypeError
+from blender_hf.inputs import Item, check_characters
+
+from .columns import ColumnNames, Columns
+from .shapes import read_shape
 
 
 @dataclass(frozen=True)
@@ -17,25 +20,30 @@ class Record:
     item: Item
 
 
-# The key of the prompt in each format, and the keys that identify the format; the first that matches is taken.
-FORMATS = {
-    "messages": frozenset({"messages", "candidates"}),
-    "prompt": frozenset({"prompt", "candidates"}),
-    "input": frozenset({"instruction", "input", "candidates"}),  # MixInstruct
-}
-
-
-def record_from_mapping(value: Any, *, where: str, default_id: str | int) -> Record:
-    """Check a decoded record in any of `FORMATS`, with an id for one that has none."""
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where}: expected a JSON object, not {_json_name(value)}; write one object a line")
-    prompt = next((prompt for prompt, keys in FORMATS.items() if keys <= value.keys()), None)
-    if prompt is None:
-        raise InputError(f'{where}: the keys "prompt" and "candidates" are needed; it has {_listed(value)}')
-    item = make_item(value[prompt], value["candidates"], value.get("instruction"), where=where)
-    record = Record(id_of(value, default_id), item)
+def record_from_mapping(value: Any, *, where: str, default_id: str | int, columns: Columns | None = None) -> Record:
+    """Check a decoded record in any of `shapes.SHAPES`, with an id for one that has none."""
+    fields = (columns or Columns()).fields(value, where)
+    item = read_shape(fields, where).item
+    record = Record(id_of(fields.record, default_id), item)
     check_characters((str(record.id), *(candidate.model or "" for candidate in item.candidates)), where)
     return record
+
+
+def item_from_mapping(record: Any, *, where: str, columns: Columns | None = None) -> Item:
+    """Check a mapping in any of `shapes.SHAPES`, such as `{"prompt", "candidates"}`; errors name it by `where`."""
+    if not isinstance(record, Mapping):
+        raise InputTypeError(
+            f'{where}: expected a mapping {{"prompt": ..., "candidates": [...]}}, not {type(record).__name__}'
+        )
+    return read_shape((columns or Columns()).fields(record, where), where).item
+
+
+def as_items(items: Iterable[Any], columns: ColumnNames | None = None) -> Iterator[Item]:
+    """Yield items, lazily; mappings in any of `shapes.SHAPES` are made into them."""
+    read = Columns(columns)
+    for index, item in enumerate(items):
+        yield item if isinstance(item, Item) else item_from_mapping(item, where=f"item {index}", columns=read)
+    read.report("items")
 
 
 def id_of(value: Mapping[str, Any], default: str | int) -> str | int:
@@ -45,12 +53,3 @@ def id_of(value: Mapping[str, Any], default: str | int) -> str | int:
         return default
     # True is an int to Python, and equal to 1.
     return own if isinstance(own, str | int) and not isinstance(own, bool) else json.dumps(own, default=str)
-
-
-def _json_name(value: Any) -> str:
-    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _listed(value: Mapping[str, Any]) -> str:
-    return ", ".join(f'"{key}"' for key in value) or "no keys"

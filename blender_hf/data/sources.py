@@ -1,29 +1,20 @@
 """Where records come from: files, folders of `datasets`, datasets on the Hub; all are read lazily, in a fixed order."""
 
-import csv
-import gzip
 import hashlib
-import json
-import sys
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from blender_hf.errors import InputError, InputTypeError, require
 from blender_hf.loading.checkpoints import first_line
 
+from .columns import ColumnNames, Columns
+from .files import STDIN, SUFFIXES, decode_line, read_file
 from .records import Record, record_from_mapping
-
-STDIN = "-"
-# Rows of a Parquet file that are in memory at once.
-PARQUET_ROWS = 256
-# Longest CSV cell; Python's default is 131,072 characters, and a prompt may be longer.
-csv.field_size_limit(2**31 - 1)
+from .tables import answers_together
 
 
 @dataclass(frozen=True)
@@ -38,6 +29,8 @@ class Entry:
     where: str
     #: A line of JSON as bytes, or a decoded row.
     content: Any
+    #: Which of its columns are what.
+    columns: Columns = field(default_factory=Columns, compare=False)
 
     def value(self) -> Any:
         """Return the decoded record; a line that is not JSON is an `InputError`."""
@@ -45,10 +38,7 @@ class Entry:
 
     def record(self) -> Record:
         """Return the prompt with its candidates."""
-        value = self.value()
-        if isinstance(self.content, Mapping):  # in a table every row has every column, so an empty cell is no value
-            value = {name: cell for name, cell in value.items() if cell is not None}
-        return record_from_mapping(value, where=self.where, default_id=self.number)
+        return record_from_mapping(self.value(), where=self.where, default_id=self.number, columns=self.columns)
 
 
 class Source(ABC):
@@ -56,6 +46,16 @@ class Source(ABC):
 
     #: Whether reading everything before the work is cheap: then a bad record is found before any work is done.
     local = True
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Which of their columns are what, as the caller states it, and what was not read."""
+        return Columns()
+
+    @property
+    def title(self) -> str:
+        """How messages name it."""
+        return "the records"
 
     @property
     def rereadable(self) -> bool:
@@ -68,16 +68,25 @@ class Source(ABC):
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
-        """Yield its records, with constant memory."""
+        """Yield its lines or rows, with constant memory."""
+
+    def records(self) -> Iterator[Entry]:
+        """Yield its records: answers that stand in several rows or columns of a table are put together."""
+        yield from answers_together(self.entries(), self.columns)
 
 
 @dataclass(frozen=True)
 class FileSource(Source):
     """A file, or a stream."""
 
-    # A `.csv`, `.parquet`, `.arrow` or `.json` file; any other is JSONL, compressed if its name ends in `.gz`; "-" is
-    # the standard input
+    # In any format of `files`; "-" is the standard input
     path: str | Path
+    columns: Columns = field(default_factory=Columns, compare=False)
+
+    @property
+    def title(self) -> str:
+        """The path."""
+        return "<stdin>" if str(self.path) == STDIN else str(self.path)
 
     @property
     def rereadable(self) -> bool:
@@ -86,13 +95,13 @@ class FileSource(Source):
 
     def identity(self) -> dict[str, Any]:
         """Return its size and a digest of its content: a copy of it is the same, an edited one is not."""
-        return {"size": Path(self.path).stat().st_size, "digest": digest(Path(self.path))}
+        found = {"size": Path(self.path).stat().st_size, "digest": digest(Path(self.path))}
+        return {**found, **_stated(self.columns)}
 
     def entries(self) -> Iterator[Entry]:
         """Yield its records."""
-        read = READERS.get(Path(self.path).suffix, read_lines) if self.rereadable else read_lines
-        for index, (number, where, content) in enumerate(read(self.path)):
-            yield Entry(index, number, where, content)
+        for index, (number, where, content) in enumerate(read_file(self.path)):
+            yield Entry(index, number, where, content, self.columns)
 
 
 @dataclass(frozen=True)
@@ -101,14 +110,20 @@ class SavedSource(Source):
 
     path: Path
     split: str | None = None
+    columns: Columns = field(default_factory=Columns, compare=False)
+
+    @property
+    def title(self) -> str:
+        """The path."""
+        return str(self.path)
 
     def identity(self) -> dict[str, Any]:
         """Return the fingerprint that `datasets` keeps of it."""
-        return {"fingerprint": self._load()._fingerprint, "split": self.split}
+        return {"fingerprint": self._load()._fingerprint, "split": self.split, **_stated(self.columns)}
 
     def entries(self) -> Iterator[Entry]:
         """Yield its rows."""
-        yield from _rows(self._load(), str(self.path))
+        yield from _rows(self._load(), str(self.path), self.columns)
 
     def _load(self) -> Any:
         try:
@@ -126,23 +141,34 @@ class HubSource(Source):
     subset: str | None = None
     split: str | None = None
     revision: str | None = None
+    columns: Columns = field(default_factory=Columns, compare=False)
     local = False
+
+    @property
+    def title(self) -> str:
+        """The id."""
+        return self.name
 
     def identity(self) -> dict[str, Any]:
         """Return its id, and the commit where the Hub reports it."""
-        return {"name": self.name, "subset": self.subset, "split": self.split, "revision": self.commit}
+        found = {"name": self.name, "subset": self.subset, "split": self.split, "revision": self.commit}
+        return {**found, **_stated(self.columns)}
 
     def entries(self) -> Iterator[Entry]:
         """Yield its rows as they arrive."""
         datasets = _datasets(self.name)
         try:
             loaded = datasets.load_dataset(self.name, self.subset, revision=self.commit, streaming=True)
-            yield from _rows(one_split(loaded, self.split, self.name), self.name)
+            yield from _rows(one_split(loaded, self.split, self.name), self.name, self.columns)
         except (InputError, InputTypeError):
             raise
         # `datasets` raises errors of many libraries for what can't be found or read.
         except Exception as error:
             raise _unreadable(self.name, error) from error
+
+    def records(self) -> Iterator[Entry]:
+        """Yield its rows as they arrive; those of one prompt can't be put together, for they may be anywhere."""
+        return self.entries()
 
     @cached_property
     def commit(self) -> str | None:
@@ -157,7 +183,12 @@ class HubSource(Source):
 
 
 def open_source(
-    data: str | Path, *, subset: str | None = None, split: str | None = None, revision: str | None = None
+    data: str | Path,
+    *,
+    subset: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    columns: ColumnNames | Columns | None = None,
 ) -> Source:
     """Return the source that a name refers to.
 
@@ -167,20 +198,22 @@ def open_source(
         subset: Configuration of a dataset on the Hub.
         split: Split of a dataset; may be omitted if there is only one.
         revision: Branch, tag or commit on the Hub.
+        columns: By role, the names of columns to read in place of those that are known; see `columns.Columns`.
 
     Raises:
         InputError: If there is no such file, or an option does not apply to such a source.
     """
     path = Path(data)
+    read = columns if isinstance(columns, Columns) else Columns(columns)
     if not (is_stream(data) or path.exists()):
-        if len(path.parts) > 2 or path.is_absolute() or path.suffix in (".jsonl", ".gz", *READERS):
+        if len(path.parts) > 2 or path.is_absolute() or path.suffix.lower() in SUFFIXES:
             raise InputError(f"can't read {data}: there is no such file, and it is no id of a dataset (org/name)")
-        return HubSource(str(data), subset, split, revision)
+        return HubSource(str(data), subset, split, revision, read)
     given = {"split": split, "subset": subset, "revision": revision}
     unused = [name for name, value in given.items() if value is not None and not (name == "split" and path.is_dir())]
     if unused:
         raise InputError(f"{data} has no {unused[0]}: that is an option for datasets")
-    return SavedSource(path, split) if path.is_dir() else FileSource(data)
+    return SavedSource(path, split, read) if path.is_dir() else FileSource(data, read)
 
 
 def read_values(path: str | Path) -> Iterator[Any]:
@@ -188,9 +221,11 @@ def read_values(path: str | Path) -> Iterator[Any]:
     return (entry.value() for entry in FileSource(path).entries())
 
 
-def read_records(path: str | Path) -> Iterator[Record]:
+def read_records(path: str | Path, columns: ColumnNames | Columns | None = None) -> Iterator[Record]:
     """Yield the prompts with candidates of a file (see `FileSource`), lazily; empty lines are skipped."""
-    return (entry.record() for entry in FileSource(path).entries())
+    source = FileSource(path, columns if isinstance(columns, Columns) else Columns(columns))
+    yield from (entry.record() for entry in source.records())
+    source.columns.report(source.title)
 
 
 def checked_count(path: str | Path, records: Iterable[Any]) -> int | None:
@@ -229,110 +264,14 @@ def one_split(loaded: Any, split: str | None, name: str) -> Any:
     return loaded[split]
 
 
-def decode_line(line: bytes, where: str) -> Any:
-    """Return what a line of JSON holds; where it is not JSON in UTF-8, an `InputError` names it."""
-    try:
-        return json.loads(line)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}: not valid JSON: {error.msg} at column {error.colno}; write one JSON object a line"
-        ) from None
-    except ValueError:
-        limit = sys.get_int_max_str_digits()
-        raise InputError(f"{where}: not usable JSON: a number has more than the {limit} digits that are read") from None
-    except RecursionError:
-        raise InputError(f"{where}: not usable JSON: it is nested too deeply") from None
-
-
-def read_lines(path: str | Path) -> Iterator[tuple[int, str, bytes]]:
-    """Yield the number of each line, how messages name it, and the line itself; empty lines are skipped."""
-    name = "<stdin>" if str(path) == STDIN else str(path)
-    try:
-        with _open(path) as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, f"{name}:{number}", line
-    except (OSError, EOFError, zlib.error) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise InputError(f"can't read {name}: {reason}") from None
-
-
-def read_csv(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the last line number of each row of a CSV file in UTF-8 with a header, and its cells by column.
-
-    Cells are strings: `datasets` would guess that an answer "4" is a number, and that "None" is missing.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = [name for name in reader.fieldnames or [] if name]
-            for line in reader:
-                yield reader.line_num, {name: line.get(name) or "" for name in columns}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8 ({type(error).__name__})") from None
-
-
-def _csv_rows(path: str | Path) -> Iterator[tuple[int, str, Any]]:
-    for number, row in read_csv(path):
-        yield number, f"{path}:{number}", {name: cell or None for name, cell in row.items()}
-
-
-def _json_values(path: str | Path) -> Iterator[tuple[int, str, Any]]:
-    """Yield the members of a JSON array; a file that is no array has one record a line."""
-    lines = read_lines(path)
-    first = next(lines, None)
-    if first is None or not first[2].lstrip().startswith(b"["):
-        yield from read_lines(path)
-        return
-    values = decode_line(Path(path).read_bytes(), str(path))
-    yield from ((number, f"{path}, record {number}", value) for number, value in enumerate(values, 1))
-
-
-def _parquet_rows(path: str | Path) -> Iterator[tuple[int, str, Any]]:
-    require("pyarrow", "label", f"reading {path}")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(PARQUET_ROWS) for row in batch.to_pylist())
-            for number, row in enumerate(rows, 1):
-                yield number, f"{path}, row {number}", row
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"can't read {path}: {first_line(error)}") from None
-
-
-def _arrow_rows(path: str | Path) -> Iterator[tuple[int, str, Any]]:
-    datasets = _datasets(str(path))
-    try:
-        rows = datasets.load_dataset("arrow", data_files=str(path), split="train", streaming=True)
-        yield from ((entry.number, entry.where, entry.content) for entry in _rows(rows, str(path)))
-    # As above: errors of many libraries.
-    except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-READERS: dict[str, Callable[[str | Path], Iterator[tuple[int, str, Any]]]] = {
-    ".arrow": _arrow_rows,
-    ".csv": _csv_rows,
-    ".json": _json_values,
-    ".parquet": _parquet_rows,
-}
-
-
-def _rows(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[Entry]:
+def _rows(rows: Iterable[Mapping[str, Any]], name: str, columns: Columns) -> Iterator[Entry]:
     for index, row in enumerate(rows):
-        yield Entry(index, index + 1, f"{name}, row {index + 1}", row)
+        yield Entry(index, index + 1, f"{name}, row {index + 1}", row, columns)
 
 
-def _open(path: str | Path) -> AbstractContextManager[IO[bytes] | Iterable[bytes]]:
-    if str(path) == STDIN:
-        if sys.stdin is None:
-            raise InputError("the standard input is closed: name a file, or pipe records into the command")
-        return nullcontext(sys.stdin.buffer)
-    return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+def _stated(columns: Columns) -> dict[str, Any]:
+    """Return what the caller states of columns, on which the records depend."""
+    return {"columns": {role: list(names) for role, names in columns.stated.items()}} if columns.stated else {}
 
 
 def _datasets(name: str) -> Any:

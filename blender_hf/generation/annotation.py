@@ -7,12 +7,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from blender_hf.data.columns import Columns
 from blender_hf.data.jobs import ELSEWHERE, Log, digest_of, each_id_once
-from blender_hf.data.labelled_formats import decode_comparisons
 from blender_hf.data.records import record_from_mapping
 from blender_hf.data.sources import FileSource
+from blender_hf.data.verdicts import decode_comparisons
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, check_characters
+from blender_hf.modeling.record_fields import holds_answers, is_given, read_fields, stated_prompt
 
 from .judge import Judgment, Task
 from .records import BEGINS
@@ -67,14 +69,16 @@ class JudgedRecord:
         return self.names[pair[0]], self.names[pair[1]]
 
 
-def read_candidates(path: str | Path) -> Iterator[JudgedRecord]:
-    """Yield the records of a JSONL file, lazily."""
-    return each_id_once(
-        _judged_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries()
+def read_candidates(path: str | Path, columns: Columns | None = None) -> Iterator[JudgedRecord]:
+    """Yield the records of a file, lazily."""
+    source = FileSource(path, columns or Columns())
+    yield from each_id_once(
+        _judged_record(entry.value(), entry.number, entry.where, source.columns) for entry in source.records()
     )
+    source.columns.report(source.title)
 
 
-def judged_records(log: Log, judge: str) -> dict[str | int, str]:
+def judged_records(log: Log, judge: str, columns: Columns | None = None) -> dict[str | int, str]:
     """Return the ids of the records that a job has written, with the hashes of their prompts and candidates."""
     found: dict[str | int, str] = {}
     for where, value in log.values(BEGINS):
@@ -83,7 +87,7 @@ def judged_records(log: Log, judge: str) -> dict[str | int, str]:
             raise InputError(f"{where}: this is no output of `blender-hf annotate`; {ELSEWHERE}")
         if annotation.get("judge") != judge:
             raise InputError(f"{where}: the judge was {annotation.get('judge')}, not {judge}; {ELSEWHERE}")
-        record = _judged_record(value, 0, where)
+        record = _judged_record(value, 0, where, Columns(columns.stated if columns else None))
         found[record.id] = record.digest
     return found
 
@@ -107,12 +111,23 @@ def own_names(models: Sequence[str | None], *, where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _judged_record(value: Any, number: int, where: str) -> JudgedRecord:
-    record = record_from_mapping(value, where=where, default_id=number)
+def _judged_record(value: Any, number: int, where: str, columns: Columns) -> JudgedRecord:
+    record = record_from_mapping(value, where=where, default_id=number, columns=columns)
     # All of its fields are written again.
     check_characters([json.dumps(value, ensure_ascii=False)], where)
     names = own_names([candidate.model for candidate in record.item.candidates], where=where)
+    if not is_given(value.get("candidates")) or "candidates" in columns.stated:
+        value = _with_candidates(value, record.item, columns)
     return JudgedRecord(record.id, value, record.item, names, _known(value.get("cmp_results"), where))
+
+
+def _with_candidates(value: Mapping[str, Any], item: Item, columns: Columns) -> dict[str, Any]:
+    """Return a record of another shape with its answers as candidates, in place of the fields that held them."""
+    fields = read_fields(value, columns.stated)
+    held = set(columns.stated.get("candidates", ()))
+    kept = {key: told for key, told in value.items() if not holds_answers(key) and key not in held}
+    prompt = {} if stated_prompt(fields) != (None, None) else {"prompt": item.prompt}
+    return {**kept, **prompt, "candidates": [candidate.fields for candidate in item.candidates]}
 
 
 def _known(value: Any, where: str) -> Mapping[str, str]:

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from blender_hf.data.columns import Columns
+from blender_hf.data.shapes import naming
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import CandidateInput, Item, Prompt, is_single_prompt, make_item
 from blender_hf.modeling.conversations import is_conversation
+from blender_hf.modeling.record_fields import candidates_of, holds_answers, prompt_of
 
 
 def prompt_item(
@@ -39,11 +42,24 @@ def is_prompt(value: Any) -> bool:
     return is_conversation(value) and "role" in next(iter(value))
 
 
-def prompt_item_from_input(value: Any, *, where: str) -> Item:
-    """Check an input of the pipeline: a prompt, or `{"prompt" or "messages", "instruction"?, "candidates"?}`."""
+def prompt_item_from_input(value: Any, *, where: str, columns: Columns | None = None) -> Item:
+    """Check an input of the pipeline: a prompt, or a mapping `{"prompt" or "messages", "candidates"?}`."""
     if not isinstance(value, Mapping):
         return prompt_item(value, where=where)
-    name = next((name for name in ("prompt", "messages") if name in value), None)
-    if name is None:
-        raise InputError(f'{where}: the key "prompt" or "messages" is missing; it has {sorted(map(str, value))}')
-    return prompt_item(value[name], value.get("instruction"), value.get("candidates") or (), where=where)
+    return prompt_item_from_record(value, where=where, columns=columns)[1]
+
+
+def prompt_item_from_record(value: Any, *, where: str, columns: Columns | None = None) -> tuple[Sequence[Any], Item]:
+    """Return the candidates that a record has so far, as they are in it, and the prompt with them.
+
+    Its candidates are those called so, or stated by `columns`. Other answers, such as the good one of a data set or its
+    preferences, are not read.
+    """
+    read = columns or Columns()
+    fields = read.fields(value, where)
+    with naming(where):
+        prompt, instruction = prompt_of(fields)
+        own = "candidates" in fields.stated or fields.keys.get("candidates") == "candidates"
+        given = (candidates_of(fields) if own else None) or []
+    read.leave_out(key for key in value if holds_answers(key) and not (own and key == fields.keys["candidates"]))
+    return given, prompt_item(prompt, instruction, given, where=where)

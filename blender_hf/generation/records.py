@@ -2,19 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blender_hf.data.columns import Columns
 from blender_hf.data.jobs import ELSEWHERE, Log, digest_of, each_id_once
-from blender_hf.data.records import FORMATS, id_of
+from blender_hf.data.records import id_of
 from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, check_characters
 
 from .candidates import Generated
-from .prompts import prompt_item
+from .prompts import prompt_item_from_record
 
 # How every record that is written here or in `annotation` begins.
 BEGINS = b'{"id": '
@@ -25,8 +26,9 @@ class PromptRecord:
     """A line of a file of prompts; all of its fields are written again."""
 
     id: str | int  # its own, or its line number
-    fields: Mapping[str, Any]
-    item: Item  # with the candidates that it has so far
+    fields: Mapping[str, Any]  # all but those that hold its candidates
+    candidates: Sequence[Any]  # those that it has so far, as they are in it
+    item: Item  # with these candidates
 
     @property
     def digest(self) -> str:
@@ -48,30 +50,34 @@ class PromptRecord:
         record = {
             "id": self.id,
             **self.fields,
-            "candidates": [*(self.fields.get("candidates") or []), *(candidate.fields for candidate in new)],
+            "candidates": [*self.candidates, *(candidate.fields for candidate in new)],
             "failures": [*earlier, *map(vars, generated.failures)],
         }
         return json.dumps({**record, "id": self.id}, ensure_ascii=False)
 
 
-def read_prompts(path: str | Path) -> Iterator[PromptRecord]:
-    """Yield the prompts of a JSONL file, lazily.
+def read_prompts(path: str | Path, columns: Columns | None = None) -> Iterator[PromptRecord]:
+    """Yield the prompts of a file, lazily.
 
-    A record has `prompt` (a string or chat messages), `messages`, or `instruction` and `input` as in MixInstruct. It
-    may have an `id`, an `instruction` and `candidates`.
+    A record has a prompt under any name of `record_fields.NAMES`. It may have an `id`, an `instruction`, a system
+    message and `candidates`.
     """
-    return each_id_once(
-        _prompt_record(entry.value(), entry.number, entry.where) for entry in FileSource(path).entries()
+    source = FileSource(path, columns or Columns())
+    yield from each_id_once(
+        _prompt_record(entry.value(), entry.number, entry.where, source.columns) for entry in source.entries()
     )
+    source.columns.report(source.title)
 
 
-def answered_prompts(log: Log, asked: Collection[str], n: int = 1) -> dict[str | int, str]:
+def answered_prompts(
+    log: Log, asked: Collection[str], n: int = 1, columns: Columns | None = None
+) -> dict[str | int, str]:
     """Return the ids of the records that a job has written, with the hashes of their prompts."""
     found: dict[str | int, str] = {}
     for where, value in log.values(BEGINS):
         if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():
             raise InputError(f"{where}: this is no output of `blender-hf generate`; {ELSEWHERE}")
-        record = _prompt_record(value, 0, where)
+        record = _prompt_record(value, 0, where, Columns(columns.stated if columns else None))
         written = Counter(candidate.model for candidate in record.item.candidates)
         failed = {failure.get("model") for failure in value["failures"]}
         if missing := sorted(set(asked) - written.keys() - failed):
@@ -82,14 +88,10 @@ def answered_prompts(log: Log, asked: Collection[str], n: int = 1) -> dict[str |
     return found
 
 
-def _prompt_record(value: Any, number: int, where: str) -> PromptRecord:
-    if not isinstance(value, Mapping):
-        raise InputError(f'{where}: expected a JSON object {{"id", "prompt"}}')
-    prompt = next((prompt for prompt, keys in FORMATS.items() if keys - {"candidates"} <= value.keys()), None)
-    if prompt is None:
-        raise InputError(f'{where}: the key "prompt" or "messages" is needed; it has {sorted(map(str, value))}')
-    given = value.get("candidates") or []
-    item = prompt_item(value[prompt], value.get("instruction"), given, where=where)
+def _prompt_record(value: Any, number: int, where: str, columns: Columns) -> PromptRecord:
+    candidates, item = prompt_item_from_record(value, where=where, columns=columns)
     # All of its fields are written again.
     check_characters([json.dumps(value, ensure_ascii=False)], where)
-    return PromptRecord(id_of(value, number), value, item)
+    held = {"candidates", *columns.stated.get("candidates", ())}
+    fields = {key: told for key, told in value.items() if key not in held}
+    return PromptRecord(id_of(value, number), fields, candidates, item)

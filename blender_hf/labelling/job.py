@@ -142,6 +142,7 @@ def _check_records(source: Source, settings: LabelSettings, on_record: Callable[
             n_bad += 1
             first = first or str(error)
         on_record()
+    source.columns.report(source.title)
     if first is not None and not settings.skip_bad:
         raise InputError(f"{first} ({n_bad} bad in all; correct them, or give --skip-bad to log them and go on)")
     return n_records
@@ -151,7 +152,7 @@ def _is_conversational(source: Source, settings: LabelSettings) -> bool:
     """Return whether rows hold chat messages: as set, else as in the first usable record, the same for all shards."""
     if settings.conversational is not None:
         return settings.conversational
-    for entry in islice(source.entries(), settings.limit):
+    for entry in islice(source.records(), settings.limit):
         with suppress(InputError, InputTypeError):
             item = entry.record().item
             return not isinstance(item.prompt, str) or any(candidate.messages for candidate in item.candidates)

@@ -98,7 +98,7 @@ class PartLog:
 
 def entries_of(source: Source, settings: LabelSettings) -> Iterator[Entry]:
     """Yield the records of a job: those of its shard within the limit."""
-    first = islice(source.entries(), settings.limit)
+    first = islice(source.records(), settings.limit)
     yield from islice(first, settings.shard.number - 1, None, settings.shard.of)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blender_hf.data.columns import columns_from_text
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.errors import InputError
@@ -92,8 +93,9 @@ def data_facts(data: LoadedData, eval_data: LoadedData, used: Iterable[str], mea
 def _load(sources: Sequence[str], split: str | None, settings: DataSettings) -> LoadedData:
     loaded = LoadedData()
     skipped = None if settings.strict else loaded.skipped
+    columns = columns_from_text(",".join(settings.columns)) if settings.columns else None
     for source in sources:
-        for prompt in read_labelled(source, split=split, limit=settings.limit, skipped=skipped):
+        for prompt in read_labelled(source, split=split, limit=settings.limit, skipped=skipped, columns=columns):
             if not _prefers_only_itself(prompt):
                 loaded.prompts.append(prompt)
                 continue

@@ -53,6 +53,7 @@ class DataSettings:
     split: str | None = setting(None, "Split of datasets that have several.")
     eval_data: list[str] = setting([], "Data to evaluate on, in the same forms.")
     eval_split: str | None = setting(None, "Split of the eval data.")
+    columns: list[str] = setting([], "Columns whose names say nothing: prompt=frage, candidates=gpt,llama.")
     strict: bool = setting(True, "Stop at a record that can't be used; false counts, reports and skips them.")
     leave_out: list[str] = setting([], "Sources to exclude from training.")
     languages: list[str] = setting([], "Only these languages; empty takes all.")

@@ -99,7 +99,14 @@ def _named(given: Mapping[str, Any], classes: Sequence[Any], where: str) -> dict
                 f"{where}: there is no setting {key!r}; there are {', '.join(own)}, and those of transformers' "
                 "TrainingArguments"
             )
-    return {key: _with_bare_no(key, value) for key, value in found.items()}
+    return {key: _with_bare_no(key, _as_columns(key, value)) for key, value in found.items()}
+
+
+def _as_columns(key: str, value: Any) -> Any:
+    """Return names of columns, which may be a mapping in YAML, as the list that they are."""
+    if key != "columns" or not isinstance(value, Mapping):
+        return value
+    return [f"{role}={','.join(names) if isinstance(names, list) else names}" for role, names in value.items()]
 
 
 def _with_bare_no(key: str, value: Any) -> Any:

@@ -239,7 +239,11 @@ def test_killed_while_it_works(server: LanguageServer, tmp_path: Path) -> None:
         ([{"prompt": "p"}], ["--llm", "http://h/v1#m", "--temperature", "-1"], "temperature=-1"),
         ([{"prompt": "p"}], ["--llm", "http://h/v1#m", "--timeout", "0"], "timeout=0"),
         ([{"prompt": "p"}], ["--llm", "http://h/v1#m", "--json"], "add --output"),
-        ([{"text": "p"}], ["--llm", "http://h/v1#m"], r'prompts.jsonl:1: the key "prompt" or "messages" is needed'),
+        (
+            [{"text": "p"}],
+            ["--llm", "http://h/v1#m"],
+            r'prompts.jsonl:1: no prompt was found: one of the keys "prompt"',
+        ),
         ([{"id": 1, "prompt": "p"}] * 2, ["--llm", "http://h/v1#m"], "prompts.jsonl:2: another record has the id 1"),
         ([{"prompt": 3}], ["--llm", "http://h/v1#m"], "prompts.jsonl:1: a prompt must be a text"),
         ([{"prompt": "\ud83d"}], ["--llm", "http://h/v1#m"], r"prompts.jsonl:1: contains a lone surrogate ('\ud83d')"),

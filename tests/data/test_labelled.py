@@ -173,8 +173,11 @@ def test_scores_of_chosen_and_rejected_stay_with_them() -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"prompt": "p"}, "record 0: not labelled data; the keys of one of these are needed: records with pairs:"),
-        (["prompt"], "record 0: not labelled data"),
+        (
+            {"prompt": "p"},
+            'record 0: no candidates were found: one of the keys "candidates", .* it has "prompt"; rename',
+        ),
+        (["prompt"], "record 0: expected a JSON object, not an array"),
         (
             {"prompt": "p", "candidates": ["a"], "pairs": [{"a": 0, "b": 1, "label": 1}]},
             "candidates 0 and 1; there are 1",
@@ -185,12 +188,12 @@ def test_scores_of_chosen_and_rejected_stay_with_them() -> None:
         ),
         (
             {"prompt": "p", "candidates": ["a", "b"], "pairs": [{"a": 0}]},
-            "can't be read as records with pairs: KeyError",
+            'record 0, pair 0: "b" is missing or null',
         ),
-        ({"prompt": "p", "chosen": "", "rejected": "b"}, "preferences: ValueError chosen or rejected is empty"),
+        ({"prompt": "p", "chosen": "", "rejected": "b"}, "record 0: chosen or rejected is empty"),
         (
             {"prompt": "p", "candidates": ["a", "b"], "cmp_results": {"x,y": "A is better"}},
-            "records with scores: KeyError",
+            'cmp_results has "x,y", which must be two models of candidates',
         ),
         (
             {
@@ -236,7 +239,7 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"can't read .*: .*give a file, a folder of `datasets`, or the id"):
         list(read_labelled(tmp_path))
     (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"bad\.jsonl:1: not labelled data"):
+    with pytest.raises(InputError, match=r"bad\.jsonl:1: no candidates were found"):
         list(read_labelled(tmp_path / "bad.jsonl"))
 
 
@@ -248,7 +251,7 @@ def test_a_file_that_is_read_anew_each_time(tmp_path: Path) -> None:
     assert list(prompts) == list(prompts) == list(read_labelled(path, limit=3))
     assert next(iter(prompts)) is not next(iter(prompts)), "nothing is kept"
     path.write_text(path.read_text(encoding="utf-8") + "{}\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"some.jsonl:9: not labelled data"):
+    with pytest.raises(InputError, match=r"some.jsonl:9: no candidates were found"):
         LabelledFile(path)
 
 
@@ -274,9 +277,9 @@ SCORED = {"instruction": "i", "input": "x", "candidates": [{"model": "A", "text"
     ("record", "message"),
     [
         ({**SCORED, "cmp_results": "{oops"}, "neither JSON nor Python"),
-        ({**SCORED, "cmp_results": DEEP}, "can't be read as MixInstruct"),
-        ({**SCORED, "output": 5}, "output must be a string, not int"),
-        ({**SCORED, "output": ["a"]}, "output must be a string, not list"),
+        ({**SCORED, "cmp_results": DEEP}, "neither JSON nor Python"),
+        ({**SCORED, "output": 5}, "reference must be a string, not int"),
+        ({**SCORED, "output": ["a"]}, "reference must be a string, not list"),
         ({**SCORED, "output": "half \ud800"}, "lone surrogate"),
         ({**SCORED, "source": "half \ud800"}, "lone surrogate"),
         (

@@ -56,7 +56,7 @@ def test_mix_instruct(tmp_path: Path) -> None:
 
 
 def test_messages_come_before_the_prompt(tmp_path: Path) -> None:
-    chat = {"prompt": "x", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}
+    chat = {"prompt": "u", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}
     [record] = read_records(written(tmp_path / "chat.jsonl", json.dumps({**chat, "candidates": ["a"]})))
     assert record.item.source == "SYSTEM: s\nUSER: u"
     assert record.id == 1
@@ -76,8 +76,7 @@ def test_gzip(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"can't read .*x.jsonl.gz"):
         list(read_records(path))
     path.write_bytes(GOOD.encode())
-    with pytest.raises(InputError, match=r"can't read .*x.jsonl.gz: Not a gzipped file"):
-        list(read_records(path))
+    assert [record.id for record in read_records(path)] == ["q"]
 
 
 def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +95,12 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         ("3", InputError, "expected a JSON object, not a number"),
         ("null", InputError, "expected a JSON object, not null"),
         ('"text"', InputError, "expected a JSON object, not a string"),
-        ("{}", InputError, 'the keys "prompt" and "candidates" are needed; it has no keys'),
-        ('{"prompt": "p"}', InputError, 'are needed; it has "prompt"'),
+        ("{}", InputError, 'no candidates were found: .*"candidates".*; it has no keys'),
+        ('{"prompt": "p"}', InputError, 'is needed; it has "prompt"; rename'),
         ('{"prompt": "p", "candidates": []}', InputError, "there are no candidates"),
         ('{"prompt": "p", "candidates": "ab"}', InputTypeError, "candidates must be a list"),
         ('{"prompt": "p", "candidates": ["a", null]}', InputTypeError, "candidate 1: .*not None"),
-        ('{"prompt": null, "candidates": ["a"]}', InputTypeError, "a prompt must be a text"),
+        ('{"prompt": null, "candidates": ["a"]}', InputError, 'no prompt was found: "prompt" is null'),
         ('{"messages": [], "candidates": ["a"]}', InputError, "at least one message"),
         ('{"instruction": 3, "input": "i", "candidates": ["a"]}', InputTypeError, "the instruction must be a string"),
         ("[" * 100_000, InputError, "nested too deeply|not valid JSON"),

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blender_hf.data import sources
+from blender_hf.data import files
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.data.sources import FileSource, HubSource, SavedSource, Source, open_source, read_csv, read_values
+from blender_hf.data.sources import FileSource, HubSource, SavedSource, Source, open_source, read_values
 from blender_hf.errors import InputError, InputTypeError
 from tests.conftest import EXAMPLES
 from tests.labelling.conftest import written
@@ -149,7 +149,7 @@ def test_records_that_cannot_be_used(tmp_path: Path, line: str, error: type[Exce
 
 
 def test_parquet_is_read_a_little_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PARQUET_ROWS", 2)
+    monkeypatch.setattr(files, "PARQUET_ROWS", 2)
     asked: list[int] = []
     iter_batches = pq.ParquetFile.iter_batches
 
@@ -185,15 +185,15 @@ def test_cells_are_texts_whatever_they_look_like(tmp_path: Path) -> None:
 def test_a_cell_may_be_long_and_have_several_lines(tmp_path: Path) -> None:
     long = "word " * 50_000
     path = csv_file(tmp_path, f'\ufeffprompt,chosen\n"a\n""b""",{long}\nc\n')
-    assert list(read_csv(path)) == [
+    assert [(number, row) for number, _, row in files.read_file(path)] == [
         (3, {"prompt": 'a\n"b"', "chosen": long}),
-        (4, {"prompt": "c", "chosen": ""}),
+        (4, {"prompt": "c", "chosen": None}),
     ]
 
 
 def test_what_can_not_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a CSV file in UTF-8"):
-        list(read_csv(csv_file(tmp_path, b"prompt,chosen\n\xff,a\n")))
+        list(files.read_file(csv_file(tmp_path, b"prompt,chosen\n\xff,a\n")))
     path = csv_file(tmp_path, "prompt,chosen,rejected\np,,b\n")
     with pytest.raises(InputError, match=r"data\.csv:2: .*empty"):
         list(read_labelled(path))

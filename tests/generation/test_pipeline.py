@@ -82,7 +82,7 @@ def test_when_nobody_answers(server: LanguageServer, checkpoints: Path) -> None:
     ("inputs", "error", "message"),
     [
         (3, InputTypeError, "not int"),
-        ({"candidates": ["a"]}, InputError, 'the input: the key "prompt" or "messages" is missing'),
+        ({"candidates": ["a"]}, InputError, 'the input: no prompt was found: one of the keys "prompt"'),
         (["a", 3], InputTypeError, "item 1: a prompt must be a text"),
     ],
 )

@@ -154,7 +154,7 @@ def test_a_stream_stops_at_a_bad_record_and_goes_on_with_skip_bad(
     values: list[dict[str, Any]], tmp_path: Path, called: Called
 ) -> None:
     source = CountedSource(lambda: iter([*values[:5], {"prompt": "p"}, *values[5:]]))
-    with pytest.raises(InputError, match="record 6: the keys"):
+    with pytest.raises(InputError, match="record 6: no candidates were found"):
         label(source, tmp_path / "out.jsonl", small_settings(form="rankings"))
     assert len(called.items) == 4
     summary = label(source, tmp_path / "out.jsonl", small_settings(form="rankings", skip_bad=True))

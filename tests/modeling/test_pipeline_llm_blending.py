@@ -11,6 +11,7 @@ from blender_hf import Blender, BlenderPipeline
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.pipeline_llm_blending import LlmBlendingPipeline
 from tests.conftest import build_ranker, example_texts
+from tests.data.shapes import SHAPES
 
 TEXTS = example_texts()
 INPUTS = [
@@ -95,7 +96,7 @@ def test_without_a_fuser_it_ranks(traveller: LlmBlendingPipeline) -> None:
     ("inputs", "error", "message"),
     [
         ("a text", TypeError, "not str"),
-        ({"prompt": "p"}, ValueError, 'the input: the key "candidates" is missing'),
+        ({"prompt": "p"}, ValueError, 'the input: no candidates were found: one of the keys "candidates"'),
         ([INPUTS[0], {"prompt": "p", "candidates": []}], ValueError, "item 1: there are no candidates"),
         ({"prompt": "p", "candidates": ["a", None]}, TypeError, "the input, candidate 1: a candidate must be"),
         ({"prompt": 1, "candidates": ["a"]}, TypeError, "the input: a prompt must be"),
@@ -104,6 +105,24 @@ def test_without_a_fuser_it_ranks(traveller: LlmBlendingPipeline) -> None:
 def test_bad_input_is_named(traveller: LlmBlendingPipeline, inputs: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         traveller(inputs)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, shape in SHAPES.items() if "conversation_a" not in shape.record and "chosen" not in shape.record],
+)
+def test_it_reads_the_names_that_the_package_reads(traveller: LlmBlendingPipeline, name: str) -> None:
+    shape = SHAPES[name]
+    if shape.record.get("winner_tie") is not None or "error" in shape.record:
+        pytest.skip("a shape, not a name")
+    found = traveller.preprocess(shape.record)
+    assert (found.source, set(found.texts)) == (shape.source, shape.candidates)
+    assert dict(zip(found.texts, found.models, strict=True)) == (shape.models or dict.fromkeys(shape.candidates))
+
+
+def test_two_prompts_that_differ_are_refused(traveller: LlmBlendingPipeline) -> None:
+    with pytest.raises(ValueError, match='the input: "prompt" and "question" both say the prompt, and differ'):
+        traveller({**INPUTS[0], "question": "Another?"})
 
 
 def test_unknown_options_fail(traveller: LlmBlendingPipeline) -> None:

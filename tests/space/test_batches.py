@@ -1,5 +1,9 @@
+import gzip
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blender_hf.errors import InputError
@@ -35,17 +39,37 @@ def test_a_csv_with_a_column_for_each_model(tmp_path: Path) -> None:
     assert records[1].item.candidates == (Candidate("only", "gpt"),)
 
 
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.jsonl.gz", "a.parquet"])
+def test_other_formats_are_read_as_the_command_reads_them(tmp_path: Path, name: str) -> None:
+    rows = [{"prompt": "2 + 2?", "candidates": ["4", "5"]}]
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        text = json.dumps(rows if name.endswith(".json") else rows[0]).encode()
+        path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    assert [record.item.texts for record in read_upload(path)] == [("4", "5")]
+
+
+def test_what_is_packed_small_is_still_large(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"prompt": "?", "candidates": ["a"]}\n' * 50_000))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(InputError, match=r"a.jsonl.gz is larger than 1 MB"):
+        read_upload(path, Limits(file_bytes=1_000_000))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.jsonl", "{}\n", "a.jsonl:1: the keys"),
+        ("a.jsonl", "{}\n", "a.jsonl:1: no candidates were found"),
         ("a.jsonl", '{"prompt": "?", "candidates": ["a"]}\nx\n', "a.jsonl:2: not valid JSON"),
         ("a.jsonl", '{"prompt": 3, "candidates": ["a"]}\n', "a.jsonl:1: a prompt must be"),
         ("a.jsonl", "\n", "no prompts"),
-        ("a.csv", "question,answer\n1,2\n", 'the column "prompt" is missing'),
+        ("a.csv", "frage,antwort\n1,2\n", "a.csv:2: no prompt was found"),
         ("a.csv", "prompt,gpt\n?,\n", "a.csv:2: there are no candidates"),
         ("a.csv", b"prompt,gpt\n\xff,a\n", "a.csv: not a CSV file in UTF-8"),
-        ("a.txt", "hello", "only .jsonl and .csv"),
+        ("a.txt", "hello", "only .jsonl, .ndjson, .json, .gz, .csv, .tsv, .parquet, .arrow files are read"),
         ("a.jsonl", '{"prompt": "?", "candidates": ["a"]}\n' * 3, "3 prompts; at most 2"),
         ("a.jsonl", '{"prompt": "?", "candidates": ["%s"]}\n' % ("a" * 51), "a.jsonl:1: candidate 1 has 51"),
         ("a.jsonl", "x" * 2000, "is larger than"),

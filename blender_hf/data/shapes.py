@@ -1,0 +1,279 @@
+"""The shapes of records, as a table: where each has its candidates, and what it says of them.
+
+A record of any shape becomes an `Item` that ranks, fuses and trains alike. What it says of its candidates is read only
+by those who ask: `rank` does not mind a verdict that is missing.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+from blender_hf.errors import BlenderError, InputError, InputTypeError
+from blender_hf.inputs import Candidate, Item, as_candidate, make_item
+from blender_hf.modeling.record_fields import (
+    MODEL_STEMS,
+    NAMES,
+    Fields,
+    as_list,
+    as_turns,
+    candidate_parts,
+    candidates_of,
+    is_given,
+    missing,
+    prompt_of,
+    stated_prompt,
+    with_system,
+)
+
+from . import verdicts
+from .implicit_prompts import Answer, completions
+from .labelled import JudgedPair
+
+Scores = dict[str, list[Any]]
+# How keys are called that say something of the chosen or of the rejected answer.
+SIDE_KEYS = ("{side}_{name}", "{name}_{side}", "{side}-{name}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record as it is read: the prompt with its candidates, and what is said of them once it is asked for."""
+
+    item: Item
+    pairs: Callable[[], list[JudgedPair]]
+    #: By metric, a score or None for each candidate.
+    scores: Callable[[], Scores]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A shape of records."""
+
+    name: str
+    #: How its records show where the candidates are.
+    sign: str
+    matches: Callable[[Fields], bool]
+    #: The second argument is how messages name the record.
+    read: Callable[[Fields, str], Found]
+
+
+def read_shape(fields: Fields, where: str) -> Found:
+    """Read a record in the first of `SHAPES` that it matches.
+
+    Raises:
+        InputError: If it matches none, or can't be used; the message names it by `where`.
+        InputTypeError: If something has the wrong type.
+    """
+    shape = next((shape for shape in SHAPES if shape.matches(fields)), None)
+    if shape is None:
+        raise InputError(f"{where}: {_no_candidates(fields)}")
+    with naming(where):
+        return shape.read(fields, where)
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Let the errors of a record name it."""
+    try:
+        yield
+    except BlenderError:
+        raise
+    except TypeError as error:
+        raise InputTypeError(f"{where}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _no_candidates(fields: Fields) -> str:
+    sides = [side for side in ("chosen", "rejected") if side in fields.keys]
+    if sides:
+        absent = "rejected" if fields.keys.get("chosen") and is_given(fields.values["chosen"]) else "chosen"
+        return missing(absent, fields)
+    key = fields.keys.get("answer")
+    if key is not None and is_given(fields.values["answer"]):
+        return (
+            f'"{key}" is one answer, and there is nothing to compare it with; put the answers to a prompt into one '
+            'record, {"prompt": ..., "candidates": [...]}'
+        )
+    return missing("candidates", fields)
+
+
+def _is_batch_output(fields: Fields) -> bool:
+    answer = fields.values.get("answer")
+    return isinstance(answer, Mapping) and "body" in answer
+
+
+def _given(*roles: str) -> Callable[[Fields], bool]:
+    return lambda fields: all(is_given(fields.values.get(role)) for role in roles)
+
+
+def _listed(fields: Fields, where: str) -> Found:
+    """Read candidates in a list, or in numbered columns."""
+    turns = _turns_of_cells(fields)
+    if turns is not None:
+        return _conversations(turns, where)
+    prompt, instruction = prompt_of(fields)
+    item = make_item(prompt, candidates_of(fields) or (), instruction, where=where)
+    return Found(
+        item,
+        lambda: verdicts.of_candidates(fields, item),
+        lambda: verdicts.scores_of(fields, item),
+    )
+
+
+def _batch_output(fields: Fields, where: str) -> Found:
+    """Read a line of OpenAI's batch API, which states the choices alone, once a prompt was put beside them."""
+    body = fields.values["answer"].get("body")
+    if not isinstance(body, Mapping) or as_list(body.get("choices")) is None:
+        raise ValueError(f'"{fields.keys["answer"]}" has no choices; leave out requests that failed')
+    prompt, instruction = prompt_of(fields)
+    choices = [{**choice, "model": body.get("model")} for choice in body["choices"] if isinstance(choice, Mapping)]
+    item = make_item(prompt, choices, instruction, where=where)
+    return Found(item, list, dict)
+
+
+def _conversations(fields: Fields, where: str) -> Found:
+    """Read two conversations with the same beginning (MT-bench and Chatbot Arena by people)."""
+    sides = [_conversation_cell(value, fields) for value in fields.values["conversations"]]
+    if len(sides) != 2:
+        raise ValueError(f"{len(sides)} conversations; give two to compare")
+    for side, key in zip(sides, ("first", "second"), strict=True):
+        if not side or not all(isinstance(turn, Mapping) for turn in side):
+            raise TypeError(f"the {key} conversation in {fields.keys['conversations']} must be a list of chat messages")
+    found = completions(None, *sides)
+    if not found.prompt:
+        raise ValueError(missing("prompt", fields))
+    prompt, instruction = with_system(found.prompt, fields.values.get("instruction"), fields)
+    models = fields.of_each(MODEL_STEMS) or [None, None]
+    candidates = [
+        _answered(answer, model if isinstance(model, str) else None, where)
+        for (answer,), model in zip((found.chosen, found.rejected), models, strict=True)
+    ]
+    item = make_item(prompt, candidates, instruction, where=where)
+    return Found(
+        item,
+        lambda: verdicts.of_candidates(fields, item),
+        lambda: verdicts.scores_of(fields, item),
+    )
+
+
+def _conversation_cell(value: Any, fields: Fields) -> list[Any]:
+    """Return a conversation up to the turn that was judged."""
+    turns = as_list(as_turns(_decoded(value))) or []
+    turn = fields.record.get("turn")
+    if isinstance(turn, int) and not isinstance(turn, bool) and turn > 0:
+        ends = [n for n, said in enumerate(turns) if isinstance(said, Mapping) and said.get("role") == "assistant"]
+        turns = turns[: ends[turn - 1] + 1] if turn <= len(ends) else turns
+    return turns
+
+
+def _turns_of_cells(fields: Fields) -> Fields | None:
+    """Return the fields with conversations in place of JSON texts with one entry a turn (the Arena's competition)."""
+    if not fields.suffixes or fields.stated:
+        return None
+    asked, answers = _texts_of(fields.values.get("prompt")), [_texts_of(cell) for cell in fields.values["candidates"]]
+    if not asked or any(texts is None or len(texts) != len(asked) for texts in answers):
+        return None
+    dialogues = [
+        [
+            {"role": role, "content": text or ""}
+            for pair in zip(asked, texts or (), strict=True)
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
+        for texts in answers
+    ]
+    values = {role: value for role, value in fields.values.items() if role not in ("prompt", "candidates")}
+    return replace(fields, values={**values, "conversations": dialogues}, keys={**fields.keys, "conversations": ""})
+
+
+def _texts_of(cell: Any) -> list[Any] | None:
+    texts = _decoded(cell) if isinstance(cell, str) else None
+    return texts if isinstance(texts, list) and all(isinstance(text, str | None) for text in texts) else None
+
+
+def _decoded(value: Any) -> Any:
+    """Return what a text of JSON holds, if it is an array; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _sides(fields: Fields, where: str) -> Found:
+    """Read chosen and rejected answers."""
+    chosen, rejected = (_side(fields, side) for side in ("chosen", "rejected"))
+    messages = as_list(as_turns(fields.values.get("messages")))
+    if messages and messages in (chosen, rejected):  # it is a copy (UltraFeedback, binarized)
+        fields = replace(fields, values={**fields.values, "messages": None})
+    asked, instruction = stated_prompt(fields)
+    if asked is None and is_given(instruction):
+        asked, instruction = instruction, None
+    if not isinstance(asked, str | None) and not _is_dialogue(asked):
+        raise TypeError(f"a prompt must be a text or a list of chat messages, not {type(asked).__name__}")
+    found = completions(asked, chosen, rejected)
+    if asked is None and (not found.prompt or (isinstance(found.prompt, str) and fields.unread)):
+        # A text that both begin alike is the prompt only if nothing else can be it.
+        raise ValueError(missing("prompt", fields))
+    prompt, instruction = with_system(found.prompt, instruction, fields)
+    # A hash of the texts decides the order, so that position bias, or a constant answer, gains nothing.
+    text = "\n".join([str(found.prompt), *found.texts])
+    chosen_first = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 2 == 0
+
+    def in_place(good: Sequence[Any], bad: Sequence[Any]) -> list[Any]:
+        return [*good, *bad] if chosen_first else [*bad, *good]
+
+    sides = [
+        [_answered(answer, _of_side(fields, side, NAMES["model"]), f"{where}, {side}") for answer in answers]
+        for side, answers in (("chosen", found.chosen), ("rejected", found.rejected))
+    ]
+    item = make_item(prompt, in_place(*sides), instruction, where=where)
+    good = in_place([True] * len(found.chosen), [False] * len(found.rejected))
+    n = range(len(good))
+    scores = [[_of_side(fields, side, NAMES["score"])] for side in ("chosen", "rejected")]
+    return Found(
+        item,
+        lambda: [JudgedPair(a, b, float(good[a])) for a in n for b in n if a < b and good[a] != good[b]],
+        lambda: {"score": in_place(*scores)} if len(good) == 2 else {},
+    )
+
+
+def _answered(answer: Answer, model: Any, where: str) -> Candidate:
+    """Return an answer, a text or chat messages, as a candidate."""
+    return as_candidate({"text" if isinstance(answer, str) else "messages": answer, "model": model}, where)
+
+
+def _of_side(fields: Fields, side: str, names: Sequence[str]) -> Any:
+    """Return what a record says of the chosen or of the rejected answer, such as its model or its score."""
+    keys = (form.format(name=name, side=side) for name in names for form in SIDE_KEYS)
+    return next((fields.record[key] for key in keys if is_given(fields.record.get(key))), None)
+
+
+def _side(fields: Fields, side: str) -> Any:
+    """Return a chosen or rejected answer as `completions` takes it."""
+    value, key = as_turns(fields.values[side]), fields.keys[side]
+    if isinstance(value, Mapping):
+        value = [value] if "role" in value else candidate_parts(value)[0]
+    listed = as_list(value)
+    texts = isinstance(value, str) or (listed is not None and all(isinstance(text, str) for text in listed))
+    if not texts and not (listed and _is_dialogue(listed)):
+        found = "null" if value is None else type(value).__name__
+        raise TypeError(f'"{key}" must be a text, a list of texts or chat messages, not {found}')
+    return value if isinstance(value, str) else listed
+
+
+def _is_dialogue(value: Any) -> bool:
+    turns = as_list(value)
+    return turns is not None and all(isinstance(turn, Mapping) for turn in turns)
+
+
+# The first that a record matches is taken.
+SHAPES = (
+    Shape("candidates", '"candidates", or numbered columns such as "response_a"', _given("candidates"), _listed),
+    Shape("conversations", '"conversation_a" and "conversation_b"', _given("conversations"), _conversations),
+    Shape("batch", '"response" with "body" (OpenAI batch output)', _is_batch_output, _batch_output),
+    Shape("preferences", '"chosen" and "rejected"', _given("chosen", "rejected"), _sides),
+)

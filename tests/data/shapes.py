@@ -1,0 +1,376 @@
+"""Records in the shapes of public data sets, with texts of our own, and what every reader makes of each."""
+
+from dataclasses import dataclass
+from typing import Any
+
+QUESTION, GOOD, BAD = "What is the capital of Peru?", "The capital of Peru is Lima.", "Bananas are yellow."
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A record, and what is read of it."""
+
+    record: dict[str, Any]
+    source: str = QUESTION  # the text that the ranker reads
+    candidates: frozenset[str] = frozenset((GOOD, BAD))
+    #: (better, worse, soft label); a tie has None in place of the soft label.
+    pairs: frozenset[tuple[str, str, float | None]] = frozenset()
+    scores: dict[str, dict[str, float]] | None = None
+    models: dict[str, str] | None = None
+
+
+BETTER = frozenset({(GOOD, BAD, 1.0)})
+SHAPES: dict[str, Shape] = {
+    "MT-bench by people": Shape(
+        {
+            "question_id": 81,
+            "model_a": "alpha",
+            "model_b": "beta",
+            "winner": "model_b",
+            "judge": "expert_1",
+            "conversation_a": [user(QUESTION), assistant(BAD), user("Sure?"), assistant("Yes.")],
+            "conversation_b": [user(QUESTION), assistant(GOOD), user("Sure?"), assistant("No.")],
+            "turn": 1,
+        },
+        pairs=BETTER,
+        models={BAD: "alpha", GOOD: "beta"},
+    ),
+    "MT-bench by people, second turn": Shape(
+        {
+            "winner": "model_a",
+            "model_a": "alpha",
+            "model_b": "beta",
+            "conversation_a": [user(QUESTION), assistant(GOOD), user("Sure?"), assistant("Yes.")],
+            "conversation_b": [user(QUESTION), assistant(GOOD), user("Sure?"), assistant("No.")],
+            "turn": 2,
+        },
+        source=f"USER: {QUESTION}\nASSISTANT: {GOOD}\nUSER: Sure?",
+        candidates=frozenset(("Yes.", "No.")),
+        pairs=frozenset({("Yes.", "No.", 1.0)}),
+        models={"Yes.": "alpha", "No.": "beta"},
+    ),
+    "Chatbot Arena": Shape(
+        {
+            "question_id": "x",
+            "model_a": "alpha",
+            "model_b": "beta",
+            "winner": "tie (bothbad)",
+            "conversation_a": [user(QUESTION), assistant(GOOD)],
+            "conversation_b": [user(QUESTION), assistant(BAD)],
+            "turn": 1,
+            "language": "English",
+            "tstamp": 1.5,
+            "openai_moderation": {},
+            "toxic_chat_tag": {},
+        },
+        pairs=frozenset({(GOOD, BAD, None)}),
+        models={GOOD: "alpha", BAD: "beta"},
+    ),
+    "Chatbot Arena, competition": Shape(
+        {
+            "id": "1",
+            "model_a": "alpha",
+            "model_b": "beta",
+            "prompt": f'["Hi", "{QUESTION}"]',
+            "response_a": f'["Hi.", "{BAD}"]',
+            "response_b": f'["Hi.", "{GOOD}"]',
+            "winner_model_a": "0",
+            "winner_model_b": "1",
+            "winner_tie": "0",
+        },
+        source=f"USER: Hi\nASSISTANT: Hi.\nUSER: {QUESTION}",
+        pairs=BETTER,
+        models={GOOD: "beta", BAD: "alpha"},
+    ),
+    "alpaca_eval annotations": Shape(
+        {
+            "instruction": QUESTION,
+            "output_1": BAD,
+            "generator_1": "alpha",
+            "dataset": "helpful_base",
+            "output_2": GOOD,
+            "generator_2": "beta",
+            "annotator": "judge",
+            "preference": 1.75,
+            "raw_completion": "...",
+        },
+        pairs=frozenset({(GOOD, BAD, 0.75)}),
+        models={GOOD: "beta", BAD: "alpha"},
+    ),
+    "UltraFeedback": Shape(
+        {
+            "source": "evol_instruct",
+            "instruction": QUESTION,
+            "models": ["alpha", "beta"],
+            "completions": [
+                {
+                    "model": "alpha",
+                    "response": GOOD,
+                    "overall_score": 8.0,
+                    "fine-grained_score": 4.5,
+                    "annotations": {},
+                },
+                {"model": "beta", "response": BAD, "overall_score": 2.0, "fine-grained_score": 1.5, "critique": "c"},
+            ],
+            "correct_answers": ["None"],
+            "incorrect_answers": ["None"],
+        },
+        scores={"score": {GOOD: 8.0, BAD: 2.0}, "fine-grained_score": {GOOD: 4.5, BAD: 1.5}},
+        models={GOOD: "alpha", BAD: "beta"},
+    ),
+    "UltraFeedback, binarized": Shape(
+        {
+            "prompt": QUESTION,
+            "prompt_id": "x",
+            "chosen": [user(QUESTION), assistant(GOOD)],
+            "rejected": [user(QUESTION), assistant(BAD)],
+            "messages": [user(QUESTION), assistant(GOOD)],
+            "score_chosen": 9.0,
+            "score_rejected": 2.0,
+        },
+        pairs=BETTER,
+        scores={"score": {GOOD: 9.0, BAD: 2.0}},
+    ),
+    "HelpSteer2 preferences": Shape(
+        {"split": "train", "prompt": QUESTION, "response_1": BAD, "response_2": GOOD, "preference_strength": 3},
+        pairs=BETTER,
+    ),
+    "HelpSteer3": Shape(
+        {
+            "domain": "general",
+            "language": "english",
+            "context": [user("Hi"), assistant("Hi."), user(QUESTION)],
+            "response1": GOOD,
+            "response2": BAD,
+            "overall_preference": -2,
+            "individual_preference": [],
+        },
+        source=f"USER: Hi\nASSISTANT: Hi.\nUSER: {QUESTION}",
+        pairs=BETTER,
+    ),
+    "Nectar": Shape(
+        {
+            "prompt": f"\n\nHuman: {QUESTION}\n\nAssistant: ",
+            "answers": [
+                {"answer": BAD, "model": "alpha", "rank": 2.0},
+                {"answer": GOOD, "model": "beta", "rank": 1.0},
+            ],
+            "num_responses": 2,
+        },
+        source=f"\n\nHuman: {QUESTION}\n\nAssistant: ",
+        pairs=BETTER,
+        models={GOOD: "beta", BAD: "alpha"},
+    ),
+    "SHP": Shape(
+        {
+            "post_id": "x",
+            "domain": "askbaking",
+            "history": QUESTION,
+            "human_ref_A": BAD,
+            "human_ref_B": GOOD,
+            "score_A": 2,
+            "score_B": 9,
+            "labels": 0,
+            "c_root_id_A": "a",
+            "c_root_id_B": "b",
+            "created_at_utc_A": 1,
+            "created_at_utc_B": 2,
+            "upvote_ratio": 0.9,
+            "seconds_difference": 1.0,
+            "score_ratio": 4.5,
+        },
+        pairs=BETTER,
+        scores={"score": {GOOD: 9.0, BAD: 2.0}},
+    ),
+    "WebGPT": Shape(
+        {
+            "question": {"dataset": "eli5", "id": "x", "full_text": QUESTION},
+            "answer_0": BAD,
+            "score_0": -0.5,
+            "quotes_0": {},
+            "tokens_0": {},
+            "answer_1": GOOD,
+            "score_1": 0.5,
+            "quotes_1": {},
+            "tokens_1": {},
+        },
+        pairs=BETTER,
+        scores={"score": {GOOD: 0.5, BAD: -0.5}},
+    ),
+    "PKU-SafeRLHF": Shape(
+        {
+            "prompt": QUESTION,
+            "response_0": BAD,
+            "response_1": GOOD,
+            "is_response_0_safe": True,
+            "is_response_1_safe": True,
+            "better_response_id": 1,
+            "safer_response_id": 1,
+        },
+        pairs=BETTER,
+    ),
+    "JudgeBench": Shape(
+        {
+            "pair_id": "x",
+            "original_id": "y",
+            "source": "mmlu-pro",
+            "question": QUESTION,
+            "response_model": "alpha",
+            "response_A": BAD,
+            "response_B": GOOD,
+            "label": "B>A",
+        },
+        pairs=BETTER,
+    ),
+    "RewardBench 2": Shape(
+        {"id": "1", "prompt": QUESTION, "chosen": [GOOD], "rejected": [BAD], "num_correct": 1, "subset": "Factuality"},
+        pairs=BETTER,
+    ),
+    "HH-RLHF": Shape(
+        {
+            "chosen": f"\n\nHuman: {QUESTION}\n\nAssistant: {GOOD}",
+            "rejected": f"\n\nHuman: {QUESTION}\n\nAssistant: {BAD}",
+        },
+        pairs=BETTER,
+    ),
+    "HH-RLHF without the first line breaks": Shape(
+        {"chosen": f"Human: {QUESTION}\n\nAssistant: {GOOD}", "rejected": f"Human: {QUESTION}\n\nAssistant: {BAD}"},
+        pairs=BETTER,
+    ),
+    "Skywork, Tulu": Shape(
+        {
+            "source": "magpie",
+            "chosen": [user(QUESTION), assistant(GOOD)],
+            "rejected": [user(QUESTION), assistant(BAD)],
+            "chosen_model": "alpha",
+            "rejected_model": "beta",
+        },
+        pairs=BETTER,
+        models={GOOD: "alpha", BAD: "beta"},
+    ),
+    "distilabel": Shape(
+        {
+            "instruction": QUESTION,
+            "generations": [BAD, GOOD],
+            "generation_models": ["alpha", "beta"],
+            "ratings": [1, 5],
+            "rationales": ["", ""],
+            "model_name": "judge",
+            "distilabel_metadata": {},
+        },
+        scores={"score": {GOOD: 5.0, BAD: 1.0}},
+        models={GOOD: "beta", BAD: "alpha"},
+    ),
+    "Intel/orca_dpo_pairs": Shape(
+        {"system": "Be brief.", "question": QUESTION, "chosen": GOOD, "rejected": BAD},
+        source=f"SYSTEM: Be brief.\nUSER: {QUESTION}",
+        pairs=BETTER,
+    ),
+    "Intel/orca_dpo_pairs without a system message": Shape(
+        {"system": "", "question": QUESTION, "chosen": GOOD, "rejected": BAD}, pairs=BETTER
+    ),
+    "argilla/distilabel-intel-orca-dpo-pairs": Shape(
+        {
+            "system": "Be brief.",
+            "input": QUESTION,
+            "chosen": GOOD,
+            "rejected": BAD,
+            "generations": [BAD, GOOD],
+            "rating": [1.0, 9.0],
+            "order": ["rejected", "chosen"],
+            "status": "swapped",
+            "chosen_score": 9.0,
+        },
+        source=f"SYSTEM: Be brief.\nUSER: {QUESTION}",
+        pairs=BETTER,
+    ),
+    "LLaMA-Factory": Shape(
+        {"instruction": "Answer.", "input": QUESTION, "chosen": GOOD, "rejected": BAD},
+        source=f"Answer.\n{QUESTION}",
+        pairs=BETTER,
+    ),
+    "LLaMA-Factory with everything": Shape(
+        {
+            "system": "Be brief.",
+            "history": [["Hi", "Hi."]],
+            "instruction": "Answer.",
+            "input": QUESTION,
+            "chosen": GOOD,
+            "rejected": BAD,
+        },
+        source=f"SYSTEM: Be brief.\nUSER: Hi\nASSISTANT: Hi.\nUSER: Answer.\n{QUESTION}",
+        pairs=BETTER,
+    ),
+    "ShareGPT preferences": Shape(
+        {
+            "conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": QUESTION}],
+            "chosen": {"from": "gpt", "value": GOOD},
+            "rejected": {"from": "gpt", "value": BAD},
+        },
+        source=f"SYSTEM: Be brief.\nUSER: {QUESTION}",
+        pairs=BETTER,
+    ),
+    "OpenAI batch output beside its prompt": Shape(
+        {
+            "custom_id": "1",
+            "messages": [user(QUESTION)],
+            "response": {
+                "status_code": 200,
+                "body": {
+                    "model": "alpha",
+                    "choices": [{"index": n, "message": assistant(text)} for n, text in enumerate((GOOD, BAD))],
+                },
+            },
+            "error": None,
+        },
+        models={GOOD: "alpha", BAD: "alpha"},
+    ),
+    "MT-bench model answers beside their prompt": Shape(
+        {"question_id": 1, "prompt": QUESTION, "choices": [{"turns": [GOOD]}, {"turns": [BAD]}]}
+    ),
+    "ours, instructions": Shape(
+        {"instructions": "Answer.", "prompt": QUESTION, "candidates": [GOOD, BAD]}, source=f"Answer.\n{QUESTION}"
+    ),
+    "ours, system prompt": Shape(
+        {"system_prompt": "Be brief.", "prompt": QUESTION, "responses": [GOOD, BAD]},
+        source=f"SYSTEM: Be brief.\nUSER: {QUESTION}",
+    ),
+    "ours, preferences with an instruction": Shape(
+        {"instruction": "Answer.", "prompt": QUESTION, "chosen": GOOD, "rejected": BAD},
+        source=f"Answer.\n{QUESTION}",
+        pairs=BETTER,
+    ),
+    "ours, preferences with messages": Shape(
+        {"messages": [user(QUESTION)], "chosen": GOOD, "rejected": BAD}, pairs=BETTER
+    ),
+    "candidates by another name beside chosen and rejected": Shape(
+        {"prompt": QUESTION, "responses": [GOOD, BAD, "?"], "chosen": GOOD, "rejected": BAD},
+        candidates=frozenset((GOOD, BAD, "?")),
+        pairs=BETTER,
+    ),
+    "winner by its name": Shape(
+        {
+            "prompt": QUESTION,
+            "response_a": BAD,
+            "response_b": GOOD,
+            "model_a": "alpha",
+            "model_b": "beta",
+            "winner": "beta",
+        },
+        pairs=BETTER,
+        models={GOOD: "beta", BAD: "alpha"},
+    ),
+    "three numbered columns": Shape(
+        {"question": QUESTION, "answer_1": GOOD, "answer_2": BAD, "answer_3": "?", "winner": "answer_1"},
+        candidates=frozenset((GOOD, BAD, "?")),
+        pairs=frozenset({(GOOD, BAD, 1.0), (GOOD, "?", 1.0)}),
+    ),
+}
