@@ -424,8 +424,8 @@ def candidates_of(fields: Fields) -> list[Any] | None:
 def candidate_parts(value: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the text and the model of a candidate that is a mapping, under the names that datasets have for them.
 
-    A choice of OpenAI's API has a message in place of a text; one of MT-bench has its text in its only turn. A text that
-    is null, or that is not there, is None.
+    A choice of OpenAI's API has a message in place of a text; one of MT-bench has its text in its only turn. What is
+    null, or is not there, is None.
 
     Raises:
         ValueError: If two of its texts differ.

@@ -11,6 +11,11 @@ from blender_hf.errors import InputError
 
 from .command import Options
 
+# Suffixes of formats in which lines are not written.
+UNWRITABLE = frozenset(
+    (".parquet", ".arrow", ".feather", ".csv", ".tsv", ".xlsx", ".xls", ".json", ".zip", ".zst", ".bz2", ".xz", ".orc")
+)
+
 
 def check_records(options: Options) -> Path | None:
     """Check the input and output of a command that reads records; return the output, None for stdout."""
@@ -26,10 +31,22 @@ def check_records(options: Options) -> Path | None:
     if options.output is None:
         return None
     if getattr(options, "format", "jsonl") == "jsonl":
-        from blender_hf.data.files import check_writable
-
         check_writable(options.output)
     return checked_output(options.output, options.file)
+
+
+def check_writable(path: str | Path) -> None:
+    """Reject a file whose name promises another format than lines; devices, pipes and names without one are left alone.
+
+    Raises:
+        InputError: If it does; the message says what can be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in UNWRITABLE:
+        raise InputError(
+            f"{path}: this command writes JSON Lines, not {suffix}; name a .jsonl or .jsonl.gz file (`blender-hf "
+            "label` also writes .parquet)"
+        )
 
 
 def check_readable(name: str) -> None:

@@ -41,11 +41,6 @@ BINARY_SUFFIXES = (".parquet", ".arrow")
 # The suffixes of files that are read, to tell them from ids of the Hub.
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".gz", *CSV_DELIMITERS, *BINARY_SUFFIXES)
 
-# Suffixes of formats in which lines are not written.
-UNWRITABLE = frozenset(
-    (".parquet", ".arrow", ".feather", ".csv", ".tsv", ".xlsx", ".xls", ".json", ".zip", ".zst", ".bz2", ".xz", ".orc")
-)
-
 # The number of a line or row, how messages name it, and a line of JSON as bytes, or a decoded row.
 Numbered = tuple[int, str, Any]
 
@@ -67,20 +62,6 @@ def read_file(path: str | Path) -> Iterator[Numbered]:
     except (OSError, EOFError, zlib.error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise InputError(f"can't read {name}: {reason}") from None
-
-
-def check_writable(path: str | Path) -> None:
-    """Reject a file whose name promises another format than lines; devices, pipes and names without one are left alone.
-
-    Raises:
-        InputError: If it does; the message says what can be written.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix in UNWRITABLE:
-        raise InputError(
-            f"{path}: this command writes JSON Lines, not {suffix}; name a .jsonl or .jsonl.gz file (`blender-hf "
-            "label` also writes .parquet)"
-        )
 
 
 def is_compressed(path: str | Path) -> bool:

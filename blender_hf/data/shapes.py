@@ -19,7 +19,6 @@ from blender_hf.modeling.record_fields import (
     Fields,
     as_list,
     as_turns,
-    candidate_parts,
     candidates_of,
     is_given,
     missing,
@@ -31,6 +30,7 @@ from blender_hf.modeling.record_fields import (
 from . import verdicts
 from .implicit_prompts import Answer, completions
 from .labelled import JudgedPair
+from .verdicts import is_dialogue, side_of
 
 Scores = dict[str, list[Any]]
 # How keys are called that say something of the chosen or of the rejected answer.
@@ -205,14 +205,14 @@ def _decoded(value: Any) -> Any:
 
 def _sides(fields: Fields, where: str) -> Found:
     """Read chosen and rejected answers."""
-    chosen, rejected = (_side(fields, side) for side in ("chosen", "rejected"))
+    chosen, rejected = (side_of(fields, side) for side in ("chosen", "rejected"))
     messages = as_list(as_turns(fields.values.get("messages")))
     if messages and messages in (chosen, rejected):  # it is a copy (UltraFeedback, binarized)
         fields = replace(fields, values={**fields.values, "messages": None})
     asked, instruction = stated_prompt(fields)
     if asked is None and is_given(instruction):
         asked, instruction = instruction, None
-    if not isinstance(asked, str | None) and not _is_dialogue(asked):
+    if not isinstance(asked, str | None) and not is_dialogue(asked):
         raise TypeError(f"a prompt must be a text or a list of chat messages, not {type(asked).__name__}")
     found = completions(asked, chosen, rejected)
     if asked is None and (not found.prompt or (isinstance(found.prompt, str) and fields.unread)):
@@ -250,24 +250,6 @@ def _of_side(fields: Fields, side: str, names: Sequence[str]) -> Any:
     """Return what a record says of the chosen or of the rejected answer, such as its model or its score."""
     keys = (form.format(name=name, side=side) for name in names for form in SIDE_KEYS)
     return next((fields.record[key] for key in keys if is_given(fields.record.get(key))), None)
-
-
-def _side(fields: Fields, side: str) -> Any:
-    """Return a chosen or rejected answer as `completions` takes it."""
-    value, key = as_turns(fields.values[side]), fields.keys[side]
-    if isinstance(value, Mapping):
-        value = [value] if "role" in value else candidate_parts(value)[0]
-    listed = as_list(value)
-    texts = isinstance(value, str) or (listed is not None and all(isinstance(text, str) for text in listed))
-    if not texts and not (listed and _is_dialogue(listed)):
-        found = "null" if value is None else type(value).__name__
-        raise TypeError(f'"{key}" must be a text, a list of texts or chat messages, not {found}')
-    return value if isinstance(value, str) else listed
-
-
-def _is_dialogue(value: Any) -> bool:
-    turns = as_list(value)
-    return turns is not None and all(isinstance(turn, Mapping) for turn in turns)
 
 
 # The first that a record matches is taken.

@@ -11,7 +11,16 @@ from typing import Any
 
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
-from blender_hf.modeling.record_fields import NAMES, SCORE_STEMS, STEMS, Fields, as_list, as_turns, is_given
+from blender_hf.modeling.record_fields import (
+    NAMES,
+    SCORE_STEMS,
+    STEMS,
+    Fields,
+    as_list,
+    as_turns,
+    candidate_parts,
+    is_given,
+)
 
 from .implicit_prompts import completions
 from .labelled import JudgedPair
@@ -210,11 +219,30 @@ def _compared_pairs(fields: Fields, item: Item) -> list[JudgedPair] | None:
     return pairs
 
 
+def side_of(fields: Fields, side: str) -> Any:
+    """Return a chosen or rejected answer as `completions` takes it."""
+    value, key = as_turns(fields.values[side]), fields.keys[side]
+    if isinstance(value, Mapping):
+        value = [value] if "role" in value else candidate_parts(value)[0]
+    listed = as_list(value)
+    texts = isinstance(value, str) or (listed is not None and all(isinstance(text, str) for text in listed))
+    if not texts and not (listed and is_dialogue(listed)):
+        found = "null" if value is None else type(value).__name__
+        raise TypeError(f'"{key}" must be a text, a list of texts or chat messages, not {found}')
+    return value if isinstance(value, str) else listed
+
+
+def is_dialogue(value: Any) -> bool:
+    """Return whether this is a list of mappings."""
+    turns = as_list(value)
+    return turns is not None and all(isinstance(turn, Mapping) for turn in turns)
+
+
 def _sides_pair(fields: Fields, item: Item) -> list[JudgedPair] | None:
     """Return the verdict of a chosen and a rejected answer that are among the candidates."""
-    sides = [as_turns(fields.values.get(side)) for side in ("chosen", "rejected")]
-    if not all(isinstance(side, str | list) and side for side in sides):
+    if not all(fields.values.get(side) for side in ("chosen", "rejected")):
         return None
+    sides = [side_of(fields, side) for side in ("chosen", "rejected")]
     found = completions(item.prompt, *sides)
     texts = found.texts[0], found.texts[len(found.chosen)]
     places = [item.texts.index(text) if text in item.texts else None for text in texts]

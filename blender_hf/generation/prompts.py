@@ -1,6 +1,6 @@
 """Prompts that language models are about to answer, checked at the border."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from blender_hf.data.columns import Columns

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blender_hf.data.files import check_writable, open_text, read_file, unpacked_size
+from blender_hf.cli.output import check_writable
+from blender_hf.data.files import open_text, read_file, unpacked_size
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.sources import open_source, read_records
 from blender_hf.errors import InputError
