@@ -41,7 +41,8 @@ EPILOG = """\
 Input is one JSON object per line, for example
   {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
 MixInstruct and the shapes of other datasets are read as they are, from JSON Lines, JSON arrays, CSV, Parquet and Arrow
-files, plain or compressed with gzip; see docs/data.md. --columns prompt=frage,candidates=gpt,llama says what is not certain.
+files, plain or compressed with gzip; see docs/data.md. --columns prompt=frage,candidates=gpt,llama says what is not
+certain.
 """
 READING = ("truncated", "unread")
 WIDTH = 100
