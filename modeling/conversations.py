@@ -36,7 +36,7 @@ UNREAD_PARTS = {
 UNREAD_KEYS = {"images": "[image]", "videos": "[video]", "audios": "[audio]", "files": "[file]"}
 THOUGHT_PARTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_text", "reasoning_content", "thought")
 CALL_PARTS = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "function_call", "custom_tool_call")
-RESULT_PARTS = ("tool_result", "mcp_tool_result", "function_call_output")
+RESULT_PARTS = ("tool_result", "mcp_tool_result", "function_call_output", "custom_tool_call_output")
 PART_TYPES = (*TEXT_PARTS, *UNREAD_PARTS, *THOUGHT_PARTS, *CALL_PARTS, *RESULT_PARTS)
 # The keys of a call's arguments: OpenAI, LangChain, Llama 3, Anthropic. OpenAI's custom tools take a free text.
 ARGUMENTS = ("arguments", "args", "parameters", "input")
@@ -135,7 +135,7 @@ def as_messages(prompt: Any, instruction: str | None = None) -> tuple[Message, .
     if not instruction:
         return messages
     first, *others = messages
-    if _role(first, 0) != "system":
+    if "role" not in first or _role(first, 0) != "system":
         return (_message("system", instruction), *messages)
     return ({**first, "content": _headed(f"{instruction}\n\n", first["content"])}, *others)
 
@@ -152,7 +152,10 @@ def turns(messages: Iterable[Mapping[str, Any]]) -> list[Turn]:
     """Return what each of the messages of `as_messages` says; results within a message are turns of their own."""
     found: list[Turn] = []
     for number, message in enumerate(messages):
-        turn = _turn(message, number)
+        kind = None if "role" in message else _type_of(message)
+        if kind in THOUGHT_PARTS:
+            continue
+        turn = _item(message, number) if kind in (*CALL_PARTS, *RESULT_PARTS) else _turn(message, number)
         found += turn.results
         if turn.said or turn.calls or not turn.results:
             found.append(turn)
@@ -246,8 +249,8 @@ def _checked_messages(prompt: Any) -> tuple[Message, ...]:
             raise TypeError(f"a prompt must be a text or a list of chat messages, not {found}")
         if not messages:
             raise ValueError("a conversation needs at least one message")
-        for turn in turns(messages):
-            turn.text  # noqa: B018 (what can't be written as JSON fails here)
+        if not "".join(turn.line for turn in turns(messages)):  # what can't be written as JSON fails here
+            raise ValueError("a conversation needs at least one message that is no thought")
     except RecursionError:
         raise ValueError("its messages are nested too deeply") from None
     return tuple(messages)
@@ -290,6 +293,14 @@ def _turn(message: Mapping[str, Any], number: int) -> Turn:
     if turn.role == "tool":
         turn.name, turn.call_id = (_optional(message, key, where) for key in ("name", "tool_call_id"))
     return turn
+
+
+def _item(item: Mapping[str, Any], number: int) -> Turn:
+    """Return what a call or a result says that is an item of the Responses API, without a role."""
+    where = f"message {number}"
+    if item["type"] in RESULT_PARTS:
+        return _result(item, where)
+    return Turn("assistant", calls=[_call(item, where)])
 
 
 def _role(message: Mapping[str, Any], number: int) -> str:

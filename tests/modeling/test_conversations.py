@@ -232,6 +232,44 @@ def test_the_result_of_a_tool(result: dict[str, Any], line: str) -> None:
     assert render_answer(several) == f"ASSISTANT: {CALL_TEXT}\n{line}\nASSISTANT: 17."
 
 
+def test_items_of_the_responses_api_have_no_role() -> None:
+    thought = {"type": "reasoning", "id": "r", "summary": []}
+    result = {"type": "function_call_output", "call_id": "c1", "output": "17 C"}
+    talk = [*QUESTION, thought, CALLS["Responses"], result]
+    text = f"USER: {QUESTION[0]['content']}\nASSISTANT: {CALL_TEXT}\nTOOL: 17 C"
+    assert render_prompt(talk) == text
+    assert as_messages(talk) == tuple(talk)
+    assert render_prompt(talk, "Be brief.") == f"SYSTEM: Be brief.\n{text}"
+    assert render_answer(as_answer(CALLS["Responses"])) == CALL_TEXT
+    with pytest.raises(ValueError, match="at least one message that is no thought"):
+        as_messages([thought])
+
+
+TALK = [*QUESTION, calling(CALLS["OpenAI"], content="Wait."), {"role": "tool", "name": "weather", "content": "17 C"}]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [{"role": "system", "content": QUESTION[0]["content"]}, *TALK[1:]],
+        [*parts(QUESTION[0]["content"], {"type": "image"}), *TALK[1:]],
+        [*QUESTION, {**TALK[1], "content": "Hm."}, TALK[2]],
+        [*QUESTION, {**TALK[1], "content": None}, TALK[2]],
+        [*QUESTION, {**TALK[1], "tool_calls": []}, TALK[2]],
+        [*QUESTION, {**TALK[1], "refusal": "No."}, TALK[2]],
+        [*QUESTION, calling({"name": "hen", "arguments": ARGUMENTS}, content="Wait."), TALK[2]],
+        [*QUESTION, calling({"name": "weather", "arguments": {"city": "Rome"}}, content="Wait."), TALK[2]],
+        [*QUESTION, calling({"name": "weather", "arguments": {"town": "Lima"}}, content="Wait."), TALK[2]],
+        [*TALK[:2], {**TALK[2], "content": "18 C"}],
+        [*TALK[:2], {**TALK[2], "name": "hen"}],
+        [*TALK[:2], {**TALK[2], "role": "user"}],
+        TALK[:2],
+    ],
+)
+def test_what_has_a_meaning_is_read(other: list[dict[str, Any]]) -> None:
+    assert render_prompt(other) != render_prompt(TALK)
+
+
 def test_nulls_of_arrow_are_no_values() -> None:
     """A table of Arrow has a key for whatever one of its messages has."""
     filled = [
