@@ -219,6 +219,10 @@ def _sides(fields: Fields, where: str) -> Found:
         # A text that both begin alike is the prompt only if nothing else can be it.
         raise ValueError(missing("prompt", fields))
     prompt, instruction = with_system(found.prompt, instruction, fields)
+    sides = [
+        [_answered(answer, _of_side(fields, side, NAMES["model"]), f"{where}, {side}") for answer in answers]
+        for side, answers in (("chosen", found.chosen), ("rejected", found.rejected))
+    ]
     # A hash of the texts decides the order, so that position bias, or a constant answer, gains nothing.
     text = "\n".join([str(found.prompt), *found.texts])
     chosen_first = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 2 == 0
@@ -226,10 +230,6 @@ def _sides(fields: Fields, where: str) -> Found:
     def in_place(good: Sequence[Any], bad: Sequence[Any]) -> list[Any]:
         return [*good, *bad] if chosen_first else [*bad, *good]
 
-    sides = [
-        [_answered(answer, _of_side(fields, side, NAMES["model"]), f"{where}, {side}") for answer in answers]
-        for side, answers in (("chosen", found.chosen), ("rejected", found.rejected))
-    ]
     item = make_item(prompt, in_place(*sides), instruction, where=where)
     good = in_place([True] * len(found.chosen), [False] * len(found.rejected))
     n = range(len(good))
