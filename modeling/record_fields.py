@@ -169,10 +169,15 @@ def is_known(key: Any) -> bool:
     )
 
 
+def role_of(key: Any) -> str | None:
+    """Return the role of a key; None if it has none."""
+    return _ROLES.get(key) if isinstance(key, str) else None
+
+
 def holds_answers(key: Any) -> bool:
     """Return whether a key is one of those that hold answers."""
     roles = ("candidates", "chosen", "rejected", "answer")
-    return isinstance(key, str) and (_ROLES.get(key) in roles or bool(NUMBERED.fullmatch(key)))
+    return role_of(key) in roles or (isinstance(key, str) and bool(NUMBERED.fullmatch(key)))
 
 
 def read_fields(record: Mapping[str, Any], columns: Mapping[str, Sequence[str]] | None = None) -> Fields:
@@ -339,7 +344,7 @@ def stated_prompt(fields: Fields) -> tuple[Any, Any]:
     if isinstance(history, str) and history.strip():
         return _with_text_before(history, fields), None
     if is_given(messages) and is_given(prompt):
-        return _holding(messages, prompt, keys["messages"], keys["prompt"]), instruction
+        return _holding(messages, prompt, fields), instruction
     if is_given(history) and not isinstance(history, str) and (turns := _earlier(history, keys["history"])):
         if is_given(messages):
             raise ValueError(
@@ -491,19 +496,31 @@ def _user(instruction: str | None, prompt: str) -> dict[str, str]:
     return {"role": "user", "content": "\n".join(part for part in (instruction, prompt) if part)}
 
 
-def _holding(messages: Any, prompt: Any, messages_key: str, prompt_key: str) -> Any:
-    """Return the messages that hold a prompt: its text, or the turns that it ends with; an answer after it is none."""
+def _holding(messages: Any, prompt: Any, fields: Fields) -> Any:
+    """Return the messages that hold a prompt; what comes after it must be an answer of the record, and is left out."""
     turns = as_list(messages)
     if turns is None or not turns or not all(isinstance(turn, Mapping) for turn in turns):
         return messages  # what is wrong with it is said where conversations are checked
     last = max((n for n, turn in enumerate(turns) if turn.get("role") == "user"), default=-1)
     for held in (turns, turns[: last + 1]):
+        if len(held) < len(turns) and not _is_answer(turns[last + 1 :], fields):
+            continue
         if held and any(same(_quietly(form, held), prompt) for form in (render_prompt, _last_content, list)):
             return held
+    one, other = fields.keys["messages"], fields.keys["prompt"]
     raise ValueError(
-        f'"{messages_key}" and "{prompt_key}" are both the prompt, and differ; rename or drop one of them, or choose '
-        f"with --columns messages={messages_key}"
+        f'"{one}" and "{other}" are both the prompt, and differ; rename or drop one of them, or choose with --columns '
+        f"prompt={other}"
     )
+
+
+def _is_answer(turns: Sequence[Mapping[str, Any]], fields: Fields) -> bool:
+    """Return whether this is the one message of an answer that the record has elsewhere too."""
+    answers = [as_turns(fields.values.get(role)) for role in ("chosen", "rejected", "answer")]
+    answers += as_list(fields.values.get("candidates")) or []
+    ends = [(as_list(answer) or [answer])[-1] for answer in answers]
+    texts = [candidate_parts(end)[0] if isinstance(end, Mapping) else end for end in ends]
+    return len(turns) == 1 and any(same(turns[0].get("content"), text) for text in texts if is_given(text))
 
 
 def _last_content(turns: Sequence[Mapping[str, Any]]) -> Any:

@@ -16,6 +16,22 @@ def test_candidates_are_texts_or_mappings() -> None:
     assert [candidate.model for candidate in item.candidates] == [None, "m", None, "n"]
 
 
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        {"model": "m", "response": "a"},
+        {"generator": "m", "output": "a"},
+        {"model_name": "m", "completion": "a", "text": None},
+        {"model": "m", "generated_text": "a", "answer": "a"},
+        {"model": "m", "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"},
+        {"model": "m", "turns": ["a"]},
+    ],
+)
+def test_candidates_by_the_names_that_data_sets_have(candidate: dict[str, Any]) -> None:
+    [found] = make_item("p", [candidate]).candidates
+    assert (found.text, found.model) == ("a", "m")
+
+
 def test_candidates_are_messages_too() -> None:
     """Two tool calls were the same empty text."""
     calls = [{"role": "assistant", "content": None, "tool_calls": [{"name": name, "arguments": {}}]} for name in "ab"]

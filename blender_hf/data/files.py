@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from blender_hf.errors import InputError, require
 from blender_hf.loading.checkpoints import first_line
+from blender_hf.modeling.record_fields import role_of
 
 STDIN = "-"
 # Rows of a Parquet file that are in memory at once.
@@ -41,12 +42,15 @@ BINARY_SUFFIXES = (".parquet", ".arrow")
 # The suffixes of files that are read, to tell them from ids of the Hub.
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".gz", *CSV_DELIMITERS, *BINARY_SUFFIXES)
 
+# The roles of columns whose cells are lists, which CSV has as texts of JSON; messages may stand in others too.
+LISTS = ("candidates", "messages", "history", "pairs", "cmp_results", "models", "scores", "ranks")
+
 # The number of a line or row, how messages name it, and a line of JSON as bytes, or a decoded row.
 Numbered = tuple[int, str, Any]
 
 
 class Cells(dict[str, Any]):
-    """A row of a CSV file: its cells by column, all texts, None where one is empty."""
+    """A row of a CSV file: its cells by column, None where one is empty."""
 
 
 def read_file(path: str | Path) -> Iterator[Numbered]:
@@ -203,10 +207,25 @@ def _csv_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
             yield (
                 reader.line_num,
                 f"{name}:{reader.line_num}",
-                Cells((column, row.get(column) or None) for column in columns if column),
+                Cells((column, _cell(column, row.get(column))) for column in columns if column),
             )
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{name}: not a CSV file in UTF-8 ({type(error).__name__})") from None
+
+
+def _cell(column: str, text: str | None) -> Any:
+    """Return what a cell holds: None if it is empty, lists and messages where it has them as JSON, else its text."""
+    if not text:
+        return None
+    role = role_of(column)
+    if not text.lstrip().startswith(("[", "{")) or (role is None and not column.startswith("conversation")):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    messages = isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value)
+    return value if role in LISTS or messages else text
 
 
 def _parquet_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from blender_hf.errors import BlenderError, InputError, InputTypeError
 from blender_hf.inputs import Candidate, Item, as_candidate, make_item
+from blender_hf.modeling.conversations import render_prompt
 from blender_hf.modeling.record_fields import (
     MODEL_STEMS,
     NAMES,
@@ -23,6 +24,7 @@ from blender_hf.modeling.record_fields import (
     is_given,
     missing,
     prompt_of,
+    same,
     stated_prompt,
     with_system,
 )
@@ -218,13 +220,14 @@ def _sides(fields: Fields, where: str) -> Found:
     if asked is None and (not found.prompt or (isinstance(found.prompt, str) and fields.unread)):
         # A text that both begin alike is the prompt only if nothing else can be it.
         raise ValueError(missing("prompt", fields))
+    _check_held(asked, found.prompt, fields)
     prompt, instruction = with_system(found.prompt, instruction, fields)
     sides = [
         [_answered(answer, _of_side(fields, side, NAMES["model"]), f"{where}, {side}") for answer in answers]
         for side, answers in (("chosen", found.chosen), ("rejected", found.rejected))
     ]
     # A hash of the texts decides the order, so that position bias, or a constant answer, gains nothing.
-    text = "\n".join([str(found.prompt), *found.texts])
+    text = "\n".join([str(found.prompt), *(candidate.text for side in sides for candidate in side)])
     chosen_first = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 2 == 0
 
     def in_place(good: Sequence[Any], bad: Sequence[Any]) -> list[Any]:
@@ -239,6 +242,22 @@ def _sides(fields: Fields, where: str) -> Found:
         lambda: [JudgedPair(a, b, float(good[a])) for a in n for b in n if a < b and good[a] != good[b]],
         lambda: {"score": in_place(*scores)} if len(good) == 2 else {},
     )
+
+
+def _check_held(asked: Any, prompt: Any, fields: Fields) -> None:
+    """Reject a stated prompt that is no part of the conversations that are chosen and rejected."""
+    if not isinstance(prompt, list) or not asked:
+        return
+    contents = [turn.get("content") for turn in prompt]
+    stated = [asked] if isinstance(asked, str) else [turn.get("content") for turn in as_list(asked) or ()]
+    if not all(any(same(content, one) for one in contents) for content in stated) and render_prompt(prompt) != asked:
+        key = next(
+            fields.keys[role] for role in ("messages", "history", "prompt", "instruction") if role in fields.keys
+        )
+        raise ValueError(
+            f'"{key}" is not in the conversations in "{fields.keys["chosen"]}" and "{fields.keys["rejected"]}", which '
+            "begin with another prompt; drop it, or correct one of them"
+        )
 
 
 def _answered(answer: Answer, model: Any, where: str) -> Candidate:

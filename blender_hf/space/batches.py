@@ -39,6 +39,8 @@ def read_data_set(name: str, split: str | None = None, limits: Limits = DEFAULT_
     # A folder of that name would be opened instead, and visitors must not learn where the server keeps its files.
     if not ID.fullmatch(name) or Path(name).exists():
         raise InputError(f"{name!r} is no id of a data set on the Hub; ids are like org/name")
-    records = [entry.record() for entry in islice(HubSource(name, split=split).entries(), limits.prompts)]
+    source = HubSource(name, split=split)
+    records = [entry.record() for entry in islice(source.entries(), limits.prompts)]
+    source.columns.report(source.title)
     check_batch([record.item for record in records], limits)
     return records

@@ -4,7 +4,7 @@ import json
 import logging
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from blender_hf.data.records import as_items, record_from_mapping
 from blender_hf.data.sources import open_source, read_records
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.generation.records import read_prompts
-from blender_hf.modeling.record_fields import METADATA, NAMES, is_known
+from blender_hf.modeling.record_fields import METADATA, NAMES, holds_answers, is_known, role_of
 from tests.data.shapes import BAD, GOOD, QUESTION, SHAPES, Shape, assistant, user
 
 pytestmark = pytest.mark.once
@@ -107,6 +107,11 @@ def test_generate_reads_the_same_prompt_and_keeps_the_record(shape: Shape, tmp_p
             {"messages": [{"role": "system", "content": "a"}, user("q")], "candidates": ["a"], "system": "b"},
             '"system" and the system message of the conversation differ',
         ),
+        ({**BASE, "messages": [user(QUESTION), assistant("Hm.")]}, '"messages" and "prompt" are both the prompt'),
+        (
+            {"prompt": "Other?", "chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]},
+            '"prompt" is not in the conversations in "chosen" and "rejected", which begin with another prompt',
+        ),
         ({**BASE, "context": "Peru is a country."}, '"context" holds a text beside "prompt", and it is not certain'),
         ({**BASE, "history": "Earlier."}, '"history" holds a text beside "prompt"'),
         ({**BASE, "context": ["a passage"]}, '"context" must be chat messages, or a list of pairs'),
@@ -190,7 +195,7 @@ def test_verdicts_that_can_not_be_read(record: dict[str, Any], message: str) -> 
     [
         {**BASE, "question": f" {QUESTION}\n"},
         {**BASE, "messages": [user(QUESTION)]},
-        {**BASE, "messages": [user(QUESTION), assistant(GOOD)]},
+        {**BASE, "messages": [user(QUESTION), assistant(GOOD)]},  # one of the candidates
         {**BASE, "prompt": [user(QUESTION)], "conversations": [{"from": "human", "value": QUESTION}]},
         {**BASE, "prompt": None, "input": QUESTION},
         {**BASE, "system": "", "instruction": None, "history": [], "context": ""},
@@ -222,6 +227,39 @@ def test_every_name_of_a_field_with_a_meaning_changes_what_is_read(role: str) ->
         item = record_from_mapping(record, where=name, default_id=0).item
         assert "Other" in item.source + item.texts[0], name
         assert is_known(name)
+
+
+READ = ("prompt", "instruction", "system", "messages", "history", "candidates", "chosen", "rejected")
+
+
+def changes(value: Any) -> Iterator[Any]:
+    """Yield a value with each of its texts, in turn, changed."""
+    if isinstance(value, str):
+        yield f"{value} And more."
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if key in ("text", "content", "value", "full_text", "turns", "message") or not isinstance(key, str):
+            for changed in changes(part):
+                copy: Any = dict(value) if isinstance(value, dict) else list(value)
+                copy[key] = changed
+                yield copy
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_what_has_a_meaning_changes_what_is_read_or_is_refused(shape: Shape) -> None:
+    tried = 0
+    for key, value in shape.record.items():
+        if role_of(key) not in READ and not (holds_answers(key) and key != "response"):
+            continue
+        for changed in changes(value):
+            if shape.record.get("turn") == 1 and re.search(r"(Sure\?|Yes\.|No\.) And more", str(changed)):
+                continue  # what comes after the turn that was judged
+            tried += 1
+            try:
+                item = labelled({**shape.record, key: changed}).item
+            except InputError:
+                continue
+            assert (item.source, set(item.texts)) != (shape.source, shape.candidates), (key, changed)
+    assert tried
 
 
 def test_the_table_says_one_thing_of_a_name() -> None:

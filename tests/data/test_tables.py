@@ -52,9 +52,26 @@ ARENA = "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_m
             "prompt,response,helpfulness,correctness\np,4,3,4\np,5,1,1\n",
             [("p", [("4", None), ("5", None)])],
         ),
+        ('prompt,candidates\np,"[""4"", ""5""]"\n', [("p", [("4", None), ("5", None)])]),
+        (
+            'messages,responses,models\n"[{""role"": ""user"", ""content"": ""p""}]","[""4"",""5""]","[""a"",""b""]"\n',
+            [("p", [("4", "a"), ("5", "b")])],
+        ),
         ("instruction,input,output,generator\ni,p,4,a\ni,p,5,b\n", [("i\np", [("4", "a"), ("5", "b")])]),
     ],
-    ids=["Arena", "Arena's turns", "HelpSteer2", "pandas", "unnamed", "metadata", "long", "HelpSteer2 rows", "alpaca"],
+    ids=[
+        "Arena",
+        "Arena's turns",
+        "HelpSteer2",
+        "pandas",
+        "unnamed",
+        "metadata",
+        "long",
+        "HelpSteer2 rows",
+        "JSON",
+        "JSON messages",
+        "alpaca",
+    ],
 )
 def test_a_table_is_read_as_what_it_is(
     text: str, found: list[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
