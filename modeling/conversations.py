@@ -188,7 +188,7 @@ def render_prompt(prompt: Any, instruction: str | None = None) -> str:
 def report_unread(messages: Iterable[Mapping[str, Any]], where: str) -> None:
     """Log which parts of messages no text stands for, if there are any."""
     if found := [place for turn in turns(messages) for place in turn.unread]:
-        logger.warning("%s: not read: %s; the text names its kind in its place", where, ", ".join(found))
+        logger.warning("%s: not read: %s; the text only names what stands there", where, ", ".join(found))
 
 
 def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -287,8 +287,8 @@ def _turn(message: Mapping[str, Any], number: int) -> Turn:
     turn.calls += [call for call in _calls(message, where) if call.id not in known]
     if content is None and not (turn.said or turn.calls):
         raise TypeError(
-            f"the content of a chat message must be text, not None ({where}, {turn.role}): only beside tool_calls, a "
-            "refusal or audio may it be missing"
+            f"the content of a chat message must be text, not None ({where}, {turn.role}); it may be missing beside "
+            "tool_calls, a refusal or audio alone"
         )
     if turn.role == "tool":
         turn.name, turn.call_id = (_optional(message, key, where) for key in ("name", "tool_call_id"))

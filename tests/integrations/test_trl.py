@@ -419,6 +419,17 @@ def test_a_given_way_of_generating_overrules_the_models_own() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_prompts_with_calls_of_tools_are_answered() -> None:
+    """The template of this model refuses a content that is null, and knows of no calls."""
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    greedy = GenerationConfig(do_sample=False, max_new_tokens=8)
+    user, result = {"role": "user", "content": "2 + 2?"}, {"role": "tool", "content": "4"}
+    text = {"role": "assistant", "content": '<tool_call>{"name": "add", "arguments": {"a": 2}}</tool_call>'}
+    called, written = ([user, message, result] for message in (*ADDS, text))
+    first, second = generate(model, Accelerator(cpu=True), tokenizer, [called, written], greedy, 2, 0)
+    assert first == second
+
+
 def test_what_fsdp_shards_can_not_answer() -> None:
     class Sharding:
         distributed_type = "FSDP"

@@ -71,7 +71,7 @@ def test_rendered(prompt: Any, text: str) -> None:
         (
             [*QUESTION, {"role": "assistant", "content": None}],
             TypeError,
-            r"not None \(message 1, assistant\): only beside",
+            r"not None \(message 1, assistant\); it may be missing beside",
         ),
         ([*QUESTION, {"role": "tool"}], TypeError, r"not None \(message 1, tool\)"),
         ([{"role": "assistant", "content": None, "tool_calls": []}], TypeError, r"message 0, assistant"),
