@@ -68,6 +68,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 # Roles of which two fields that differ are an error; of another role, the first name that has a value is read.
 SINGLE = ("prompt", "instruction", "system", "messages", "history", "candidates", "chosen", "rejected")
+# The roles of what a model reads before it answers.
+ASKED = ("prompt", "messages", "history", "instruction", "system")
 # What the answers in numbered columns are called, as in `response_a`, `response1`, `human_ref_B`.
 STEMS = (
     "response",

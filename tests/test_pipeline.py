@@ -73,6 +73,16 @@ def test_options_of_the_call_and_of_the_pipeline(pipe: BlenderPipeline, checkpoi
     assert (result["returned"], len(result["fused_from"])) == ("fused", 2)
 
 
+def test_names_of_columns(checkpoints: Path, pipe: BlenderPipeline, caplog: pytest.LogCaptureFixture) -> None:
+    record = {"frage": INPUTS[0]["prompt"], "candidates": INPUTS[0]["candidates"], "foo": 1}
+    assert pipe(record, columns={"prompt": "frage"}) == pipe(INPUTS[0])
+    assert caplog.messages == ['the inputs: not read: "foo"']
+    always = pipeline("llm-blending", model=str(checkpoints / "ranker"), fuser=None, columns={"prompt": "frage"})
+    assert always([record])[0]["best"] == always.blender.rank(INPUTS[0]["prompt"], INPUTS[0]["candidates"]).best
+    with pytest.raises(InputError, match="unknown role 'promt'"):
+        pipe(record, columns={"promt": "frage"})
+
+
 def test_without_a_fuser_it_ranks(checkpoints: Path) -> None:
     result = pipeline("llm-blending", model=str(checkpoints / "ranker"), fuser=None)(INPUTS[0])
     assert (result["returned"], result["fused"]) == ("best", None)

@@ -7,7 +7,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from blender_hf.errors import InputError
-from blender_hf.modeling.record_fields import NAMES, Fields, as_list, is_given, is_known, missing, read_fields, same
+from blender_hf.modeling.record_fields import (
+    ASKED,
+    NAMES,
+    Fields,
+    as_list,
+    is_given,
+    is_known,
+    missing,
+    read_fields,
+    same,
+)
 
 from .columns import Columns
 from .files import Cells
@@ -16,8 +26,6 @@ from .verdicts import METRICS
 if TYPE_CHECKING:
     from .sources import Entry
 
-# What a prompt consists of: answers belong together where all of these are the same.
-ASKED = ("id", "prompt", "messages", "history", "instruction", "system")
 # Texts of cells that are no answers, beside numbers.
 TRUTH_VALUES = frozenset(("true", "false", "yes", "no", "nan", "none", "null"))
 
@@ -52,7 +60,7 @@ def answers_together(entries: "Iterable[Entry]", columns: Columns) -> "Iterator[
 
 
 def _has_prompt(fields: Fields) -> bool:
-    return any(is_given(fields.values.get(role)) for role in ASKED if role not in ("id", "system"))
+    return any(is_given(fields.values.get(role)) for role in ASKED if role != "system")
 
 
 def _is_answer(value: Any) -> bool:
@@ -71,7 +79,8 @@ def _by_prompt(entries: "Iterable[Entry]", columns: Columns) -> "Iterator[Entry]
             continue
         except (ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{entry.where}: {error}") from None
-        asked = {role: fields.values.get(role) for role in ASKED}
+        # Answers belong together where all of what is asked is the same.
+        asked = {role: fields.values.get(role) for role in ("id", *ASKED)}
         said = {
             key: told
             for key, told in value.items()

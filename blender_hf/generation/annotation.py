@@ -14,7 +14,7 @@ from blender_hf.data.sources import FileSource
 from blender_hf.data.verdicts import decode_comparisons
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item, check_characters
-from blender_hf.modeling.record_fields import holds_answers, is_given, read_fields, stated_prompt
+from blender_hf.modeling.record_fields import ASKED, holds_answers, is_given, prompt_of, read_fields, stated_prompt
 
 from .judge import Judgment, Task
 from .records import BEGINS
@@ -122,11 +122,17 @@ def _judged_record(value: Any, number: int, where: str, columns: Columns) -> Jud
 
 
 def _with_candidates(value: Mapping[str, Any], item: Item, columns: Columns) -> dict[str, Any]:
-    """Return a record of another shape with its answers as candidates, in place of the fields that held them."""
+    """Return a record of another shape with its answers as candidates, in place of the fields that held them.
+
+    A prompt that the answers began with, or held a part of, is stated too.
+    """
     fields = read_fields(value, columns.stated)
-    held = set(columns.stated.get("candidates", ()))
-    kept = {key: told for key, told in value.items() if not holds_answers(key) and key not in held}
-    prompt = {} if stated_prompt(fields) != (None, None) else {"prompt": item.prompt}
+    held = {key for key in value if holds_answers(key)} | set(columns.stated.get("candidates", ()))
+    prompt: dict[str, Any] = {}
+    if stated_prompt(fields) == (None, None) or prompt_of(fields) != (item.prompt, item.instruction):
+        prompt = {"prompt": item.prompt, "instruction": item.instruction}
+        held |= {fields.keys[role] for role in ASKED if role in fields.keys}
+    kept = {key: told for key, told in value.items() if key not in held}
     return {**kept, **prompt, "candidates": [candidate.fields for candidate in item.candidates]}
 
 

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from blender_hf.cli.main import main
+from blender_hf.data.labelled_formats import read_labelled
+from blender_hf.data.sources import read_records
+from tests.data.shapes import SHAPES
 from tests.generation.test_judge import longer
 from tests.language_server import Fault, LanguageServer
 
@@ -142,3 +145,20 @@ def test_the_output_of_another_job_is_left_alone(
     strange.write_text(json.dumps({**RECORDS[0], "note": "\ud83d"}) + "\n")
     assert main(["annotate", str(strange), *judge]) == 2
     assert "strange.jsonl:1: contains a lone surrogate ('\\ud83d')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_records_of_every_shape_are_judged_and_read_again(
+    name: str, judge: list[str], server: LanguageServer, tmp_path: Path
+) -> None:
+    shape, source, output = SHAPES[name], tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(json.dumps(shape.record) + "\n", encoding="utf-8")
+    command = ["annotate", str(source), *judge, "--output", str(output)]
+    assert main(command) == 0
+    [record] = read_records(output)
+    assert (record.item.source, set(record.item.texts)) == (shape.source, shape.candidates)
+    [prompt] = read_labelled(output)
+    assert len(prompt.pairs) == len(shape.candidates) * (len(shape.candidates) - 1) / 2
+    server.reset()
+    assert main(command) == 0
+    assert not server.requests, "what is done is known again"

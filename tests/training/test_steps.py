@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blender_hf import InputError
-from blender_hf.training.loading import Subsample, subsample_of_run
+from blender_hf.training.loading import Subsample, load_training_data, subsample_of_run
 from blender_hf.training.ranker_trainer import PairRankerTrainingArguments
 from blender_hf.training.run_folder import RunFolder
 from blender_hf.training.settings import RENAMED, RankerSettings
@@ -70,6 +70,17 @@ def test_keys_are_fields_and_the_command_line_wins(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_steps(written(tmp_path, text), CLASSES, overrides)
+
+
+@pytest.mark.parametrize(
+    "columns", ["[prompt=frage, 'candidates=gpt,llama']", "{prompt: frage, candidates: [gpt, llama]}"]
+)
+def test_columns_have_names(tmp_path: Path, columns: str) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"frage": "2 + 2?", "gpt": "4", "llama": "5"}\n', encoding="utf-8")
+    settings, _ = read_step(written(tmp_path, f"model: x\ndata: [{data}]\ncolumns: {columns}\n"), CLASSES).settings()
+    [prompt] = load_training_data(settings).prompts
+    assert (prompt.item.source, prompt.models) == ("2 + 2?", ("gpt", "llama"))
 
 
 def test_former_names_of_settings_are_read_everywhere(tmp_path: Path) -> None:
