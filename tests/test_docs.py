@@ -50,6 +50,7 @@ WITH_EXAMPLES = (
     "blender_hf.training.settings",
     "blender_hf.modeling.processing_gen_fuser",
     "blender_hf.modeling.ranking_math",
+    "blender_hf.modeling.segmentation",
 )
 
 
