@@ -1,6 +1,8 @@
 """Fusers in ONNX Runtime, through Optimum, which has the generation loop."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
@@ -22,6 +24,17 @@ except ModuleNotFoundError:
 
 class OnnxGenFuser(ExtractiveGenerationMixin, ORTModelForSeq2SeqLM):
     """An exported fuser with the `generate` of `GenFuser`, `segments` included."""
+
+    process: int | None = None  # the one that it was loaded in, which has its threads
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Write fused answers, in the process that loaded the fuser; see `ExtractiveGenerationMixin`."""
+        if self.process not in (None, os.getpid()):
+            raise BlenderError(
+                "a fuser in ONNX Runtime can't run in a fork of the process that loaded it: load it in each process, "
+                "or start processes by multiprocessing.get_context('spawn')"
+            )
+        return super().generate(*args, **kwargs)
 
 
 def load_onnx_fuser(
@@ -46,6 +59,7 @@ def load_onnx_fuser(
     }
     processor = explained(lambda: GenFuserProcessor.from_pretrained(where, **hub), name, "fuser", options)
     model = explained(lambda: OnnxGenFuser.from_pretrained(checkpoint, **settings), name, "fuser", options)
+    model.process = os.getpid()
     return model, processor
 
 

@@ -1,6 +1,7 @@
 """Rankers in ONNX Runtime; only `onnxruntime` is needed, on transformers 4 and 5."""
 
 import mmap
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,25 @@ class OnnxPairRanker(nn.Module):
         self.config = config
         self.device = _device_of(provider)
         self.dtype = torch.float32
-        self.session = _session(Path(path), provider)
+        self._provider, self._path = provider, Path(path)
+        self._sessions = {os.getpid(): _session(self._path, provider)}
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self._exported_weight = exported_distinct_token_weight(self.metadata, Path(path).parent, config)
         types = {node.name: node.type for node in self.session.get_outputs()}
         self._output_types = OUTPUT_TYPES[types[OUTPUT]]
         # Or the score of a pair would depend on its batch.
         self._one_by_one = quantises_batch(Path(path))
+
+    @property
+    def session(self) -> Any:
+        """The session of this process: a fork has none of the threads of its parent's."""
+        if os.getpid() not in self._sessions:
+            # The parent's is kept, since its end would wait for threads that are not here.
+            self._sessions[os.getpid()] = _session(self._path, self._provider)
+        return self._sessions[os.getpid()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_sessions": {}}
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> PairRankerOutput:
         """Score one presentation order of each pair, as `PairRanker.forward` does."""

@@ -4,6 +4,8 @@
   it cuts and pads; setting these while another thread tokenizes raises "Already borrowed", or changes what that gets.
 - A model may keep something from one forward to the next, as RoPE does that is made for the length; and several
   batches at once would take several times the memory that one was chosen for.
+
+A fork has none of its parent's threads, so locks and threads are made anew in it.
 """
 
 import os
@@ -16,6 +18,9 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+import torch
+
+from blender_hf.errors import BlenderError
 from blender_hf.inputs import Item
 
 Made = TypeVar("Made")
@@ -65,6 +70,30 @@ _locks = PerObject(RLock)
 def lock_of(shared: Any) -> Any:
     """Return the reentrant lock of an object that compares by identity, such as a tokenizer or a model."""
     return _locks.of(shared)
+
+
+_ran_in: int | None = None
+
+
+def lock_to_run(model: Any) -> Any:
+    """Return the lock of a model that is about to run, after making sure that it can run in this process.
+
+    The threads with which torch computes are missing in a fork of a process that has computed, where an operation would
+    wait for them forever; so there it computes with one thread. A GPU can't be shared with a fork at all.
+
+    Raises:
+        BlenderError: If this is a fork of a process that has run a model on a GPU.
+    """
+    global _ran_in
+    if _ran_in not in (None, os.getpid()):
+        if model.device.type != "cpu":
+            raise BlenderError(
+                f"this process is a fork of one that has used {model.device}, which can't be shared: start processes "
+                "by multiprocessing.get_context('spawn'), or keep num_proc=1, as one process fills the device"
+            )
+        torch.set_num_threads(1)
+    _ran_in = os.getpid()
+    return lock_of(model)
 
 
 @dataclass(frozen=True, eq=False)

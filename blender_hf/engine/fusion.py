@@ -12,7 +12,7 @@ from blender_hf.modeling import FusionEncoding, GenFuser, GenFuserProcessor
 from blender_hf.modeling.modeling_gen_fuser import one_text_options
 from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
 
-from .concurrency import lock_of
+from .concurrency import lock_of, lock_to_run
 from .rankers import Ranker
 from .results import Blend, Comparison, Fusion, Ranking, Truncation, Unread
 from .unread import UnreadWarning
@@ -103,7 +103,7 @@ class Fuser:
         inputs = self.processor.pad([encoding.input_ids for encoding in encodings]).to(self.model.device)
         segments = [encoding.segments for encoding in encodings] if self.model.config.extractive else None
         try:
-            with lock_of(self.model):
+            with lock_to_run(self.model):
                 written = self.model.generate(**inputs, segments=segments, **generation)
         except (ValueError, TypeError) as error:
             raise InputError(f"the fuser can't generate with {dict(generation)}: {error}") from error

@@ -18,7 +18,7 @@ from blender_hf.errors import ModelOutputError
 from blender_hf.modeling import PairEncoding, PairRanker, PairRankerProcessor
 from blender_hf.modeling.tokenization import unknown_id
 
-from .concurrency import lock_of
+from .concurrency import lock_of, lock_to_run
 from .streaming import one_ahead
 
 # More is no faster on a CPU; a GPU needs larger batches.
@@ -92,7 +92,7 @@ class BatchScorer(ABC, Generic[Row]):
     def _forward(self, inputs: BatchEncoding) -> torch.Tensor:
         """Run the model on a padded batch; one that is too large for the device's memory is halved."""
         try:
-            with lock_of(self.model):
+            with lock_to_run(self.model):
                 on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in inputs.items()}
                 return self._call(**on_device).logits.float().reshape(len(inputs["input_ids"]))
         except torch.OutOfMemoryError:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from blender_hf.engine.chat_templates import ChatTemplate, with_texts
+from blender_hf.engine.concurrency import lock_to_run
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
 from blender_hf.modeling.conversations import Message, render_messages, report_unread, turns
@@ -67,7 +67,6 @@ class LocalModel:
         self._marks = {i for i in special & added.keys() if added[i].content in MARK_TOKENS}
         shown = {i for i in special & added.keys() if added[i].content in OTHER_TOKENS}
         self._hidden = special - self._marks - shown
-        self._lock = threading.Lock()
 
     @property
     def given_up(self) -> None:
@@ -81,7 +80,7 @@ class LocalModel:
     def start(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> Answers:
         """Write `n` answers to each conversation, as `RemoteModel.start` does; done when this returns."""
         done = Answers()
-        with self._lock:
+        with lock_to_run(self.model):
             done.set_result(self._answer_all(requests, sampling))
         return done
 

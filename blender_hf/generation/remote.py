@@ -16,6 +16,7 @@ import huggingface_hub
 from huggingface_hub import AsyncInferenceClient, get_token
 from packaging.version import Version
 
+from blender_hf.engine.concurrency import lock_of
 from blender_hf.errors import InputError, require
 from blender_hf.modeling.conversations import Message, as_answer, plain_values, render_answer, turns
 
@@ -74,8 +75,10 @@ class RemoteModel:
         self.name = llm.label
         self._failed_in_a_row = 0
         self._resting: tuple[str, float] | None = None
-        self._lock = threading.Lock()
         self._limits: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_limits": {}}  # event loops belong to a process
 
     @property
     def given_up(self) -> str | None:
@@ -119,14 +122,14 @@ class RemoteModel:
             # An error of one server must not cost the answers of the others.
             except Exception as error:
                 return self._failure(error)
-        with self._lock:
+        with lock_of(self):
             self._failed_in_a_row = 0
             self._resting = None
         return outcome
 
     def _failure(self, error: Exception) -> Failure:
         reason = reason_of(error)
-        with self._lock:
+        with lock_of(self):
             # A request that is refused for its content says nothing about the next one.
             self._failed_in_a_row = self._failed_in_a_row + 1 if is_transient(error) else 0
             if status_of(error) in FATAL or self._failed_in_a_row >= MAX_FAILURES_IN_A_ROW:

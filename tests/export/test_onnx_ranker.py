@@ -1,6 +1,9 @@
 """The ranker in ONNX Runtime: the same scores, and errors that name what is wrong."""
 
 import json
+import multiprocessing
+import os
+import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 import torch
 from onnxruntime.quantization import quantize_dynamic
 
-from blender_hf import BlenderError, CheckpointError, InputError
+from blender_hf import Blender, BlenderError, CheckpointError, InputError
 from blender_hf.engine.scorer import PairScorer, Presentation
 from blender_hf.export.onnx_ranker import (
     OnnxPairRanker,
@@ -210,3 +213,19 @@ def test_a_file_of_earlier_weights_is_refused(ranker_folder: Path, tmp_path: Pat
     ):
         load_onnx_ranker(folder, HUB, file_name="model_int8.onnx")
     assert load_onnx_ranker(folder / "onnx", HUB)  # that folder is another checkpoint, and whole
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_and_a_copy_have_sessions_of_their_own(ranker_folder: Path) -> None:
+    """A fork waited forever for the threads of its parent's session, which could not be pickled either."""
+    blender = Blender.from_pretrained(ranker_folder, None, backend="onnx")
+    ranking = blender.rank("2 + 2?", ["4", "5", "6"])
+    assert pickle.loads(pickle.dumps(blender)).rank("2 + 2?", ["4", "5", "6"]).scores == ranking.scores
+    results = multiprocessing.get_context("fork").SimpleQueue()
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: results.put(blender.rank("2 + 2?", ["4", "5", "6"]).scores)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0, process.kill()
+    assert results.get() == pytest.approx(ranking.scores, abs=1e-5)
