@@ -46,7 +46,7 @@ def load_with_tokenizer(
         raise_if_incomplete({**info, "missing_keys": missing, "unexpected_keys": []}, name, auto_class.__name__)
         return model, tokenizer
 
-    model, tokenizer = explained(load, name, role)
+    model, tokenizer = explained(load, name, role, hub)
     return model.eval().to(where), tokenizer
 
 

@@ -13,6 +13,7 @@ from blender_hf.engine.chat_templates import ChatTemplate, with_texts
 from blender_hf.engine.concurrency import lock_to_run
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
+from blender_hf.loading.load_errors import reason_for
 from blender_hf.modeling.conversations import Message, render_messages, report_unread, turns
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.tokenization import PlainTextEncoder, affixes
@@ -247,8 +248,9 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
         model = auto_class.from_pretrained(home, config=config, dtype=dtype, **hub)
     # Loading calls four libraries with errors of their own; the user needs one line in every case.
     except Exception as error:
+        reason = reason_for(error, home, revision=llm.revision, cache_dir=llm.cache_dir) or first_line(error)
         raise CheckpointError(
-            f"can't load the language model {llm.model!r}: {first_line(error)} (give a folder or a Hub id that can be "
+            f"can't load the language model {llm.model!r}: {reason} (give a folder or a Hub id that can be "
             "reached; a model on a server is written http://host:8000/v1#model)"
         ) from error
     use_fast_products(model)

@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-CONFIG = "config.json"
+from .other_formats import ADAPTER, CONFIG, other_format
+
 JSON_FILES = (CONFIG, "processor_config.json", "tokenizer_config.json", "tokenizer.json")
 # Any one of these is the vocabulary of a tokenizer.
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*")
@@ -36,20 +37,32 @@ def reason_for(
             "the Hub shows no such repository: the name is wrong, or it is private or gated; for those log in with "
             "`hf auth login`, or give a token= that may read it"
         )
+    causes = " ".join(str(cause) for cause in _chain(error))
     if Path(where).is_dir():
         folder = Path(where, subfolder or "")
-        return _damaged(folder) or _missing(folder)
+        return other_format(folder, causes) or _damaged(folder) or _missing(folder)
     if Path(where).is_absolute() or where.startswith("."):
         return f"there is no folder {where}"
     # What a download left out is not missing for sure, but what is there can be read or not.
     snapshot = _snapshot(where, revision, cache_dir, subfolder)
-    return None if snapshot is None else _damaged(snapshot)
+    if snapshot is None:
+        snapshot = _adapter_of(where, revision, cache_dir, subfolder)
+    return None if snapshot is None else other_format(snapshot, causes, where) or _damaged(snapshot)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _adapter_of(where: str, revision: str | None, cache_dir: str | None, subfolder: str | None) -> Path | None:
+    """Return the folder of a repository without a configuration if it holds an adapter."""
+    try:
+        return Path(hf_hub_download(where, ADAPTER, revision=revision, cache_dir=cache_dir, subfolder=subfolder)).parent
+    # Whatever it is, there is no adapter to tell of.
+    except Exception:
+        return None
 
 
 def _snapshot(where: str, revision: str | None, cache_dir: str | None, subfolder: str | None) -> Path | None:
