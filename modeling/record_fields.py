@@ -93,24 +93,28 @@ TEXT_KEYS = ("text", "response", "answer", "completion", "content", "output", "g
 MODEL_KEYS = NAMES["model"]
 # What says something about a record, or was made of it, and is no part of what a model reads.
 _METADATA_NAMES = """
-additional_metadata annotation annotations annotator annotators aspects attributes author batch best categories
-category chosen_model chosen_probs chosen_probs_lose chosen_probs_win cluster comment comments comparison
-content_type conversation_hash conversation_id correct_answers count created created_at created_time critique
-custom_id custom_system_prompt data_source dataset dataset_name date datetime decoding_method difficulty
-distilabel_metadata domain domain_name domains error evol_history failures feedback file file_name filename
-finish_reason flip_rate flipped fold format fused fused_from generation_prompt generator_1 generator_2 group hash
-idx incorrect_answers index individual_preference info is_code is_english judge judge_hash judge_name kind
-labelling_model labelling_prompt language_code length level licence margin meta metadata model_chosen model_rejected
-n_comparisons n_cycles note notes num_correct num_ratings num_rejected num_turns number openai_moderation order
-original_id original_index original_prompt original_response pair_id pair_index post_id price_per_example principle
-probability prompt_hash prompt_id prompt_source qid question_id rank ranking rationale rationales raw_completion
-raw_generation_responses raw_labelling_response redacted rejected_model response_metadata response_model returned
-row row_id row_number sample_id schedule score_ratio seconds_difference sections seed session_id source_dataset
-source_id split status style tag tags task task_id task_type template time time_per_example timestamp title tokens
-topic topics total_completions toxic_chat_tag truncated tstamp turn turns_count type uid unique_id upvote_ratio url
-user_id uuid version weight word_count year
+additional_metadata annotation annotations annotator annotators author batch best categories category chosen_model
+chosen_probs chosen_probs_lose chosen_probs_win cluster comparison content_type conversation_hash conversation_id
+correct_answers count created created_at created_time custom_id custom_system_prompt data_source dataset dataset_name
+date datetime decoding_method difficulty distilabel_metadata domain domain_name domains error evol_history failures
+file file_name filename finish_reason flip_rate flipped fold fused fused_from generation_prompt generator_1
+generator_2 group hash idx incorrect_answers index individual_preference info is_code is_english judge judge_hash
+judge_name kind labelling_model labelling_prompt language_code length level licence margin meta metadata model_chosen
+model_rejected n_comparisons n_cycles num_correct num_ratings num_rejected num_turns number openai_moderation order
+original_id original_index original_prompt original_response pair_id pair_index post_id price_per_example probability
+prompt_hash prompt_id prompt_source qid question_id rank ranking rationales raw_completion raw_generation_responses
+raw_labelling_response redacted rejected_model response_metadata response_model returned row row_id row_number
+sample_id schedule score_ratio seconds_difference seed session_id source_dataset source_id split status tag tags
+task_id time time_per_example timestamp tokens topic topics total_completions toxic_chat_tag truncated tstamp turn
+turns_count type uid unique_id upvote_ratio url user_id uuid version weight word_count year
 """
 METADATA = frozenset(_METADATA_NAMES.split())
+# What may well have a meaning for a reader, and is no answer: it is reported as not read.
+_REMARK_NAMES = """
+aspects attributes comment comments criteria critique documents explanation feedback format hint hints note notes
+passage passages persona principle rationale rubric sections style task task_type template title
+"""
+REMARKS = frozenset(_REMARK_NAMES.split())
 # The same, by the form of the key: an index that pandas wrote, counts, scores and properties of single answers.
 METADATA_FORMS = re.compile(
     r"|Unnamed: \d+|__index_level_\d+__|level_0|.*(_id|_ids|_at|_hash|_count|_length|_len|_tokens|_date|_time|_url)"
@@ -167,7 +171,10 @@ def as_list(value: Any) -> list[Any] | None:
 def is_known(key: Any) -> bool:
     """Return whether a key has a known meaning in records."""
     return isinstance(key, str) and (
-        key in _ROLES or key in METADATA or bool(METADATA_FORMS.fullmatch(key) or NUMBERED.fullmatch(key))
+        key in _ROLES
+        or key in METADATA
+        or key in REMARKS
+        or bool(METADATA_FORMS.fullmatch(key) or NUMBERED.fullmatch(key))
     )
 
 
@@ -200,7 +207,7 @@ def read_fields(record: Mapping[str, Any], columns: Mapping[str, Sequence[str]] 
         for role, names in (columns or {}).items()
         if any(name in record for name in names)
     }
-    unread: dict[str, None] = dict.fromkeys(str(key) for key in record if not is_known(key))
+    unread: dict[str, None] = dict.fromkeys(str(key) for key in record if key in REMARKS or not is_known(key))
     suffixes: tuple[str, ...] = ()
     for role, names in stated.items():
         for name in names:
@@ -346,12 +353,14 @@ def stated_prompt(fields: Fields) -> tuple[Any, Any]:
     if isinstance(history, str) and history.strip():
         return _with_text_before(history, fields), None
     if is_given(messages) and is_given(prompt):
-        return _holding(messages, prompt, fields), instruction
+        messages = _holding(messages, prompt, fields)
     if is_given(history) and not isinstance(history, str) and (turns := _earlier(history, keys["history"])):
         if is_given(messages):
-            raise ValueError(
-                f'"{keys["messages"]}" and "{keys["history"]}" are both conversations; rename or drop one of them'
-            )
+            if not same((as_list(messages) or [])[: len(turns)], turns):
+                raise ValueError(
+                    f'"{keys["messages"]}" and "{keys["history"]}" are both conversations; rename or drop one of them'
+                )
+            return messages, instruction
         return _after(turns, prompt, instruction)
     return next((found for found in (messages, prompt) if is_given(found)), None), instruction
 

@@ -30,7 +30,8 @@ class Columns:
         self.stated = _checked(stated or {})
         self._missing = {name for names in self.stated.values() for name in names}
         self._n_records = 0
-        self._unread: dict[str, None] = {}
+        #: The keys that were not read so far.
+        self.unread: dict[str, None] = {}
         self._reported = False
 
     def fields(self, record: Any, where: str) -> Fields:
@@ -48,20 +49,20 @@ class Columns:
             raise InputError(f"{where}: {error}") from None
         self._n_records += 1
         self._missing.difference_update(map(str, record))
-        self._unread |= dict.fromkeys(found.unread)
+        self.unread |= dict.fromkeys(found.unread)
         return found
 
     def leave_out(self, keys: Iterable[str]) -> None:
         """Count keys as not read, whose meaning is known, and is none to the reader."""
-        self._unread |= dict.fromkeys(keys)
+        self.unread |= dict.fromkeys(keys)
 
     def report(self, name: str) -> None:
         """Log, once, which keys of a source were not read; a stated column that no record has is an `InputError`."""
         if self._missing and self._n_records:
             absent = ", ".join(f'"{name}"' for name in sorted(self._missing))
             raise InputError(f"{name}: no record has the column {absent}; correct --columns (in Python, columns=)")
-        if self._unread and not self._reported:
-            logger.warning("%s: not read: %s", name, ", ".join(f'"{key}"' for key in self._unread))
+        if self.unread and not self._reported:
+            logger.warning("%s: not read: %s", name, ", ".join(f'"{key}"' for key in self.unread))
         self._reported = True
 
 
