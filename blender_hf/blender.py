@@ -120,6 +120,7 @@ class Blender(AsyncMethods):
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        attn_implementation: str | None = None,
         revision: str | None = None,
         fuser_revision: str | None = None,
         subfolder: str | None = None,
@@ -146,6 +147,8 @@ class Blender(AsyncMethods):
                 `LocalLLM` and an `InferenceClient`.
             device: Where both run; None takes a GPU where there is one.
             dtype: The precision of both; None is float32, "auto" is bfloat16 where the device has it in hardware.
+            attn_implementation: How both compute attention: "eager", "sdpa", "flash_attention_2", ...; None leaves it
+                to transformers. The scores differ by rounding alone.
             revision: Branch, tag or commit of the ranker.
             fuser_revision: Branch, tag or commit of the fuser.
             subfolder: Folder of the ranker inside its repository.
@@ -186,7 +189,9 @@ class Blender(AsyncMethods):
             compile=compile,
             device=device,
             dtype=dtype,
+            attn_implementation=attn_implementation,
         )
+        running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
         model: Any
         if isinstance(ranker, PointwiseRanker):
             if truncation is not None:
@@ -197,15 +202,14 @@ class Blender(AsyncMethods):
                 ranker, hub, provider=provider, file_name=file_name, truncation=truncation
             )
         else:
-            model, processor = load_any_ranker(ranker, hub, device=device, dtype=dtype, truncation=truncation)
+            model, processor = load_any_ranker(ranker, hub, truncation=truncation, **running)
         item_fuser = fuser and load_fuser_of(
             fuser,
             getattr(model, "config", None),
             replace(hub, revision=fuser_revision, subfolder=None),
-            device=device,
-            dtype=dtype,
             backend=backend,
             provider=provider,
+            **running,
         )
         return cls(model, processor, item_fuser, max_batch_tokens=max_batch_tokens, compile=compile)
 
@@ -620,14 +624,15 @@ def load_fuser_of(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
     backend: str = "torch",
     provider: str | None = None,
 ) -> ItemFuser:
     """Load what `fuser=` of `from_pretrained` names, unless it is None; the ranker's configuration may name one."""
     if is_chat_fuser(fuser):
-        return load_chat_fuser(fuser, hub, device, dtype)
+        return load_chat_fuser(fuser, hub, device, dtype, attn_implementation)
     name, revision = fuser_of(config, fuser, hub.revision)
     hub = replace(hub, revision=revision)
     if backend == "onnx":
         return Fuser(*load_fuser_for_onnx(name, hub, device=device, dtype=dtype, provider=provider))
-    return Fuser(*load_fuser(name, hub, device=device, dtype=dtype))
+    return Fuser(*load_fuser(name, hub, device=device, dtype=dtype, attn_implementation=attn_implementation))

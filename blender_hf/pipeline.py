@@ -45,7 +45,7 @@ from .loading.rankers import AutoRanker
 from .modeling import PairRankerConfig, PairRankerProcessor
 from .modeling.hub_mixins import access_of
 from .modeling.pipeline_llm_blending import rows_of
-from .modeling.tokenization import load_tokenizer, restore_normalizer
+from .modeling.tokenizer_files import load_tokenizer, restore_tokens
 
 TASK = "llm-blending"
 
@@ -156,7 +156,7 @@ class BlenderPipeline(Pipeline):
         if is_reward_model(config):
             if self.tokenizer is None:
                 return explained(lambda: load_tokenizer(name, **hub), name, "ranker", options)
-            restore_normalizer(self.tokenizer, name, **hub)
+            restore_tokens(self.tokenizer, name, **hub)
             return self.tokenizer
         if self.processor is None:
             self.processor = explained(

@@ -7,7 +7,14 @@ import torch
 
 from blender_hf.engine.pointwise import PointwiseRanker
 from blender_hf.errors import InputError, InputTypeError, chosen
-from blender_hf.loading.checkpoints import DEFAULT_OPTIONS, HubOptions, load_fuser, pick_device, pick_dtype
+from blender_hf.loading.checkpoints import (
+    DEFAULT_OPTIONS,
+    HubOptions,
+    load_fuser,
+    pick_attention,
+    pick_device,
+    pick_dtype,
+)
 
 from .graph import FUSER_FILES, find_onnx_file, has_optimum
 
@@ -23,6 +30,7 @@ def check_backend(
     ranker: Any = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
 ) -> None:
     """Check the options that choose what runs the models."""
     chosen(dict.fromkeys(BACKENDS), backend, "backend")
@@ -37,8 +45,13 @@ def check_backend(
         raise InputError("compile=True is for backend='torch'; ONNX Runtime optimises its graph by itself")
     if file_name is not None and isinstance(ranker, PointwiseRanker):
         raise InputError(f"file_name={file_name!r} is for a ranker in ONNX, and this object ranks by itself")
+    pick_attention(attn_implementation)  # a name that does not exist fails before anything is loaded
     if backend == "onnx":
         pick_dtype(dtype, pick_device(device))
+        if attn_implementation is not None:
+            raise InputError(
+                f"attn_implementation={attn_implementation!r} is for backend='torch'; an ONNX file states its own"
+            )
 
 
 def load_fuser_for_onnx(

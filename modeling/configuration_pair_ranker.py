@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from .tokenization import POSITIONS_AFTER_PADDING, load_tokenizer, n_positions
+from .configurations import load_config, read_alike
+from .tokenization import POSITIONS_AFTER_PADDING, n_positions
+from .tokenizer_files import load_tokenizer
 
 POOLINGS = ("marker", "mean")
 # Encoders with absolute positions, made of `embeddings` and an `encoder` that takes a mask of any shape.
@@ -28,10 +31,10 @@ ABSOLUTE_POSITIONS = (
     *("albert", "bert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "rembert"),
     *POSITIONS_AFTER_PADDING,
 )
-# What transformers 4 calls the bases of ModernBERT's rotary positions, by the attention that 5 states them for.
-ROPE_THETAS = {"global_rope_theta": "full_attention", "local_rope_theta": "sliding_attention"}
 # As transformers expects it: the task, and the class that runs it from the code beside the weights.
 BLENDING = ("llm-blending", {"impl": "pipeline_llm_blending.LlmBlendingPipeline", "pt": ["AutoModel"], "type": "text"})
+# Language models that read a whole text in both directions.
+BOTH_WAYS = ("bert-generation", "xlnet")
 SPECIAL_TOKENS = ("<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>")
 TOKEN_IDS = ("source_token_id", "candidate1_token_id", "candidate2_token_id")
 TRUNCATION_SIDES = ("left", "right")
@@ -178,6 +181,11 @@ class PairRankerConfig(PretrainedConfig):
             raise ValueError(f"distinct_token_weight={self.distinct_token_weight}; it is a number, 0 for none")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling={self.pooling!r}; use one of {', '.join(POOLINGS)}")
+        if self.pooling == "marker" and is_causal(self.backbone_config):
+            raise ValueError(
+                f"pooling='marker' with a {self.backbone_config.model_type}, which reads from left to right: at the "
+                "marker in front of the second candidate it has not read that candidate; use pooling='mean'"
+            )
         if self.symmetric and self.backbone_config.model_type not in SYMMETRIC_BACKBONES:
             raise ValueError(
                 f"symmetric=True with an encoder of type {self.backbone_config.model_type!r}; it works with "
@@ -187,6 +195,16 @@ class PairRankerConfig(PretrainedConfig):
             raise ValueError(f"head_dropout={self.head_dropout!r}; use a number from 0 up to 1 (PairRM: drop_out)")
         if self.n_tasks < 1:
             raise ValueError(f"n_tasks={self.n_tasks}; a ranker has at least one")
+
+
+def is_causal(config: PretrainedConfig) -> bool:
+    """Return whether a token of a model attends only to those before it."""
+    kind = config.model_type
+    if not getattr(config, "is_causal", True) or getattr(config, "use_bidirectional_attention", False):
+        return False
+    by_type = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    decodes = by_type and kind not in BOTH_WAYS and not config.is_encoder_decoder
+    return decodes or getattr(config, "is_decoder", False)
 
 
 def check_truncation(settings: Mapping[str, Any]) -> None:
@@ -216,17 +234,7 @@ def _as_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedCo
     if "model_type" not in settings:
         raise ValueError("the configuration of the encoder states no model_type: add it to config.json")
     kind = settings.pop("model_type")
-    return AutoConfig.for_model(kind, **(_with_rope_thetas(settings) if kind == "modernbert" else settings))
-
-
-def _with_rope_thetas(settings: dict[str, Any]) -> dict[str, Any]:
-    """Name the bases of ModernBERT's rotary positions as transformers 4 does, which ignores the names of 5.
-
-    It would silently use its defaults, which are wrong for encoders such as mmBERT.
-    """
-    stated = settings.get("rope_parameters") or {}
-    thetas = {name: stated[kind]["rope_theta"] for name, kind in ROPE_THETAS.items() if kind in stated}
-    return {**thetas, **settings}
+    return read_alike(AutoConfig.for_model(kind, **settings))
 
 
 @dataclass(frozen=True)
@@ -318,7 +326,7 @@ def _is_ranker_config(config: Mapping[str, Any]) -> bool:
 
 def _ranker_config_settings(config: dict[str, Any], where: Any, hub: dict[str, Any]) -> dict[str, Any]:
     tokenizer, lengths = _ranker_config_processor(config, where, hub)
-    encoder = AutoConfig.from_pretrained(config["model_name"], **_encoder_options(hub)).to_dict()
+    encoder = load_config(config["model_name"], **_encoder_options(hub)).to_dict()
     ids = dict(zip(TOKEN_IDS, tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS[:3])), strict=True))
     # The authors resized the embeddings to the length of the tokenizer.
     return {"backbone_config": {**encoder, "vocab_size": len(tokenizer)}, **_renamed(config), **ids, **lengths}

@@ -9,6 +9,8 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
+from .tokenizer_files import load_tokenizer
+
 PROBLEMS = {
     "missing_keys": "missing from the checkpoint (they would be random)",
     "unexpected_keys": "in the checkpoint but not in the model",
@@ -171,7 +173,12 @@ class PublishingMixin:
 
 
 class PortableProcessorMixin:
-    """Saves a processor in a form that transformers 4 and 5 both load."""
+    """Loads and saves the processor of a tokenizer alike on transformers 4 and 5."""
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        # The one step of `from_pretrained` that both versions have for what a processor is made of.
+        return [load_tokenizer(pretrained_model_name_or_path, **kwargs)]
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Save the processor, as in transformers, in a form that transformers 4 and 5 both load."""

@@ -14,9 +14,11 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from .configuration_pair_ranker import WEIGHT_NAMES, PairRankerConfig
+from .configurations import load_config
 from .fast_deberta import states_at, supports_states_at, use_fast_attention, uses_states_at
 from .fast_kernels import use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
+from .tokenizer_files import file_options
 
 if TYPE_CHECKING:
     # The pipeline that `config.custom_pipelines` names, and all that it imports. transformers saves the files that are
@@ -122,7 +124,10 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         Returns:
             The ranker in training mode.
         """
-        encoder = AutoModel.from_pretrained(backbone, **(backbone_options or {}))
+        options = dict(backbone_options or {})
+        running = {name: options.pop(name) for name in ("attn_implementation", "dtype") if name in options}
+        loading = {**file_options(options), **running}
+        encoder = AutoModel.from_pretrained(backbone, config=load_config(backbone, **options), **loading)
         if n_added_tokens:
             encoder.resize_token_embeddings(encoder.config.vocab_size + n_added_tokens)
         if getattr(encoder, "pooler", None) is not None:

@@ -17,7 +17,7 @@ from transformers import BatchEncoding, ProcessorMixin
 from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
 from .segmentation import BLANK_LINES, is_block, is_open, split_segments, trimmed
-from .tokenization import PlainTextEncoder, pad_right, restore_prefix_space, unknown_id
+from .tokenization import PlainTextEncoder, pad_right, unknown_id
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
 MAX_SENTINELS = 100
@@ -96,15 +96,6 @@ class GenFuserProcessor(PortableProcessorMixin, ProcessorMixin):
         self._unknown_id = unknown_id(tokenizer)
         self._encode_plain = PlainTextEncoder(tokenizer, token_ids=self._sentinels)
         self._fixed_ids: dict[str, list[int]] = {}
-
-    @classmethod
-    def from_pretrained(  # type: ignore[override] # transformers passes options by name
-        cls, pretrained_model_name_or_path: Any, **kwargs: Any
-    ) -> "GenFuserProcessor":
-        """Load a processor, as in transformers, with a tokenizer that does what its tokenizer.json states."""
-        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        restore_prefix_space(processor.tokenizer, pretrained_model_name_or_path, **kwargs)
-        return processor
 
     @property
     def max_candidates(self) -> int:

@@ -28,7 +28,7 @@ from .configuration_pair_ranker import (
 )
 from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
-from .tokenization import PlainTextEncoder, affixes, pad_right, restore_normalizer
+from .tokenization import PlainTextEncoder, affixes, pad_right
 
 # Names in LLM-Blender, and ours.
 OLD_NAMES = {"source_maxlength": "max_source_length", "candidate_maxlength": "max_candidate_length"}
@@ -124,9 +124,7 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         if create is not None and not cls.get_processor_dict(pretrained_model_name_or_path, **hub)[0]:
             tokenizer, lengths = create(config, pretrained_model_name_or_path, hub)
             return cls(tokenizer, **{**lengths, **own})
-        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        restore_normalizer(processor.tokenizer, pretrained_model_name_or_path, **hub)
-        return processor
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def set_truncation(self, **settings: Any) -> None:
         """Change any settings of `TRUNCATION`; if they can't work, raise ValueError and change nothing."""

@@ -1,6 +1,6 @@
 """From text to token ids: what the processors of both models, and other tokenizing code, share.
 
-User text never becomes a special token, and a tokenizer does what its files state on transformers 4 and 5 alike.
+User text never becomes a special token.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,15 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
-from tokenizers.normalizers import Normalizer
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoTokenizer, BatchEncoding, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.utils.hub import cached_file
+from transformers import BatchEncoding, PretrainedConfig
 
-FILE_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-# A string that any tokenizer encodes, to find what it adds around it.
-PROBE = "a"
+from .tokenizer_files import PROBE
+
 # Encoders whose table of absolute positions begins after the padding id.
 POSITIONS_AFTER_PADDING = (
     "camembert",
@@ -82,12 +77,22 @@ class PlainTextEncoder:
 
 def pad_right(rows: Sequence[Sequence[int]], pad_token_id: int) -> BatchEncoding:
     """Return tensors `input_ids` and `attention_mask`, both (batch, length), of token ids padded on the right."""
+    return _padded(rows, pad_token_id, [slice(0, len(row)) for row in rows])
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_token_id: int) -> BatchEncoding:
+    """Do as `pad_right`, with the padding on the left, for a decoder that continues its last token."""
+    longest = max(map(len, rows), default=0)
+    return _padded(rows, pad_token_id, [slice(longest - len(row), longest) for row in rows])
+
+
+def _padded(rows: Sequence[Sequence[int]], pad_token_id: int, places: Sequence[slice]) -> BatchEncoding:
     # Via numpy: torch is slow to convert lists of numbers.
     ids = np.full((len(rows), max(map(len, rows), default=0)), pad_token_id, dtype=np.int64)
     mask = np.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-        mask[index, : len(row)] = 1
+    for index, (row, place) in enumerate(zip(rows, places, strict=True)):
+        ids[index, place] = row
+        mask[index, place] = 1
     return BatchEncoding({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
 
 
@@ -130,69 +135,3 @@ def n_positions(config: PretrainedConfig) -> int | None:
         padding = MPNET_PADDING if text.model_type == "mpnet" else text.pad_token_id
         stated -= 0 if padding is None else padding + 1
     return stated if stated and stated > 0 else None
-
-
-def load_tokenizer(where: Any, **hub: Any) -> Any:
-    """Load a tokenizer, as `transformers.AutoTokenizer` does, with the normalization that its files state."""
-    tokenizer = AutoTokenizer.from_pretrained(where, **hub)
-    restore_normalizer(tokenizer, where, **hub)
-    return tokenizer
-
-
-def restore_normalizer(tokenizer: Any, where: Any, **hub: Any) -> None:
-    """Give a SentencePiece tokenizer the normalization that its files state, where loading lost it.
-
-    The table of DeBERTa (nmt_nfkc) turns "…" into "...", a full-width letter into a plain one, and a no-break space
-    into a space. `DebertaV2Tokenizer` of transformers 5 (seen in 5.24) is built from the vocabulary alone, with NFC
-    instead, even where tokenizer.json has the table; such characters become unknown tokens and the logits change.
-
-    The tokenizer was just loaded from `where` with the options `hub`, and is changed in place.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    from_sentencepiece = str(tokenizer.vocab_files_names.get("vocab_file")).endswith(".model")
-    if backend is None or not from_sentencepiece or _has_table(backend.normalizer):
-        return
-    if (path := _tokenizer_json(where, **hub)) is not None:
-        backend.normalizer = Tokenizer.from_file(path).normalizer
-    elif getattr(tokenizer, "vocab_file", None):
-        backend.normalizer = _normalizer_from_model_file(tokenizer)
-
-
-def restore_prefix_space(tokenizer: Any, where: Any, **hub: Any) -> None:
-    """Let a byte-level tokenizer prepend a space to a text if its tokenizer.json says so.
-
-    transformers 4 (seen in 4.57) overrules that file where tokenizer_config.json says nothing; 5 does not. The tokens,
-    and so the fused texts, would differ. It is changed in place, so that both files agree when it is saved.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or "add_prefix_space" in tokenizer.init_kwargs or not _is_byte_level(backend):
-        return
-    path = _tokenizer_json(where, **hub)
-    stated = None if path is None else Tokenizer.from_file(path)
-    if stated is not None and _is_byte_level(stated):
-        backend.pre_tokenizer = stated.pre_tokenizer
-        tokenizer.add_prefix_space = stated.pre_tokenizer.add_prefix_space
-        tokenizer.init_kwargs["add_prefix_space"] = tokenizer.add_prefix_space
-
-
-def _tokenizer_json(where: Any, **hub: Any) -> str | None:
-    """Return the path of a checkpoint's tokenizer.json, or None if it has none."""
-    options = {name: value for name, value in hub.items() if name in FILE_OPTIONS and value is not None}
-    return cached_file(where, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **options)
-
-
-def _has_table(normalizer: Normalizer | None) -> bool:
-    return normalizer is not None and b'"Precompiled"' in normalizer.__getstate__()
-
-
-def _normalizer_from_model_file(tokenizer: PreTrainedTokenizerBase) -> Normalizer:
-    """Read the normalization from the SentencePiece model by the rules of transformers 4, which 5 still has."""
-    # Here, not above: it is slow to import, and few need it.
-    from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
-
-    converter = SLOW_TO_FAST_CONVERTERS[type(tokenizer).__name__](tokenizer)
-    return converter.normalizer(converter.proto)
-
-
-def _is_byte_level(backend: Tokenizer) -> bool:
-    return isinstance(backend.pre_tokenizer, ByteLevel)

@@ -126,6 +126,9 @@ RECORD_OPTIONS = (
 )
 OVERWRITE = option("--overwrite", "discard an existing output instead of resuming it")
 LOCAL_FILES_ONLY = option("--local-files-only", "never contact the Hub")
+ATTENTION = option(
+    "--attn-implementation NAME", "attention: eager, sdpa, flash_attention_2, ... (default: that of transformers)"
+)
 HUB_OPTIONS = (LOCAL_FILES_ONLY, option("--trust-remote-code", "allow code from a model repository to run"))
 # Which ranker is loaded, and how models run.
 LOADING_OPTIONS = (
@@ -140,6 +143,7 @@ LOADING_OPTIONS = (
     option("--file-name FILE", "the ranker's ONNX file (default: model.onnx)"),
     option("--device DEVICE", "cpu, cuda, cuda:1, mps (default: a GPU if available)"),
     option("--dtype DTYPE", "float32, bfloat16, float16 or auto (default: float32)"),
+    ATTENTION,
     option("--batch-size N", "prompts processed together", type=whole(1), default=16),
     *HUB_OPTIONS,
 )
@@ -172,6 +176,7 @@ LLM_OPTIONS = (
     option("--batch-size N", "answers that a local model writes together", type=whole(1)),
     option("--device DEVICE", "of local models: cpu, cuda, cuda:1 (default: a GPU if available)"),
     option("--dtype DTYPE", "of local models: float32, bfloat16, float16 or auto (default: auto)"),
+    ATTENTION,
     *HUB_OPTIONS,
     option("--concurrency N", "parallel requests to a server (default: 8)", type=whole(1)),
     option("--timeout S", "seconds before a request fails (default: 120)", type=float),
@@ -190,7 +195,8 @@ A language model is written as
 def ranker_arguments(options: Options) -> dict[str, Any]:
     """Return the arguments of `Blender.from_pretrained` that the options of a ranker set."""
     check_revision("--revision", options.revision, options.ranker)
-    names = "device dtype revision local_files_only trust_remote_code backend provider file_name max_batch_tokens"
+    names = "device dtype attn_implementation revision local_files_only trust_remote_code backend provider file_name"
+    names += " max_batch_tokens"
     return {"ranker": options.ranker, **{name: getattr(options, name, None) for name in names.split()}}
 
 
@@ -224,7 +230,7 @@ def chosen_llms(texts: Sequence[str], options: Options) -> "tuple[LocalLLM | Rem
     """Return the language models that the command line names, with its options."""
     from blender_hf.generation.specs import LocalLLM, as_llms
 
-    local = ("batch_size", "device", "dtype", "local_files_only", "trust_remote_code")
+    local = ("batch_size", "device", "dtype", "attn_implementation", "local_files_only", "trust_remote_code")
     remote = ("concurrency", "timeout", "max_retries")
     return tuple(
         replace(llm, **_given(options, local if isinstance(llm, LocalLLM) else remote)) for llm in as_llms(texts)

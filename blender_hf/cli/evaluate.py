@@ -183,7 +183,8 @@ def _loading(options: Options) -> dict[str, Any]:
     from blender_hf.loading.checkpoints import HubOptions
 
     hub = HubOptions(local_files_only=options.local_files_only, trust_remote_code=options.trust_remote_code)
-    return {"hub": hub, "device": options.device, "dtype": options.dtype}
+    running = {name: getattr(options, name) for name in ("device", "dtype", "attn_implementation")}
+    return {"hub": hub, **running}
 
 
 def _bar(options: Options, total: int, what: str) -> "tqdm[Any]":

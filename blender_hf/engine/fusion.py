@@ -9,10 +9,11 @@ import torch
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate, Item
 from blender_hf.modeling import FusionEncoding, GenFuser, GenFuserProcessor
-from blender_hf.modeling.modeling_gen_fuser import one_text_options
+from blender_hf.modeling.modeling_gen_fuser import ONE_TEXT, one_text_options
 from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
 
 from .concurrency import lock_of, lock_to_run
+from .model_state import check_vocabulary, evaluating, make_ready
 from .rankers import Ranker
 from .results import Blend, Comparison, Fusion, Ranking, Truncation, Unread
 from .unread import UnreadWarning
@@ -51,11 +52,13 @@ class Fuser:
     """A fuser with its processor.
 
     Args:
-        model: The fuser, on its device, in evaluation mode.
+        model: The fuser, on its device; it is put into evaluation mode, and runs in it even while it is trained.
         processor: Its processor.
     """
 
     def __init__(self, model: GenFuser, processor: GenFuserProcessor) -> None:
+        make_ready(model)
+        check_vocabulary(model, processor.tokenizer)
         self.model = model
         self.processor = processor
         self._warning = UnreadWarning("fuser")
@@ -103,8 +106,8 @@ class Fuser:
         inputs = self.processor.pad([encoding.input_ids for encoding in encodings]).to(self.model.device)
         segments = [encoding.segments for encoding in encodings] if self.model.config.extractive else None
         try:
-            with lock_to_run(self.model):
-                written = self.model.generate(**inputs, segments=segments, **generation)
+            with lock_to_run(self.model), evaluating(self.model):
+                written = self.model.generate(**inputs, segments=segments, **{**generation, **ONE_TEXT})
         except (ValueError, TypeError) as error:
             raise InputError(f"the fuser can't generate with {dict(generation)}: {error}") from error
         with lock_of(self.processor.tokenizer):

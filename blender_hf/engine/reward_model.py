@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from itertools import count
 from typing import Any
 
@@ -20,7 +19,6 @@ from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.conversations import Message
 from blender_hf.modeling.ranking_math import indistinguishable
 from blender_hf.modeling.tokenization import (
-    PROBE,
     PlainTextEncoder,
     affixes,
     n_positions,
@@ -28,9 +26,11 @@ from blender_hf.modeling.tokenization import (
     unknown_id,
     unknown_in,
 )
+from blender_hf.modeling.tokenizer_files import PROBE
 
 from .chat_templates import ChatTemplate, with_texts
 from .concurrency import lock_of
+from .model_state import check_vocabulary, n_token_types
 from .results import Truncation, Unread
 from .scorer import BatchScorer
 
@@ -75,7 +75,7 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
     """A pointwise ranker that runs a reward model; each candidate's score depends on it and its prompt alone.
 
     Args:
-        model: A sequence classification model with one label, on its device, in evaluation mode.
+        model: A sequence classification model with one label, on its device.
         tokenizer: Its tokenizer; with a chat template, the prompt and the candidate become a conversation.
         max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
         compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
@@ -95,12 +95,12 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         check_head(model.config, type(model).__name__)
         super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
         self.tokenizer = tokenizer
-        self.inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config))
-        # Tokenizers of no family in particular make them, whatever the model reads.
-        self._reads_types = "token_type_ids" in signature(model.forward).parameters
+        check_vocabulary(model, tokenizer)
+        self.inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config), n_token_types(model))
         # That of the model, not of the tokenizer: a decoder looks for it to find the last token.
         self._pad_token_id = model.config.get_text_config().pad_token_id
-        if self._pad_token_id is None:
+        if self._pad_token_id is None or self._pad_token_id < 0:
+            self._pad_token_id = None
             self.max_batch_tokens = 1  # without one, a decoder reads the last place, so each row is a batch
 
     def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
@@ -121,7 +121,7 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
     def pad(self, rows: Sequence[RewardEncoding]) -> BatchEncoding:
         """Make a batch of tensors `input_ids`, `attention_mask` and, if the model reads them, `token_type_ids`."""
         batch = pad_right([row.input_ids for row in rows], self._pad_token_id or 0)
-        if self._reads_types and all(row.token_type_ids for row in rows):
+        if all(row.token_type_ids for row in rows):
             batch["token_type_ids"] = pad_right([row.token_type_ids for row in rows], 0)["input_ids"]
         return batch
 
@@ -147,12 +147,13 @@ class RewardInputs:
     Args:
         tokenizer: The tokenizer; left as it is.
         max_length: Maximum tokens of an input.
+        n_types: How many token types the model tells apart; with fewer than two, none are made.
 
     Raises:
         CheckpointError: If the tokenizer can't be used.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, n_types: float = 0) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._unknown_id = unknown_id(tokenizer)
@@ -166,7 +167,7 @@ class RewardInputs:
             self._guarded = _guarded(tokenizer, delimiters)
         else:
             self._plain = PlainTextEncoder(tokenizer)
-            self._pair = pair_parts(tokenizer)
+            self._pair = pair_parts(tokenizer, n_types)
 
     def encode(self, items: Sequence[Item]) -> list[list[RewardEncoding]]:
         """Encode each candidate of each item with its prompt."""
@@ -283,14 +284,19 @@ def assembled(parts: Sequence[Part], texts: Sequence[Sequence[int]], max_length:
     return RewardEncoding(tuple(i for ids, _ in filled for i in ids), types, cut_prompt, cut_candidate)
 
 
-def pair_parts(tokenizer: Any) -> list[Part]:
-    """Return the parts that a tokenizer makes of a pair of texts, or raise CheckpointError if that can't be told."""
+def pair_parts(tokenizer: Any, n_types: float = 0) -> list[Part]:
+    """Return the parts that a tokenizer makes of a pair of texts, or raise CheckpointError if that can't be told.
+
+    They have token types if the model tells at least two apart, and all of those that the tokenizer makes.
+    """
     try:
         fixed = affixes(tokenizer, 2)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
-    encoded = tokenizer(PROBE, PROBE)
+    encoded = tokenizer(PROBE, PROBE, return_token_type_ids=_makes_types(tokenizer) and n_types > 1)
     types = encoded.get("token_type_ids")
+    if types and max(types) >= n_types:
+        types = None  # the model was trained without them
     length = (len(encoded["input_ids"]) - sum(map(len, fixed))) // 2  # of each probe
     parts: list[Part] = []
     place = 0
@@ -312,6 +318,14 @@ def _answer(candidate: Candidate) -> tuple[Message, ...]:
     return tuple({**message, "role": "assistant"} for message in messages) or (
         {"role": "assistant", "content": candidate.text},
     )
+
+
+def _makes_types(tokenizer: Any) -> bool:
+    """Return whether a tokenizer makes token types when it is asked; its files may state that it makes none.
+
+    Whether it makes them unasked depends on the version of transformers.
+    """
+    return "token_type_ids" in tokenizer.init_kwargs.get("model_input_names", ["token_type_ids"])
 
 
 def _guarded(tokenizer: Any, delimiters: Sequence[str]) -> set[int]:

@@ -19,6 +19,7 @@ from blender_hf.modeling import PairEncoding, PairRanker, PairRankerProcessor
 from blender_hf.modeling.tokenization import unknown_id
 
 from .concurrency import lock_of, lock_to_run
+from .model_state import check_ids, evaluating, make_ready
 from .streaming import one_ahead
 
 # More is no faster on a CPU; a GPU needs larger batches.
@@ -53,12 +54,13 @@ class BatchScorer(ABC, Generic[Row]):
     """Runs a model that gives one number a row of tokens, over rows of unequal length.
 
     Args:
-        model: The model, on its device, in evaluation mode.
+        model: The model, on its device; it is put into evaluation mode, and runs in it even while it is trained.
         max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
         compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
     """
 
     def __init__(self, model: Any, *, max_batch_tokens: int | None = None, compile: bool = False) -> None:
+        make_ready(model)
         self.model = model
         self.max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS.get(model.device.type, 16384)
         free = getattr(model, "skips_padding", False) and not compile
@@ -72,7 +74,7 @@ class BatchScorer(ABC, Generic[Row]):
     def logits(self, rows: Sequence[Row], on_batch: Callable[[int], None] | None = None) -> list[float]:
         """Return the number of each row, in their order; NaN or infinity is a ModelOutputError."""
         batches = list(pack_by_tokens([len(row) for row in rows], self.max_batch_tokens, self.max_padding))
-        padded = one_ahead(lambda batch: self.pad([rows[index] for index in batch]), batches)
+        padded = one_ahead(lambda batch: self._padded([rows[index] for index in batch]), batches)
         outputs: list[torch.Tensor] = []
         for batch, inputs in zip(batches, padded, strict=True):
             outputs.append(self._forward(inputs))
@@ -88,11 +90,16 @@ class BatchScorer(ABC, Generic[Row]):
         places = [index for batch in batches for index in batch]
         return [logit for _, logit in sorted(zip(places, found, strict=True))]
 
+    def _padded(self, rows: Sequence[Row]) -> BatchEncoding:
+        batch = self.pad(rows)
+        check_ids(self.model, batch["input_ids"])
+        return batch
+
     @torch.inference_mode()
     def _forward(self, inputs: BatchEncoding) -> torch.Tensor:
         """Run the model on a padded batch; one that is too large for the device's memory is halved."""
         try:
-            with lock_to_run(self.model):
+            with lock_to_run(self.model), evaluating(self.model):
                 on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in inputs.items()}
                 return self._call(**on_device).logits.float().reshape(len(inputs["input_ids"]))
         except torch.OutOfMemoryError:
@@ -108,7 +115,7 @@ class PairScorer(BatchScorer[TokenIds]):
     """Scores presentations with a PairRanker.
 
     Args:
-        model: The ranker, on its device, in evaluation mode.
+        model: The ranker, on its device.
         processor: Its processor.
         max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
         compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from blender_hf.blender import Blender
 from blender_hf.data.labelled import LabelledPrompt
+from blender_hf.engine.model_state import evaluating
 from blender_hf.engine.pointwise import Pointwise
 from blender_hf.engine.scorer import DEFAULT_BATCH_TOKENS, MAX_PADDING, BatchScorer, pack_by_tokens
 from blender_hf.errors import InputError
@@ -53,7 +54,7 @@ class DualEncoder:
     def embed(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """Return the embeddings of encoded texts, (texts, size), of length 1."""
         # A model that is wrapped for training has no `device`.
-        batch = pad_right(rows, self.tokenizer.pad_token_id).to(next(self.model.parameters()).device)
+        batch = pad_right(rows, self.tokenizer.pad_token_id or 0).to(next(self.model.parameters()).device)
         states = self.model(**batch).last_hidden_state.float()
         mask = batch["attention_mask"][..., None]
         return normalize((states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1), dim=-1)
@@ -61,11 +62,12 @@ class DualEncoder:
     @torch.inference_mode()
     def _embed_all(self, texts: Sequence[str]) -> list[torch.Tensor]:
         rows = self.encode(texts)
-        kind = self.model.device.type
+        kind = next(self.model.parameters()).device.type
         limits = DEFAULT_BATCH_TOKENS.get(kind, 16384), MAX_PADDING.get(kind, 2048)
         found: dict[int, torch.Tensor] = {}
-        for batch in pack_by_tokens([len(row) for row in rows], *limits):
-            found |= zip(batch, self.embed([rows[index] for index in batch]).cpu(), strict=True)
+        with evaluating(self.model):
+            for batch in pack_by_tokens([len(row) for row in rows], *limits):
+                found |= zip(batch, self.embed([rows[index] for index in batch]).cpu(), strict=True)
         return [found[index] for index in range(len(rows))]
 
 
@@ -132,7 +134,7 @@ class MlmScorer(BatchScorer[MaskedRow]):
 
     def pad(self, rows: Sequence[MaskedRow]) -> BatchEncoding:
         """Make a batch of tensors."""
-        batch = pad_right([row.ids for row in rows], self._tokenizer.pad_token_id)
+        batch = pad_right([row.ids for row in rows], self._tokenizer.pad_token_id or 0)
         places, targets = zip(*((row.place, row.target) for row in rows), strict=True)
         return BatchEncoding({**batch, "places": torch.tensor(places), "targets": torch.tensor(targets)})
 

@@ -74,9 +74,11 @@ class Bleurt:
         hub: HubOptions | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        attn_implementation: str | None = None,
     ) -> None:
         self.key = f"bleurt {model}"
-        self._scorer = RewardModelScorer(*load_reward_model(model, hub or HubOptions(), device=device, dtype=dtype))
+        running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
+        self._scorer = RewardModelScorer(*load_reward_model(model, hub or HubOptions(), **running))
 
     def __call__(self, candidates: Sequence[str], references: Sequence[str]) -> list[float]:
         """Return the score of each candidate against its reference; about 1 is equivalent, about 0 unrelated."""
@@ -130,5 +132,5 @@ class BartScore(BatchScorer[SourceAndTarget]):
 
     def pad(self, rows: Sequence[SourceAndTarget]) -> BatchEncoding:
         """Make a batch of tensors."""
-        batch = pad_right([row.source for row in rows], self._pad_token_id)
+        batch = pad_right([row.source for row in rows], self._pad_token_id or 0)
         return BatchEncoding({**batch, "labels": pad_right([row.target for row in rows], IGNORED)["input_ids"]})

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from packaging.version import Version
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, pick_device, pick_dtype
+from blender_hf.engine.model_state import check_vocabulary
+from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, pick_attention, pick_device, pick_dtype
+from blender_hf.modeling.configurations import MAJOR_VERSION, load_config
 from blender_hf.modeling.hub_mixins import raise_if_incomplete
-from blender_hf.modeling.tokenization import PlainTextEncoder, affixes, load_tokenizer, n_positions
+from blender_hf.modeling.tokenization import PlainTextEncoder, affixes, n_positions
+from blender_hf.modeling.tokenizer_files import load_tokenizer
 
 DEFAULT_HUB = HubOptions()
 # Weights that some checkpoints lack, and nothing here uses.
@@ -26,13 +27,14 @@ def load_with_tokenizer(
     hub: HubOptions = DEFAULT_HUB,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
 ) -> tuple[Any, Any]:
     """Load a model by an Auto class of transformers, in evaluation mode on its device, and its tokenizer.
 
     The options are those of `Blender.from_pretrained`; `role` is what messages call the model.
     """
     where = pick_device(device)
-    precision = pick_dtype(dtype, where)
+    running: dict[str, Any] = {"dtype": pick_dtype(dtype, where), **pick_attention(attn_implementation)}
     options = hub_settings(hub)
 
     def load() -> tuple[Any, Any]:
@@ -40,10 +42,16 @@ def load_with_tokenizer(
         tokenizer = load_tokenizer(str(name), **options)
         affixes(tokenizer)  # rejects here a tokenizer that can't be used
         model, info = auto_class.from_pretrained(
-            str(name), dtype=precision, output_loading_info=True, **_adapter_options(hub), **options
+            str(name),
+            config=load_config(str(name), **options),
+            output_loading_info=True,
+            **running,
+            **_adapter_options(hub),
+            **options,
         )
         missing = [key for key in info["missing_keys"] if UNUSED not in key]
         raise_if_incomplete({**info, "missing_keys": missing, "unexpected_keys": []}, name, auto_class.__name__)
+        check_vocabulary(model, tokenizer)
         return model, tokenizer
 
     model, tokenizer = explained(load, name, role, hub)
@@ -70,6 +78,6 @@ def longest_input(model: Any, tokenizer: Any, most: int) -> int:
 
 def _adapter_options(hub: HubOptions) -> dict[str, Any]:
     """Keep transformers 5 (seen in 5.24) from asking the Hub for an adapter although it is told never to ask it."""
-    if Version(transformers.__version__).major < 5:
+    if MAJOR_VERSION < 5:
         return {}
     return {"adapter_kwargs": {"local_files_only": hub.local_files_only}}

@@ -108,24 +108,30 @@ def is_chat_fuser(fuser: Any) -> bool:
 
 
 def load_chat_fuser(
-    fuser: "LLMInput | ChatFuser", options: HubOptions, device: Any = None, dtype: Any = None
+    fuser: "LLMInput | ChatFuser",
+    options: HubOptions,
+    device: Any = None,
+    dtype: Any = None,
+    attn_implementation: str | None = None,
 ) -> ChatFuser:
     """Return the chat fuser for "chat:" with any name that `as_llm` reads, or for any other of its inputs.
 
-    The options, device and precision are those of a local model that is named by a string.
+    The options, device, precision and attention are those of a local model that is named by a string.
     """
     if isinstance(fuser, ChatFuser):
         return fuser
     if not isinstance(fuser, str):
         return ChatFuser(load_model(fuser))
-    return ChatFuser(load_model(_placed(as_llm(fuser.removeprefix(CHAT)), options, device, dtype)))
+    llm = _placed(as_llm(fuser.removeprefix(CHAT)), options, device, dtype, attn_implementation)
+    return ChatFuser(load_model(llm))
 
 
-def _placed(llm: LLM, options: HubOptions, device: Any, dtype: Any) -> LLM:
+def _placed(llm: LLM, options: HubOptions, device: Any, dtype: Any, attn_implementation: str | None) -> LLM:
     """Return a language model; a local one gets the options of the blender."""
     if not isinstance(llm, LocalLLM):
         if options.revision is not None:
             raise InputError(f"{llm.label}: fuser_revision={options.revision!r} is for a model that runs here")
         return llm
     hub = {name: getattr(options, name) for name in HUB_FIELDS}
-    return replace(llm, device=device, dtype=dtype or llm.dtype, **hub)
+    running = {"device": device, "dtype": dtype or llm.dtype, "attn_implementation": attn_implementation}
+    return replace(llm, **running, **hub)

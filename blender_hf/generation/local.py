@@ -7,16 +7,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from blender_hf.engine.chat_templates import ChatTemplate, with_texts
 from blender_hf.engine.concurrency import lock_to_run
+from blender_hf.engine.model_state import check_ids, check_vocabulary
 from blender_hf.errors import CheckpointError
-from blender_hf.loading.checkpoints import HubOptions, first_line, hub_settings, locate, pick_device, pick_dtype
+from blender_hf.loading.checkpoints import (
+    HubOptions,
+    first_line,
+    hub_settings,
+    locate,
+    pick_attention,
+    pick_device,
+    pick_dtype,
+)
 from blender_hf.loading.load_errors import reason_for
+from blender_hf.modeling.configurations import load_config
 from blender_hf.modeling.conversations import Message, render_messages, report_unread, turns
 from blender_hf.modeling.fast_kernels import use_fast_products
-from blender_hf.modeling.tokenization import PlainTextEncoder, affixes
+from blender_hf.modeling.hub_mixins import raise_if_incomplete
+from blender_hf.modeling.tokenization import PlainTextEncoder, affixes, pad_left, pad_right
+from blender_hf.modeling.tokenizer_files import load_tokenizer
 
 from .outcomes import Answers, Failure, Outcome, Reply, empty_reason
 from .sampling import Sampling
@@ -58,10 +70,9 @@ class LocalModel:
         self.name = llm.label
         self.model, self.tokenizer = _load(llm)
         self._is_encoder_decoder = bool(self.model.config.is_encoder_decoder)
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        # A decoder continues its last token, so padding goes on the left.
-        self.tokenizer.padding_side = "right" if self._is_encoder_decoder else "left"
+        pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        # Any will do, since padding is masked.
+        self._pad_token_id: int = next((token_id for token_id in pads if token_id is not None), 0)
         self._encode = PromptEncoder(self.tokenizer, is_encoder_decoder=self._is_encoder_decoder)
         added = self.tokenizer.added_tokens_decoder
         special = {*self.tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
@@ -134,9 +145,11 @@ class LocalModel:
 
     @torch.inference_mode()
     def _write(self, batch: Sequence[EncodedPrompt], sampling: Sampling) -> list[tuple[Outcome, ...]]:
-        inputs = self.tokenizer.pad({"input_ids": [row.ids for row in batch]}, return_tensors="pt")
-        inputs = inputs.to(self.model.device)
-        options = {"max_new_tokens": batch[0].room, "pad_token_id": self.tokenizer.pad_token_id}
+        # A decoder continues its last token, so padding goes on the left.
+        pad = pad_right if self._is_encoder_decoder else pad_left
+        inputs = pad([row.ids for row in batch], self._pad_token_id).to(self.model.device)
+        check_ids(self.model, inputs["input_ids"])
+        options = {"max_new_tokens": batch[0].room, "pad_token_id": self._pad_token_id}
         options |= _generation_options(sampling)
         # Sampling uses the process's random number generator, whose state is restored.
         devices = [self.model.device] if self.model.device.type == "cuda" else []
@@ -226,26 +239,30 @@ class PromptEncoder:
 
 
 def _generation_options(sampling: Sampling) -> dict[str, Any]:
+    """Return options over those of the checkpoint's generation_config.json, of which all others are obeyed."""
+    always = {"num_return_sequences": sampling.n, "return_dict_in_generate": False}
     if sampling.temperature == 0:
         # Unset the checkpoint's sampling options, which transformers would warn of.
-        return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        return {**always, "do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
     chosen = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     given = {name: value for name, value in chosen.items() if value is not None}
     if not given and sampling.n == 1:
-        return {}
-    return {"do_sample": True, "num_return_sequences": sampling.n, **given}
+        return always
+    return {**always, "do_sample": True, "num_beams": 1, **given}
 
 
 def _load(llm: LocalLLM) -> tuple[Any, Any]:
     device = pick_device(llm.device)
-    dtype = pick_dtype(llm.dtype, device)
+    running = {"dtype": pick_dtype(llm.dtype, device), **pick_attention(llm.attn_implementation)}
     hub = hub_settings(HubOptions(**{name: getattr(llm, name) for name in HUB_FIELDS}))
     home = locate(llm.model)
     try:
-        config = AutoConfig.from_pretrained(home, **hub)
+        config = load_config(home, **hub)
         auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        tokenizer = AutoTokenizer.from_pretrained(home, **hub)
-        model = auto_class.from_pretrained(home, config=config, dtype=dtype, **hub)
+        tokenizer = load_tokenizer(home, **hub)
+        model, info = auto_class.from_pretrained(home, config=config, output_loading_info=True, **running, **hub)
+        raise_if_incomplete({"missing_keys": info["missing_keys"]}, llm.model, "language model")
+        check_vocabulary(model, tokenizer)
     # Loading calls four libraries with errors of their own; the user needs one line in every case.
     except Exception as error:
         reason = reason_for(error, home, revision=llm.revision, cache_dir=llm.cache_dir) or first_line(error)

@@ -52,6 +52,7 @@ class LocalLLM(_Labelled):
         revision: Branch, tag or commit.
         device: The device; None is a GPU if there is one.
         dtype: Its precision; "auto" is bfloat16 where the device has it in hardware, else float32.
+        attn_implementation: How it computes attention: "eager", "sdpa", ...; None leaves it to transformers.
         batch_size: How many answers are generated together.
         token: Token for a private repository.
         cache_dir: Folder of downloads.
@@ -64,6 +65,7 @@ class LocalLLM(_Labelled):
     revision: str | None = None
     device: Any = None
     dtype: Any = "auto"
+    attn_implementation: str | None = None
     batch_size: int = 8
     token: str | bool | None = field(default=None, repr=False)
     cache_dir: str | None = None

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from blender_hf.errors import CheckpointError, InputError, InputTypeError
+from blender_hf.errors import CheckpointError, InputError, InputTypeError, chosen
 from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import TRUNCATION
 from blender_hf.modeling.fast_kernels import cpu_features
@@ -66,11 +67,14 @@ def load_ranker(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PairRanker, PairRankerProcessor]:
     """Load a ranker and its processor."""
     given = _checked(truncation)
-    model, processor = _load(name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype)
+    model, processor = _load(
+        name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype, attn_implementation
+    )
     set_truncation(model.config, processor, given)
     return model, processor
 
@@ -81,9 +85,11 @@ def load_fuser(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
 ) -> tuple[GenFuser, GenFuserProcessor]:
     """Load a fuser and its processor; everything is as in `load_ranker`."""
-    return _load(name, "fuser", GenFuser, GenFuserProcessor, options, device, dtype)
+    running = _running(device, dtype, attn_implementation)
+    return _load(name, "fuser", GenFuser, GenFuserProcessor, options, *running)
 
 
 def save_portable(model: PreTrainedModel, processor: ProcessorMixin, output: str | Path, **options: Any) -> None:
@@ -131,6 +137,19 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise InputError(f"unknown dtype {dtype!r}; use auto, float32, bfloat16 or float16")
     return found
+
+
+def pick_attention(attn_implementation: str | None) -> dict[str, str]:
+    """Return the option of `from_pretrained` that chooses how attention is computed; none leaves it to transformers.
+
+    Raises:
+        InputError: If transformers has no such implementation.
+    """
+    if attn_implementation is None:
+        return {}
+    known = ["eager", *(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "paged" not in name)]
+    chosen(dict.fromkeys(known), attn_implementation, "attn_implementation")
+    return {"attn_implementation": attn_implementation}
 
 
 def set_truncation(
@@ -215,25 +234,31 @@ def _checked(truncation: Mapping[str, int | str] | None) -> dict[str, Any]:
     return dict(truncation)
 
 
+def _running(
+    device: str | torch.device | None, dtype: str | torch.dtype | None, attn_implementation: str | None
+) -> tuple[torch.device, dict[str, Any]]:
+    """Return the device, and the options of `from_pretrained` that say how a model runs."""
+    chosen_device = pick_device(device)
+    return chosen_device, {"dtype": pick_dtype(dtype, chosen_device), **pick_attention(attn_implementation)}
+
+
 def _load(
     name: str | Path,
     role: str,
     model_class: Callable[..., Any],
     processor_class: Callable[..., Any],
     options: HubOptions,
-    device: str | torch.device | None,
-    dtype: str | torch.dtype | None,
+    device: torch.device,
+    running: Mapping[str, Any],
 ) -> tuple[Any, Any]:
-    chosen_device = pick_device(device)
-    chosen_dtype = pick_dtype(dtype, chosen_device)
     where = locate(name)
     found = hub_settings(options)
     processor = explained(lambda: processor_class.from_pretrained(where, **found), name, role, options)  # type: ignore[attr-defined]
     with whole_weights():
         model = explained(
-            lambda: model_class.from_pretrained(where, dtype=chosen_dtype, **found),  # type: ignore[attr-defined]
+            lambda: model_class.from_pretrained(where, **running, **found),  # type: ignore[attr-defined]
             name,
             role,
             options,
         )
-    return model.eval().to(chosen_device), processor
+    return model.eval().to(device), processor

@@ -11,9 +11,10 @@ from blender_hf.engine.reward_model import check_head
 from blender_hf.errors import BlenderError, CheckpointError, InputError
 from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_pair_ranker import format_of
+from blender_hf.modeling.configurations import load_config, read_alike
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import HubAccess, raise_if_incomplete
-from blender_hf.modeling.tokenization import FILE_OPTIONS, load_tokenizer
+from blender_hf.modeling.tokenizer_files import file_options, load_tokenizer
 
 from .checkpoints import (
     DEFAULT_OPTIONS,
@@ -22,6 +23,7 @@ from .checkpoints import (
     hub_settings,
     load_ranker,
     locate,
+    pick_attention,
     pick_device,
     pick_dtype,
 )
@@ -44,16 +46,18 @@ def load_any_ranker(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Load a pair ranker with its processor, or a reward model with its tokenizer, which takes no `truncation`."""
+    running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
     if names_pair_ranker(name, options):
-        return load_ranker(name, options, device=device, dtype=dtype, truncation=truncation)
+        return load_ranker(name, options, truncation=truncation, **running)
     if truncation is not None:
         raise InputError(
             "truncation= is for a PairRanker; a reward model reads what its tokenizer and its configuration state"
         )
-    return load_reward_model(name, options, device=device, dtype=dtype)
+    return load_reward_model(name, options, **running)
 
 
 def load_reward_model(
@@ -62,24 +66,27 @@ def load_reward_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Load a reward model and its tokenizer; the arguments are as in `load_ranker`."""
     chosen_device = pick_device(device)
+    running: dict[str, Any] = {"dtype": pick_dtype(dtype, chosen_device), **pick_attention(attn_implementation)}
     where, hub = locate(name), hub_settings(options)
 
     def load() -> tuple[PreTrainedModel, Any]:
-        return strictly_loaded(where, dtype=pick_dtype(dtype, chosen_device), **hub), load_tokenizer(where, **hub)
+        return strictly_loaded(where, **running, **hub), load_tokenizer(where, **hub)
 
     with whole_weights():
         model, tokenizer = explained(load, name, "ranker", options)
     return model.eval().to(chosen_device), tokenizer
 
 
-def strictly_loaded(where: str, **options: Any) -> PreTrainedModel:
+def strictly_loaded(where: str, config: PretrainedConfig | None = None, **options: Any) -> PreTrainedModel:
     """Load a reward model as transformers does, and check that it is one and that every weight came from its files."""
     _check_architecture(_config_of(where, **options))
     model, info = AutoModelForSequenceClassification.from_pretrained(
         where,
+        config=load_config(where, **_lookup(options)) if config is None else read_alike(config),
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are collected, and then an error
         **options,
@@ -114,8 +121,12 @@ class AutoRanker:
 
 
 def _config_of(where: str, **options: Any) -> dict[str, Any]:
-    hub = {name: options[name] for name in FILE_OPTIONS if options.get(name) is not None}
-    return PretrainedConfig.get_config_dict(where, **hub)[0]
+    return PretrainedConfig.get_config_dict(where, **file_options(options))[0]
+
+
+def _lookup(options: Mapping[str, Any]) -> dict[str, Any]:
+    trust = {"trust_remote_code": True} if options.get("trust_remote_code") else {}
+    return {**file_options(options), **trust}
 
 
 def _check_architecture(config: dict[str, Any]) -> None:

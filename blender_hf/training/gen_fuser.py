@@ -25,7 +25,7 @@ from transformers import (
 from blender_hf.blender import Blender
 from blender_hf.data.labelled import LabelledPrompt, check_metric
 from blender_hf.errors import InputError
-from blender_hf.loading.checkpoints import locate
+from blender_hf.loading.checkpoints import locate, pick_attention
 from blender_hf.modeling import GenFuser, GenFuserConfig, GenFuserProcessor
 
 from .cards import fuser_card
@@ -141,7 +141,8 @@ def starting_point(settings: FuserSettings, prompts: Prompts) -> tuple[GenFuser,
     lengths = {name: getattr(settings, name) for name in LENGTHS if getattr(settings, name) is not None}
     if settings.model is not None:
         where = locate(settings.model)
-        model = GenFuser.from_pretrained(where, dtype=torch.float32, revision=settings.revision, **lengths)
+        options = {"revision": settings.revision, **pick_attention(settings.attn_implementation), **lengths}
+        model = GenFuser.from_pretrained(where, dtype=torch.float32, **options)
         return model.train(), GenFuserProcessor.from_pretrained(where, revision=settings.revision, **lengths)
     tokenizer = train_tokenizer(_texts(prompts), settings.vocab_size)
     own = {"max_source_length": MAX_SOURCE_LENGTH, "max_candidate_length": MAX_CANDIDATE_LENGTH, **lengths}

@@ -5,15 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import PretrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError
-from blender_hf.loading.checkpoints import locate
+from blender_hf.loading.checkpoints import locate, pick_attention
 from blender_hf.modeling import PairRanker, PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import format_of
-from blender_hf.modeling.tokenization import load_tokenizer
+from blender_hf.modeling.configurations import load_config
+from blender_hf.modeling.tokenizer_files import load_tokenizer
 
 from .cards import ranker_card
 from .distillation import distilled
@@ -172,7 +173,8 @@ def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProc
 def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
     lengths = _given(settings, LENGTHS)
     changes = _given(settings, FORM)
-    model = PairRanker.from_pretrained(where, dtype=torch.float32, **lengths, **changes, **hub)
+    attention = pick_attention(settings.attn_implementation)
+    model = PairRanker.from_pretrained(where, dtype=torch.float32, **attention, **lengths, **changes, **hub)
     _check_tasks(model.config.n_tasks, settings)
     model.config.logit_temperature = 1.0  # it was fitted to the old weights
     set_dropouts(model.backbone, dropouts_of(settings, model.backbone.config))
@@ -196,13 +198,13 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
         add_line_break_token(tokenizer)
     lengths = {**_lengths_of(where, hub), **_given(settings, LENGTHS)}
     processor = PairRankerProcessor.for_training(tokenizer, **lengths)
-    dropouts = dropouts_of(settings, AutoConfig.from_pretrained(where, **hub))
+    dropouts = dropouts_of(settings, load_config(where, **hub))
     model = PairRanker.from_backbone(
         where,
         n_added_tokens=len(tokenizer) - n_tokens,
         n_positions=processor.max_pair_length,
         n_tasks=max(1, len(settings.metrics)),
-        backbone_options={**dropouts, **hub},
+        backbone_options={**dropouts, **pick_attention(settings.attn_implementation), **hub},
         **_given(settings, FORM),
         **processor.special_token_ids(),
         **{name: getattr(processor, name) for name in LENGTHS},
@@ -213,7 +215,7 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
 
 def _lengths_of(where: str, hub: dict[str, Any]) -> dict[str, int]:
     """Return lengths for an encoder: those of PairRM, or all that its table of positions reaches."""
-    positions = getattr(AutoConfig.from_pretrained(where, **hub), "max_position_embeddings", 0)
+    positions = getattr(load_config(where, **hub), "max_position_embeddings", 0)
     relative = PretrainedConfig.get_config_dict(where, **hub)[0].get("model_type") == "deberta-v2"
     if relative or positions >= 2048:
         return {}

@@ -8,10 +8,14 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, Trainer, TrainingArguments
 
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.engine.model_state import n_token_types
 from blender_hf.engine.pointwise import Pointwise
 from blender_hf.engine.reward_model import RewardInputs, RewardModelScorer, reading_length
 from blender_hf.errors import InputError, require
-from blender_hf.modeling.tokenization import load_tokenizer, pad_right
+from blender_hf.loading.checkpoints import pick_attention
+from blender_hf.modeling.configurations import load_config
+from blender_hf.modeling.tokenization import pad_right
+from blender_hf.modeling.tokenizer_files import load_tokenizer
 
 from .cards import ranker_card
 from .fine_tuning import add_line_break_token, initialise_new_tokens
@@ -62,7 +66,11 @@ class RewardModelRun(TrainingRun[RewardModelSettings, PreferencePair]):
         if settings.max_input_length is not None:
             tokenizer.model_max_length = settings.max_input_length
         model = AutoModelForSequenceClassification.from_pretrained(
-            settings.model, num_labels=1, revision=settings.revision, dtype=torch.float32
+            settings.model,
+            config=load_config(settings.model, num_labels=1, revision=settings.revision),
+            revision=settings.revision,
+            dtype=torch.float32,
+            **pick_attention(settings.attn_implementation),
         )
         model.config.pad_token_id = tokenizer.pad_token_id
         if settings.line_breaks:
@@ -84,7 +92,7 @@ class RewardModelRun(TrainingRun[RewardModelSettings, PreferencePair]):
         )
 
     def _evaluate(self, trainer: Trainer, model: PreTrainedModel) -> dict[str, Any]:
-        ranker = Pointwise(RewardModelScorer(model.eval(), self.processor))
+        ranker = Pointwise(RewardModelScorer(model, self.processor))
         logits = [comparison.logit for comparison in ranker.compare([pair.item for pair in self.eval_examples])]
         both_orders = (logits, [-logit for logit in logits])
         found = {f"eval_{name}": value for name, value in pair_metrics(self.eval_examples, *both_orders).items()}
@@ -127,7 +135,7 @@ def _dataset(pairs: Sequence[PreferencePair], tokenizer: Any, model: PreTrainedM
     """Return a `datasets.Dataset` of tokenised pairs for TRL, cut as the model will read them when it is used."""
     from datasets import Dataset
 
-    inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config))
+    inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config), n_token_types(model))
     rows: list[dict[str, list[int]]] = []
     for pair, (a, b) in zip(pairs, inputs.encode([pair.item for pair in pairs]), strict=True):
         chosen, rejected = (a, b) if pair.label > 0.5 else (b, a)

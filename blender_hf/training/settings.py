@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from blender_hf.loading.checkpoints import pick_attention
+
 Limits = dict[str, tuple[float, float]]
 INFINITE = float("inf")
 # Of the attention heads of a new fuser, and its smallest width: what `copying_init` reads, writes and passes on.
@@ -64,6 +66,7 @@ class DataSettings:
     def __post_init__(self) -> None:
         """Check what no type says."""
         check_limits(self, LIMITS)
+        pick_attention(getattr(self, "attn_implementation", None))
         _check_fraction(self, "train_fraction")
 
 
@@ -98,6 +101,7 @@ class RankerSettings(LoraSettings, PairSettings):
 
     model: str = setting("", "An encoder, or a ranker to go on from: Hub id or folder.")
     revision: str | None = setting(None, "Branch, tag or commit of the model.")
+    attn_implementation: str | None = setting(None, "Attention: eager, sdpa, flash_attention_2, ...")
     pooling: str | None = setting(None, "What represents a part of the pair: marker or mean.")
     symmetric: bool | None = setting(None, "Whether swapping candidates negates the logit.")
     distinct_token_weight: float | None = setting(None, "A stated preference for more distinct tokens.")
@@ -130,6 +134,7 @@ class RewardModelSettings(PairSettings):
 
     model: str = setting("", "An encoder, or a reward model to go on from.")
     revision: str | None = setting(None, "Branch, tag or commit of the model.")
+    attn_implementation: str | None = setting(None, "Attention: eager, sdpa, flash_attention_2, ...")
     max_input_length: int | None = setting(None, "Maximum tokens of a prompt with an answer; stored in the tokenizer.")
     line_breaks: bool = setting(False, "A token for line breaks, where the encoder's tokenizer drops them.")
 
@@ -140,6 +145,7 @@ class FuserSettings(LoraSettings):
 
     model: str | None = setting(None, "A fuser or T5, mT5 too, to go on from; none makes a small model that copies.")
     revision: str | None = setting(None, "Branch, tag or commit of the model.")
+    attn_implementation: str | None = setting(None, "Attention: eager, sdpa, flash_attention_2, ...")
     tasks: list[str] = setting(["merging", "selection"], "What it learns: reference (the paper's), selection, merging.")
     top_k: int = setting(3, "How many candidates it reads.")
     ranker: str | None = setting(None, "Whose top K it reads for the task reference; none uses scores or verdicts.")

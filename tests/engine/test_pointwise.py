@@ -106,7 +106,7 @@ def by_hand(blender: Blender, prompt: Any, answer: str) -> float:
         inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
         inputs.pop("token_type_ids", None)
     else:
-        inputs = tokenizer(prompt, answer, return_tensors="pt")
+        inputs = tokenizer(prompt, answer, return_token_type_ids=True, return_tensors="pt")
     with torch.no_grad():
         return model(**inputs).logits.item()
 
@@ -247,7 +247,7 @@ def test_pairs_are_written_as_the_tokenizer_writes_them(template: str) -> None:
     )
     for prompt, answer in (("p", "a"), ("", "a"), (TEXTS[0], ANSWERS[0]), ("a a", "a")):
         expected = tokenizer(prompt, answer)
-        found = RewardInputs(tokenizer, 999).encode([make_item(prompt, [answer])])[0][0]
+        found = RewardInputs(tokenizer, 999, n_types=2).encode([make_item(prompt, [answer])])[0][0]
         assert (list(found.input_ids), list(found.token_type_ids)) == (
             expected["input_ids"],
             expected["token_type_ids"],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from blender_hf import PairRankerProcessor
-from blender_hf.modeling.tokenization import load_tokenizer
+from blender_hf.modeling.tokenizer_files import load_tokenizer
 from tests.conftest import backbone_config, example_texts
 from tests.modeling.test_processing_pair_ranker import HOSTILE
 from tests.original_checkpoints import ALL_MARKERS, KINDS, MARKERS, make_pairrm, sentencepiece, write_encoder_tokenizer

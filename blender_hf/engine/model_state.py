@@ -1,0 +1,86 @@
+"""The state of the models that are handed in: what would silently change a result is set right, or refused."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+import torch
+
+from blender_hf.errors import CheckpointError, InputError
+
+# Models that tell any number of token types apart, so their configuration states none.
+ANY_TYPES = ("xlnet",)
+
+
+def make_ready(model: Any) -> None:
+    """Put a model into evaluation mode.
+
+    Raises:
+        InputError: If it is in float16 on a CPU, whose products lose digits that decide between similar texts.
+    """
+    if not isinstance(model, torch.nn.Module):
+        return  # in ONNX Runtime, which knows no modes
+    weight = next(model.parameters(), None)
+    if weight is not None and weight.dtype == torch.float16 and weight.device.type == "cpu":
+        raise InputError(
+            "the model is in float16 on a CPU, where that is slow and inexact; call model.float(), or load it with "
+            "dtype='float32' or 'bfloat16'"
+        )
+    model.eval()
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Run a model in evaluation mode, without dropout, and give a model that is being trained its mode back."""
+    training = [part for part in model.modules() if part.training] if isinstance(model, torch.nn.Module) else []
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def n_token_types(model: Any) -> float:
+    """Return how many token types a model tells apart; 0 if it reads none, infinity if there is no limit."""
+    if "token_type_ids" not in signature(model.forward).parameters:
+        return 0
+    config = model.config.get_text_config()
+    stated = getattr(config, "type_vocab_size", None)
+    return math.inf if config.model_type in ANY_TYPES else stated if isinstance(stated, int) else 0
+
+
+def n_embeddings(model: Any) -> int | None:
+    """Return how many tokens a model has embeddings for, or None if it does not say."""
+    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    return table.num_embeddings if isinstance(table, torch.nn.Embedding) else None
+
+
+def check_vocabulary(model: Any, tokenizer: Any) -> None:
+    """Raise CheckpointError if a text may become a token that a model has no embedding for.
+
+    Special tokens that no text becomes may be beyond it: some tokenizers have one for padding that was never trained.
+    """
+    n_rows = n_embeddings(model)
+    if n_rows is None or len(tokenizer) <= n_rows:
+        return
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    beyond = [token for token, token_id in tokenizer.get_vocab().items() if token_id >= n_rows and token not in special]
+    if beyond:
+        raise CheckpointError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model {n_rows} embeddings, none for {beyond[0]!r}: "
+            "they are not of one model; load both from one checkpoint"
+        )
+
+
+def check_ids(model: Any, ids: torch.Tensor) -> None:
+    """Raise CheckpointError if a batch of token ids has one that a model has no embedding for."""
+    n_rows = n_embeddings(model)
+    if n_rows is not None and ids.numel() and int(ids.max()) >= n_rows:
+        raise CheckpointError(
+            f"the tokenizer made the id {int(ids.max())}, and the model has {n_rows} embeddings: they are not of one "
+            "model; load both from one checkpoint"
+        )
