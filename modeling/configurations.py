@@ -61,6 +61,16 @@ def read_alike(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
+def use_exact_attention(model: Any) -> None:
+    """Let transformers 4 compute the attention of a Gemma 2 eagerly, where it chose sdpa: that leaves out a part of it.
+
+    It is the softcapping of the attention scores, without which transformers 5 does not compute the model either.
+    """
+    for part in _parts(model.config) if MAJOR_VERSION < 5 else ():
+        if getattr(part, "attn_logit_softcapping", None) is not None and part._attn_implementation == "sdpa":
+            part._attn_implementation = "eager"
+
+
 def _parts(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
     """Yield a configuration and those within it."""
     yield config

@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
+from .configurations import MAJOR_VERSION
 from .tokenizer_files import load_tokenizer
 
 PROBLEMS = {
@@ -92,8 +93,14 @@ def raise_if_incomplete(info: dict[str, Any], source: Any, model_name: str) -> N
     if problems:
         raise OSError(
             f"{source!s} is not a complete {model_name} checkpoint: {'; '.join(problems)}. "
-            f"Check that this is a {model_name} and that its files are whole."
+            f"Check that this is a {model_name} and that its files are whole.{_hint(info)}"
         )
+
+
+def _hint(info: dict[str, Any]) -> str:
+    if MAJOR_VERSION >= 5 or "lm_head.weight" not in info.get("missing_keys", ()):
+        return ""
+    return " A model that transformers 5 made may have no output layer of its own: load it with transformers 5."
 
 
 def _listed(names: list[str], what: str) -> str:

@@ -14,7 +14,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from .configuration_pair_ranker import WEIGHT_NAMES, PairRankerConfig
-from .configurations import load_config
+from .configurations import load_config, use_exact_attention
 from .fast_deberta import states_at, supports_states_at, use_fast_attention, uses_states_at
 from .fast_kernels import use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
@@ -85,6 +85,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         super().__init__(config)
         # In the model's precision, whatever the encoder was once saved in.
         self.backbone = AutoModel.from_config(config.backbone_config, dtype=torch.get_default_dtype())
+        use_exact_attention(self.backbone)
         if config.backbone_config.model_type == "deberta-v2":
             use_fast_attention(self.backbone)
         if getattr(self.backbone, "pooler", None) is not None:

@@ -98,10 +98,10 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         check_vocabulary(model, tokenizer)
         self.inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config), n_token_types(model))
         # That of the model, not of the tokenizer: a decoder looks for it to find the last token.
-        self._pad_token_id = model.config.get_text_config().pad_token_id
-        if self._pad_token_id is None or self._pad_token_id < 0:
-            self._pad_token_id = None
-            self.max_batch_tokens = 1  # without one, a decoder reads the last place, so each row is a batch
+        stated = model.config.get_text_config().pad_token_id
+        self._pad_token_id: int | None = None if stated is None or stated < 0 else stated
+        if self._pad_token_id is None or getattr(model.config, "summary_type", None) == "last":
+            self.max_batch_tokens = 1  # the head reads the last place, padding or not, so each row is a batch
 
     def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
         """Score the candidates of each item; see `PointwiseRanker`."""

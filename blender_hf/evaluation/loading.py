@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from blender_hf.engine.model_state import check_vocabulary
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, pick_attention, pick_device, pick_dtype
-from blender_hf.modeling.configurations import MAJOR_VERSION, load_config
+from blender_hf.modeling.configurations import MAJOR_VERSION, load_config, use_exact_attention
 from blender_hf.modeling.hub_mixins import raise_if_incomplete
 from blender_hf.modeling.tokenization import PlainTextEncoder, affixes, n_positions
 from blender_hf.modeling.tokenizer_files import load_tokenizer
@@ -52,6 +52,7 @@ def load_with_tokenizer(
         missing = [key for key in info["missing_keys"] if UNUSED not in key]
         raise_if_incomplete({**info, "missing_keys": missing, "unexpected_keys": []}, name, auto_class.__name__)
         check_vocabulary(model, tokenizer)
+        use_exact_attention(model)
         return model, tokenizer
 
     model, tokenizer = explained(load, name, role, hub)

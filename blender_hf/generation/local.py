@@ -23,7 +23,7 @@ from blender_hf.loading.checkpoints import (
     pick_dtype,
 )
 from blender_hf.loading.load_errors import reason_for
-from blender_hf.modeling.configurations import load_config
+from blender_hf.modeling.configurations import load_config, use_exact_attention
 from blender_hf.modeling.conversations import Message, render_messages, report_unread, turns
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import raise_if_incomplete
@@ -270,5 +270,6 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
             f"can't load the language model {llm.model!r}: {reason} (give a folder or a Hub id that can be "
             "reached; a model on a server is written http://host:8000/v1#model)"
         ) from error
+    use_exact_attention(model)
     use_fast_products(model)
     return model.eval().to(device), tokenizer

@@ -72,9 +72,8 @@ def load_ranker(
 ) -> tuple[PairRanker, PairRankerProcessor]:
     """Load a ranker and its processor."""
     given = _checked(truncation)
-    model, processor = _load(
-        name, "ranker", PairRanker, PairRankerProcessor, options, device, dtype, attn_implementation
-    )
+    running = _running(device, dtype, attn_implementation)
+    model, processor = _load(name, "ranker", PairRanker, PairRankerProcessor, options, *running)
     set_truncation(model.config, processor, given)
     return model, processor
 

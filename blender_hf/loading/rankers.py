@@ -11,7 +11,7 @@ from blender_hf.engine.reward_model import check_head
 from blender_hf.errors import BlenderError, CheckpointError, InputError
 from blender_hf.modeling import PairRanker
 from blender_hf.modeling.configuration_pair_ranker import format_of
-from blender_hf.modeling.configurations import load_config, read_alike
+from blender_hf.modeling.configurations import load_config, read_alike, use_exact_attention
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import HubAccess, raise_if_incomplete
 from blender_hf.modeling.tokenizer_files import file_options, load_tokenizer
@@ -95,6 +95,7 @@ def strictly_loaded(where: str, config: PretrainedConfig | None = None, **option
     # What the model has no use for, as the pooler of an encoder, changes no score.
     needed = {kind: names for kind, names in info.items() if kind != "unexpected_keys"}
     raise_if_incomplete(needed, where, "reward model")
+    use_exact_attention(model)
     use_fast_products(model)
     model.hub_access = HubAccess(**options)
     return model
