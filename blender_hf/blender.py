@@ -73,8 +73,9 @@ class Blender(AsyncMethods):
     share a blender; its `async` methods work on requests together that come at about the same time.
 
     Args:
-        ranker: The ranker, in evaluation mode: a `PairRanker`; a reward model, which is a sequence classification model
-            with one label; or any object with the method of `blender_hf.PointwiseRanker`.
+        ranker: The ranker: a `PairRanker`; a reward model, which is a sequence classification model with one label; or
+            any object with the method of `blender_hf.PointwiseRanker`. A model is put into evaluation mode, and scores
+            in it even while it is trained. In float16 on a CPU it is refused.
         ranker_processor: Its processor; the tokenizer of a reward model; None for an object that scores by itself.
         fuser: The fuser, a `GenFuser` or what fuses by itself, such as a `ChatFuser`; None to rank only.
         fuser_processor: The processor of a `GenFuser`.

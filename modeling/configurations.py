@@ -71,6 +71,14 @@ def use_exact_attention(model: Any) -> None:
             part._attn_implementation = "eager"
 
 
+def keep_generation_config(model: Any) -> None:
+    """Let the settings of generation be those that a model was loaded with.
+
+    Without this, transformers 4 takes those of config.json in their place if that states any, as transformers 5 does.
+    """
+    model.generation_config._from_model_config = False
+
+
 def _parts(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
     """Yield a configuration and those within it."""
     yield config

@@ -12,13 +12,13 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from transformers.utils import logging
 
 from .configuration_gen_fuser import GenFuserConfig
+from .configurations import keep_generation_config
 from .fast_kernels import use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
 from .processing_gen_fuser import Segment
 
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
-    from .configurations import load_config  # noqa: F401
     from .conversations import render_prompt  # noqa: F401
     from .segmentation import split_segments  # noqa: F401
     from .tokenization import PlainTextEncoder  # noqa: F401
@@ -214,7 +214,9 @@ class GenFuser(  # type: ignore[misc] # the mixins take more options
         tokens of transformers.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-        set_default_length((loaded[0] if isinstance(loaded, tuple) else loaded).generation_config)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        keep_generation_config(model)
+        set_default_length(model.generation_config)
         return loaded
 
     def tie_weights(  # type: ignore[override] # transformers 4 has no options, 5 has others

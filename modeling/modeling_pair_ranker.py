@@ -126,8 +126,10 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
             The ranker in training mode.
         """
         options = dict(backbone_options or {})
-        running = {name: options.pop(name) for name in ("attn_implementation", "dtype") if name in options}
-        loading = {**file_options(options), **running}
+        running: dict[str, Any] = {
+            name: options.pop(name) for name in ("attn_implementation", "dtype") if name in options
+        }
+        loading: dict[str, Any] = {**file_options(options), **running}
         encoder = AutoModel.from_pretrained(backbone, config=load_config(backbone, **options), **loading)
         if n_added_tokens:
             encoder.resize_token_embeddings(encoder.config.vocab_size + n_added_tokens)

@@ -92,7 +92,8 @@ def _loaded(where: Any, settings: Mapping[str, Any], hub: Mapping[str, Any]) -> 
             "with transformers 5, where tokenizer.save_pretrained writes that file"
         )
     # By the name of its class, or transformers would warn that the tokens may be others; they are those of the file.
-    loaded = type(name, (PreTrainedTokenizerFast,), {}).from_pretrained(where, **options, **hub)
+    named: Any = type(name, (PreTrainedTokenizerFast,), {})
+    loaded = named.from_pretrained(where, **options, **hub)
     loaded.__class__ = PreTrainedTokenizerFast
     return loaded
 
@@ -140,16 +141,28 @@ def _between_ends(tokenizer: Any, begins: bool, ends: bool) -> TemplateProcessin
 
 def _agree(tokenizer: Any) -> None:
     """Let the settings of a tokenizer say what its backend does, so that it is the same once saved and loaded."""
-    backend, settings = tokenizer.backend_tokenizer, tokenizer.init_kwargs
-    if isinstance(backend.pre_tokenizer, ByteLevel):
-        tokenizer.add_prefix_space = settings["add_prefix_space"] = backend.pre_tokenizer.add_prefix_space
+    backend = tokenizer.backend_tokenizer
+    # With this setting the classes of SentencePiece look for its model in place of tokenizer.json.
+    if isinstance(backend.pre_tokenizer, ByteLevel) and not _of_sentencepiece(tokenizer):
+        _state(tokenizer, "add_prefix_space", backend.pre_tokenizer.add_prefix_space)
     if isinstance(backend.normalizer, BertNormalizer):
-        settings.update({name: getattr(backend.normalizer, option) for name, option in BERT_OPTIONS.items()})
+        for name, option in BERT_OPTIONS.items():
+            _state(tokenizer, name, getattr(backend.normalizer, option))
     for name, has in zip(("add_bos_token", "add_eos_token"), _ends(backend, tokenizer), strict=True):
         if hasattr(tokenizer, f"_{name}"):
             setattr(tokenizer, f"_{name}", has)
-        if name in settings:
-            settings[name] = has
+        if name in tokenizer.init_kwargs:
+            tokenizer.init_kwargs[name] = has
+
+
+def _state(tokenizer: Any, name: str, value: Any) -> None:
+    """Set an option where a tokenizer keeps it, and where it takes from what it saves."""
+    tokenizer.init_kwargs[name] = value
+    setattr(tokenizer, name, value)
+
+
+def _of_sentencepiece(tokenizer: Any) -> bool:
+    return str(tokenizer.vocab_files_names.get("vocab_file")).endswith(".model")
 
 
 def _restore_normalizer(tokenizer: Any) -> None:
@@ -159,8 +172,8 @@ def _restore_normalizer(tokenizer: Any) -> None:
     into a space. `DebertaV2Tokenizer` of transformers 5 (seen in 5.24) is built from the vocabulary alone, with NFC
     instead; such characters become unknown tokens and the logits change.
     """
-    from_sentencepiece = str(tokenizer.vocab_files_names.get("vocab_file")).endswith(".model")
-    if from_sentencepiece and not _has_table(tokenizer.backend_tokenizer.normalizer) and tokenizer.vocab_file:
+    lost = _of_sentencepiece(tokenizer) and not _has_table(tokenizer.backend_tokenizer.normalizer)
+    if lost and tokenizer.vocab_file:
         tokenizer.backend_tokenizer.normalizer = _normalizer_from_model_file(tokenizer)
 
 

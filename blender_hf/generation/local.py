@@ -23,7 +23,7 @@ from blender_hf.loading.checkpoints import (
     pick_dtype,
 )
 from blender_hf.loading.load_errors import reason_for
-from blender_hf.modeling.configurations import load_config, use_exact_attention
+from blender_hf.modeling.configurations import keep_generation_config, load_config, use_exact_attention
 from blender_hf.modeling.conversations import Message, render_messages, report_unread, turns
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import raise_if_incomplete
@@ -258,7 +258,7 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
     home = locate(llm.model)
     try:
         config = load_config(home, **hub)
-        auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        auto_class: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         tokenizer = load_tokenizer(home, **hub)
         model, info = auto_class.from_pretrained(home, config=config, output_loading_info=True, **running, **hub)
         raise_if_incomplete({"missing_keys": info["missing_keys"]}, llm.model, "language model")
@@ -271,5 +271,6 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
             "reached; a model on a server is written http://host:8000/v1#model)"
         ) from error
     use_exact_attention(model)
+    keep_generation_config(model)
     use_fast_products(model)
     return model.eval().to(device), tokenizer

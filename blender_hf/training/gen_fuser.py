@@ -141,9 +141,10 @@ def starting_point(settings: FuserSettings, prompts: Prompts) -> tuple[GenFuser,
     lengths = {name: getattr(settings, name) for name in LENGTHS if getattr(settings, name) is not None}
     if settings.model is not None:
         where = locate(settings.model)
-        options = {"revision": settings.revision, **pick_attention(settings.attn_implementation), **lengths}
-        model = GenFuser.from_pretrained(where, dtype=torch.float32, **options)
-        return model.train(), GenFuserProcessor.from_pretrained(where, revision=settings.revision, **lengths)
+        options: dict[str, Any] = {"revision": settings.revision, **lengths}
+        attention = pick_attention(settings.attn_implementation)
+        model = GenFuser.from_pretrained(where, dtype=torch.float32, **attention, **options)
+        return model.train(), GenFuserProcessor.from_pretrained(where, **options)
     tokenizer = train_tokenizer(_texts(prompts), settings.vocab_size)
     own = {"max_source_length": MAX_SOURCE_LENGTH, "max_candidate_length": MAX_CANDIDATE_LENGTH, **lengths}
     model = build_model(tokenizer, d_model=settings.d_model, layers=settings.layers)

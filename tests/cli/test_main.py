@@ -180,6 +180,22 @@ def test_a_bad_line_stops_before_any_work(file: Path, tmp_path: Path, capsys: py
 
 
 @pytest.mark.once
+def test_attention_is_chosen_and_a_name_that_does_not_exist_is_refused(
+    file: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["--output", str(tmp_path / "out.jsonl")]
+
+    def scores(*options: str) -> list[object]:
+        assert main(["rank", str(file), *models[:2], "--quiet", *options]) == 0
+        return [line["ranking"]["scores"][0] for line in lines(capsys.readouterr().out)]
+
+    assert scores("--attn-implementation", "eager") == pytest.approx(scores("--attn-implementation", "sdpa"), abs=1e-5)
+    for command in (["rank"], ["label", *output], ["generate", "--llm", "a", *output]):
+        assert main([command[0], str(file), *command[1:], "--attn-implementation", "quick"]) == 2
+        assert "unknown attn_implementation 'quick'; use one of eager" in capsys.readouterr().err
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments", [["rank", "--limit", "-1"], ["blend", "--top-k", "x"], ["rank", "--tpo"], [], ["x"]]
 )

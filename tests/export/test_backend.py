@@ -78,6 +78,8 @@ def test_a_pipeline_without_the_file_says_so(checkpoints: Path) -> None:
         ({"backend": "tensorflow"}, "unknown backend 'tensorflow'; use one of torch, onnx"),
         ({"provider": "CPUExecutionProvider"}, "provider='CPUExecutionProvider' is for backend='onnx'"),
         ({"file_name": "model.onnx"}, "file_name='model.onnx' is for backend='onnx'"),
+        ({"attn_implementation": "sdqa"}, "unknown attn_implementation 'sdqa'; use one of eager, .*sdpa"),
+        ({"backend": "onnx", "attn_implementation": "sdpa"}, "attn_implementation='sdpa' is for backend='torch'"),
         ({"backend": "onnx", "compile": True}, "compile=True is for backend='torch'"),
         ({"backend": "onnx", "provider": ""}, "provider='' names nothing"),
         ({"backend": "onnx", "file_name": ""}, "file_name='' names nothing"),

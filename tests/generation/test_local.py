@@ -1,5 +1,7 @@
 """Language models that run here: templates, padding, lengths, sampling."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,35 @@ def test_a_model_that_runs_out_of_memory_costs_its_prompts(chat_model: Path) -> 
 def test_what_can_not_be_loaded_is_explained(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"can't load the language model .*nothing.*http://host:8000/v1#model"):
         LocalModel(LocalLLM(str(tmp_path / "nothing")))
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"do_sample": True, "temperature": 0.7, "top_k": 3},
+        {"return_dict_in_generate": True, "output_scores": True},
+    ],
+)
+def test_temperature_0_is_greedy_whatever_the_checkpoint_states(
+    stated: dict[str, Any], chat_model: Path, model: LocalModel, tmp_path: Path
+) -> None:
+    folder = copied(chat_model, tmp_path, stated)
+    other = LocalModel(LocalLLM(str(folder), name="chat", device="cpu", dtype="float32"))
+    assert ask(other, *TEXTS) == ask(model, *TEXTS)
+
+
+def test_other_settings_that_the_checkpoint_states_are_obeyed(
+    chat_model: Path, model: LocalModel, tmp_path: Path
+) -> None:
+    folder = copied(chat_model, tmp_path, {"repetition_penalty": 9.0})
+    other = LocalModel(LocalLLM(str(folder), name="chat", device="cpu", dtype="float32"))
+    assert ask(other, *TEXTS) != ask(model, *TEXTS)
+
+
+def copied(folder: Path, where: Path, generation: dict[str, Any]) -> Path:
+    """Copy a model, and let it state settings of generation."""
+    shutil.copytree(folder, where, dirs_exist_ok=True)
+    path = where / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **generation}))
+    return where

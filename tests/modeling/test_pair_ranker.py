@@ -11,7 +11,8 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoProcessor, BertConfig, BertModel
 
 from blender_hf import PairRanker, PairRankerConfig, PairRankerProcessor
-from tests.conftest import BACKBONES, SMALL, backbone_config, build_ranker, example_texts, ranker_processor
+from tests.conftest import BACKBONES, LENGTHS, SMALL, backbone_config, build_ranker, example_texts, ranker_processor
+from tests.stacks.families import DECODERS, ENCODERS, MadeFrom, config_of, random_model
 
 TEXTS = example_texts()
 PROMPTS = [TEXTS[0], "hello!", ""]
@@ -275,3 +276,22 @@ def test_a_table_of_positions_is_repeated_until_it_reaches(kind: str, tmp_path: 
     again = PairRanker.from_pretrained(tmp_path / "ranker")
     with torch.no_grad():
         torch.testing.assert_close(again(ids).logits, ranker(ids).logits)
+
+
+@pytest.mark.parametrize("family", [*ENCODERS, *DECODERS])
+def test_a_logit_depends_on_the_prompt_and_on_both_candidates(family: str) -> None:
+    """A causal encoder has not read the second candidate where the marker of that one stands."""
+    processor = ranker_processor()
+    settings = {**processor.special_token_ids(), **LENGTHS, "initializer_range": 0.5}
+    backbone = config_of(family, len(processor.tokenizer))
+    config = PairRankerConfig(backbone_config=backbone, pooling="mean" if family in DECODERS else "marker", **settings)
+    model = random_model(MadeFrom(PairRanker), config)
+    texts = ("What is it?", "Boil the water first.", "Bananas are yellow.")
+
+    def logit(*texts: str) -> float:
+        with torch.no_grad():
+            return float(model(**processor(*([text] for text in texts))).logits)
+
+    for place in range(3):
+        changed = [text if n != place else "The hen is asleep and long." for n, text in enumerate(texts)]
+        assert abs(logit(*changed) - logit(*texts)) > 1e-4

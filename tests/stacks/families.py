@@ -148,6 +148,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5", T5),
     "t5-untied": ("t5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
 }
+# Those that read a text from left to right, and those that read it in both directions.
+DECODERS = (
+    *("gemma", "gemma2", "gemma3", "gpt2", "gpt_neox", "llama", "llama-scaled", "llama-linear", "mistral", "olmo2"),
+    *("phi3", "phi3-long", "qwen2", "qwen3", "stablelm"),
+)
+ENCODERS = (
+    *("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "rembert", "roberta"),
+    *("xlm-roberta", "xlnet"),
+)
 
 
 def config_of(family: str, vocab_size: int, **settings: Any) -> PretrainedConfig:
@@ -166,3 +175,14 @@ def random_model(auto_class: Any, config: PretrainedConfig) -> Any:
             if weight.dim() == 1:
                 weight.add_(torch.randn_like(weight) * 0.1)
     return model
+
+
+class MadeFrom:
+    """Lets a class of models be made from a configuration, as an Auto class is."""
+
+    def __init__(self, model_class: Any) -> None:
+        self._model_class = model_class
+
+    def from_config(self, config: Any, attn_implementation: str) -> Any:
+        config._attn_implementation = attn_implementation
+        return self._model_class(config)

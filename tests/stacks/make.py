@@ -28,7 +28,7 @@ from transformers import (
 from blender_hf import GenFuser, GenFuserConfig, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
 from blender_hf.modeling.processing_pair_ranker import SPECIAL_TOKENS
 from tests.conftest import example_texts
-from tests.stacks.families import config_of, random_model
+from tests.stacks.families import DECODERS, ENCODERS, MadeFrom, config_of, random_model
 from tests.stacks.tokenizer_kinds import write_tokenizer
 
 RECORD = "expected.json"
@@ -68,14 +68,6 @@ TOKENIZER_OF = {
     "modernbert": "generic",
     "olmo2": "gpt2",
 }
-DECODERS = (
-    *("gemma", "gemma2", "gemma3", "gpt2", "gpt_neox", "llama", "llama-scaled", "llama-linear", "mistral", "olmo2"),
-    *("phi3", "phi3-long", "qwen2", "qwen3", "stablelm"),
-)
-ENCODERS = (
-    *("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "rembert", "roberta"),
-    *("xlm-roberta", "xlnet"),
-)
 # Files in the form of transformers 5, which 4 does not load by itself.
 OF_5 = ("backend", "qwen-digits")
 # transformers 4 has no sequence classification for it.
@@ -165,7 +157,7 @@ def _pair(folder: Path, case: Case) -> dict[str, Any]:
         **dict(zip(names, markers, strict=True)),
         **LENGTHS,
     )
-    model = random_model(_FromConfig(PairRanker), config)
+    model = random_model(MadeFrom(PairRanker), config)
     model.save_pretrained(folder)
     # The files of a ranker whose tokenizer somebody changed later are his own.
     if case.saved:
@@ -185,17 +177,6 @@ def _pair(folder: Path, case: Case) -> dict[str, Any]:
         rest = [[*before, marker, *others[n], *after] for marker, n in zip(markers[1:], (one, two), strict=True)]
         scores.append(float(model(torch.tensor([[*source, *rest[0], *rest[1]]])).logits))
     return {"tokens": _tokens(backend), "scores": scores}
-
-
-class _FromConfig:
-    """Lets a class of models be made from a configuration, as an Auto class is."""
-
-    def __init__(self, model_class: Any) -> None:
-        self._model_class = model_class
-
-    def from_config(self, config: Any, attn_implementation: str) -> Any:
-        config._attn_implementation = attn_implementation
-        return self._model_class(config)
 
 
 @torch.no_grad()
@@ -222,7 +203,7 @@ def _fuser(folder: Path, case: Case) -> dict[str, Any]:
     config = config_of("t5-untied" if case.family == "own" else case.family, len(tokenizer))
     if case.family == "own":
         settings = {name: value for name, value in config.to_dict().items() if name != "model_type"}
-        model = random_model(_FromConfig(GenFuser), GenFuserConfig(**settings))
+        model = random_model(MadeFrom(GenFuser), GenFuserConfig(**settings))
     else:
         model = random_model(AutoModelForSeq2SeqLM, config)
     model.save_pretrained(folder)

@@ -21,7 +21,8 @@ from blender_hf.generation.sampling import Sampling
 from blender_hf.inputs import make_item
 from blender_hf.modeling.configurations import MAJOR_VERSION
 from blender_hf.modeling.tokenizer_files import load_tokenizer
-from tests.stacks.make import CANDIDATES, ENCODERS, N_NEW_TOKENS, PROMPT, RECORD, TEXTS, Case, cases
+from tests.stacks.families import ENCODERS
+from tests.stacks.make import CANDIDATES, N_NEW_TOKENS, PROMPT, RECORD, TEXTS, Case, cases
 
 ROOT = Path(__file__).parent.parent.parent / "build" / "stacks"
 MAKERS = ("4", "5")

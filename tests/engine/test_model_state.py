@@ -1,0 +1,125 @@
+"""Models as they are handed in: in training mode, in half precision, with a tokenizer that is not quite theirs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig, BertForSequenceClassification, set_seed
+
+from blender_hf import Blender, CheckpointError, InputError
+from blender_hf.engine.fusion import Fuser
+from blender_hf.engine.model_state import evaluating
+from blender_hf.evaluation.baselines import DualEncoder
+from blender_hf.inputs import make_item
+from blender_hf.integrations.trl import pairwise_reward
+from tests.conftest import SMALL, build_fuser, build_ranker, encoder_tokenizer
+
+PROMPT, ANSWERS = "How do I boil an egg?", ["Boil water. Put the egg in.", "Eggs are laid by hens.", "No."]
+HIGH = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
+
+
+def reward_model(n_rows: int | None = None, **settings: Any) -> Any:
+    set_seed(0)
+    tokenizer = encoder_tokenizer()
+    config = BertConfig(
+        **SMALL, **{"vocab_size": n_rows or len(tokenizer), "num_labels": 1, "pad_token_id": 0, **settings}
+    )
+    return BertForSequenceClassification(config).eval(), tokenizer
+
+
+@pytest.fixture
+def dropping() -> Any:
+    """A ranker that drops half of its states when it is trained."""
+    model, processor = build_ranker("bert")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    return model, processor
+
+
+def test_a_model_that_is_being_trained_scores_as_one_that_is_not(dropping: Any) -> None:
+    model, processor = dropping
+    expected = Blender(model, processor).rank(PROMPT, ANSWERS).scores
+    blender = Blender(model.train(), processor)
+    assert not model.training, "it is put into evaluation mode"
+    model.train()  # as a trainer does it again
+    reward = pairwise_reward(blender)
+    assert [blender.rank(PROMPT, ANSWERS).scores for _ in range(2)] == [expected] * 2
+    assert reward([PROMPT] * 3, ANSWERS) == reward([PROMPT] * 3, ANSWERS)
+    assert model.training, "and its training goes on as it was"
+    assert all(module.training for module in model.modules())
+
+
+def test_a_part_in_training_mode_counts_and_keeps_it(dropping: Any) -> None:
+    model, processor = dropping
+    blender = Blender(model, processor)
+    expected = blender.rank(PROMPT, ANSWERS).scores
+    model.backbone.train()
+    assert blender.rank(PROMPT, ANSWERS).scores == expected
+    assert model.backbone.training
+    assert not model.head.training
+    with pytest.raises(KeyError), evaluating(model):
+        raise KeyError
+    assert model.backbone.training
+
+
+def test_reward_models_fusers_and_baselines_too() -> None:
+    model, tokenizer = reward_model(**HIGH)
+    expected = Blender(model, tokenizer).rank(PROMPT, ANSWERS).scores
+    blender = Blender(model, tokenizer)
+    model.train()
+    assert blender.rank(PROMPT, ANSWERS).scores == expected
+    fuser, processor = build_fuser(dropout_rate=0.5)
+    item = make_item(PROMPT, ANSWERS)
+    written = Fuser(fuser, processor)
+    texts = written.fuse([item])
+    fuser.train()
+    assert written.fuse([item]) == texts
+    encoder = DualEncoder(model.bert.train(), tokenizer)
+    assert encoder.scores([item]) == encoder.scores([item])
+
+
+def test_half_precision_on_a_cpu_is_refused() -> None:
+    model, processor = build_ranker()
+    with pytest.raises(InputError, match=r"float16 on a CPU.*model\.float\(\)"):
+        Blender(model.half(), processor)
+    fuser, reader = build_fuser()
+    with pytest.raises(InputError, match="float16 on a CPU"):
+        Fuser(fuser.half(), reader)
+
+
+@pytest.mark.parametrize(("n_types", "expected"), [(1, 0), (2, 2), (4, 2)])
+def test_types_go_as_far_as_the_model_has_them(n_types: int, expected: int) -> None:
+    """With a tokenizer that makes two, asked or not."""
+    model, tokenizer = reward_model(type_vocab_size=n_types)
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
+    pair = "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair=pair, special_tokens=ends)
+    blender: Any = Blender(model, tokenizer)
+    [[row]] = blender.scorer.inputs.encode([make_item("p", ["a"])])
+    assert len(set(row.token_type_ids)) == expected
+    inputs = {"input_ids": torch.tensor([row.input_ids])}
+    if expected:
+        inputs["token_type_ids"] = torch.tensor([row.token_type_ids])
+    assert blender.rank("p", ["a", "b"]).scores[0] == pytest.approx(float(model(**inputs).logits), abs=1e-5)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused() -> None:
+    model, tokenizer = reward_model(n_rows=300)
+    with pytest.raises(CheckpointError, match=r"the model 300 embeddings, none for .*not of one model"):
+        Blender(model, tokenizer)
+
+
+def test_a_padding_token_that_no_text_becomes_may_be_beyond() -> None:
+    model, tokenizer = reward_model()
+    tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    assert len(Blender(model, tokenizer).rank(PROMPT, ANSWERS).scores) == 3
+
+
+def test_a_marker_without_an_embedding_is_named_before_the_model_runs(tmp_path: Path) -> None:
+    model, processor = build_ranker()
+    model.resize_token_embeddings(len(processor.tokenizer) - 4)
+    with pytest.raises(CheckpointError, match=r"the tokenizer made the id .*load both from one checkpoint"):
+        Blender(model, processor).rank(PROMPT, ANSWERS)
