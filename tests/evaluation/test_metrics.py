@@ -48,7 +48,9 @@ def test_bleurt_reads_the_reference_first(models: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(models / "bleurt")
     for candidate, reference, score in zip(CANDIDATES[:3], REFERENCES[:3], found, strict=True):
         with torch.inference_mode():
-            expected = model(**tokenizer(reference, candidate, return_tensors="pt")).logits.item()
+            expected = model(
+                **tokenizer(reference, candidate, return_token_type_ids=True, return_tensors="pt")
+            ).logits.item()
         assert score == pytest.approx(expected, abs=1e-5)
 
 
