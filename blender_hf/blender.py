@@ -75,7 +75,7 @@ class Blender(AsyncMethods):
     Args:
         ranker: The ranker: a `PairRanker`; a reward model, which is a sequence classification model with one label; or
             any object with the method of `blender_hf.PointwiseRanker`. A model is put into evaluation mode, and scores
-            in it even while it is trained. In float16 on a CPU it is refused.
+            in it even while it is trained; on a CPU one in float16 is computed in float32.
         ranker_processor: Its processor; the tokenizer of a reward model; None for an object that scores by itself.
         fuser: The fuser, a `GenFuser` or what fuses by itself, such as a `ChatFuser`; None to rank only.
         fuser_processor: The processor of a `GenFuser`.

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from packaging.version import Version
 from transformers import Pipeline, PreTrainedModel
@@ -18,6 +17,7 @@ from .blender import DEFAULT_WINDOW, Blender, load_fuser_of
 from .data.columns import Columns
 from .data.records import item_from_mapping
 from .engine.aggregation import AGGREGATIONS
+from .engine.model_state import make_ready
 from .engine.results import Blend
 from .engine.reward_model import is_reward_model
 from .engine.schedules import as_schedule
@@ -127,8 +127,7 @@ class BlenderPipeline(Pipeline):
             running: Any
             running, _ = load_onnx_ranker(str(self.model.name_or_path), hub, provider=provider, file_name=file_name)
             self.model = running
-        if self.model.dtype == torch.float16 and self.device.type == "cpu":
-            self.model.float()  # checkpoints are stored in float16, in which a CPU is slow and inexact
+        make_ready(self.model)  # before the fuser, which is loaded in its precision
         item_fuser = (
             None
             if fuser is None
@@ -143,7 +142,7 @@ class BlenderPipeline(Pipeline):
             )
         )
         self._reader = self._reads(beside)
-        self.blender = Blender(self.model.eval(), self._reader, item_fuser, max_batch_tokens=max_batch_tokens)
+        self.blender = Blender(self.model, self._reader, item_fuser, max_batch_tokens=max_batch_tokens)
         self._fuses = fuser is not None
         self._writer = None if llms is None else CandidateWriter(on_device(llms, self.device), sampling)
 

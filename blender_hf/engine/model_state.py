@@ -8,26 +8,23 @@ from typing import Any
 
 import torch
 
-from blender_hf.errors import CheckpointError, InputError
+from blender_hf.errors import CheckpointError
 
 # Models that tell any number of token types apart, so their configuration states none.
 ANY_TYPES = ("xlnet",)
 
 
 def make_ready(model: Any) -> None:
-    """Put a model into evaluation mode.
+    """Put a model into evaluation mode, and on a CPU out of float16 into float32, in place.
 
-    Raises:
-        InputError: If it is in float16 on a CPU, whose products lose digits that decide between similar texts.
+    Our checkpoints are stored in float16, which transformers 5 keeps when it loads them and 4 does not. On a CPU it is
+    slow, and loses digits that decide between similar texts.
     """
     if not isinstance(model, torch.nn.Module):
-        return  # in ONNX Runtime, which knows no modes
+        return  # in ONNX Runtime, which knows neither
     weight = next(model.parameters(), None)
     if weight is not None and weight.dtype == torch.float16 and weight.device.type == "cpu":
-        raise InputError(
-            "the model is in float16 on a CPU, where that is slow and inexact; call model.float(), or load it with "
-            "dtype='float32' or 'bfloat16'"
-        )
+        model.float()
     model.eval()
 
 

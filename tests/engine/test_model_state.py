@@ -8,7 +8,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification, set_seed
 
-from blender_hf import Blender, CheckpointError, InputError
+from blender_hf import Blender, CheckpointError, PairRanker, PairRankerProcessor, locate
 from blender_hf.engine.fusion import Fuser
 from blender_hf.engine.model_state import evaluating
 from blender_hf.evaluation.baselines import DualEncoder
@@ -81,13 +81,18 @@ def test_reward_models_fusers_and_baselines_too() -> None:
     assert encoder.scores([item]) == encoder.scores([item])
 
 
-def test_half_precision_on_a_cpu_is_refused() -> None:
-    model, processor = build_ranker()
-    with pytest.raises(InputError, match=r"float16 on a CPU.*model\.float\(\)"):
-        Blender(model.half(), processor)
+def test_half_precision_on_a_cpu_is_computed_in_full() -> None:
+    """As transformers 5 loads the bundled checkpoints by itself, and 4 does not."""
+    found = [
+        Blender(
+            PairRanker.from_pretrained(locate("pair-ranker-mini"), **options),
+            PairRankerProcessor.from_pretrained(locate("pair-ranker-mini")),
+        ).rank(PROMPT, ANSWERS)
+        for options in ({}, {"dtype": torch.float16}, {"dtype": torch.float32})
+    ]
+    assert found[0].scores == found[1].scores == found[2].scores
     fuser, reader = build_fuser()
-    with pytest.raises(InputError, match="float16 on a CPU"):
-        Fuser(fuser.half(), reader)
+    assert Fuser(fuser.half(), reader).model.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("n_types", "expected"), [(1, 0), (2, 2), (4, 2)])

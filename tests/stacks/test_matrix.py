@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import pipeline
 
 from blender_hf import Blender, GenFuser, GenFuserProcessor, LocalLLM
 from blender_hf.engine.scorer import Presentation
@@ -127,3 +128,15 @@ FOUND: dict[str, Any] = {
     "embedding": lambda folder, attention: _pointwise(DualEncoder, folder, attention),
     "bartscore": _bartscore,
 }
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("name", ["reward_bert_backend_as it is", "reward_qwen2_qwen-digits_as it is"])
+def test_the_pipeline_reads_them_too(name: str, maker: str) -> None:
+    """transformers loads the tokenizer of a pipeline by itself, where it can."""
+    folder = ROOT / maker / name
+    options = {"fuser": None, "device": "cpu", "model_kwargs": {"attn_implementation": "eager"}}
+    pipe: Any = pipeline("llm-blending", model=str(folder), **options)
+    found = pipe({"prompt": PROMPT, "candidates": list(CANDIDATES)})["ranking"]["scores"]
+    assert found == pytest.approx(json.loads((folder / RECORD).read_text())["scores"], rel=1e-5, abs=1e-5)
+    assert pipe.model.config._attn_implementation == "eager"
