@@ -14,13 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import gradio as gr
-
 from blender_hf.data.files import SUFFIXES
 from blender_hf.data.records import Record
 from blender_hf.engine.aggregation import AGGREGATIONS
 from blender_hf.engine.schedules import SCHEDULES
-from blender_hf.errors import BlenderError
+from blender_hf.errors import BlenderError, require
 from blender_hf.inputs import Candidate
 from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER
 from blender_hf.space import markup
@@ -32,6 +30,9 @@ from blender_hf.space.models import Models
 from blender_hf.space.prompts import candidates_of_rows, examples, make_prompt, split_candidates
 from blender_hf.space.service import Service, as_json_lines
 from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, Limits, RankingSettings
+
+require("gradio", "space", "the page")
+import gradio as gr  # noqa: E402
 
 logger = logging.getLogger(__name__)
 

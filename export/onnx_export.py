@@ -39,7 +39,7 @@ from .graph import (
     WEIGHTS_SUFFIX,
     has_optimum,
 )
-from .onnx_ranker import DEFAULT_PROVIDER, OnnxPairRanker, check_provider
+from .onnx_ranker import OnnxPairRanker
 from .parity import TOLERANCES, Parity, check_fuser, check_ranker, ranker_inputs
 from .provenance import WEIGHTS, add_metadata, read_metadata, saved_fingerprints, statement_of, weight_files
 from .quantization import PRECISIONS, Precision
@@ -55,7 +55,6 @@ def export_onnx(
     options: HubOptions | None = None,
 ) -> dict[str, Parity]:
     """Export a ranker or a fuser, whichever it is, and prove parity of every file."""
-    check_provider(DEFAULT_PROVIDER)
     accepted = {**TOLERANCES, **(tolerances or {})}
     unknown = [precision for precision in (*precisions, *accepted) if precision not in PRECISIONS]
     if unknown:
@@ -86,6 +85,8 @@ def _export_ranker(
     hub: HubOptions,
 ) -> dict[str, Parity]:
     trace = _trace_with_optimum if has_optimum() else _trace_with_transformers
+    if not has_optimum():
+        _check_packages()
     model, processor = load_ranker(name, hub, device="cpu", dtype="float32")
     statement = statement_of(model)
     wanted = [PRECISIONS[key] for key in dict.fromkeys(("float32", *precisions))]
@@ -135,13 +136,17 @@ def _trace_with_optimum(model: PairRanker, path: Path, opset: int) -> None:
     export(model, PairRankerOnnxConfig(model.config, RANKER_TASK), path, opset=opset)
 
 
-def _trace_with_transformers(model: PairRanker, path: Path, opset: int) -> None:
-    missing = [package for package in ("onnx", "onnxscript", "transformers.exporters") if find_spec(package) is None]
-    if missing:
+def _check_packages() -> None:
+    """Raise BlenderError, before any work, if a package is missing that exports without Optimum."""
+    needed = ("onnx", "onnxruntime", "onnxscript", "transformers.exporters")
+    if missing := [package for package in needed if find_spec(package) is None]:
         raise BlenderError(
             f"the export lacks {', '.join(missing)}: pip install -U 'blender-hf[onnx-export]' 'transformers>=5', or "
             f"{NEEDS_OPTIMUM}"
         )
+
+
+def _trace_with_transformers(model: PairRanker, path: Path, opset: int) -> None:
     import onnx_ir
     from transformers.exporters import OnnxConfig, OnnxExporter
 

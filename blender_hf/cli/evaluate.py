@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, require
 from blender_hf.logs import quieten_libraries
 
 from .command import (
@@ -42,6 +42,9 @@ PAPER_METRICS = ("bertscore", "bartscore", "bleurt")
 def run(options: Options) -> None:
     """Evaluate a ranker, or make the tables of the paper."""
     _check(options)
+    require("scipy", "evaluate", "evaluation")
+    if options.output:
+        require("matplotlib", "evaluate", "a plot")
     folder = checked_folder(options.output) if options.output else None
     from blender_hf.evaluation.metric_cache import fill_scores
 

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, require
 
 from .command import Command, Options, option
 from .output import check_readable, log
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def run(options: Options) -> None:
     """Train one step after the other."""
     check_readable(options.config)
+    for module in ("accelerate", "yaml"):
+        require(module, "train", "training")
     from blender_hf.training.steps import read_steps
     from blender_hf.training.training_run import kind_of
 

@@ -12,7 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from blender_hf.engine.reward_model import RewardModelScorer
 from blender_hf.engine.scorer import BatchScorer
-from blender_hf.errors import BlenderError, InputError
+from blender_hf.errors import InputError, require
 from blender_hf.inputs import Candidate, Item
 from blender_hf.loading.checkpoints import HubOptions, explained, pick_device
 from blender_hf.loading.rankers import load_reward_model
@@ -40,11 +40,10 @@ class BertScore:
     def __init__(
         self, model: str = BERTSCORE, *, num_layers: int | None = None, device: str | torch.device | None = None
     ) -> None:
-        try:
-            from bert_score import BERTScorer
-            from bert_score.utils import model2layers
-        except ImportError:
-            raise BlenderError("BERTScore needs the package bert-score: pip install bert-score") from None
+        require("bert_score", "evaluate", "BERTScore")
+        from bert_score import BERTScorer
+        from bert_score.utils import model2layers
+
         if num_layers is None and model not in model2layers:
             raise InputError(f"bert-score knows no best layer of {model}; write bertscore=MODEL@LAYER")
         self.key = f"bertscore {model} {num_layers or model2layers[model]}"

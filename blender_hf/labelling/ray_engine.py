@@ -32,6 +32,7 @@ class RayEngine:
     maker: Callable[[LabelSettings, bool], PartMaker] = PartMaker  # what an actor makes parts with
 
     def __post_init__(self) -> None:
+        require("ray.data", "ray", "--engine ray")
         if self.workers < 1:
             raise InputError(f"workers={self.workers}; at least one is needed")
         if not self.gpus_per_worker >= 0:
@@ -130,7 +131,6 @@ def _table(rows: list[dict[str, Any]]) -> Any:
 
 
 def _start_ray() -> Any:
-    require("ray.data", "ray", "--engine ray")
     import ray
     import ray.data
 

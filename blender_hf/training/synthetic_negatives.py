@@ -14,7 +14,7 @@ from typing import Any
 
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.errors import InputError
+from blender_hf.errors import InputError, require
 from blender_hf.inputs import Candidate
 from blender_hf.modeling.processing_gen_fuser import split_segments
 
@@ -67,6 +67,7 @@ class _Collection:
     @cached_property
     def _vectors(self) -> Any:
         """A sparse matrix, a row of norm 1 for each prompt; None if no prompt has a word."""
+        require("sklearn", "train", "synthetic_negatives")
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         # The last question of a conversation is what is to be answered.

@@ -272,7 +272,7 @@ def test_bad_records_stop_a_training_or_are_counted(
     bad = tmp_path / "bad.jsonl"
     bad.write_text(data.read_text(encoding="utf-8") + '{"prompt": "p"}\nno JSON\n', encoding="utf-8")
     assert train(ranker_config, f"data=[{bad}]") == 2
-    assert "not labelled data" in capsys.readouterr().err
+    assert "no candidates were found" in capsys.readouterr().err
     skipped: list[str] = []
     assert len(list(read_labelled(bad, skipped=skipped))) == len(data.read_text(encoding="utf-8").splitlines())
     assert len(skipped) == 2
