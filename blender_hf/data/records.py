@@ -3,9 +3,12 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, time
+from numbers import Number
 from typing import Any
+from uuid import UUID
 
-from blender_hf.errors import InputTypeError
+from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Item, check_characters
 
 from .columns import ColumnNames, Columns
@@ -44,6 +47,33 @@ def as_items(items: Iterable[Any], columns: ColumnNames | None = None) -> Iterat
     for index, item in enumerate(items):
         yield item if isinstance(item, Item) else item_from_mapping(item, where=f"item {index}", columns=read)
     read.report("items")
+
+
+def json_fields(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a record as JSON has it, for those who write all of its fields again.
+
+    Dates become texts of ISO 8601, and decimal numbers, UUIDs and the like of tables their texts.
+
+    Raises:
+        InputError: If a value can't be written as JSON in UTF-8, such as bytes or a decoded picture.
+    """
+    found = {}
+    for key, value in record.items():
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=_json_text)
+        except (TypeError, ValueError) as error:
+            raise InputError(f'{where}: "{key}" can\'t be written as JSON ({error}); drop it from the data') from None
+        check_characters([text], where)
+        found[str(key)] = json.loads(text)
+    return found
+
+
+def _json_text(value: Any) -> str:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Number | UUID):
+        return str(value)
+    raise TypeError(f"it holds {type(value).__name__}")
 
 
 def id_of(value: Mapping[str, Any], default: str | int) -> str | int:

@@ -9,11 +9,11 @@ from typing import Any
 
 from blender_hf.data.columns import Columns
 from blender_hf.data.jobs import ELSEWHERE, Log, digest_of, each_id_once
-from blender_hf.data.records import record_from_mapping
+from blender_hf.data.records import json_fields, record_from_mapping
 from blender_hf.data.sources import FileSource
 from blender_hf.data.verdicts import decode_comparisons
 from blender_hf.errors import InputError
-from blender_hf.inputs import Item, check_characters
+from blender_hf.inputs import Item
 from blender_hf.modeling.record_fields import ASKED, holds_answers, is_given, prompt_of, read_fields, stated_prompt
 
 from .judge import Judgment, Task
@@ -112,9 +112,9 @@ def own_names(models: Sequence[str | None], *, where: str) -> tuple[str, ...]:
 
 
 def _judged_record(value: Any, number: int, where: str, columns: Columns) -> JudgedRecord:
+    if isinstance(value, Mapping):
+        value = json_fields(value, where)  # all of them are written again
     record = record_from_mapping(value, where=where, default_id=number, columns=columns)
-    # All of its fields are written again.
-    check_characters([json.dumps(value, ensure_ascii=False)], where)
     names = own_names([candidate.model for candidate in record.item.candidates], where=where)
     if not is_given(value.get("candidates")) or "candidates" in columns.stated:
         value = _with_candidates(value, record.item, columns)

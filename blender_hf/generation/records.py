@@ -9,10 +9,10 @@ from typing import Any
 
 from blender_hf.data.columns import Columns
 from blender_hf.data.jobs import ELSEWHERE, Log, digest_of, each_id_once
-from blender_hf.data.records import id_of
+from blender_hf.data.records import id_of, json_fields
 from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
-from blender_hf.inputs import Item, check_characters
+from blender_hf.inputs import Item
 
 from .candidates import Generated
 from .prompts import prompt_item_from_record
@@ -89,9 +89,9 @@ def answered_prompts(
 
 
 def _prompt_record(value: Any, number: int, where: str, columns: Columns) -> PromptRecord:
+    if isinstance(value, Mapping):
+        value = json_fields(value, where)  # all of them are written again
     candidates, item = prompt_item_from_record(value, where=where, columns=columns)
-    # All of its fields are written again.
-    check_characters([json.dumps(value, ensure_ascii=False)], where)
     held = {"candidates", *columns.stated.get("candidates", ())}
     fields = {key: told for key, told in value.items() if key not in held}
     return PromptRecord(id_of(value, number), fields, candidates, item)

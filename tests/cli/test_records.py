@@ -3,6 +3,8 @@
 import gzip
 import json
 import random
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +169,17 @@ def test_what_is_not_read_is_said_once(ranker: list[str], tmp_path: Path, caplog
         output = [] if command == "evaluate" else ["--output", str(tmp_path / f"{command}.jsonl")]
         assert main([command, str(source), *options, *output]) == 0
         assert [message for message in caplog.messages if "not read" in message] == [f'{source}: not read: "foo"']
+
+
+def test_values_of_tables_that_json_lacks(tmp_path: Path, server: LanguageServer, capsys: Any) -> None:
+    """Those of the columns beside the prompt: `generate` writes all of a record again."""
+    table = {"prompt": ["2 + 2?"], "when": [datetime(2026, 11, 30, 12)], "cost": [Decimal("1.50")], "raw": [b"x"]}
+    source, output = tmp_path / "in.parquet", tmp_path / "out.jsonl"
+    command = ["generate", str(source), "--llm", f"{server.url}#echo", "--quiet", "--output", str(output)]
+    pq.write_table(pa.table(table), source)
+    assert main(command) == 2
+    assert 'row 1: "raw" can\'t be written as JSON (it holds bytes); drop it' in capsys.readouterr().err
+    assert not output.exists()
+    pq.write_table(pa.table(table).drop_columns("raw"), source)
+    assert main(command) == 0
+    assert {**lines(output)[0], "when": "2026-11-30T12:00:00", "cost": "1.50"} == lines(output)[0]
