@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from blender_hf import Blender, InputError, InputTypeError
 from blender_hf.engine.aggregation import max_logits
 from blender_hf.engine.rankers import Contest
-from blender_hf.engine.results import Truncation
+from blender_hf.engine.results import Truncation, Unread
 from blender_hf.engine.schedules import SCHEDULES, Pair, Schedule
 from blender_hf.inputs import make_item
 from blender_hf.modeling.ranking_math import order_of
@@ -258,7 +258,7 @@ def test_position_bias_alone_names_no_winner() -> None:
     """Scored by a model that favours the first candidate, whatever it is."""
     contest = Contest(make_item("p", list(TEXTS[:5])), Schedule(orders="one"))
     contest.receive([1.0] * 10)
-    assert set(contest.ranking("max_logits", 1.0, Truncation(0, (0,) * 5)).ranks) == {1}
+    assert set(contest.ranking("max_logits", 1.0, Truncation(0, (0,) * 5), Unread(0, (0,) * 5)).ranks) == {1}
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

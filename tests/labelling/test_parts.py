@@ -27,7 +27,7 @@ def test_parts_are_put_in_order_and_kept(tmp_path: Path) -> None:
         assert found.done == {0, 1, 2}
         assert [row["text"] for row in found.rows()] == ["a", "b", "e"]
         assert [line["line"] for line in found.bad()] == [0, 1, 2]
-        assert found.totals == {"records": 9, "rows": 3, "bad": 3, "filtered": {"tie": 3}}
+        assert found.totals == {"records": 9, "rows": 3, "bad": 3, "unread": 0, "filtered": {"tie": 3}}
         log.remove()
     assert list(tmp_path.iterdir()) == []
 

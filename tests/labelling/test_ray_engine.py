@@ -79,7 +79,7 @@ def broken_maker(settings: LabelSettings, conversational: bool) -> PartMaker:
 @pytest.mark.usefixtures("called")
 @pytest.mark.parametrize(
     ("maker", "error", "message"),
-    [(PartMaker, InputError, r"^here: the keys"), (broken_maker, CheckpointError, r"^there are no weights")],
+    [(PartMaker, InputError, r"^here: no candidates"), (broken_maker, CheckpointError, r"^there are no weights")],
 )
 def test_errors_come_back_as_they_are(maker: Any, error: type[Exception], message: str) -> None:
     """What an actor gives for records that can't be used, and for a ranker that can't be loaded."""
