@@ -19,7 +19,7 @@ from .modeling.conversations import (
     report_unread,
     turns,
 )
-from .modeling.record_fields import candidate_parts
+from .modeling.record_values import candidate_parts
 
 Result = TypeVar("Result")
 Entry = TypeVar("Entry", covariant=True)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .processing_pair_ranker import PairRankerProcessor  # noqa: F401
     from .ranking_math import order_of  # noqa: F401
     from .record_fields import read_fields  # noqa: F401
+    from .record_values import as_turns  # noqa: F401
     from .segmentation import split_segments  # noqa: F401
     from .tokenization import PlainTextEncoder  # noqa: F401
 

@@ -40,7 +40,8 @@ from .ranking_math import (
     probability_of,
     ranks_of,
 )
-from .record_fields import candidate_parts, candidates_of, missing, prompt_of, read_fields
+from .record_fields import candidates_of, missing, prompt_of, read_fields
+from .record_values import candidate_parts
 from .tokenization import unknown_id, unknown_in
 
 if TYPE_CHECKING:
@@ -322,7 +323,8 @@ def _candidate(value: Any, where: str) -> tuple[str, str | None]:
     """Return the text of a candidate and the name of its model."""
     value = plain_values(value)
     is_message = is_conversation(value) or (isinstance(value, Mapping) and "role" in value and "text" not in value)
-    stated = {"messages": value} if is_message else value if isinstance(value, Mapping) else {"text": value}
+    named = {"model": value.get("model")} if isinstance(value, Mapping) else {}
+    stated = {"messages": value, **named} if is_message else value if isinstance(value, Mapping) else {"text": value}
     try:
         text, model = candidate_parts(stated)
         messages = stated.get("messages") or (text if is_conversation(text) or isinstance(text, Mapping) else None)

@@ -9,6 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .conversations import render_prompt
+from .record_values import (
+    MODEL_KEYS,
+    as_list,
+    as_turns,
+    candidate_parts,
+    decoded_list,
+    decoded_messages,
+    is_given,
+    is_parts,
+    same,
+)
 
 # What the keys of records mean, by role. The first name of a role is that of our own files.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -23,11 +34,12 @@ NAMES: dict[str, tuple[str, ...]] = {
         "user_message",
         "user_input",
         "user_query",
+        "inputs",
     ),
     "instruction": ("instruction", "instructions"),
     "system": ("system", "system_prompt", "system_message", "system_instruction"),
-    "messages": ("messages", "conversation", "conversations", "chat", "dialogue", "dialog"),
-    "history": ("history", "context"),
+    "messages": ("messages", "conversation", "conversations", "chat", "dialogue", "dialog", "trajectory", "contents"),
+    "history": ("history", "context", "chat_history", "conversation_history"),
     "candidates": (
         "candidates",
         "responses",
@@ -40,8 +52,18 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "chosen": ("chosen", "chosen_response", "accepted", "accepted_response", "preferred_response"),
     "rejected": ("rejected", "rejected_response", "dispreferred_response"),
-    "answer": ("response", "answer", "completion", "output", "candidate", "generation", "generated_text", "text"),
-    "model": ("model", "generator", "model_name", "model_id", "generation_model"),
+    "answer": (
+        "response",
+        "answer",
+        "completion",
+        "output",
+        "candidate",
+        "generation",
+        "generated_text",
+        "text",
+        "model_response",
+    ),
+    "model": MODEL_KEYS,
     "models": ("models", "generation_models", "model_names", "generators"),
     "score": ("score", "overall_score", "rating", "reward"),
     "scores": ("scores", "ratings", "rewards", "rm_scores"),
@@ -57,6 +79,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         "safer_response_id",
         "preferred",
         "verdict",
+        "better",
+        "human_preference",
     ),
     "pairs": ("pairs",),
     "cmp_results": ("cmp_results",),
@@ -66,6 +90,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "lang": ("lang", "language"),
     "license": ("license",),
 }
+# The roles whose values are lists, which tables of texts have as JSON or as Python writes them.
+LISTS = ("candidates", "messages", "history", "pairs", "models", "scores", "ranks")
+# Those of them whose values may be objects too.
+MAPPINGS = ("candidates", "scores")
+# The roles whose values may be chat messages, which such tables have in the same way.
+CONVERSATIONS = ("prompt", "chosen", "rejected", "answer")
 # Roles of which two fields that differ are an error; of another role, the first name that has a value is read.
 SINGLE = ("prompt", "instruction", "system", "messages", "history", "candidates", "chosen", "rejected")
 # The roles of what a model reads before it answers.
@@ -82,15 +112,13 @@ STEMS = (
     "conversation",
     "reply",
     "summary",
+    "text",
 )
-NUMBERED = re.compile(rf"({'|'.join(STEMS)})(_?)(\d|[a-hA-H])")
-SERIES = ("0123456789", "123456789", "abcdefgh", "ABCDEFGH")
+NUMBERED = re.compile(rf"({'|'.join(STEMS)})(_?)(\d{{1,3}}|[a-hA-H])")
+LETTERS = ("abcdefgh", "ABCDEFGH")
 # What may stand in numbered columns beside the answers.
 MODEL_STEMS = ("model", "generator", "model_name")
 SCORE_STEMS = ("score", "rating", "reward")
-# Keys of a candidate that is a mapping.
-TEXT_KEYS = ("text", "response", "answer", "completion", "content", "output", "generated_text", "generation")
-MODEL_KEYS = NAMES["model"]
 # What says something about a record, or was made of it, and is no part of what a model reads.
 _METADATA_NAMES = """
 additional_metadata annotation annotations annotator annotators author batch best categories category chosen_model
@@ -111,61 +139,51 @@ turns_count type uid unique_id upvote_ratio url user_id uuid version weight word
 METADATA = frozenset(_METADATA_NAMES.split())
 # What may well have a meaning for a reader, and is no answer: it is reported as not read.
 _REMARK_NAMES = """
-aspects attributes comment comments criteria critique documents explanation feedback format hint hints note notes
-passage passages persona principle rationale rubric sections style task task_type template title
+answer_key answerkey aspects attributes best_answer comment comments correct_answer criteria critique documents expected
+expected_answer expected_output explanation feedback format functions gold gold_answer golden_answer ground_truth hint
+hints ideal ideal_answer image images keywords note notes passage passages persona principle rationale reference_answer
+reviewer rubric sections skill solution style subject target targets task task_type template title tools
 """
 REMARKS = frozenset(_REMARK_NAMES.split())
 # The same, by the form of the key: an index that pandas wrote, counts, scores and properties of single answers.
 METADATA_FORMS = re.compile(
     r"|Unnamed: \d+|__index_level_\d+__|level_0|.*(_id|_ids|_at|_hash|_count|_length|_len|_tokens|_date|_time|_url)"
     r"|(score|rating|reward|model|generator|model_name|winner_model|winner|quotes|tokens|labels|c_root_id|c_id|num_tokens"
-    r"|title|created_at_utc|upvote_ratio)_[a-zA-Z0-9]|winner_tie"
+    r"|title|created_at_utc|upvote_ratio)_([a-zA-Z]|\d{1,3})|winner_tie"
     r"|(is|num|n|has|ppl)_.*|.*(chosen|rejected)[-_](score|rating|avg_rating|model|probs.*|ratings|rank)"
     r"|(score|rating|reward|model)_(chosen|rejected)|original_(chosen|rejected)"
     r"|response_\d_(severity_level|harm_category|sha256)"
     r"|(helpfulness|correctness|coherence|complexity|verbosity|quality|safety|honesty|truthfulness|factuality)(_.*)?"
 )
-SHAREGPT_ROLES = {
-    **dict.fromkeys(("human", "user"), "user"),
-    **dict.fromkeys(("gpt", "assistant", "chatgpt", "model", "bot", "function_call"), "assistant"),
-    **dict.fromkeys(("tool", "observation", "function_response"), "tool"),
-    "system": "system",
-}
 
 
 @dataclass(frozen=True)
 class Fields:
     """The fields of a record by their roles."""
 
-    record: Mapping[str, Any]  # as it came
+    record: Mapping[str, Any]  # its keys as the table spells them, lists and messages in texts decoded
     values: dict[str, Any] = field(default_factory=dict)  # by role, the value
     keys: dict[str, str] = field(default_factory=dict)  # by role, the key, or the keys as messages name them
     suffixes: tuple[str, ...] = ()  # of the columns of the answers, in their order
     unread: tuple[str, ...] = ()  # keys without a known meaning, and known ones that another stands for
     stated: frozenset[str] = frozenset()  # the roles whose keys the caller states
+    absent: tuple[str, ...] = ()  # keys that the caller states and the record does not have
 
     def of_each(self, stems: Iterable[str]) -> list[Any] | None:
-        """Return the values in columns that are numbered as those of the answers, such as `model_a` and `model_b`."""
+        """Return the values in columns that are numbered like the answers, such as `model_a` and `model_b`.
+
+        Columns of another series will do: `model_a` and `model_b` beside `response_1` and `response_2`.
+        """
         for stem in stems:
             for joint in ("_", ""):
                 names = [f"{stem}{joint}{suffix}" for suffix in self.suffixes]
                 if names and any(is_given(self.record.get(name)) for name in names):
                     return [self.record.get(name) for name in names]
+                for series in _series(len(names)) if self.suffixes else ():
+                    names = [f"{stem}{joint}{suffix}" for suffix in series]
+                    if all(name in self.record for name in names):
+                        return [self.record[name] for name in names]
         return None
-
-
-def is_given(value: Any) -> bool:
-    """Return whether a value is there: neither null nor the NaN that pandas has for it."""
-    return value is not None and not (isinstance(value, float) and value != value)
-
-
-def as_list(value: Any) -> list[Any] | None:
-    """Return a list, a tuple or an array as a list, and None for anything else."""
-    if isinstance(value, Mapping | str | bytes):
-        return None
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    return list(value) if isinstance(value, list | tuple) else None
 
 
 def is_known(key: Any) -> bool:
@@ -176,6 +194,20 @@ def is_known(key: Any) -> bool:
         or key in REMARKS
         or bool(METADATA_FORMS.fullmatch(key) or NUMBERED.fullmatch(key))
     )
+
+
+def names_a_field(key: Any) -> bool:
+    """Return whether a key has a known meaning, also in another spelling."""
+    return is_known(spelt(key))
+
+
+def spelt(key: Any) -> Any:
+    """Return a key as the table spells it, such as `system_prompt` for `System prompt` and `systemPrompt`."""
+    if not isinstance(key, str) or is_known(key):
+        return key
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\s-]+", "_", key.strip()).lower()
+    known = name in _ROLES or name in METADATA or name in REMARKS or NUMBERED.fullmatch(name)
+    return name if known else key
 
 
 def role_of(key: Any) -> str | None:
@@ -195,13 +227,16 @@ def read_fields(record: Mapping[str, Any], columns: Mapping[str, Sequence[str]] 
     Args:
         record: A decoded record.
         columns: By role, the keys to take in place of those of the table; several keys of "candidates" hold an answer
-            each. A record that has none of them is read by the table.
+            each. A key with dots, such as "info.post", may lead into objects. A record that has none of them is read
+            by the table.
 
     Raises:
         ValueError: If two fields of the same role disagree; the message names both.
     """
     values: dict[str, Any] = {}
     keys: dict[str, str] = {}
+    record = _prepared(record, {name: role for role, names in (columns or {}).items() for name in names})
+    absent = tuple(name for names in (columns or {}).values() for name in names if name not in record)
     stated = {
         role: [name for name in names if name in record]
         for role, names in (columns or {}).items()
@@ -236,7 +271,41 @@ def read_fields(record: Mapping[str, Any], columns: Mapping[str, Sequence[str]] 
     if any(is_given(values.get(role)) for role in ("candidates", "conversations", "chosen")):
         single = [name for name in NAMES["answer"] if name in record and name not in taken]
         unread |= dict.fromkeys(name for name in single if name != _reference_key(keys))
-    return Fields(record, values, keys, suffixes, tuple(unread), frozenset(stated))
+    return Fields(record, values, keys, suffixes, tuple(unread), frozenset(stated), absent)
+
+
+def _prepared(record: Mapping[str, Any], stated: Mapping[str, str]) -> dict[str, Any]:
+    """Return a record with its keys as the table spells them, and with lists and messages in place of their texts.
+
+    A key that the caller states by its path is a key of its own.
+    """
+    found: dict[str, Any] = {}
+    paths = {name: _at_path(record, name) for name in stated if name not in record and "." in name}
+    for key, value in {**record, **{name: value for name, value in paths.items() if value is not None}}.items():
+        name = key if key in stated else spelt(key)
+        if name != key and name in record:
+            if role_of(name) in SINGLE and is_given(value) and not same(value, record[name]):
+                raise ValueError(f'"{key}" and "{name}" both say the {role_of(name)}, and differ; drop one of them')
+            name = key
+        found[name] = _decoded(value, stated.get(name) or role_of(name), name)
+    return found
+
+
+def _at_path(record: Mapping[str, Any], path: str) -> Any:
+    value: Any = record
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _decoded(value: Any, role: str | None, key: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    if role in CONVERSATIONS or role == "messages" or NUMBERED.fullmatch(key):
+        value = decoded_messages(value, key)
+    if role in MAPPINGS:
+        return decoded_list(value, (list, dict))
+    return decoded_list(value) if role in LISTS else value
 
 
 def _one_of(role: str, names: Sequence[str], record: Mapping[str, Any]) -> str:
@@ -268,9 +337,7 @@ def _take_numbered(
         if form:
             found.setdefault((form[1], form[2]), []).append(form[3])
     families = {
-        kind: tuple(sorted(ends))
-        for kind, ends in found.items()
-        if len(ends) > 1 and any("".join(sorted(ends)) == series[: len(ends)] for series in SERIES)
+        kind: ordered for kind, ends in found.items() if len(ends) > 1 and (ordered := _in_series(ends)) is not None
     }
     alone = [("".join(kind), ends) for kind, ends in found.items() if kind not in families]
     unread |= dict.fromkeys(f"{kind}{end}" for kind, ends in alone for end in ends)
@@ -300,12 +367,17 @@ def _take_numbered(
     return suffixes
 
 
-def same(a: Any, b: Any) -> bool:
-    """Return whether two values are equal, as texts but for white space at their ends."""
-    if isinstance(a, str) and isinstance(b, str):
-        return a.strip() == b.strip()
-    listed = as_list(a), as_list(b)
-    return bool((listed[0] or a) == (listed[1] or b))
+def _in_series(ends: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the suffixes of numbered columns in their order; None if some between them are missing."""
+    ordered = sorted(ends, key=lambda end: (int(end) if end.isdigit() else -1, end))
+    counted = [str(int(end)) if end.isdigit() else end for end in ordered]
+    return tuple(ordered) if tuple(counted) in _series(len(ends)) else None
+
+
+def _series(n: int) -> list[tuple[str, ...]]:
+    """Return the suffixes that n numbered columns may have."""
+    numbers = [tuple(map(str, range(start, start + n))) for start in (0, 1)]
+    return [*numbers, *(tuple(letters[:n]) for letters in LETTERS)]
 
 
 def _reference_key(keys: Mapping[str, str]) -> str:
@@ -326,9 +398,11 @@ def missing(role: str, fields: Fields) -> str:
     null = [name for name in NAMES[role] if name in fields.record]
     if null and not is_given(fields.record[null[0]]):
         return f'{said}: "{null[0]}" is null or empty; give it a value'
+    absent = "".join(f', and no "{name}", which --columns states' for name in fields.absent)
+    several = ", or candidates=KEY,KEY where each holds one answer" if role == "candidates" else ""
     return (
-        f"{said}: one of the keys {names} is needed; it has {there}; rename the key that holds it, or say "
-        f"which one it is with --columns {role}=KEY"
+        f"{said}: one of the keys {names} is needed; it has {there}{absent}; rename the key that holds it, or say "
+        f"which one it is with --columns {role}=KEY{several}"
     )
 
 
@@ -349,7 +423,13 @@ def stated_prompt(fields: Fields) -> tuple[Any, Any]:
     prompt, messages, history = (_conversation(fields.values.get(role)) for role in ("prompt", "messages", "history"))
     instruction = fields.values.get("instruction")
     if isinstance(prompt, Mapping):
-        prompt = prompt.get("full_text", prompt.get("text", prompt))  # WebGPT's question
+        key, inner = keys["prompt"], ", ".join(f'"{name}"' for name in prompt)
+        prompt = prompt.get("full_text", prompt.get("text"))  # WebGPT's question
+        if prompt is None:
+            raise TypeError(
+                f'"{key}" is an object with the keys {inner or "none"}; say which of them is the prompt, with '
+                f"--columns prompt={key}.KEY"
+            )
     if isinstance(history, str) and history.strip():
         return _with_text_before(history, fields), None
     if is_given(messages) and is_given(prompt):
@@ -376,15 +456,18 @@ def with_system(prompt: Any, instruction: Any, fields: Fields) -> tuple[Any, str
         ValueError: If there are two system messages that differ, or no prompt at all.
     """
     system = fields.values.get("system")
-    for role, value in (("system message", system), ("instruction", instruction)):
-        if is_given(value) and not isinstance(value, str):
-            raise TypeError(f"the {role} must be a string, not {type(value).__name__}")
+    if isinstance(system, Mapping):  # Gemini's
+        system = as_turns({"role": "system", **system}).get("content")
+    if is_given(system) and not isinstance(system, str) and not is_parts(system):
+        raise TypeError(f"the system message must be a string, or a list of parts, not {type(system).__name__}")
+    if is_given(instruction) and not isinstance(instruction, str):
+        raise TypeError(f"the instruction must be a string, not {type(instruction).__name__}")
     instruction = instruction if is_given(instruction) else None
     if prompt is None:
         if instruction is None:
             raise ValueError(missing("prompt", fields))
         prompt, instruction = instruction, None
-    if not isinstance(system, str) or not system.strip():
+    if not is_given(system) or not (system.strip() if isinstance(system, str) else system):
         return prompt, instruction
     first = {"role": "system", "content": system}
     if isinstance(prompt, str):
@@ -418,11 +501,28 @@ def candidates_of(fields: Fields) -> list[Any] | None:
     value = fields.values.get("candidates")
     if not is_given(value):
         return None
+    if isinstance(value, Mapping) and len(value) > 1 and all(isinstance(text, str) for text in value.values()):
+        return [{"text": text, "model": str(model)} for model, text in value.items()]
     found = as_list(value)
     if found is None:
         if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-            raise TypeError(f"candidates must be a list of strings for this prompt, not {type(value).__name__}")
+            key, found_there = fields.keys["candidates"], type(value).__name__
+            remedy = (
+                f"say which of its keys holds them, with --columns candidates={key}.KEY"
+                if isinstance(value, Mapping)
+                else "if several keys hold one answer each, name them all: --columns candidates=KEY,KEY"
+            )
+            raise TypeError(
+                f'candidates must be a list of strings for this prompt, not {found_there} ("{key}"); {remedy}'
+            )
         found = list(value)
+    found = [as_turns(one) if not isinstance(one, Mapping) or "from" in one else one for one in found]
+    empty = next((suffix for suffix, text in zip(fields.suffixes, found, strict=False) if not is_given(text)), None)
+    if empty is not None and "candidates" not in fields.stated:
+        raise ValueError(
+            f'the answer "{empty}" of "{fields.keys["candidates"]}" is null or empty; give it a text, leave out the '
+            "record, or name the columns with --columns candidates=..., then empty ones are left out"
+        )
     if "candidates" in fields.stated and fields.suffixes:
         named = zip(fields.suffixes, found, strict=True)
         return [{"text": text, "model": name} for name, text in named if is_given(text) and text != ""]
@@ -437,42 +537,6 @@ def candidates_of(fields: Fields) -> list[Any] | None:
     ]
 
 
-def candidate_parts(value: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the text and the model of a candidate that is a mapping, under the names that datasets have for them.
-
-    A choice of OpenAI's API has a message in place of a text; one of MT-bench has its text in its only turn. What is
-    null, or is not there, is None.
-
-    Raises:
-        ValueError: If two of its texts differ.
-    """
-    given = [key for key in TEXT_KEYS if is_given(value.get(key))]
-    for other in given[1:]:
-        if not same(value[given[0]], value[other]):
-            raise ValueError(
-                f'"{given[0]}" and "{other}" are both texts of a candidate, and differ; rename or drop one of them'
-            )
-    model = next((value[key] for key in MODEL_KEYS if is_given(value.get(key))), None)
-    if given:
-        return value[given[0]], model
-    if isinstance(message := value.get("message"), Mapping):
-        return message, model
-    turns = as_list(value.get("turns"))
-    if turns is not None and len(turns) > 1:
-        raise ValueError(f'"turns" has {len(turns)} answers, to as many prompts; give one of them as "text"')
-    return (turns[0] if turns else None), model
-
-
-def as_turns(value: Any) -> Any:
-    """Return messages of ShareGPT, `{"from", "value"}`, as chat messages; anything else as it is."""
-    if isinstance(value, Mapping) and "from" in value and "value" in value and "role" not in value:
-        said = value["from"]
-        role = SHAREGPT_ROLES.get(said, said) if isinstance(said, str) else said
-        return {"role": role, "content": value["value"]}
-    turns = as_list(value)
-    return value if turns is None else [as_turns(turn) if isinstance(turn, Mapping) else turn for turn in turns]
-
-
 def _conversation(value: Any) -> Any:
     value = as_turns(value)
     return [value] if isinstance(value, Mapping) and "role" in value else value
@@ -485,9 +549,10 @@ def _with_text_before(history: str, fields: Fields) -> str:
     if (key == "history" and not others) or same(fields.values.get("prompt"), history):
         return history
     beside = f' beside "{others[0]}"' if others else ""
+    below = f", or that it stands below the question with instruction={others[0]},prompt={key}" if others else ""
     raise ValueError(
         f'"{key}" holds a text{beside}, and it is not certain that it belongs to the prompt; put it into the prompt, '
-        f"or drop it, or say which key is the prompt with --columns prompt={others[0] if others else key}"
+        f"or drop it, or say which key is the prompt with --columns prompt={others[0] if others else key}{below}"
     )
 
 

@@ -48,7 +48,7 @@ class Columns:
         except ValueError as error:
             raise InputError(f"{where}: {error}") from None
         self._n_records += 1
-        self._missing.difference_update(map(str, record))
+        self._missing.difference_update(map(str, found.record))
         self.unread |= dict.fromkeys(found.unread)
         return found
 
@@ -100,6 +100,8 @@ def _checked(stated: ColumnNames) -> dict[str, tuple[str, ...]]:
         names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
         if not names or not all(isinstance(name, str) and name for name in names):
             raise InputTypeError(f"columns: the {role} must be the name of a column, not {given!r}")
+        if len(set(names)) < len(names):
+            raise InputError(f"columns: the {role} has a column twice: {', '.join(names)}")
         if len(names) > 1 and role != "candidates":
             raise InputError(f"columns: the {role} is one column, not {', '.join(names)}")
         found[role] = names

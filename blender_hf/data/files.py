@@ -8,16 +8,18 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from blender_hf.errors import InputError, require
 from blender_hf.loading.checkpoints import first_line
-from blender_hf.modeling.record_fields import role_of
 
 STDIN = "-"
 # Rows of a Parquet file that are in memory at once.
@@ -35,15 +37,18 @@ UNREADABLE = {
     b"BZh": "compressed with bzip2; unpack it, or use gzip",
     b"\xfd7zXZ": "compressed with xz; unpack it, or use gzip",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or use gzip",
+    b"version https://git-lfs": "a pointer of Git LFS and not the file; fetch it with git lfs pull",
+    b"<!DOCTYPE": "a web page; download the raw file",
+    b"<html": "a web page; download the raw file",
+    b"%PDF": "a PDF; save it as CSV or JSON Lines",
+    b"SQLite format 3": "a database of SQLite; export it as CSV",
 }
 CSV_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SEPARATOR = re.compile(r"sep=(.)\r?\n?")
 # Suffixes that promise what the content alone decides.
 BINARY_SUFFIXES = (".parquet", ".arrow")
 # The suffixes of files that are read, to tell them from ids of the Hub.
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".gz", *CSV_DELIMITERS, *BINARY_SUFFIXES)
-
-# The roles of columns whose cells are lists, which CSV has as texts of JSON; messages may stand in others too.
-LISTS = ("candidates", "messages", "history", "pairs", "cmp_results", "models", "scores", "ranks")
 
 # The number of a line or row, how messages name it, and a line of JSON as bytes, or a decoded row.
 Numbered = tuple[int, str, Any]
@@ -108,10 +113,15 @@ def unpacked_size(path: str | Path, limit: int) -> int:
     return size
 
 
-def decode_line(line: bytes, where: str, remedy: str = "write one JSON object a line") -> Any:
+NOT_LINES = f"write one JSON object a line; if it is CSV, let its name end in {' or '.join(CSV_DELIMITERS)}"
+
+
+def decode_line(line: bytes, where: str, remedy: str = NOT_LINES) -> Any:
     """Return what a line of JSON holds; where it is not JSON in UTF-8, an `InputError` names it."""
     try:
-        return json.loads(line.rstrip(b"\r\n"))
+        return json.loads(line.rstrip(b"\r\n"), object_pairs_hook=partial(_object, where))
+    except InputError:
+        raise
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -122,6 +132,14 @@ def decode_line(line: bytes, where: str, remedy: str = "write one JSON object a 
         raise InputError(f"{where}: not usable JSON: a number has more than the {limit} digits that are read") from None
     except RecursionError:
         raise InputError(f"{where}: not usable JSON: it is nested too deeply") from None
+
+
+def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; of a key that stands twice with two values, one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs) and (twice := next((key for key, value in pairs if found[key] != value), None)):
+        raise InputError(f'{where}: the key "{twice}" stands twice, with different values; rename or drop one of them')
+    return found
 
 
 @contextmanager
@@ -140,7 +158,8 @@ def _unpacked(file: BinaryIO) -> io.BufferedReader:
     stream = file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file))
     stream = cast(io.BufferedReader, stream)
     if stream.peek(2)[:2] == GZIP:
-        return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=stream)))
+        packed = cast(io.RawIOBase, gzip.GzipFile(fileobj=stream, mode="rb"))
+        return _unpacked(cast(BinaryIO, io.BufferedReader(packed)))
     return stream
 
 
@@ -189,10 +208,13 @@ def _csv_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
     """
     suffix = next((suffix for suffix in CSV_DELIMITERS if suffix in Path(name).name.lower()), ".csv")
     try:
-        reader = csv.reader(
-            io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), delimiter=CSV_DELIMITERS[suffix]
-        )
-        columns = next(reader, [])
+        lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        header = lines.readline()
+        if stated := SEPARATOR.fullmatch(header):  # as Excel writes it above the header
+            header = lines.readline()
+        delimiter = stated[1] if stated else _delimiter(header, CSV_DELIMITERS[suffix])
+        reader = csv.reader(chain([header] if header else [], lines), delimiter=delimiter)
+        columns = [column.strip() for column in next(reader, [])]
         if twice := next((column for column in columns if column and columns.count(column) > 1), None):
             raise InputError(f'{name}:1: two columns are called "{twice}"; rename or drop one of them')
         for cells in reader:
@@ -207,25 +229,15 @@ def _csv_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
             yield (
                 reader.line_num,
                 f"{name}:{reader.line_num}",
-                Cells((column, _cell(column, row.get(column))) for column in columns if column),
+                Cells((column, row.get(column) or None) for column in columns if column),
             )
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{name}: not a CSV file in UTF-8 ({type(error).__name__})") from None
+        raise InputError(f"{name}: not a CSV file in UTF-8 ({type(error).__name__}); save it as CSV in UTF-8") from None
 
 
-def _cell(column: str, text: str | None) -> Any:
-    """Return what a cell holds: None if it is empty, lists and messages where it has them as JSON, else its text."""
-    if not text:
-        return None
-    role = role_of(column)
-    if not text.lstrip().startswith(("[", "{")) or (role is None and not column.startswith("conversation")):
-        return text
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    messages = isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value)
-    return value if role in LISTS or messages else text
+def _delimiter(header: str, usual: str) -> str:
+    """Return what separates the columns of a header: the usual delimiter, or another one if it does not occur."""
+    return next((one for one in (usual, ";", "\t", ",") if one in header), usual)
 
 
 def _parquet_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:

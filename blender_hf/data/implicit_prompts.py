@@ -10,6 +10,12 @@ from blender_hf.modeling.conversations import is_conversation, plain_values, ren
 
 # The turns of a dialogue of HH-RLHF, in one string; copies of it have lost the line breaks at the start.
 TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
+# How an answer begins in the texts of chat templates, and in a prompt of a few examples.
+ANSWER_MARK = re.compile(
+    r"<\|im_start\|>assistant\n?|<\|start_header_id\|>assistant<\|end_header_id\|>\n*|<start_of_turn>model\n?"
+    r"|<\|(?:assistant|Assistant)\|>\n?|\[/INST\]|### (?:Response|Assistant):\n?"
+    r"|(?<![^\n])(?:Assistant|ASSISTANT|Answer|A):[ ]?"
+)
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
 Answer = str | list[dict[str, Any]]
@@ -48,12 +54,23 @@ def completions(prompt: Any, chosen: Any, rejected: Any) -> Completions:
     if not chosen or not rejected:
         raise ValueError("chosen or rejected is empty")
     if is_conversation(chosen) != is_conversation(rejected):
-        raise ValueError("one of chosen and rejected is chat messages and the other is not")
+        chosen, rejected = _as_message(chosen, rejected), _as_message(rejected, chosen)
     if is_conversation(chosen):
         return _of_conversations(prompt, chosen, rejected)
     if prompt is None:
         return _of_texts(chosen, rejected)
     return Completions(prompt, *((side,) if isinstance(side, str) else tuple(side) for side in (chosen, rejected)))
+
+
+def _as_message(answer: Any, other: Any) -> Any:
+    """Return a text as a message where the other answer is messages, such as tool calls, and no whole conversation."""
+    if is_conversation(answer):
+        return answer
+    if not isinstance(answer, str) or any(turn.get("role") == "user" for turn in other):
+        raise ValueError(
+            "one of chosen and rejected is a whole conversation and the other is not; give both, or their last messages"
+        )
+    return [{"role": "assistant", "content": answer}]
 
 
 def _of_conversations(prompt: Any, chosen: Any, rejected: Any) -> Completions:
@@ -91,8 +108,9 @@ def _of_texts(chosen: str, rejected: str) -> Completions:
     if turns:
         end = turns[-1].end()
         return Completions(_messages(shared[:end]), (chosen[end:].strip(),), (rejected[end:].strip(),))
+    marks = list(ANSWER_MARK.finditer(shared))
     # As in TRL, where an answer may go on in mid-sentence; a word that both begin alike stays whole.
-    end = max(shared.rfind(" "), shared.rfind("\n")) + 1
+    end = marks[-1].end() if marks else max(shared.rfind(" "), shared.rfind("\n")) + 1
     return Completions(shared[:end].rstrip(), (chosen[end:],), (rejected[end:],))
 
 

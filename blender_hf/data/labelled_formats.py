@@ -8,7 +8,8 @@ from typing import Any
 
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Item, check_characters
-from blender_hf.modeling.record_fields import Fields, is_given, reference_of
+from blender_hf.modeling.record_fields import Fields, reference_of
+from blender_hf.modeling.record_values import is_given
 
 from .columns import ColumnNames, Columns
 from .labelled import UNKNOWN, JudgedPair, LabelledPrompt

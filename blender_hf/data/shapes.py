@@ -4,7 +4,6 @@ A record of any shape becomes an `Item` that ranks, fuses and trains alike. What
 by those who ask: `rank` does not mind a verdict that is missing.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,19 +14,17 @@ from blender_hf.errors import BlenderError, InputError, InputTypeError
 from blender_hf.inputs import Candidate, Item, as_candidate, make_item
 from blender_hf.modeling.conversations import render_prompt
 from blender_hf.modeling.record_fields import (
+    ASKED,
     MODEL_STEMS,
     NAMES,
     Fields,
-    as_list,
-    as_turns,
     candidates_of,
-    is_given,
     missing,
     prompt_of,
-    same,
     stated_prompt,
     with_system,
 )
+from blender_hf.modeling.record_values import as_list, as_turns, decoded_list, is_given, same
 
 from . import verdicts
 from .implicit_prompts import Answer, completions
@@ -73,6 +70,16 @@ def read_shape(fields: Fields, where: str) -> Found:
         raise InputError(f"{where}: {_no_candidates(fields)}")
     with naming(where):
         return shape.read(fields, where)
+
+
+def asked_of(fields: Fields, where: str) -> tuple[Any, str | None]:
+    """Return the prompt of a record and its instruction, also where the prompt is a part of the answers alone."""
+    stated = any(is_given(fields.values.get(role)) for role in ASKED if role != "system")
+    shape = next((shape for shape in SHAPES if shape.matches(fields)), None)
+    if shape is not None and (not stated or _turns_of_cells(fields) is not None):
+        item = shape.read(fields, where).item
+        return item.prompt, item.instruction
+    return prompt_of(fields)
 
 
 @contextmanager
@@ -128,11 +135,13 @@ def _listed(fields: Fields, where: str) -> Found:
 def _batch_output(fields: Fields, where: str) -> Found:
     """Read a line of OpenAI's batch API, which states the choices alone, once a prompt was put beside them."""
     body = fields.values["answer"].get("body")
-    if not isinstance(body, Mapping) or as_list(body.get("choices")) is None:
-        raise ValueError(f'"{fields.keys["answer"]}" has no choices; leave out requests that failed')
+    found = body if isinstance(body, Mapping) else {}
+    choices = as_list(found.get("choices")) or [{"output": output} for output in [found.get("output")] if output]
     prompt, instruction = prompt_of(fields)
-    choices = [{**choice, "model": body.get("model")} for choice in body["choices"] if isinstance(choice, Mapping)]
-    item = make_item(prompt, choices, instruction, where=where)
+    if not choices:
+        raise ValueError(f'"{fields.keys["answer"]}" has no choices; leave out requests that failed')
+    answers = [{**choice, "model": found.get("model")} for choice in choices if isinstance(choice, Mapping)]
+    item = make_item(prompt, answers, instruction, where=where)
     return Found(item, list, dict)
 
 
@@ -163,7 +172,7 @@ def _conversations(fields: Fields, where: str) -> Found:
 
 def _conversation_cell(value: Any, fields: Fields) -> list[Any]:
     """Return a conversation up to the turn that was judged."""
-    turns = as_list(as_turns(_decoded(value))) or []
+    turns = as_list(as_turns(value)) or []
     turn = fields.record.get("turn")
     if isinstance(turn, int) and not isinstance(turn, bool) and turn > 0:
         ends = [n for n, said in enumerate(turns) if isinstance(said, Mapping) and said.get("role") == "assistant"]
@@ -173,7 +182,7 @@ def _conversation_cell(value: Any, fields: Fields) -> list[Any]:
 
 def _turns_of_cells(fields: Fields) -> Fields | None:
     """Return the fields with conversations in place of JSON texts with one entry a turn (the Arena's competition)."""
-    if not fields.suffixes or fields.stated:
+    if not fields.suffixes or fields.stated or not is_given(fields.values.get("candidates")):
         return None
     asked, answers = _texts_of(fields.values.get("prompt")), [_texts_of(cell) for cell in fields.values["candidates"]]
     if not asked or any(texts is None or len(texts) != len(asked) for texts in answers):
@@ -191,18 +200,8 @@ def _turns_of_cells(fields: Fields) -> Fields | None:
 
 
 def _texts_of(cell: Any) -> list[Any] | None:
-    texts = _decoded(cell) if isinstance(cell, str) else None
+    texts = decoded_list(cell) if isinstance(cell, str) else None
     return texts if isinstance(texts, list) and all(isinstance(text, str | None) for text in texts) else None
-
-
-def _decoded(value: Any) -> Any:
-    """Return what a text of JSON holds, if it is an array; anything else as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
 
 
 def _sides(fields: Fields, where: str) -> Found:

@@ -11,13 +11,11 @@ from blender_hf.modeling.record_fields import (
     ASKED,
     NAMES,
     Fields,
-    as_list,
-    is_given,
-    is_known,
     missing,
+    names_a_field,
     read_fields,
-    same,
 )
+from blender_hf.modeling.record_values import as_list, is_given, same
 
 from .columns import Columns
 from .files import Cells
@@ -69,34 +67,43 @@ def _is_answer(value: Any) -> bool:
 
 
 def _by_prompt(entries: "Iterable[Entry]", columns: Columns) -> "Iterator[Entry]":
-    groups: dict[str, tuple[Entry, dict[str, Any]]] = {}
+    rows: list[tuple[Entry, Fields, str]] = []
     for entry in entries:
         try:
-            fields = read_fields(value := entry.value(), columns.stated)
+            fields = read_fields(entry.value(), columns.stated)
             answer = _answer_key(fields)
         except InputError:
             yield entry
             continue
         except (ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{entry.where}: {error}") from None
-        # Answers belong together where all of what is asked is the same.
-        asked = {role: fields.values.get(role) for role in ("id", *ASKED)}
-        said = {
-            key: told
-            for key, told in value.items()
-            if key not in (answer, *NAMES["answer"], *NAMES["model"], *NAMES["score"], *METRICS, "label")
-        }
-        _, record = groups.setdefault(json.dumps(asked, default=str), (entry, {**said, "candidates": []}))
-        record["candidates"].append(_candidate(fields, answer))
-    if groups and not any(len(record["candidates"]) > 1 for _, record in groups.values()):
-        entry = next(iter(groups.values()))[0]
+        rows.append((entry, fields, answer))
+    groups = _grouped(rows, ("id", *ASKED))
+    if not any(len(group) > 1 for group in groups):  # ids of rows, not of prompts
+        groups = _grouped(rows, ASKED)
+    if groups and not any(len(group) > 1 for group in groups):
         raise InputError(
-            f"{entry.where}: this and every other record has one answer to its prompt, and there is nothing to compare "
-            'it with; put the answers to a prompt into one record, {"prompt": ..., "candidates": [...]}, or into rows '
-            "with the same prompt"
+            f"{rows[0][0].where}: this and every other record has one answer to its prompt, and there is nothing to "
+            'compare it with; put the answers to a prompt into one record, {"prompt": ..., "candidates": [...]}, or '
+            "into rows with the same prompt"
         )
-    grouped = (replace(entry, content=record) for entry, record in groups.values())
-    yield from (replace(entry, index=index) for index, entry in enumerate(grouped))
+    for index, group in enumerate(groups):
+        entry, fields, answer = group[0]
+        of_rows = (answer, *NAMES["answer"], *NAMES["model"], *NAMES["score"], *METRICS, "label")
+        said = {key: told for key, told in fields.record.items() if key not in of_rows}
+        candidates = [_candidate(row, key) for _, row, key in group]
+        yield replace(entry, index=index, content={**said, "candidates": candidates})
+
+
+def _grouped(
+    rows: Iterable[tuple["Entry", Fields, str]], roles: Iterable[str]
+) -> list[list[tuple["Entry", Fields, str]]]:
+    """Return the rows whose fields of some roles are the same together, in the order in which they came."""
+    groups: dict[str, list[tuple[Entry, Fields, str]]] = {}
+    for row in rows:
+        asked = [row[1].values.get(role) for role in roles]
+        groups.setdefault(json.dumps(asked, default=str), []).append(row)
+    return list(groups.values())
 
 
 def _answer_key(fields: Fields) -> str:
@@ -128,7 +135,7 @@ def _candidate(fields: Fields, key: str) -> Any:
 def _by_model(entries: "list[Entry]", columns: Columns) -> "Iterator[Entry]":
     stated = {name for names in columns.stated.values() for name in names}
     header = list(entries[0].content)
-    models = [column for column in header if column not in stated and not is_known(column)]
+    models = [column for column in header if column not in stated and not names_a_field(column)]
     if not models:
         yield from entries
         return

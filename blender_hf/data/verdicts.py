@@ -1,6 +1,5 @@
 """What records say of their candidates: judged pairs, winners under many names, ranks and scores."""
 
-import ast
 import json
 import math
 import re
@@ -12,15 +11,13 @@ from typing import Any
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
 from blender_hf.modeling.record_fields import (
+    LETTERS,
     NAMES,
     SCORE_STEMS,
     STEMS,
     Fields,
-    as_list,
-    as_turns,
-    candidate_parts,
-    is_given,
 )
+from blender_hf.modeling.record_values import as_list, as_turns, candidate_parts, is_given, python_literal
 
 from .implicit_prompts import completions
 from .labelled import JudgedPair
@@ -38,8 +35,8 @@ VERDICTS: dict[str, tuple[float, bool | None]] = {
 }
 TIES: dict[str, bool | None] = {
     **dict.fromkeys(("tie", "ties", "tied", "draw", "equal", "same", "both"), None),
-    **dict.fromkeys(("tie (bothbad)", "bothbad", "both_bad", "both bad", "tie_bothbad", "neither"), False),
-    **dict.fromkeys(("bothgood", "both_good", "both good"), True),
+    **dict.fromkeys(("same bad", "tie (bothbad)", "bothbad", "both_bad", "both bad", "tie_bothbad", "neither"), False),
+    **dict.fromkeys(("same good", "bothgood", "both_good", "both good"), True),
 }
 # "A>B", and Arena-Hard's "[[A>>B]]".
 ARROW = re.compile(r"([\w-]+)\s*([<>=]+)\s*([\w-]+)")
@@ -72,20 +69,14 @@ def decode_comparisons(value: Any) -> dict[str, str]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            value = _python_literal(value)
+            text, value = value, python_literal(value)
+            if value is None and text.strip() != "None":
+                raise ValueError("cmp_results is a text that is neither JSON nor Python") from None
     if not is_given(value) or (isinstance(value, Mapping | list) and not value):
         return {}
     if not isinstance(value, Mapping):
         raise ValueError(f'cmp_results must be an object {{"modelA,modelB": verdict}}, not {type(value).__name__}')
     return dict(value)
-
-
-def _python_literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    # The last ones are its errors for what is nested too deeply, or has a null character.
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise ValueError("cmp_results is a text that is neither JSON nor Python") from None
 
 
 def scores_of(fields: Fields, item: Item) -> dict[str, list[Any]]:
@@ -143,7 +134,7 @@ def numbers(name: str, values: Sequence[Any]) -> tuple[float | None, ...]:
     Raises:
         ValueError: If one is no number, or NaN or infinite: it would become a label that nobody gave.
     """
-    found = tuple(None if value is None else _number(value) for value in values)
+    found = tuple(float(value) if isinstance(value, bool) else _number(value) for value in values)
     for value, number in zip(values, found, strict=True):
         if value is not None and (number is None or not math.isfinite(number)):
             raise ValueError(f"the score {value!s:.40} of {name} is no number; leave out a score that is not known")
@@ -223,7 +214,8 @@ def side_of(fields: Fields, side: str) -> Any:
     """Return a chosen or rejected answer as `completions` takes it."""
     value, key = as_turns(fields.values[side]), fields.keys[side]
     if isinstance(value, Mapping):
-        value = [value] if "role" in value else candidate_parts(value)[0]
+        value = value if "role" in value else candidate_parts(value)[0]
+        value = [value] if isinstance(value, Mapping) else value
     listed = as_list(value)
     texts = isinstance(value, str) or (listed is not None and all(isinstance(text, str) for text in listed))
     if not texts and not (listed and is_dialogue(listed)):
@@ -292,7 +284,7 @@ def _verdict(key: str, value: Any, fields: Fields, item: Item) -> Verdict | int:
         return found
     text = value if number is None or isinstance(value, str) else f"{number:g}"
     if isinstance(text, str) and not (key in ("label", "labels") and number is not None):
-        text = text.strip().strip("[]").strip().lower()
+        text = text.strip().strip("[]").strip().lower().removesuffix(" is better")
         winner = next((index for index, own in enumerate(names) if text in own), None)
         if winner is not None:
             return (float(winner == 0), None, None) if n == 2 else winner
@@ -313,9 +305,12 @@ def _names(fields: Fields, item: Item) -> list[set[str]]:
     """Return for each candidate the texts that name it in a verdict, in small letters."""
     models = [(candidate.model or "").lower() for candidate in item.candidates]
     names = [{model} if model and models.count(model) == 1 else set() for model in models]
-    for own, suffix in zip(names, fields.suffixes, strict=False):
-        own.add(suffix.lower())
-        own |= {f"{stem}{joint}{suffix}".lower() for stem in (*STEMS, "model", "assistant") for joint in ("_", "", " ")}
+    for place, (own, suffix) in enumerate(zip(names, fields.suffixes, strict=False)):
+        # The first of two numbered answers is A; the other way round, "1" may be the first or the second.
+        ends = {suffix.lower(), *(LETTERS[0][place : place + 1] if suffix.isdigit() else ())}
+        own |= ends
+        stems = (*STEMS, "model", "assistant")
+        own |= {f"{stem}{joint}{end}" for stem in stems for joint in ("_", "", " ") for end in ends}
     return names
 
 

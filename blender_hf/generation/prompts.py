@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from blender_hf.data.columns import Columns
-from blender_hf.data.shapes import naming
+from blender_hf.data.shapes import asked_of, naming
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import CandidateInput, Item, Prompt, is_single_prompt, make_item
 from blender_hf.modeling.conversations import is_conversation
-from blender_hf.modeling.record_fields import candidates_of, holds_answers, prompt_of
+from blender_hf.modeling.record_fields import candidates_of, holds_answers
 
 
 def prompt_item(
@@ -58,8 +58,10 @@ def prompt_item_from_record(value: Any, *, where: str, columns: Columns | None =
     read = columns or Columns()
     fields = read.fields(value, where)
     with naming(where):
-        prompt, instruction = prompt_of(fields)
+        prompt, instruction = asked_of(fields, where)
         own = "candidates" in fields.stated or fields.keys.get("candidates") == "candidates"
         given = (candidates_of(fields) if own else None) or []
-    read.leave_out(key for key in value if holds_answers(key) and not (own and key == fields.keys["candidates"]))
+    read.leave_out(
+        key for key in fields.record if holds_answers(key) and not (own and key == fields.keys["candidates"])
+    )
     return given, prompt_item(prompt, instruction, given, where=where)

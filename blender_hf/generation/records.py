@@ -13,6 +13,7 @@ from blender_hf.data.records import id_of, json_fields
 from blender_hf.data.sources import FileSource
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
+from blender_hf.modeling.record_fields import spelt
 
 from .candidates import Generated
 from .prompts import prompt_item_from_record
@@ -93,5 +94,5 @@ def _prompt_record(value: Any, number: int, where: str, columns: Columns) -> Pro
         value = json_fields(value, where)  # all of them are written again
     candidates, item = prompt_item_from_record(value, where=where, columns=columns)
     held = {"candidates", *columns.stated.get("candidates", ())}
-    fields = {key: told for key, told in value.items() if key not in held}
+    fields = {key: told for key, told in value.items() if spelt(key) not in held}
     return PromptRecord(id_of(value, number), fields, candidates, item)

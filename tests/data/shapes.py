@@ -1,5 +1,6 @@
 """Records in the shapes of public data sets, with texts of our own, and what every reader makes of each."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -372,5 +373,135 @@ SHAPES: dict[str, Shape] = {
         {"question": QUESTION, "answer_1": GOOD, "answer_2": BAD, "answer_3": "?", "winner": "answer_1"},
         candidates=frozenset((GOOD, BAD, "?")),
         pairs=frozenset({(GOOD, BAD, 1.0), (GOOD, "?", 1.0)}),
+    ),
+    "UltraInteract": Shape(
+        {
+            "dataset": "codecontest",
+            "trajectory": [
+                {"from": "user", "value": "Hi"},
+                {"from": "assistant", "value": "Hi."},
+                {"from": "user", "value": QUESTION},
+            ],
+            "chosen": GOOD,
+            "rejected": BAD,
+            "parent_id": "x",
+        },
+        source=f"USER: Hi\nASSISTANT: Hi.\nUSER: {QUESTION}",
+        pairs=BETTER,
+    ),
+    "Preference Proxy Evaluations": Shape(
+        {
+            "question_id": "x",
+            "model_a": "alpha",
+            "model_b": "beta",
+            "winner": "model_b",
+            "prompt": QUESTION,
+            "response_1": BAD,
+            "response_2": GOOD,
+            "is_code": False,
+        },
+        pairs=BETTER,
+        models={BAD: "alpha", GOOD: "beta"},
+    ),
+    "right and wrong answers": Shape(
+        {"prompt": QUESTION, "response_1": GOOD, "response_2": BAD, "scores": [True, False]},
+        pairs=BETTER,
+        scores={"score": {GOOD: 1.0, BAD: 0.0}},
+    ),
+    "OASST, pairs": Shape(
+        {
+            "lang": "en",
+            "parent_id": "x",
+            "prompt": [{"text": QUESTION, "role": "prompter"}],
+            "chosen": {"text": GOOD, "role": "assistant"},
+            "rejected": {"text": BAD, "role": "assistant"},
+        },
+        pairs=BETTER,
+    ),
+    "ShareGPT candidates, with tools": Shape(
+        {
+            "conversations": [
+                {"from": "Human", "value": QUESTION},
+                {"from": "tool_call", "value": "look()"},
+                {"from": "tool_response", "value": "Lima"},
+            ],
+            "candidates": [[{"from": "gpt", "value": GOOD}], {"from": "GPT", "value": BAD}],
+        },
+        source=f"USER: {QUESTION}\nASSISTANT: look()\nTOOL: Lima",
+    ),
+    "Anthropic": Shape(
+        {
+            "model": "alpha",
+            "system": [{"type": "text", "text": "Be brief."}],
+            "messages": [user(QUESTION)],
+            "candidates": [
+                {"type": "message", "role": "assistant", "model": "alpha", "content": [{"type": "text", "text": GOOD}]},
+                {"type": "message", "role": "assistant", "model": "beta", "content": [{"type": "text", "text": BAD}]},
+            ],
+        },
+        source=f"SYSTEM: Be brief.\nUSER: {QUESTION}",
+        models={GOOD: "alpha", BAD: "beta"},
+    ),
+    "Gemini": Shape(
+        {
+            "systemInstruction": {"parts": [{"text": "Be brief."}]},
+            "contents": [{"role": "user", "parts": [{"text": QUESTION}]}],
+            "candidates": [
+                {"content": {"role": "model", "parts": [{"text": GOOD}]}, "index": 0},
+                {"content": {"role": "model", "parts": [{"text": BAD}]}, "index": 1},
+            ],
+        },
+        source=f"SYSTEM: Be brief.\nUSER: {QUESTION}",
+    ),
+    "replies of OpenAI's APIs": Shape(
+        {
+            "inputs": QUESTION,
+            "candidates": [
+                {"id": "x", "model": "alpha", "choices": [{"index": 0, "message": assistant(GOOD)}]},
+                {"model": "beta", "output": [{"type": "reasoning", "summary": []}, assistant(BAD)]},
+            ],
+        },
+        models={GOOD: "alpha", BAD: "beta"},
+    ),
+    "LangChain, with earlier turns": Shape(
+        {
+            "chat_history": [{"type": "human", "content": "Hi"}, {"type": "ai", "content": "Hi."}],
+            "query": QUESTION,
+            "candidates": [GOOD, BAD],
+        },
+        source=f"USER: Hi\nASSISTANT: Hi.\nUSER: {QUESTION}",
+    ),
+    "other spellings": Shape(
+        {"System prompt": "Be brief.", "userPrompt": QUESTION, "Response A": GOOD, "RESPONSE-B": BAD, "Winner": "A"},
+        source=f"SYSTEM: Be brief.\nUSER: {QUESTION}",
+        pairs=BETTER,
+    ),
+    "by the name of the model": Shape(
+        {"question": QUESTION, "answers": {"alpha": GOOD, "beta": BAD}}, models={GOOD: "alpha", BAD: "beta"}
+    ),
+    "a dozen numbered columns": Shape(
+        {"question": QUESTION, **{f"response_{n}": f"Answer {n}" for n in range(1, 13)}},
+        candidates=frozenset(f"Answer {n}" for n in range(1, 13)),
+    ),
+    "lists as texts of JSON": Shape(
+        {
+            "prompt": QUESTION,
+            "chosen": json.dumps([user(QUESTION), assistant(GOOD)]),
+            "rejected": json.dumps([user(QUESTION), assistant(BAD)]),
+        },
+        pairs=BETTER,
+    ),
+    "lists as pandas writes them": Shape(
+        {"messages": str([user(QUESTION)]), "candidates": str([GOOD, BAD]), "models": "['alpha', 'beta']"},
+        models={GOOD: "alpha", BAD: "beta"},
+    ),
+    "texts of a chat template": Shape(
+        {
+            "chosen": f"<|user|>{QUESTION}<|assistant|>The {GOOD}",
+            "rejected": f"<|user|>{QUESTION}<|assistant|>The {BAD}",
+        },
+        source=f"<|user|>{QUESTION}<|assistant|>",
+        candidates=frozenset((f"The {GOOD}", f"The {BAD}")),
+        pairs=frozenset({(f"The {GOOD}", f"The {BAD}", 1.0)}),
     ),
 }

@@ -86,6 +86,10 @@ def test_csv_is_read_by_its_name(suffix: str, tmp_path: Path) -> None:
         (b'{"data": [{"prompt": "p"}]}', '"data" holds a list of records; write that list itself'),
         (b"[[1]]", "record 1: expected a JSON object, not an array"),
         (gzip.compress(LINES)[:-12], "can't read .*a.jsonl"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS and not the file; fetch it"),
+        (b"<!DOCTYPE html>", "it is a web page; download the raw file"),
+        (b"prompt,gpt\np,a\n", "a.jsonl:1: not valid JSON: .* if it is CSV, let its name end in .csv or .tsv"),
+        (b'{"prompt": "p", "prompt": "q"}', 'a.jsonl:1: the key "prompt" stands twice, with different values'),
     ],
 )
 def test_what_is_not_read_is_named(content: bytes, message: str, tmp_path: Path) -> None:

@@ -47,9 +47,15 @@ def test_a_message_may_stand_alone() -> None:
     assert (found.prompt, found.chosen, found.rejected) == ([user("Hi")], ([GOOD],), ([BAD],))
 
 
-def test_a_conversation_is_not_compared_with_a_text() -> None:
-    with pytest.raises(ValueError, match="is chat messages and the other is not"):
-        completions("p", [GOOD], "Bad.")
+def test_a_whole_conversation_is_not_compared_with_a_text() -> None:
+    with pytest.raises(ValueError, match="is a whole conversation and the other is not; give both"):
+        completions("p", [user("p"), GOOD], "Bad.")
+
+
+def test_a_message_is_compared_with_a_text() -> None:
+    """Tools are called in one answer, and not in the other."""
+    found = completions("p", [GOOD], "Bad.")
+    assert (found.prompt, found.texts) == ("p", ("Good.", "Bad."))
 
 
 def test_calls_of_tools_are_answers() -> None:

@@ -17,7 +17,7 @@ from blender_hf.data.records import as_items, record_from_mapping
 from blender_hf.data.sources import open_source, read_records
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.generation.records import read_prompts
-from blender_hf.modeling.record_fields import METADATA, NAMES, holds_answers, is_known, role_of
+from blender_hf.modeling.record_fields import METADATA, NAMES, holds_answers, is_known, role_of, spelt
 from tests.data.shapes import BAD, GOOD, QUESTION, SHAPES, Shape, assistant, user
 
 pytestmark = pytest.mark.once
@@ -73,21 +73,8 @@ def test_verdicts_and_scores(shape: Shape) -> None:
         assert {name: by_text(prompt, scores) for name, scores in prompt.scores.items()} == shape.scores
 
 
-# Shapes whose prompt is a part of both answers: there is nothing to generate from.
-IMPLICIT = ("MT-bench by people", "Chatbot Arena", "HH-RLHF", "Skywork")
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        pytest.param(shape, id=name)
-        for name, shape in SHAPES.items()
-        if not name.startswith(IMPLICIT) and "turn" not in name
-    ],
-)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_generate_reads_the_same_prompt_and_keeps_the_record(shape: Shape, tmp_path: Path) -> None:
-    if shape.record.get("winner_tie") is not None:
-        pytest.skip("a prompt of several turns is one text to generate")
     [record] = read_prompts(written(tmp_path, shape.record))
     assert record.item.source == shape.source
     assert record.fields == {key: value for key, value in shape.record.items() if key != "candidates"}
@@ -140,6 +127,30 @@ def test_generate_reads_the_same_prompt_and_keeps_the_record(shape: Shape, tmp_p
         ({"prompt": "p", "candidates": [{"reply": "b"}]}, 'candidate 0: the "text" .* it has reply'),
         ({"prompt": "p", "candidates": ["a", "b"], "models": ["m"]}, "2 candidates and 1 names of models"),
         ({"custom_id": "1", "response": {"body": {"choices": []}}}, "no prompt was found"),
+        ({**BASE, "Prompt": "Other?"}, '"Prompt" and "prompt" both say the prompt, and differ; drop one of them'),
+        (
+            {"inputs": {"a": "b"}, "candidates": ["a"]},
+            '"inputs" is an object with the keys "a"; say which .*inputs.KEY',
+        ),
+        (
+            {"prompt": "p", "candidates": "a"},
+            r'not str \("candidates"\); if several keys hold one answer each, name them',
+        ),
+        ({"prompt": "p", "choices": {"text": ["a", "b"], "label": ["A", "B"]}}, "say which of its keys .*choices.KEY"),
+        (
+            {"prompt": "p", "response_a": "a", "response_b": None},
+            'the answer "b" of "response_a", "response_b" is null',
+        ),
+        (
+            {"messages": "[{'role': 'user'}\n {'role': 'user'}]", "candidates": ["a"]},
+            '"messages" is a text that looks like chat messages, and is neither JSON nor Python',
+        ),
+        ({"prompt": "p", "candidates": "['a' 'b']"}, "candidates must be a list of strings"),  # as numpy prints them
+        (
+            {"question": "q", "context": "c", "candidates": ["a"]},
+            "below the question with instruction=question,prompt=",
+        ),
+        ({"prompt": "p", "candidates": [{"choices": [{"text": "a"}, {"text": "b"}]}]}, '"choices" has 2 answers; make'),
     ],
 )
 def test_what_is_not_certain_is_an_error_that_says_what_to_do(record: dict[str, Any], message: str) -> None:
@@ -208,6 +219,22 @@ def test_fields_that_agree_or_are_empty_are_fine(record: dict[str, Any]) -> None
     assert (item.source, item.texts) == (QUESTION, (GOOD, BAD))
 
 
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        {"text": "", "tool_calls": [{"name": "look", "arguments": {}}]},
+        {"content": None, "tool_calls": [{"function": {"name": "look", "arguments": "{}"}}]},
+        {"text": None, "function_call": {"name": "look", "arguments": "{}"}},
+        {"content": {"role": "model", "parts": [{"functionCall": {"name": "look", "args": {}}}]}},
+    ],
+)
+def test_calls_beside_the_text_of_a_candidate_are_a_part_of_it(candidate: dict[str, Any]) -> None:
+    text = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
+    assert labelled({**BASE, "candidates": [candidate, BAD]}).item.texts == (text, BAD)
+    judged = labelled({"prompt": QUESTION, "chosen": candidate, "rejected": BAD})
+    assert set(judged.item.texts) == {text, BAD}
+
+
 MEANING = {
     "prompt": "Other?",
     "instruction": "Other.",
@@ -237,7 +264,9 @@ def changes(value: Any) -> Iterator[Any]:
     if isinstance(value, str):
         yield f"{value} And more."
     for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        if key in ("text", "content", "value", "full_text", "turns", "message") or not isinstance(key, str):
+        if key in ("text", "content", "value", "full_text", "turns", "message", "parts", "choices") or not isinstance(
+            key, str
+        ):
             for changed in changes(part):
                 copy: Any = dict(value) if isinstance(value, dict) else list(value)
                 copy[key] = changed
@@ -248,7 +277,8 @@ def changes(value: Any) -> Iterator[Any]:
 def test_what_has_a_meaning_changes_what_is_read_or_is_refused(shape: Shape) -> None:
     tried = 0
     for key, value in shape.record.items():
-        if role_of(key) not in READ and not (holds_answers(key) and key != "response"):
+        name = spelt(key)
+        if role_of(name) not in READ and not (holds_answers(name) and name != "response"):
             continue
         for changed in changes(value):
             if shape.record.get("turn") == 1 and re.search(r"(Sure\?|Yes\.|No\.) And more", str(changed)):
@@ -256,7 +286,7 @@ def test_what_has_a_meaning_changes_what_is_read_or_is_refused(shape: Shape) -> 
             tried += 1
             try:
                 item = labelled({**shape.record, key: changed}).item
-            except InputError:
+            except (InputError, InputTypeError):
                 continue
             assert (item.source, set(item.texts)) != (shape.source, shape.candidates), (key, changed)
     assert tried
@@ -298,12 +328,22 @@ def test_columns_say_the_rest(caplog: pytest.LogCaptureFixture) -> None:
         ({"prompt": 3}, InputTypeError, "the prompt must be the name of a column, not 3"),
         ({"prompt": ["a", "b"]}, InputError, "the prompt is one column, not a, b"),
         ("prompt", InputTypeError, "columns must be a mapping"),
+        ({"candidates": ["a", "b", "a"]}, InputError, "the candidates has a column twice: a, b, a"),
         ({"system": "nowhere"}, InputError, 'records: no record has the column "nowhere"'),
     ],
 )
 def test_columns_that_mean_nothing(columns: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         list(read_labelled([BASE], columns=columns))
+
+
+def test_columns_with_dots_lead_into_objects() -> None:
+    record = {"info": {"post": "q"}, "extra": {"texts": [GOOD, BAD]}, "body": {"messages": [user("q")]}}
+    for asked in ({"prompt": "info.post"}, {"messages": "body.messages"}):
+        [prompt] = read_labelled([record], columns={**asked, "candidates": "extra.texts"})
+        assert (prompt.item.source, prompt.item.texts) == ("q", (GOOD, BAD))
+    with pytest.raises(InputError, match=r'no prompt was found.* and no "info.title", which --columns states'):
+        list(read_labelled([record], columns={"prompt": "info.title", "candidates": "extra.texts"}))
 
 
 @pytest.mark.parametrize("text", ["", "prompt", "=x", "prompt=", "prompt=a,"])

@@ -58,6 +58,15 @@ ARENA = "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_m
             [("p", [("4", "a"), ("5", "b")])],
         ),
         ("instruction,input,output,generator\ni,p,4,a\ni,p,5,b\n", [("i\np", [("4", "a"), ("5", "b")])]),
+        ("prompt;gpt;llama\np, q;4;5\n", [("p, q", [("4", "gpt"), ("5", "llama")])]),
+        ("sep=;\r\nprompt;gpt\r\np;4\r\n", [("p", [("4", "gpt")])]),
+        ("prompt\tgpt\np\t4\n", [("p", [("4", "gpt")])]),
+        ("Prompt, Model A, Model B\np,4,5\n", [("p", [("4", "Model A"), ("5", "Model B")])]),
+        ("ID,Question,Model,Answer\n1,p,a,4\n2,p,b,5\n", [("p", [("4", "a"), ("5", "b")])]),
+        (
+            "prompt,chosen,rejected\np,\"[{'role': 'assistant', 'content': '4'}]\",5\n",
+            [("p", [("4", None), ("5", None)])],
+        ),
     ],
     ids=[
         "Arena",
@@ -71,6 +80,12 @@ ARENA = "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_m
         "JSON",
         "JSON messages",
         "alpaca",
+        "semicolons",
+        "Excel",
+        "tabs",
+        "capitals",
+        "ids of rows",
+        "messages of Python",
     ],
 )
 def test_a_table_is_read_as_what_it_is(
@@ -114,6 +129,12 @@ def test_what_is_not_certain_in_a_table(text: str, message: str | None, tmp_path
         return
     with pytest.raises(InputError, match=message):
         read(table(tmp_path, text))
+
+
+def test_good_answers_are_no_models(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = table(tmp_path, "prompt,gpt,llama,Ground Truth,solution\np,a,b,c,d\n")
+    assert [model for _, model in read(path)[0][1]] == ["gpt", "llama"]
+    assert caplog.messages == [f'{path}: not read: "ground_truth", "solution"']
 
 
 def test_verdicts_of_rows(tmp_path: Path) -> None:
