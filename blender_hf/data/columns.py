@@ -56,8 +56,13 @@ class Columns:
         """Count keys as not read, whose meaning is known, and is none to the reader."""
         self.unread |= dict.fromkeys(keys)
 
-    def report(self, name: str) -> None:
-        """Log, once, which keys of a source were not read; a stated column that no record has is an `InputError`."""
+    def report(self, name: str, *, is_file: bool = False) -> None:
+        """Log, once, which keys of a source were not read, and that a file has no records.
+
+        A stated column that no record has is an `InputError`.
+        """
+        if is_file and not self._n_records and not self._reported:
+            logger.warning("%s: there are no records", name)
         if self._missing and self._n_records:
             absent = ", ".join(f'"{name}"' for name in sorted(self._missing))
             raise InputError(f"{name}: no record has the column {absent}; correct --columns (in Python, columns=)")

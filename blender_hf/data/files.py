@@ -68,6 +68,8 @@ def read_file(path: str | Path) -> Iterator[Numbered]:
     try:
         with _opened(path) as stream:
             yield from _reader(stream, path, name)(stream, name)
+    except IsADirectoryError:
+        raise InputError(f"can't read {name}: it is a folder; name a file in it, or join its files into one") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise InputError(f"can't read {name}: {reason}") from None

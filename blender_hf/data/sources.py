@@ -225,7 +225,7 @@ def read_records(path: str | Path, columns: ColumnNames | Columns | None = None)
     """Yield the prompts with candidates of a file (see `FileSource`), lazily; empty lines are skipped."""
     source = FileSource(path, columns if isinstance(columns, Columns) else Columns(columns))
     yield from (entry.record() for entry in source.records())
-    source.columns.report(source.title)
+    source.columns.report(source.title, is_file=True)
 
 
 def checked_count(path: str | Path, records: Iterable[Any]) -> int | None:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations
 from numbers import Real
 from typing import Any
@@ -251,7 +251,12 @@ def _sides_pair(fields: Fields, item: Item) -> list[JudgedPair] | None:
 
 def _winner_pairs(fields: Fields, item: Item) -> list[JudgedPair] | None:
     """Return the verdict on answers in numbered columns, or the model that won, in any of the names of the table."""
-    n, names = len(item.candidates), NAMES["winner"] if fields.suffixes else OF_LISTS
+    n, models = len(item.candidates), {candidate.model for candidate in item.candidates} - {None}
+    names = [
+        key
+        for key in NAMES["winner"]
+        if fields.suffixes or key in OF_LISTS or _names_one(fields.record.get(key), models)
+    ]
     keys = [fields.keys["winner"]] if "winner" in fields.stated else [key for key in names if key in fields.record]
     told = {key: fields.record[key] for key in keys if is_given(fields.record[key]) and fields.record[key] != ""}
     verdicts = {key: _verdict(key, value, fields, item) for key, value in told.items()}
@@ -273,6 +278,10 @@ def _winner_pairs(fields: Fields, item: Item) -> list[JudgedPair] | None:
     if isinstance(found, int):
         return [JudgedPair(found, other, 1.0) for other in range(n) if other != found]
     return [JudgedPair(0, 1, *found)]
+
+
+def _names_one(value: Any, models: Collection[str | None]) -> bool:
+    return isinstance(value, str) and value in models
 
 
 def _verdict(key: str, value: Any, fields: Fields, item: Item) -> Verdict | int:

@@ -477,7 +477,9 @@ SHAPES: dict[str, Shape] = {
         pairs=BETTER,
     ),
     "by the name of the model": Shape(
-        {"question": QUESTION, "answers": {"alpha": GOOD, "beta": BAD}}, models={GOOD: "alpha", BAD: "beta"}
+        {"question": QUESTION, "answers": {"alpha": GOOD, "beta": BAD}, "preferred": "alpha"},
+        pairs=BETTER,
+        models={GOOD: "alpha", BAD: "beta"},
     ),
     "a dozen numbered columns": Shape(
         {"question": QUESTION, **{f"response_{n}": f"Answer {n}" for n in range(1, 13)}},

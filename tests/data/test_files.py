@@ -99,6 +99,23 @@ def test_what_is_not_read_is_named(content: bytes, message: str, tmp_path: Path)
         list(read_records(path))
 
 
+def test_files_without_records_and_folders_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, content in (("a.jsonl", ""), ("a.csv", "prompt,gpt\n"), ("a.json", "[]")):
+        path = tmp_path / name
+        path.write_text(content, encoding="utf-8")
+        caplog.clear()
+        assert list(read_records(path)) == []
+        assert caplog.messages == [f"{path}: there are no records"]
+    with pytest.raises(InputError, match="it is a folder; name a file in it"):
+        list(read_records(tmp_path))
+
+
+def test_what_is_compressed_twice_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(gzip.compress(LINES)))
+    assert len(list(read_records(path))) == len(ROWS)
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.CSV", "a.xlsx", "a.json", "a.jsonl.zst", "a.arrow"])
 def test_what_can_not_be_written_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: this command writes JSON Lines, not .*name a .jsonl or .jsonl.gz"):
