@@ -1,6 +1,7 @@
 """Outcomes of requests to a language model: a reply, or the reason of a failure."""
 
 import json
+import re
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ KNOWN = {
     404: "there is no such model at this endpoint",
     429: "too many requests; wait a little",
 }
-# The same request may succeed a little later.
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+# The same request may succeed a little later. 520 to 524 are Cloudflare's, for a server that it did not reach.
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525), 529})
 # No request to this model will succeed until somebody changes something.
 FATAL = frozenset({401, 402, 403, 404})
 # Errors of these libraries that have no status are those of a connection.
@@ -76,7 +77,7 @@ def retry_after(error: BaseException) -> float | None:
     value = headers.get("Retry-After")
     if value is None:
         return None
-    if value.strip().isdecimal():
+    if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
         return float(value)
     try:
         when = parsedate_to_datetime(value)

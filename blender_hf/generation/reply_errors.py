@@ -12,19 +12,24 @@ from typing import Any
 # What an error's code, type or message says, by the status that it stands for; the first that matches counts.
 MEANINGS = {
     402: r"insufficient.?(quota|balance|credit|fund)|exceeded your current quota|billing|payment|out of credit",
-    429: r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl|(requests|tokens) per (second|minute|day)|quota",
+    429: r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl|(requests|tokens) per (second|minute|day)|quota"
+    r"|error code: 1015",
     401: r"unauthori[sz]ed|unauthenticated|authenticat|(invalid|incorrect|missing).{0,12}api.?key",
     403: r"permission|forbidden",
     404: r"not.?found|no such model|does not exist",
-    400: r"invalid.?(request|argument|param)|bad.?request|context.?length|content.?(filter|policy)|moderation",
-    503: r"overload|unavailable|capacity|\bbusy\b|try again|loading",
+    400: r"invalid.?(request|argument|param)|bad.?request|context.?length|content.?(filter|policy)|moderation"
+    r"|value_error|field required",
+    503: r"overload|unavailable|capacity|\bbusy\b|try again|loading|connect(ion)? (error|reset)",
     504: r"time.?out|timed out|deadline",
     500: r"internal|server.?error|api.?error",
 }
+# Types of errors that providers give to all that have no other, so what the message says of these counts more.
+CATCH_ALL, SAID = (400, 500), (402, 429, 503)
 # The status of an error that is none of these: one behind a gateway.
 UNKNOWN = 502
 CODES = ("code", "status", "status_code", "statusCode", "http_status", "error_code", "type")
-MESSAGES = ("message", "detail", "msg", "status_msg", "error_msg", "error", "title")
+MESSAGES = ("message", "detail", "msg", "status_msg", "error_msg", "errorMessage", "error", "reason", "title")
+NO_ANSWER = "the reply has no answer: the server does not have OpenAI's API, so check the address, or it failed"
 PAUSES = ("retry_after", "retry_after_seconds", "retryAfter", "retryDelay")
 PAUSE_IN_TEXT = re.compile(r"(?:again|retry) (?:in|after) (\d+(?:\.\d+)?) ?(ms|m)?", re.IGNORECASE)
 HTML_TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
@@ -60,6 +65,8 @@ def check_body(body: str | bytes, headers: Mapping[str, str] | None = None) -> N
         for event in _events(text):
             if _get(event, "error") or not _get(event, "choices"):
                 check_reply(event, pause)
+        if text.startswith(("{", "[")):
+            raise ReplyError("the reply is cut off", UNKNOWN, pause) from None
         title = HTML_TITLE.search(text)
         said = re.sub(r"\s+", " ", title[2] if title is not None else text[:200]).strip()
         if (status := _status_in(said)) is not None:
@@ -74,14 +81,18 @@ def check_reply(reply: Any, pause: str | None = None) -> None:
     reply = reply[0] if isinstance(reply, list) and reply else reply  # as Google has it
     choices = _get(reply, "choices")
     first = choices[0] if isinstance(choices, list | tuple) and choices else None
-    for error in (_get(reply, "error"), _get(reply, "errors"), _get(first, "error")):
-        if _says_something(error):
-            raise _error(error, pause)
+    message = _get(first, "message")
+    for place, name in ((reply, "error"), (reply, "errors"), (first, "error"), (message, "error")):
+        if _says_something(error := _get(place, name)):
+            # A number, or True, is beside what is said of it.
+            raise _error(
+                {**place, "code": error} if isinstance(error, int) and isinstance(place, dict) else error, pause
+            )
     if _get(first, "finish_reason") == "error":
         raise _error(_get(first, "native_finish_reason") or "the provider failed", pause)
     if first is None:
         raise _error(reply if any(_get(reply, name) for name in MESSAGES) else _get(reply, "base_resp"), pause)
-    if _get(first, "message") is None:
+    if message is None:
         raise _error(None, pause)
 
 
@@ -110,7 +121,7 @@ def _message(error: Any) -> str:
     if isinstance(error, str):
         return error
     said = next(filter(None, (_get(error, name) for name in (*MESSAGES, *CODES))), None)
-    return said if isinstance(said, str) else json.dumps(said, default=str) if said else "the server sent no answer"
+    return said if isinstance(said, str) else json.dumps(said, default=str) if said else NO_ANSWER
 
 
 def _status(error: Any, message: str) -> int:
@@ -118,7 +129,10 @@ def _status(error: Any, message: str) -> int:
     numbers = [int(code) for code in codes if isinstance(code, int | str) and str(code).isdecimal()]
     stated = [number for number in numbers if 400 <= number < 600]
     symbols = [found for code in codes if isinstance(code, str) and (found := _meaning(code)) is not None]
-    return next(iter((*stated, *symbols)), None) or _status_in(message) or UNKNOWN
+    said = _status_in(message)
+    if not stated and said in SAID and all(symbol in CATCH_ALL for symbol in symbols):
+        return said
+    return next(iter((*stated, *symbols)), None) or said or UNKNOWN
 
 
 def _status_in(text: str) -> int | None:

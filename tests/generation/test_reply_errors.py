@@ -49,15 +49,24 @@ BODIES = [
     ),
     (of_choice(finish_reason="error", error={"code": 503, "message": "gone"}), 503, "gone"),
     (of_choice(finish_reason="error"), 502, "the provider failed"),
-    (of_choice(message=None), 502, "the server sent no answer"),
-    ({"choices": []}, 502, "the server sent no answer"),
-    ({"choices": None}, 502, "the server sent no answer"),
-    ({}, 502, "the server sent no answer"),
+    (of_choice(message=None), 502, "check the address"),
+    ({"choices": []}, 502, "check the address"),
+    ({"choices": None}, 502, "check the address"),
+    ({}, 502, "check the address"),
     ("", 502, "the reply is empty"),
     ("<html><head><title>503 Service Temporarily Unavailable</title></head></html>", 503, "Temporarily"),
     ("<html><body><h1>502 Bad Gateway</h1></body></html>", 502, "Bad Gateway"),
     ("upstream request timeout", 504, "upstream request timeout"),
     ('event: error\ndata: {"error": {"message": "m", "code": 529}}\n\n', 529, "m"),
+    (of_choice(message={"content": None, "error": {"message": "rate limit"}}), 429, "rate limit"),
+    ({"error": True, "message": "Too many requests"}, 429, "Too many requests"),
+    ({"error": 503, "message": "odd"}, 503, "odd"),
+    ({"status": "fail", "reason": "quota exhausted"}, 429, "quota exhausted"),
+    ({"object": "error", "message": "Service tier capacity exceeded", "type": "invalid_request_error"}, 503, "tier"),
+    ({"detail": [{"loc": ["body"], "msg": "field required", "type": "value_error.missing"}]}, 400, "field required"),
+    ('{"choices": [{"message": {"role": "ass', 502, "the reply is cut off"),
+    ("upstream connect error or disconnect/reset before headers", 503, "upstream connect error"),
+    ("error code: 1015", 429, "1015"),
     (': PING\n\ndata: {"error": {"message": "m", "type": "server_error"}}\n\ndata: [DONE]\n', 500, "m"),
 ]
 WHOLE = of_choice(message={"role": "assistant", "content": "4"}, finish_reason="stop")
@@ -96,10 +105,14 @@ def test_no_error_where_there_is_none(body: Any) -> None:
         ({"details": [{"@type": "Help"}, {"retryDelay": "17s"}]}, {}, 17),
         ({"message": "Please try again in 1.5s."}, {}, 2),
         ({"message": "retry after 2m"}, {}, 120),
+        ({}, {"Retry-After": "0.5"}, 1),
+        ({}, {"Retry-After": "soon"}, None),
         ({"message": "later"}, {}, None),
     ],
 )
-def test_how_long_the_server_asks_to_wait(error: dict[str, Any], headers: dict[str, str], seconds: int | None) -> None:
+def test_how_long_the_server_asks_to_wait(
+    error: dict[str, Any], headers: dict[str, str], seconds: float | None
+) -> None:
     with pytest.raises(ReplyError) as caught:
         check_body(json.dumps({"error": {"code": 429, **error}}), headers)
     assert retry_after(caught.value) == seconds
