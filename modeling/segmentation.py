@@ -21,11 +21,12 @@ BOUNDARY = re.compile(
 # No sentence ends within code, emphasis, a link or a formula.
 INLINE = re.compile(
     r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)|\*\*(?=\S).+?\*\*|\[[^\]\n]*\]\([^)\n]*\)|\\\(.+?\\\)|(?<!\$)\$(?=\S)[^$\n]+(?<=\S)\$(?![\d$])"
+    r"|(?<![\w*])\*(?=[^\s*])[^*\n]+(?<=\S)\*(?![\w*])|(?<!\w)_(?=[^\s_])[^_\n]+(?<=\S)_(?!\w)"
 )
 # The number of a list within a line belongs to what it numbers.
 LIST_NUMBER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z])[.)]")
 
-FENCE = re.compile(r"\s*(?P<fence>`{3,}(?=[^`]*$)|~{3,})")
+FENCE = re.compile(r"\s*(?P<fence>`{3,}(?=[^`]*$)|~{3,}|:{3,}(?=[ {]*\w))")  # `:::` of MyST, Docusaurus, Pandoc
 ITEM = re.compile(
     r"\s*(?:\*\*|__)?(?:[-*+•◦▪‣·–—](?=\s|$)|[(（]?(?P<number>\d{1,3})(?:[.)](?=\s|$)|[、）．])|\(?[A-Za-z]\)(?=\s)|[①-⑳])\s*"
 )
@@ -39,6 +40,18 @@ TABLE_ROW = re.compile(r"\s*(?:\||\+[-=+]+\+)")
 INDENTED = re.compile(r" {4}|\t| {1,3}\t")
 NESTED = re.compile(r" {2}|\t| \t")
 MARKUP = re.compile(r" {0,3}<(?P<tag>[A-Za-z][\w-]*)(?=[\s>/]|$)")
+PROLOGUE = re.compile(r" {0,3}<(?:\?|!(?!--))")  # of XML and HTML
+FRONT_MATTER = re.compile(r"(?:--- *\n[\w-]+:(?s:.*?)^---|\+\+\+ *\n[\w-]+ ?=(?s:.*?)^\+\+\+) *$", re.MULTILINE)
+PATCH = re.compile(r"(?:diff --git |Index: |--- |@@ -)")
+NOTE = re.compile(r"\[[^\]\n]+\]:\s")
+VALUE = re.compile(r"[{\[].*[}\]],?\s*$")
+# What numbers or marks lines that CommonMark does not take for a list, if there are several: letters and Roman numbers
+# with a point, Chinese numbers, symbols and emoji, times.
+MARK = re.compile(
+    r"\s*(?:\*\*)?(?:(?:[A-Za-z]|[ivxlc]{2,6}|[IVXLC]{2,6})\.(?=\s)|[(（]?[一二三四五六七八九十]{1,3}[、．)）]|\d\ufe0f?\u20e3"
+    r"|[\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]"
+    r"|\[?\d{4}-\d\d-\d\d[ T]|\[?\d\d?:\d\d)"
+)
 COMMENT = re.compile(r" {0,3}<!--")
 MATHS = re.compile(r"\\begin\{(?P<environment>[^}]+)\}")
 SPEAKER = re.compile(r"\s*(?:\*\*|__)?(?P<name>[^\W\d_][\w .’'()-]{0,30})(?:\*\*|__)?\s?[:：](?:\*\*|__)?\s*\S")
@@ -95,7 +108,7 @@ def trimmed(text: str) -> str:
 def is_block(segment: str) -> bool:
     """Return whether a segment has lines of its own, so that nothing else may stand on its first or last line."""
     lines = _lines(trimmed(segment))
-    return len(lines) > 1 or any(rule(lines, 0) for rule in BLOCKS) or bool(_heading(lines, 0))
+    return len(lines) > 1 or bool(_block(lines, 0)) or bool(_heading(lines, 0))
 
 
 def is_open(segment: str) -> bool:
@@ -126,14 +139,21 @@ def _pieces(text: str) -> Iterator[Piece]:
         if not lines[start].strip():
             start += 1
             continue
-        if end := _heading(lines, start):
+        if end := _front_matter(lines, start):
+            yield Piece(end_of(end - 1), is_block=True)
+        elif end := _heading(lines, start):
             yield Piece(end_of(end - 1), leads="any")
-        elif end := next((found for rule in BLOCKS if (found := rule(lines, start))), 0):
+        elif end := _block(lines, start):
             yield Piece(end_of(end - 1), _leads_from_block(lines[end - 1]), is_block=True)
         else:
             end = start + 1
             yield from _sentences(text, done, end_of(start))
         start, done = end, end_of(end - 1)
+
+
+def _block(lines: Sequence[str], start: int) -> int:
+    """Return where the block ends that begins in a line; 0 if none does."""
+    return next((end for rule in BLOCKS if (end := rule(lines, start))), 0)
 
 
 def _sentences(text: str, start: int, end: int) -> Iterator[Piece]:
@@ -161,10 +181,45 @@ def _lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
+def _front_matter(lines: Sequence[str], start: int) -> int:
+    """Return where the settings end that some texts have before their first line."""
+    found = FRONT_MATTER.match("".join(lines)) if start == 0 else None
+    return 0 if found is None else found[0].count("\n") + 1
+
+
+def _patch(lines: Sequence[str], start: int) -> int:
+    """Return where a patch ends, in the form of `diff -u`."""
+    run = lines[start : _until_blank(lines, start)]
+    if PATCH.match(lines[start]) is None or not any(line.startswith("@@ -") for line in run):
+        return 0
+    end = start + len(run)
+    # An empty line of the file is often written without its leading space.
+    while end + 1 < len(lines) and re.match(r"[ +\-@\\]|diff --git ", lines[end + 1]) and not _is_item(lines[end + 1]):
+        end = _until_blank(lines, end + 1)
+    return end
+
+
+def _marked(lines: Sequence[str], start: int) -> int:
+    """Return where lines with marks end, if there are several; notes and values are whole lines by themselves."""
+    if NOTE.match(lines[start]):
+        return _until_blank(lines, start)
+    marked = [start] if MARK.match(lines[start]) else []
+    end = start + len(marked)
+    for place in range(end, len(lines) if marked else end):
+        if MARK.match(lines[place]):
+            marked.append(place)
+        elif not lines[place].strip():
+            continue
+        elif not lines[place - 1].strip() or _begins_block(lines[place]) or _heading(lines, place):
+            break
+        end = place + 1
+    return end if len(marked) > 1 else start + 1 if VALUE.match(lines[start]) else 0
+
+
 def _heading(lines: Sequence[str], start: int) -> int:
     """Return where a heading or a rule between sections ends."""
     line = lines[start].rstrip()
-    if HEADING.match(line) or BOLD_LINE.match(line) or RULE.match(line):
+    if any(mark.match(line) for mark in (HEADING, BOLD_LINE, RULE, PROLOGUE)):
         return start + 1
     underlined = start + 1 < len(lines) and UNDERLINE.match(lines[start + 1]) and not _begins_block(line)
     return start + 2 if underlined and "|" not in line else 0
@@ -262,8 +317,11 @@ def _list(lines: Sequence[str], start: int) -> int:
             has_paragraphs |= following is not None
         if following is None:
             # If the others have paragraphs and the last item is a title, the paragraph after it is its own.
-            is_title = not lines[end - 1].rstrip().endswith((".", "!", "?", "```"))
-            return _until_blank(lines, place) if has_paragraphs and is_title and not _heading(lines, place) else end
+            last = lines[end - 1].rstrip()
+            is_title = _is_item(last) and not last.endswith((".", "!", "?", "```"))
+            if not has_paragraphs or not is_title or _heading(lines, place):
+                return end
+            return _block(lines, place) or _until_blank(lines, place)
         if item is not None and item["number"] and not NESTED.match(line):
             number = int(item["number"])
         place = following if following > place else _fenced(lines, place) or place + 1
@@ -340,7 +398,7 @@ def _rest_of_code(lines: Sequence[str], start: int, end: int) -> int:
 
 
 def _is_code(line: str) -> bool:
-    return bool(NESTED.match(line)) or line.rstrip().endswith(CODE_END)
+    return bool(NESTED.match(line)) or line.rstrip().endswith(CODE_END) or " --> " in line  # as in subtitles
 
 
 def _is_short(line: str) -> bool:
@@ -370,5 +428,5 @@ def _begins_block(line: str) -> bool:
 
 # Each returns the line after the block that begins in a line, or 0 if none of its kind does.
 BLOCKS: tuple[Callable[[Sequence[str], int], int], ...] = (
-    *(_fenced, _maths, _markup, _table, _quotation, _list, _indented, _dialogue, _run),
+    *(_fenced, _patch, _maths, _markup, _table, _quotation, _list, _marked, _indented, _dialogue, _run),
 )

@@ -56,6 +56,18 @@ BLOCKS = {
     "underlined heading": "Title\n=====\n\n- a\n- b",
     "bold title": "**Title.**\n\nFirst sentence.",
     "lead to a list": "Do this:\n\n- a\n- b",
+    "patch": "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,3 +1,3 @@\n a. B\n-old\n+new\n\n }",
+    "emoji": "✅ One. Two.\n🚀 Two.\n\n🔥 Three. Four.",
+    "numbers of emoji": "1️⃣ One. Two.\n2️⃣ Two.",
+    "letters": "A. One. Two.\nB. Two.",
+    "Roman numbers": "i. One.\nii. Two. Three.\niii. Three.",
+    "Chinese words for numbers": "一、一。二。\n二、二。",
+    "log": "2024-01-01 10:00 INFO One. Two.\n2024-01-01 10:01 WARN Three. Four.",
+    "subtitles": "00:01,000 --> 00:02,000\nOne. Two.",
+    "notes": "[^1]: One. Two.\n[2]: http://x.y",
+    "value": '{"a": "One. Two.", "b": [1]}',
+    "XML": "<?xml version='1.0'?>\n<!DOCTYPE a>\n<a>\n  One. Two.\n\n</a>",
+    "colons": ":::{note}\nOne. Two.\n\nThree.\n:::",
     "rule": "---\n\nFirst sentence.",
 }
 # What precedes and follows in a text, prose of several sentences.
@@ -94,6 +106,12 @@ def test_a_block_is_one_segment(block: str) -> None:
 )
 def test_the_sentences_of_prose(text: str, segments: list[str]) -> None:
     assert split_segments(text) == segments
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("head", ["---\ntitle: Eggs. Hens\n\ntags: [a, b]\n---", "+++\ntitle = 'Eggs. Hens'\n+++"])
+def test_front_matter_is_one_segment(head: str) -> None:
+    assert split_segments(f"{head}\n\nOne. Two.") == [head, "\n\nOne.", " Two."]
 
 
 @pytest.mark.once
