@@ -234,7 +234,7 @@ def _as_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedCo
     if "model_type" not in settings:
         raise ValueError("the configuration of the encoder states no model_type: add it to config.json")
     kind = settings.pop("model_type")
-    return read_alike(AutoConfig.for_model(kind, **settings))
+    return read_alike(AutoConfig.for_model(kind, **settings), settings)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ transformers 5 writes some settings under names that 4 silently ignores, and the
 here, for every configuration that is loaded. What the running version can't express is a ValueError.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from typing import Any
 
@@ -17,7 +18,7 @@ MAJOR_VERSION = Version(transformers.__version__).major
 # Where transformers 4 keeps the base of the rotation of each kind of layer, by `model_type`.
 ROPE_BASES = {
     "modernbert": {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"},
-    "modernbert-decoder": {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"},
+    "modernbert-decoder": {"full_attention": "rope_theta", "sliding_attention": "rope_theta"},
     "gemma3_text": {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"},
     "gemma3n_text": {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"},
     "olmo3": {"full_attention": "rope_theta", "sliding_attention": "rope_theta"},
@@ -28,6 +29,19 @@ SCALED_FULL_ATTENTION = ("gemma3_text", "gemma3n_text", "olmo3")
 UNKNOWN_TO_4: dict[str, Any] = {"is_causal": True, "use_bidirectional_attention": False}
 # The same the other way round.
 UNKNOWN_TO_5: dict[str, Any] = {"position_embedding_type": "absolute", "untie_r": True}
+# What files of transformers 4 call the bases of the rotation.
+BASES_OF_4 = ("rope_theta", "rotary_emb_base", "global_rope_theta", "local_rope_theta", "rope_local_base_freq")
+# Settings that transformers 5 writes under another name than 4 reads.
+RENAMED_BY_5 = {"num_local_experts": "num_experts"}
+# Ways to compute attention that leave out a part of it or count it twice, and the one to use in their place, by what a
+# configuration states: a softcapping of the scores; scores divided by the number of the layer, or by nothing (GPT-2);
+# ALiBi of Falcon.
+INEXACT: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
+    (lambda config: MAJOR_VERSION < 5 and bool(getattr(config, "attn_logit_softcapping", None)), "sdpa", "eager"),
+    (lambda config: MAJOR_VERSION < 5 and getattr(config, "scale_attn_by_inverse_layer_idx", False), "sdpa", "eager"),
+    (lambda config: MAJOR_VERSION < 5 and not getattr(config, "scale_attn_weights", True), "sdpa", "eager"),
+    (lambda config: config.model_type == "falcon" and config.alibi, "eager", "sdpa"),
+)
 # T5 and its kin, whose output layer is scaled if it is tied; those that never do it.
 SCALED_OUTPUTS, UNSCALED_OUTPUTS = ("t5", "longt5", "pop2piano"), ("mt5", "umt5")
 
@@ -38,21 +52,29 @@ def load_config(where: Any, **options: Any) -> PretrainedConfig:
     Raises:
         ValueError: If this version of transformers can't compute what it states.
     """
-    return read_alike(AutoConfig.from_pretrained(where, **options))
+    stated, _ = PretrainedConfig.get_config_dict(where, **options)
+    return read_alike(AutoConfig.from_pretrained(where, **options), stated)
 
 
-def read_alike(config: PretrainedConfig) -> PretrainedConfig:
+def read_alike(config: PretrainedConfig, stated: Mapping[str, Any] | None = None) -> PretrainedConfig:
     """Give a configuration, in place, the meaning that it had where it was saved; again, it changes nothing.
+
+    Args:
+        config: The configuration.
+        stated: What its file states, some of which its class may have lost.
 
     Raises:
         ValueError: If this version of transformers can't compute what it states; the message names the way out.
     """
-    for part in _parts(config):
+    for part, settings in _parts(config, stated or {}):
         if MAJOR_VERSION >= 5:
             _refuse_unknown(part, UNKNOWN_TO_5, saved_by=4)
+            _keep_rotation(part, settings)
             continue
         _refuse_unknown(part, UNKNOWN_TO_4, saved_by=5)
+        _read_renamed(part)
         _read_rotation(part)
+        _read_window(part, settings)
         _read_layer_types(part)
         _read_output_layer(part)
         # Its first checkpoints state the exact GELU and were trained with the approximation, as transformers 5 knows.
@@ -62,13 +84,11 @@ def read_alike(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def use_exact_attention(model: Any) -> None:
-    """Let transformers 4 compute the attention of a Gemma 2 eagerly, where it chose sdpa: that leaves out a part of it.
-
-    It is the softcapping of the attention scores, without which transformers 5 does not compute the model either.
-    """
-    for part in _parts(model.config) if MAJOR_VERSION < 5 else ():
-        if getattr(part, "attn_logit_softcapping", None) is not None and part._attn_implementation == "sdpa":
-            part._attn_implementation = "eager"
+    """Let a model compute its attention whole, where the way that was chosen does not; see `INEXACT`."""
+    for part, _ in _parts(model.config):
+        for is_so, way, instead in INEXACT:
+            if part._attn_implementation == way and is_so(part):
+                part._attn_implementation = instead
 
 
 def keep_generation_config(model: Any) -> None:
@@ -79,12 +99,15 @@ def keep_generation_config(model: Any) -> None:
     model.generation_config._from_model_config = False
 
 
-def _parts(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
-    """Yield a configuration and those within it."""
-    yield config
-    for value in list(vars(config).values()):
+def _parts(
+    config: PretrainedConfig, stated: Mapping[str, Any] | None = None
+) -> Iterator[tuple[PretrainedConfig, Mapping[str, Any]]]:
+    """Yield a configuration and those within it, each with what its file states."""
+    stated = stated if isinstance(stated, Mapping) else {}
+    yield config, stated
+    for name, value in list(vars(config).items()):
         if isinstance(value, PretrainedConfig):
-            yield from _parts(value)
+            yield from _parts(value, stated.get(name))
 
 
 def _knows(config: PretrainedConfig, name: str) -> bool:
@@ -106,13 +129,53 @@ def _not_here(config: PretrainedConfig, what: str, saved_by: int = 5) -> ValueEr
     )
 
 
+def _keep_rotation(config: PretrainedConfig, stated: Mapping[str, Any]) -> None:
+    """Keep, or refuse, the rotary positions of a file of transformers 4 of which a class of 5 loses a part."""
+    found = getattr(config, "rope_parameters", None)
+    if not isinstance(found, dict) or "rope_parameters" in stated:
+        return
+    for kind, base in ROPE_BASES.get(config.model_type, {}).items():
+        if stated.get(base) is not None and isinstance(found.get(kind), dict):
+            found[kind]["rope_theta"] = stated[base]
+    parts = [part for part in found.values() if isinstance(part, dict)] or [found]
+    bases = {part.get("rope_theta") for part in parts}
+    for name in BASES_OF_4:
+        if stated.get(name) is not None and stated[name] not in bases:
+            raise _not_here(config, f"{name}={stated[name]!r}", saved_by=4)
+    kinds = {part.get("rope_type", "default") for part in parts}
+    if "rope_scaling" in stated and stated["rope_scaling"] is None and kinds != {"default"}:
+        raise _not_here(config, "rope_scaling=None", saved_by=4)
+
+
+def _read_renamed(config: PretrainedConfig) -> None:
+    for name, known in RENAMED_BY_5.items():
+        if hasattr(config, name) and not _knows(config, name) and _knows(config, known):
+            setattr(config, known, getattr(config, name))
+
+
+def _read_window(config: PretrainedConfig, stated: Mapping[str, Any]) -> None:
+    """Keep the window of attention that transformers 4 writes for a ModernBERT decoder and does not read."""
+    if config.model_type == "modernbert-decoder" and stated.get("sliding_window") is not None:
+        config.sliding_window = stated["sliding_window"]
+
+
 def _read_rotation(config: PretrainedConfig) -> None:
     """Turn `rope_parameters` of transformers 5 into the settings of 4."""
+    if getattr(config, "local_rope_theta", None) != getattr(config, "rope_theta", None) and (
+        config.model_type == "modernbert-decoder" and not hasattr(config, "rope_parameters")
+    ):
+        raise _not_here(config, f"local_rope_theta={config.local_rope_theta!r}, which it does not read")
     stated = getattr(config, "rope_parameters", None)
     if not isinstance(stated, dict):
+        scaling = getattr(config, "rope_scaling", None) or {}
+        # transformers 5 reads the length here, 4 beside it alone.
+        if scaling.get("rope_type") == "longrope" and not hasattr(config, "original_max_position_embeddings"):
+            vars(config).update(_long_rotation(config, scaling))
         return
-    if any(isinstance(value, dict) for value in stated.values()):
+    if all(isinstance(value, dict) for value in stated.values()):
         settings = _by_layer_type(config, stated)
+    elif any(isinstance(value, dict) for value in stated.values()):
+        raise _not_here(config, f"rotary positions with {stated!r}")
     else:
         settings = _rotation(config, stated)
     del config.rope_parameters
@@ -145,9 +208,23 @@ def _scaling(config: PretrainedConfig, stated: dict[str, Any]) -> dict[str, Any]
         return {"rope_scaling": None} if hasattr(config, "rope_scaling") else {}
     if kind not in ROPE_INIT_FUNCTIONS or not hasattr(config, "rope_scaling"):
         raise _not_here(config, f"rotary positions of the type {kind!r}")
-    if config.model_type == "phi3":  # it accepts these three alone, the first under its old name
-        return {"rope_scaling": {"type": kind, **{name: stated.get(name) for name in ("short_factor", "long_factor")}}}
+    if kind == "longrope":
+        return _long_rotation(config, stated)
     return {"rope_scaling": stated}
+
+
+def _long_rotation(config: PretrainedConfig, stated: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of LongRoPE, whose attention transformers 4 scales by other numbers unless it is told."""
+    if config.model_type == "phi3":  # it accepts these three alone, the first under its old name
+        factors = {name: stated.get(name) for name in ("short_factor", "long_factor")}
+        return {"rope_scaling": {"type": "longrope", **factors}}
+    length = stated.get("original_max_position_embeddings") or config.max_position_embeddings
+    factor = stated.get("factor") or config.max_position_embeddings / length
+    scale = math.sqrt(1 + math.log(factor) / math.log(length)) if factor > 1 else 1.0
+    return {
+        "original_max_position_embeddings": length,
+        "rope_scaling": {**stated, "attention_factor": stated.get("attention_factor") or scale},
+    }
 
 
 def _by_layer_type(config: PretrainedConfig, stated: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -194,6 +271,7 @@ def _read_output_layer(config: PretrainedConfig) -> None:
 
     transformers 4 would believe that, and silently put the embeddings in its place.
     """
-    unscaled = config.model_type in SCALED_OUTPUTS and getattr(config, "scale_decoder_outputs", True) is False
-    if unscaled or config.model_type in UNSCALED_OUTPUTS:
+    scaled = getattr(config, "scale_decoder_outputs", None)  # transformers 5 writes it, but for mT5
+    unscaled = config.model_type in SCALED_OUTPUTS and scaled is False
+    if unscaled or (config.model_type in UNSCALED_OUTPUTS and (scaled is not None or config.model_type == "mt5")):
         config.tie_word_embeddings = False

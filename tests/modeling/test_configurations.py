@@ -1,12 +1,16 @@
 """Configurations that the other version of transformers wrote: read alike, or refused."""
 
+import json
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig
+import torch
+from transformers import AutoConfig, AutoModel, set_seed
 
 from blender_hf.modeling.configuration_pair_ranker import PairRankerConfig
-from blender_hf.modeling.configurations import MAJOR_VERSION, read_alike
+from blender_hf.modeling.configurations import MAJOR_VERSION, ROPE_BASES, load_config, read_alike, use_exact_attention
 
 on_4 = pytest.mark.skipif(MAJOR_VERSION >= 5, reason="transformers 5 wrote these")
 on_5 = pytest.mark.skipif(MAJOR_VERSION < 5, reason="transformers 4 wrote these")
@@ -55,6 +59,12 @@ def test_rotary_positions_of_5_are_those_of_4(kind: str, saved: dict[str, Any], 
         ("llama", {"is_causal": False}, "is_causal=False"),
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
         ("modernbert", {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types="),
+        (
+            "olmo3",
+            {"rope_parameters": {"rope_theta": 5.0, "full_attention": {"rope_theta": 3.0}}},
+            "rotary positions with",
+        ),
+        ("modernbert-decoder", {"local_rope_theta": 3.0}, "local_rope_theta=3.0"),
         ("qwen2_moe", {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types="),
     ],
 )
@@ -64,6 +74,65 @@ def test_what_4_can_not_compute_is_refused(kind: str, settings: dict[str, Any], 
         setattr(config, name, value)
     with pytest.raises(ValueError, match=rf"(?s)saved by transformers 5.*{message}.*load it with transformers 5"):
         read_alike(config)
+
+
+@on_5
+def test_bases_of_4_that_a_class_of_5_reads_for_some_layers_alone_are_kept(tmp_path: Path) -> None:
+    saved = {"model_type": "olmo3", "rope_theta": 600.0, "rope_scaling": None, **SMALL}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    found = load_config(tmp_path).rope_parameters
+    assert {kind: part["rope_theta"] for kind, part in found.items()} == dict.fromkeys(ROPE_BASES["olmo3"], 600.0)
+
+
+@on_5
+@pytest.mark.parametrize(
+    "saved", [{"rope_theta": 600.0, "rope_scaling": None}, {"rope_theta": 12000000.0, "rope_scaling": None}]
+)
+def test_rotary_positions_that_a_class_of_5_overrules_are_refused(tmp_path: Path, saved: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "apertus", **SMALL, **saved}))
+    with pytest.raises(ValueError, match=r"can't compute rope_.*load it with transformers 4"):
+        load_config(tmp_path)
+
+
+@on_4
+def test_a_window_that_4_writes_and_does_not_read_is_kept(tmp_path: Path) -> None:
+    AutoConfig.for_model("modernbert-decoder", **SMALL, local_attention=16).save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).sliding_window != 8
+    assert load_config(tmp_path).sliding_window == 8
+
+
+def test_long_rotations_are_alike_wherever_the_original_length_stands(tmp_path: Path) -> None:
+    """transformers 4 reads it beside the factors alone, 5 among them."""
+    factors = {"short_factor": [1.0, 1.5, 2.0, 3.0], "long_factor": [2.0, 3.0, 4.0, 5.0]}
+    scaling = {"rope_type": "longrope", "factor": 4.0, "original_max_position_embeddings": 64, **factors}
+    saved = {"model_type": "llama", **SMALL, "rope_theta": 500.0, "rope_scaling": scaling, "vocab_size": 8}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    model: Any = AutoModel.from_config(load_config(tmp_path))
+    assert model.rotary_emb.attention_scaling == pytest.approx((1 + math.log(4) / math.log(64)) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("falcon", {"alibi": True, "multi_query": False}),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("gpt2", {"scale_attn_weights": False}),
+        ("gemma2", {"attn_logit_softcapping": 0.5, "head_dim": 8, "num_key_value_heads": 2}),
+    ],
+)
+def test_attention_is_whole_in_every_way_that_can_be_chosen(kind: str, settings: dict[str, Any]) -> None:
+    """Falcon counts ALiBi twice if it is eager; sdpa leaves other settings out, in transformers 4."""
+    config = AutoConfig.for_model(kind, **SMALL, **settings, vocab_size=50, initializer_range=0.3, pad_token_id=0)
+    set_seed(0)
+    model: Any = AutoModel.from_config(config, attn_implementation="eager").eval()
+    found = []
+    for way in ("eager", "sdpa") if kind != "gemma2" or MAJOR_VERSION < 5 else ("eager",):
+        for part in (config, model.config):
+            part._attn_implementation = way
+        use_exact_attention(model)
+        with torch.no_grad():
+            found.append(model(torch.arange(20)[None], use_cache=False).last_hidden_state)
+    assert all(torch.allclose(found[0], one, atol=1e-5) for one in found)
 
 
 @on_5

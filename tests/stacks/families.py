@@ -55,6 +55,26 @@ def _modernbert() -> dict[str, Any]:
     return {**COMMON, **special, **bases, "global_attn_every_n_layers": 2, "local_attention": 16}
 
 
+def _modernbert_decoder() -> dict[str, Any]:
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+    # transformers 4 has the global base for all layers.
+    bases = of_each_layer(900.0, 900.0, ("global_rope_theta", "local_rope_theta"))
+    return {**COMMON, **special, **bases, "num_hidden_layers": 4, "local_attention": 16}
+
+
+def _olmo3() -> dict[str, Any]:
+    kinds = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    if MAJOR_VERSION < 5:
+        return {**GROUPED, **kinds, "rope_theta": 900.0, "rope_scaling": yarn}
+    bases = of_each_layer(900.0, 900.0, ("", ""))
+    return {
+        **GROUPED,
+        **kinds,
+        "rope_parameters": {**bases["rope_parameters"], "full_attention": {**yarn, "rope_theta": 900.0}},
+    }
+
+
 LLAMA3 = {
     "rope_type": "llama3",
     "factor": 4.0,
@@ -132,11 +152,25 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "gpt2",
         {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 256, "initializer_range": 0.2},
     ),
+    "gpt2-scaled": (
+        "gpt2",
+        {
+            **{"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 256, "initializer_range": 0.2},
+            "scale_attn_by_inverse_layer_idx": True,
+        },
+    ),
     "gpt_neox": ("gpt_neox", {**COMMON, **_neox()}),
     "llama": ("llama", {**GROUPED, **rotary(500.0)}),
     "llama-scaled": ("llama", {**GROUPED, **rotary(500.0, None, LLAMA3)}),
     "llama-linear": ("llama", {**GROUPED, **rotary(500.0, None, {"rope_type": "linear", "factor": 4.0})}),
     "mistral": ("mistral", {**GROUPED, **rotary(700.0), "sliding_window": 16, "head_dim": 8}),
+    "modernbert-decoder": ("modernbert-decoder", _modernbert_decoder()),
+    "olmo3": ("olmo3", _olmo3()),
+    "qwen3_moe": (
+        "qwen3_moe",
+        {**GROUPED, **rotary(600.0), "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2}
+        | {"moe_intermediate_size": 24},
+    ),
     "olmo2": ("olmo2", {**GROUPED, **rotary(700.0)}),
     "phi3": ("phi3", {**GROUPED, **rotary(500.0, 0.5)}),
     "phi3-long": ("phi3", _longrope()),
@@ -150,8 +184,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # Those that read a text from left to right, and those that read it in both directions.
 DECODERS = (
-    *("gemma", "gemma2", "gemma3", "gpt2", "gpt_neox", "llama", "llama-scaled", "llama-linear", "mistral", "olmo2"),
-    *("phi3", "phi3-long", "qwen2", "qwen3", "stablelm"),
+    *("gemma", "gemma2", "gemma3", "gpt2", "gpt2-scaled", "gpt_neox", "llama", "llama-scaled", "llama-linear"),
+    *(
+        "mistral",
+        "modernbert-decoder",
+        "olmo2",
+        "olmo3",
+        "phi3",
+        "phi3-long",
+        "qwen2",
+        "qwen3",
+        "qwen3_moe",
+        "stablelm",
+    ),
 )
 ENCODERS = (
     *("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "rembert", "roberta"),

@@ -58,20 +58,20 @@ class Case:
 TOKENIZER_OF = {
     **dict.fromkeys(("bert", "bert-one-type", "distilbert", "electra", "mpnet"), "bert"),
     **{name: name for name in ("albert", "rembert", "roberta", "xlm-roberta", "xlnet", "gpt2")},
-    **dict.fromkeys(("gpt_neox", "stablelm"), "neox"),
-    **dict.fromkeys(("qwen2", "qwen3"), "qwen"),
+    **dict.fromkeys(("gpt_neox", "modernbert-decoder", "stablelm"), "neox"),
+    **dict.fromkeys(("qwen2", "qwen3", "qwen3_moe"), "qwen"),
     **dict.fromkeys(("gemma", "gemma2", "gemma3"), "gemma"),
     **dict.fromkeys(("llama", "llama-scaled", "llama-linear", "mistral", "phi3", "phi3-long"), "llama"),
     **dict.fromkeys(("t5", "t5-untied", "mt5"), "t5"),
     "bart": "roberta",
     "deberta-v2": "deberta",
     "modernbert": "generic",
-    "olmo2": "gpt2",
+    **dict.fromkeys(("gpt2-scaled", "olmo2", "olmo3"), "gpt2"),
 }
 # Files in the form of transformers 5, which 4 does not load by itself.
 OF_5 = ("backend", "qwen-digits")
-# transformers 4 has no sequence classification for it.
-WITHOUT_SCORE = ("olmo2",)
+# transformers 4 has no sequence classification for them.
+WITHOUT_SCORE = ("olmo2", "olmo3")
 FUSERS = ("t5", "t5-untied", "mt5")
 # Tokenizers that are not what their class would make of them, of a family that reads them.
 UNUSUAL = {
