@@ -5,7 +5,7 @@ The page only arranges the functions of `blender_hf.space`, which know nothing o
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from importlib.resources import files
@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from blender_hf.data.columns import Columns
 from blender_hf.data.files import SUFFIXES
 from blender_hf.data.records import Record
 from blender_hf.engine.aggregation import AGGREGATIONS
@@ -393,8 +394,12 @@ def _batch_tab(service: Service, settings: Settings) -> None:
         with plain_errors():
             if not path and not (name or "").strip():
                 raise gr.Error("Choose a file or a data set, or take the example file.", print_exception=False)
-            records = read_upload(path, service.limits) if path else read_data_set(name, part, service.limits)
-            yield from _batch_steps(service, records, *values)
+            columns = Columns()
+            if path:
+                records = read_upload(path, service.limits, columns)
+            else:
+                records = read_data_set(name, part, service.limits, columns)
+            yield from _batch_steps(service, records, columns.unread, *values)
 
     run.click(
         rank,
@@ -408,7 +413,9 @@ def _batch_tab(service: Service, settings: Settings) -> None:
     sample.click(lambda: str(EXAMPLE_FILE), None, upload, **PRIVATE)
 
 
-def _batch_steps(service: Service, records: Sequence[Record], *values: Any) -> Iterator[list[Any]]:
+def _batch_steps(
+    service: Service, records: Sequence[Record], left_out: Iterable[str], *values: Any
+) -> Iterator[list[Any]]:
     """Yield the updates of a batch: its progress, then the leaderboard and the two files."""
     ranker, schedule, aggregation, top_k, tie = values
     settings = RankingSettings(schedule, aggregation, int(top_k), tie)
@@ -418,7 +425,7 @@ def _batch_steps(service: Service, records: Sequence[Record], *values: Any) -> I
         rankings.append(ranking)
         yield [markup.progress_html(len(rankings), len(records)), gr.skip()]
     result = service.batch_result(records, rankings, tie)
-    shown = markup.leaderboard_html(leaderboard(rankings, tie), len(records))
+    shown = markup.leaderboard_html(leaderboard(rankings, tie), rankings, left_out)
     # Gradio takes its own copy of what is yielded.
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{name}.jsonl" for name in ("ranked", "preferences")]

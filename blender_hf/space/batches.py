@@ -4,6 +4,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
+from blender_hf.data.columns import Columns
 from blender_hf.data.files import SUFFIXES, unpacked_size
 from blender_hf.data.records import Record
 from blender_hf.data.sources import HubSource, read_records
@@ -15,8 +16,8 @@ from .settings import DEFAULT_LIMITS, Limits, check_batch
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Record]:
-    """Read the prompts with their candidates of a file."""
+def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS, columns: Columns | None = None) -> list[Record]:
+    """Read the prompts with their candidates of a file; `columns` keeps which of its keys were not read."""
     path = Path(path)
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(f"{path.name}: only {', '.join(SUFFIXES)} files are read")
@@ -25,7 +26,7 @@ def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Recor
         if path.stat().st_size > most or unpacked_size(path, most) > most:
             raise InputError(f"{path.name} is larger than {most // 1_000_000} MB; split it")
         # One more than are ranked, to know that there are more.
-        records = list(islice(read_records(path), limits.prompts + 1))
+        records = list(islice(read_records(path, columns), limits.prompts + 1))
         check_batch([record.item for record in records], limits)
     except (BlenderError, TypeError) as error:
         # Visitors must not learn where the server keeps the file.
@@ -33,13 +34,15 @@ def read_upload(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> list[Recor
     return records
 
 
-def read_data_set(name: str, split: str | None = None, limits: Limits = DEFAULT_LIMITS) -> list[Record]:
-    """Read the first prompts of a data set on the Hub, as many as a batch may have."""
+def read_data_set(
+    name: str, split: str | None = None, limits: Limits = DEFAULT_LIMITS, columns: Columns | None = None
+) -> list[Record]:
+    """Read the first prompts of a data set on the Hub, as many as a batch may have; see `read_upload`."""
     name, split = name.strip(), (split or "").strip() or None
     # A folder of that name would be opened instead, and visitors must not learn where the server keeps its files.
     if not ID.fullmatch(name) or Path(name).exists():
         raise InputError(f"{name!r} is no id of a data set on the Hub; ids are like org/name")
-    source = HubSource(name, split=split)
+    source = HubSource(name, split=split, columns=columns or Columns())
     records = [entry.record() for entry in islice(source.entries(), limits.prompts)]
     source.columns.report(source.title)
     check_batch([record.item for record in records], limits)

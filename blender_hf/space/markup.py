@@ -1,7 +1,7 @@
 """The results as HTML, by the macros of `results.html`, which escape every string from outside."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -100,11 +100,24 @@ def progress_html(done: int, total: int) -> str:
     return _html("progress", done=done, total=total)
 
 
-def leaderboard_html(standings: Sequence[Standing], n_prompts: int) -> str:
-    """Return the models by strength, with their intervals as a plot."""
+def leaderboard_html(standings: Sequence[Standing], rankings: Sequence[Ranking], left_out: Iterable[str] = ()) -> str:
+    """Return the models by strength, with their intervals as a plot, and what of the batch was not read."""
+    notes = _not_read(rankings, left_out)
     if not standings:
-        return note_html("Leaderboard", "No leaderboard: the candidates do not name two models that met.")
-    return _html("leaderboard", standings=standings, n_prompts=n_prompts)
+        told = "No leaderboard: the candidates do not name two models that met."
+        return note_html("Leaderboard", " ".join([told, *notes]))
+    return _html("leaderboard", standings=standings, n_prompts=len(rankings), notes=notes)
+
+
+def _not_read(rankings: Sequence[Ranking], left_out: Iterable[str]) -> list[str]:
+    n_cut = sum(bool(ranking.truncated) for ranking in rankings)
+    n_unknown = sum(bool(ranking.unread) for ranking in rankings)
+    keys = ", ".join(left_out)
+    return [
+        *([f"Not read: {keys}."] if keys else []),
+        *([f"Prompts with a text too long for the ranker: {n_cut}."] if n_cut else []),
+        *([f"Prompts with text that the ranker does not know: {n_unknown}."] if n_unknown else []),
+    ]
 
 
 @cache

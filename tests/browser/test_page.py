@@ -157,7 +157,7 @@ def test_compare_shows_the_bias_of_the_order(visit, blender: Blender) -> None:
 def test_a_batch_gives_a_leaderboard_and_files(visit, tmp_path: Path) -> None:
     page = visit()
     path = tmp_path / "answers.csv"
-    path.write_text("prompt,alpha,beta\n2 + 2?,4,Bananas.\nWho?,Me.,You and I.\n")
+    path.write_text("prompt,style,alpha,beta\n2 + 2?,dry,4,Bananas.\nWho?,,Me.,You and I.\n")
     page.get_by_role("tab", name="Batch").click()
     page.locator("#upload input[type=file]").set_input_files(path)
     expect(page.locator("#upload a[download]")).to_be_visible()  # the link comes when the file is there
@@ -165,6 +165,7 @@ def test_a_batch_gives_a_leaderboard_and_files(visit, tmp_path: Path) -> None:
     expect(page.locator("#board tbody tr")).to_have_count(2)
     assert set(page.locator("#board tbody th").all_inner_texts()) == {"alpha", "beta"}
     assert page.locator("#board .bh-whisker").count() == 2
+    expect(page.locator("#board")).to_contain_text("Not read: style.")
     with page.expect_download() as download:
         page.locator("#downloads a[download*=preferences]").click()
     lines = Path(download.value.path()).read_text().splitlines()

@@ -35,7 +35,7 @@ def pages(ranking: Ranking) -> list[str]:
         markup.writing_html(EVIL),
         markup.fused_html(fused, ranking),
         markup.note_html(EVIL, EVIL),
-        markup.leaderboard_html([Standing(EVIL, 1, 1, 0, 0, 1.0, 0.5, 0.1, 0.9)], 1),
+        markup.leaderboard_html([Standing(EVIL, 1, 1, 0, 0, 1.0, 0.5, 0.1, 0.9)], [ranking], [EVIL]),
     ]
 
 
@@ -115,4 +115,14 @@ def test_numbers_have_a_sign_unless_they_are_zero() -> None:
 
 
 def test_no_leaderboard_is_said() -> None:
-    assert "do not name two models" in markup.leaderboard_html([], 3)
+    assert "do not name two models" in markup.leaderboard_html([], [])
+
+
+def test_what_a_batch_left_out_is_said(blender: Blender) -> None:
+    rankings = [blender.rank("Which?", [text, "a"]) for text in ("b", "word " * 3000, "\N{CRYING FACE}")]
+    standings = [Standing("a", 1, 1, 0, 0, 1.0, 0.5, 0.1, 0.9)]
+    page = markup.leaderboard_html(standings, rankings, ["foo", "bar"])
+    assert "Not read: foo, bar." in page
+    assert "too long for the ranker: 1." in page
+    assert "does not know: 1." in page
+    assert "Not read" not in markup.leaderboard_html(standings, rankings[:1])
