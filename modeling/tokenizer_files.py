@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.normalizers import BertNormalizer, Normalizer
+from tokenizers.normalizers import BertNormalizer, Normalizer, Prepend, Replace, Sequence
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config, tokenizer_class_from_name
 from transformers.utils.hub import cached_file
 
@@ -29,6 +29,8 @@ BERT_OPTIONS = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+# Classes of SentencePiece that begin texts with a token in transformers 4 unless they are told not to.
+BEGINNING = ("GemmaTokenizer", "LlamaTokenizer")
 # A string that any tokenizer encodes, to find what it adds around it.
 PROBE = "a"
 
@@ -65,7 +67,8 @@ def restore_tokens(tokenizer: Any, where: Any, **hub: Any) -> None:
         return  # it runs in Python, on the files that both versions read alike
     path = cached_file(where, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **file_options(hub))
     if path is None:
-        _restore_normalizer(tokenizer)
+        if MAJOR_VERSION >= 5:  # 4 makes the backend by its rules, which are meant
+            _restore_parts(tokenizer, {**get_tokenizer_config(where, **file_options(hub)), **hub})
         return
     stated = Tokenizer.from_file(path)
     _add_missing(stated, tokenizer)
@@ -165,26 +168,39 @@ def _of_sentencepiece(tokenizer: Any) -> bool:
     return str(tokenizer.vocab_files_names.get("vocab_file")).endswith(".model")
 
 
-def _restore_normalizer(tokenizer: Any) -> None:
-    """Give a SentencePiece tokenizer without tokenizer.json the normalization of its model, where loading lost it.
+def _restore_parts(tokenizer: Any, settings: Mapping[str, Any]) -> None:
+    """Give a tokenizer without tokenizer.json, on transformers 5, what it has on 4, where loading lost it.
 
-    The table of DeBERTa (nmt_nfkc) turns "…" into "...", a full-width letter into a plain one, and a no-break space
-    into a space. `DebertaV2Tokenizer` of transformers 5 (seen in 5.24) is built from the vocabulary alone, with NFC
-    instead; such characters become unknown tokens and the logits change.
+    `DebertaV2Tokenizer` of transformers 5 (seen in 5.24) is built from the vocabulary alone, with NFC in place of the
+    table of its SentencePiece model (nmt_nfkc), which turns "…" into "...", a full-width letter into a plain one, and a
+    no-break space into a space; such characters become unknown tokens and the logits change. `LlamaTokenizer` loses
+    spaces and, as that of Gemma, the token that begins texts, `RemBertTokenizer` all tokens around them, and
+    `GPT2Tokenizer`, that of OPT, begins the second text of a pair too.
     """
-    lost = _of_sentencepiece(tokenizer) and not _has_table(tokenizer.backend_tokenizer.normalizer)
-    if lost and tokenizer.vocab_file:
-        tokenizer.backend_tokenizer.normalizer = _normalizer_from_model_file(tokenizer)
+    backend, name = tokenizer.backend_tokenizer, type(tokenizer).__name__
+    if name == "GPT2Tokenizer" and settings.get("add_bos_token"):
+        bos, special = f"{tokenizer.bos_token}:0", [(str(tokenizer.bos_token), tokenizer.bos_token_id)]
+        backend.post_processor = TemplateProcessing(
+            single=f"{bos} $A:0", pair=f"{bos} $A:0 $B:1", special_tokens=special
+        )
+    if name in BEGINNING:
+        _overrule(backend, tokenizer, {"add_bos_token": True, **settings})
+        _agree(tokenizer)
+    if not _of_sentencepiece(tokenizer) or not tokenizer.vocab_file:
+        return
+    # Here, not above: it is slow to import, and few need it.
+    from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
+
+    if (make := SLOW_TO_FAST_CONVERTERS.get(name)) is not None:
+        converter = make(tokenizer)
+        if not _has_table(backend.normalizer):
+            backend.normalizer = converter.normalizer(converter.proto)
+        if name == "RemBertTokenizer":
+            backend.post_processor = converter.post_processor()
+    if name == "LlamaTokenizer" and settings.get("legacy") is not False:
+        prefix = [Prepend("▁")] if settings.get("add_prefix_space") is not False else []
+        backend.normalizer, backend.pre_tokenizer = Sequence([*prefix, Replace(" ", "▁")]), None
 
 
 def _has_table(normalizer: Normalizer | None) -> bool:
     return normalizer is not None and b'"Precompiled"' in normalizer.__getstate__()
-
-
-def _normalizer_from_model_file(tokenizer: PreTrainedTokenizerBase) -> Normalizer:
-    """Read the normalization from the SentencePiece model by the rules of transformers 4, which 5 still has."""
-    # Here, not above: it is slow to import, and few need it.
-    from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
-
-    converter = SLOW_TO_FAST_CONVERTERS[type(tokenizer).__name__](tokenizer)
-    return converter.normalizer(converter.proto)

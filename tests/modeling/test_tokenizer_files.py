@@ -1,11 +1,13 @@
 """Tokenizers as other hands and other versions of transformers leave them: the tokens are those of tokenizer.json."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer, normalizers
 from transformers import AutoTokenizer
 
@@ -72,3 +74,48 @@ def test_a_portable_tokenizer_has_the_tokens_of_its_file(tmp_path: Path) -> None
     before = ids(load_tokenizer(tmp_path))
     make_portable(tmp_path)
     assert ids(load_tokenizer(tmp_path)) == before
+
+
+def _bare(folder: Path, kind: str, settings: dict[str, Any], files: dict[str, str | bytes]) -> Any:
+    """Load a tokenizer that has no tokenizer.json."""
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, **settings}))
+    for name, content in files.items():
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "around"),
+    [
+        ("LlamaTokenizer", {}, ["<s>", "▁Rank"]),
+        ("LlamaTokenizer", {"legacy": True}, ["<s>", "▁Rank"]),
+        ("LlamaTokenizer", {"legacy": False}, ["<s>", "▁Rank"]),
+        ("LlamaTokenizer", {"add_bos_token": False, "add_eos_token": True}, ["▁Rank", "</s>"]),
+        ("GemmaTokenizer", {"bos_token": "<s>", "eos_token": "</s>"}, ["<s>", "Rank"]),
+    ],
+)
+def test_a_model_of_sentencepiece_alone_is_read_alike(
+    kind: str, settings: dict[str, Any], around: list[str], tmp_path: Path
+) -> None:
+    """transformers 4 failed, and 5 lost the token that begins texts, and spaces."""
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(["Rank the answers of several models"] * 9),
+        model_writer=model,
+        **{"model_type": "bpe", "vocab_size": 320, "byte_fallback": True, "hard_vocab_limit": False},
+        **{"normalization_rule_name": "identity", "minloglevel": 2},
+        add_dummy_prefix=kind == "LlamaTokenizer",
+    )
+    tokenizer = _bare(tmp_path, kind, settings, {"tokenizer.model": model.getvalue()})
+    assert tokenizer.convert_ids_to_tokens(tokenizer("Rank")["input_ids"]) == around
+    n_spaces = 2 + (kind == "LlamaTokenizer" and settings.get("legacy") is not False)
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer("  the", add_special_tokens=False)["input_ids"])
+    assert "".join(pieces) == "▁" * n_spaces + "the"
+
+
+def test_a_text_of_a_pair_begins_once(tmp_path: Path) -> None:
+    files = {"vocab.json": json.dumps({"<s>": 0, "a": 1, "b": 2}), "merges.txt": "#version: 0.2\n"}
+    settings = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<s>")
+    tokenizer = _bare(tmp_path, "GPT2Tokenizer", {**settings, "add_bos_token": True}, files)
+    assert [tokenizer("a")["input_ids"], tokenizer("a", "b")["input_ids"]] == [[0, 1], [0, 1, 2]]
