@@ -12,6 +12,8 @@ from blender_hf.errors import CheckpointError
 
 # Models that tell any number of token types apart, so their configuration states none.
 ANY_TYPES = ("xlnet",)
+# Models that mix all places of a row, padding too: by convolutions, and by a Fourier transform.
+READ_PADDING = ("convbert", "fnet")
 
 
 def make_ready(model: Any) -> None:
@@ -48,6 +50,12 @@ def n_token_types(model: Any) -> float:
     config = model.config.get_text_config()
     stated = getattr(config, "type_vocab_size", None)
     return math.inf if config.model_type in ANY_TYPES else stated if isinstance(stated, int) else 0
+
+
+def reads_padding(model: Any) -> bool:
+    """Return whether the padding of a row changes what a model computes of it, so that it must have none."""
+    config = getattr(model, "config", None)
+    return getattr(getattr(config, "backbone_config", config), "model_type", None) in READ_PADDING
 
 
 def n_embeddings(model: Any) -> int | None:

@@ -30,7 +30,7 @@ from blender_hf.modeling.tokenizer_files import PROBE
 
 from .chat_templates import ChatTemplate, with_texts
 from .concurrency import lock_of
-from .model_state import check_vocabulary, n_token_types
+from .model_state import check_vocabulary, n_token_types, reads_padding
 from .results import Truncation, Unread
 from .scorer import BatchScorer
 
@@ -123,6 +123,8 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         batch = pad_right([row.input_ids for row in rows], self._pad_token_id or 0)
         if all(row.token_type_ids for row in rows):
             batch["token_type_ids"] = pad_right([row.token_type_ids for row in rows], 0)["input_ids"]
+        if reads_padding(self.model):
+            del batch["attention_mask"]  # there is no padding, and FNet does not take one
         return batch
 
 

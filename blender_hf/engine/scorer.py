@@ -19,7 +19,7 @@ from blender_hf.modeling import PairEncoding, PairRanker, PairRankerProcessor
 from blender_hf.modeling.tokenization import unknown_id
 
 from .concurrency import lock_of, lock_to_run
-from .model_state import check_ids, evaluating, make_ready
+from .model_state import check_ids, evaluating, make_ready, reads_padding
 from .streaming import one_ahead
 
 # More is no faster on a CPU; a GPU needs larger batches.
@@ -65,6 +65,8 @@ class BatchScorer(ABC, Generic[Row]):
         self.max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS.get(model.device.type, 16384)
         free = getattr(model, "skips_padding", False) and not compile
         self.max_padding = self.max_batch_tokens if free else MAX_PADDING.get(model.device.type, 2048)
+        if reads_padding(model):
+            self.max_padding = 0
         self._call = torch.compile(model, dynamic=True) if compile else model
 
     @abstractmethod

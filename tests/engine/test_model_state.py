@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertForSequenceClassification, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    set_seed,
+)
 
 from blender_hf import Blender, CheckpointError, PairRanker, PairRankerProcessor, locate
 from blender_hf.engine.fusion import Fuser
@@ -128,3 +134,17 @@ def test_a_marker_without_an_embedding_is_named_before_the_model_runs(tmp_path: 
     model.resize_token_embeddings(len(processor.tokenizer) - 4)
     with pytest.raises(CheckpointError, match=r"the tokenizer made the id .*load both from one checkpoint"):
         Blender(model, processor).rank(PROMPT, ANSWERS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("convbert", {"embedding_size": 32}), ("fnet", {"max_position_embeddings": 128})]
+)
+def test_a_model_that_reads_padding_gets_none(kind: str, settings: dict[str, Any]) -> None:
+    """A score depended on the other candidates; on transformers 4, FNet failed."""
+    tokenizer = encoder_tokenizer()
+    config = AutoConfig.for_model(kind, **{**SMALL, **settings}, vocab_size=len(tokenizer), num_labels=1)
+    set_seed(0)
+    blender = Blender(AutoModelForSequenceClassification.from_config(config), tokenizer)
+    together = blender.rank(PROMPT, [*ANSWERS, "Eggs " * 30]).scores
+    alone = [blender.rank(PROMPT, [answer, "?"]).scores[0] for answer in ANSWERS]
+    assert together[:3] == pytest.approx(alone, abs=1e-5)
