@@ -41,6 +41,8 @@ def reason_for(
     if Path(where).is_dir():
         folder = Path(where, subfolder or "")
         return other_format(folder, causes) or _damaged(folder) or _missing(folder)
+    if Path(where).is_file():
+        return f"{where} is a file; give the folder of the model, with its config.json"
     if Path(where).is_absolute() or where.startswith("."):
         return f"there is no folder {where}"
     # What a download left out is not missing for sure, but what is there can be read or not.

@@ -75,6 +75,16 @@ def _dataset(folder: Path, causes: str, name: str) -> str | None:
     return f"{name} holds a data set, not a model: give it as the input, and the folder or the Hub id of a model here"
 
 
+def _parts_alone(folder: Path, causes: str, name: str) -> str | None:
+    if (folder / CONFIG).is_file():
+        return None
+    if (folder / "model_index.json").is_file():
+        return f"{name} holds a diffusers pipeline, which makes pictures and does not score or write texts"
+    if not any(any(folder.glob(pattern)) for pattern in WEIGHTS) and (folder / "tokenizer_config.json").is_file():
+        return f"{name} holds a tokenizer without a model: save both in one folder with save_pretrained, and give that"
+    return None
+
+
 def _sentencepiece(folder: Path, causes: str, name: str) -> str | None:
     needs_it = any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file()
     if not needs_it or (_installed("sentencepiece") and _installed("google.protobuf")):
@@ -123,7 +133,7 @@ def _remote_code(folder: Path, causes: str, name: str) -> str | None:
     )
 
 
-RULES = (_adapter, _gguf, _dataset, _sentencepiece, _quantised, _onnx, _pickled, _remote_code)
+RULES = (_adapter, _gguf, _dataset, _parts_alone, _sentencepiece, _quantised, _onnx, _pickled, _remote_code)
 
 
 def _installed(module: str) -> bool:

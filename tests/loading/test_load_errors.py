@@ -161,3 +161,19 @@ def test_of_a_private_repository_it_says_how_to_get_in(place: Place, checkpoints
         assert "private or gated; for those log in with `hf auth login`, or give a token=" in found[name]
         assert "\n" not in found[name]
     assert "tokenizer.json is damaged" in found["damaged"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model_index.json", "a diffusers pipeline"),
+        ("tokenizer_config.json", "a tokenizer without a model"),
+    ],
+)
+def test_parts_without_a_model_are_named(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(CheckpointError, match=message):
+        Blender.from_pretrained(str(tmp_path), None)
+    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+        Blender.from_pretrained(str(tmp_path / name), None)
