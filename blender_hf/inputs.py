@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 from typing import Any, Protocol, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from .errors import InputError, InputTypeError
 from .modeling.conversations import (
     Message,
+    after_prompt,
     as_answer,
     as_messages,
     is_conversation,
@@ -127,7 +128,8 @@ def make_item(
 
     Args:
         prompt: A string, or chat messages.
-        candidates: Strings, mappings `{"text", "model"}` or chat messages; any iterable but a string.
+        candidates: Strings, mappings `{"text", "model"}` or chat messages; any iterable but a string. Messages that
+            begin with those of the prompt, as a chat pipeline of transformers returns them, are what follows it.
         instruction: What to do with the prompt, if stated separately.
         where: How error messages name this item.
         allow_no_candidates: Whether there may be none.
@@ -151,8 +153,16 @@ def make_item(
     with _naming(where):
         item = Item(prompt if isinstance(prompt, str) else plain_values(prompt), checked, instruction, where)
         texts = [turn.line for turn in turns(item.messages)]
+        item = replace(item, candidates=tuple(_without_prompt(candidate, item) for candidate in checked))
     check_characters((*texts, *item.texts), where)
     return item
+
+
+def _without_prompt(candidate: Candidate, item: Item) -> Candidate:
+    if candidate.messages is None:
+        return candidate
+    own = after_prompt(candidate.messages, item.prompt, item.instruction)
+    return candidate if own == candidate.messages else Candidate(render_answer(own), candidate.model, own)
 
 
 @contextmanager

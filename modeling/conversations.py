@@ -148,6 +148,23 @@ def as_answer(value: Any) -> tuple[Message, ...]:
     return as_messages([value] if isinstance(value, Mapping) else value)
 
 
+def after_prompt(messages: tuple[Message, ...], prompt: Any, instruction: str | None = None) -> tuple[Message, ...]:
+    """Return the messages of an answer without those of the prompt, which a chat pipeline of transformers repeats.
+
+    What does not begin with the whole prompt, or ends with it, stays as it is.
+
+    Args:
+        messages: The messages of `as_answer`.
+        prompt: The prompt, a string or chat messages, which may be repeated with the instruction or without it.
+        instruction: What to do with the prompt, if stated separately.
+    """
+    for start in (as_messages(prompt, instruction), as_messages(prompt)) if len(messages) > 1 else ():
+        own = messages[len(start) :]
+        if own and turns(messages[: len(start)]) == turns(start):
+            return own
+    return messages
+
+
 def turns(messages: Iterable[Mapping[str, Any]]) -> list[Turn]:
     """Return what each of the messages of `as_messages` says; results within a message are turns of their own."""
     found: list[Turn] = []

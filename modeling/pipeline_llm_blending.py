@@ -16,6 +16,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .conversations import (
+    after_prompt,
     as_answer,
     as_messages,
     is_conversation,
@@ -177,14 +178,15 @@ class LlmBlendingPipeline(Pipeline):
                 logger.warning_once(f"not read: {listed}")
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
-        pairs = [_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates)]
-        if not pairs:
-            raise ValueError(f"{where}: there are no candidates; give at least one answer to rank")
-        texts, models = zip(*pairs, strict=True)
         try:
             messages = as_messages(prompt, instruction)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
+        asked = (prompt, instruction)
+        pairs = [_candidate(value, f"{where}, candidate {index}", *asked) for index, value in enumerate(candidates)]
+        if not pairs:
+            raise ValueError(f"{where}: there are no candidates; give at least one answer to rank")
+        texts, models = zip(*pairs, strict=True)
         report_unread(messages, where)
         return BlendingInput(prompt, instruction, render_messages(messages), texts, models)
 
@@ -319,7 +321,7 @@ def _processor_of(config: Any, access: Mapping[str, Any]) -> PairRankerProcessor
     return PairRankerProcessor.from_pretrained(config.name_or_path, trust_remote_code=False, **hub)
 
 
-def _candidate(value: Any, where: str) -> tuple[str, str | None]:
+def _candidate(value: Any, where: str, prompt: Any, instruction: str | None) -> tuple[str, str | None]:
     """Return the text of a candidate and the name of its model."""
     value = plain_values(value)
     is_message = is_conversation(value) or (isinstance(value, Mapping) and "role" in value and "text" not in value)
@@ -329,7 +331,7 @@ def _candidate(value: Any, where: str) -> tuple[str, str | None]:
         text, model = candidate_parts(stated)
         messages = stated.get("messages") or (text if is_conversation(text) or isinstance(text, Mapping) else None)
         if messages is not None and not isinstance(text, str):
-            said = as_answer(messages)
+            said = after_prompt(as_answer(messages), prompt, instruction)
             report_unread(said, where)
             text = render_answer(said)
     except (TypeError, ValueError) as error:

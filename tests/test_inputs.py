@@ -8,6 +8,7 @@ import pytest
 from blender_hf import Candidate, InputError, InputTypeError
 from blender_hf.data.records import item_from_mapping
 from blender_hf.inputs import make_item, make_items
+from blender_hf.modeling.conversations import render_answer
 
 
 def test_candidates_are_texts_or_mappings() -> None:
@@ -54,6 +55,37 @@ def test_candidates_are_messages_too() -> None:
         make_item("p", [{"text": "It is 2.", "messages": [said]}])
     with pytest.raises(InputTypeError, match=r"item 0, candidate 1: .*not None \(message 0, assistant\)"):
         make_item("p", [said, {"role": "assistant"}])
+
+
+SAID = {"role": "assistant", "content": "It is 1."}
+ASKED = [{"role": "user", "content": "p"}]
+CALLED = {"role": "assistant", "content": None, "tool_calls": [{"name": "a", "arguments": {}}]}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("prompt", "instruction", "candidate", "messages"),
+    [
+        ("p", None, [*ASKED, SAID], (SAID,)),
+        (ASKED, None, {"generated_text": [*ASKED, SAID], "model": "m"}, (SAID,)),
+        (ASKED, None, {"messages": [*ASKED, SAID]}, (SAID,)),
+        (ASKED, None, [{"role": "user", "content": [{"type": "text", "text": "p"}]}, SAID], (SAID,)),
+        (ASKED, "Be brief.", [{"role": "system", "content": "Be brief."}, *ASKED, SAID], (SAID,)),
+        (ASKED, "Be brief.", [*ASKED, SAID], (SAID,)),
+        ([*ASKED, SAID, *ASKED], None, [*ASKED, SAID, *ASKED, CALLED, SAID], (CALLED, SAID)),
+        # No conversation that goes on from the prompt.
+        (ASKED, None, ASKED, tuple(ASKED)),
+        ([*ASKED, SAID], None, [*ASKED, SAID], (*ASKED, SAID)),
+        (ASKED, None, [CALLED, SAID], (CALLED, SAID)),
+        (ASKED, None, [{"role": "user", "content": "q"}, SAID], ({"role": "user", "content": "q"}, SAID)),
+    ],
+)
+def test_of_a_whole_conversation_the_answer_counts(
+    prompt: Any, instruction: str | None, candidate: Any, messages: tuple[Any, ...]
+) -> None:
+    """A chat pipeline of transformers returns the prompt too, which was ranked as a part of the answer."""
+    [found] = make_item(prompt, [candidate], instruction).candidates
+    assert (found.messages, found.text) == (messages, render_answer(messages))
 
 
 def test_instruction_and_prompt_are_separated() -> None:

@@ -28,6 +28,13 @@ INPUTS = [
             [{"role": "assistant", "content": "I add."}, {"role": "tool", "content": "4"}],
         ],
     },
+    {
+        "prompt": [{"role": "user", "content": "2 + 2?"}],
+        "candidates": [
+            {"generated_text": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": answer}]}
+            for answer in "45"
+        ],
+    },
 ]
 
 
