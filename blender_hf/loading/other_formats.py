@@ -23,6 +23,7 @@ QUANTISERS = {
     "quanto": ("optimum.quanto", "optimum-quanto"),
     "torchao": ("torchao", "torchao"),
 }
+EMBEDS = "holds an embedding model of sentence-transformers, which neither scores answers nor writes texts"
 WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 
@@ -85,14 +86,44 @@ def _parts_alone(folder: Path, causes: str, name: str) -> str | None:
     return None
 
 
+def _sentence_transformers(folder: Path, causes: str, name: str) -> str | None:
+    if not (folder / "modules.json").is_file() or (folder / CONFIG).is_file():
+        return None
+    inner = next(
+        (path.parent for path in sorted(folder.glob(f"*/{CONFIG}")) if "model_type" in (_json(path) or {})), None
+    )
+    if inner is None:
+        return f"{name} {EMBEDS}"
+    heads = (_json(inner / CONFIG) or {}).get("architectures") or ()
+    if any(str(head).endswith("ForSequenceClassification") for head in heads):
+        return f"{name} holds a model of sentence-transformers, whose files are in {inner.name}: give {inner}"
+    return f"{name} {EMBEDS}; a ranker can be trained on its encoder, by blender_hf.training.pair_ranker with {inner}"
+
+
 def _sentencepiece(folder: Path, causes: str, name: str) -> str | None:
     needs_it = any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file()
-    if not needs_it or (_installed("sentencepiece") and _installed("google.protobuf")):
+    if not needs_it:
         return None
+    if _installed("sentencepiece") and _installed("google.protobuf"):
+        return _unreadable(folder)
     return (
         "its tokenizer is a SentencePiece model without tokenizer.json, which needs two packages: "
         "pip install 'blender-hf[sentencepiece]'"
     )
+
+
+def _unreadable(folder: Path) -> str | None:
+    from sentencepiece import SentencePieceProcessor
+
+    for path in sorted(folder.glob("*.model")):
+        try:
+            SentencePieceProcessor(model_file=str(path))
+        except RuntimeError:
+            return (
+                f"{path} is damaged, or no SentencePiece model: copy or download it again, or the tokenizer.json "
+                "of the same tokenizer"
+            )
+    return None
 
 
 def _quantised(folder: Path, causes: str, name: str) -> str | None:
@@ -133,7 +164,10 @@ def _remote_code(folder: Path, causes: str, name: str) -> str | None:
     )
 
 
-RULES = (_adapter, _gguf, _dataset, _parts_alone, _sentencepiece, _quantised, _onnx, _pickled, _remote_code)
+RULES = (
+    *(_adapter, _gguf, _dataset, _sentence_transformers, _parts_alone, _sentencepiece, _quantised, _onnx, _pickled),
+    _remote_code,
+)
 
 
 def _installed(module: str) -> bool:

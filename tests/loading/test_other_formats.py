@@ -18,6 +18,7 @@ from blender_hf.loading.checkpoints import locate
 from tests.conftest import SMALL, encoder_tokenizer
 
 T5 = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
+MT5 = {"model_type": "mt5", "architectures": ["MT5ForConditionalGeneration"]}
 BERT = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": {"0": "score"}}
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "task_type": "SEQ_CLS"}
@@ -39,6 +40,25 @@ CASES = [
     ),
     ("GGUF", EVERYWHERE, {"m-q4.gguf": b"GGUF"}, r"llama-server -m .*m-q4\.gguf`, and is then named http"),
     ("data set", EVERYWHERE, {"data/train.parquet": b"PAR1"}, "holds a data set, not a model"),
+    (
+        *("embedding model", EVERYWHERE),
+        {
+            **{"modules.json": b"[]", "0_Transformer/config.json": {"model_type": "bert"}, "1_Pooling/config.json": {}},
+            "tokenizer_config.json": {},
+        },
+        r"neither scores answers nor writes texts; .*pair_ranker with \S+0_Transformer ",
+    ),
+    ("static embeddings", ("ranker",), {"modules.json": b"[]", "0_Static/tokenizer.json": b"{}"}, "neither scores"),
+    (
+        *("cross-encoder", ("ranker",)),
+        {"modules.json": b"[]", "0_Transformer/config.json": BERT},
+        r"whose files are in 0_Transformer: give \S+0_Transformer ",
+    ),
+    (
+        *("damaged SentencePiece model", ("fuser",)),
+        {"config.json": T5, "spiece.model": b"x", "tokenizer_config.json": {"tokenizer_class": "T5Tokenizer"}},
+        r"spiece\.model is damaged, or no SentencePiece model",
+    ),
     ("ONNX", ("ranker",), {"config.json": BERT, "onnx/model.onnx": b"", **FAST}, r"only ONNX files: .*--backend onnx"),
     (
         *("quantised", ("language model",)),
@@ -86,6 +106,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
 from blender_hf import Blender, LocalLLM, generate
 for number, load in enumerate((
     lambda: Blender.from_pretrained(fuser=sys.argv[1], device="cpu"),
+    lambda: Blender.from_pretrained(fuser=sys.argv[4], device="cpu"),
     lambda: Blender.from_pretrained(sys.argv[2], None, device="cpu"),
     lambda: generate("Hi", [LocalLLM(sys.argv[3], device="cpu")]),
 )):
@@ -106,11 +127,12 @@ def test_without_sentencepiece_the_extra_is_named(tmp_path: Path) -> None:
             "tokenizer_config.json": {"tokenizer_class": "DebertaV2Tokenizer"},
         },
         {"config.json": LLAMA, "tokenizer.model": b"x", "tokenizer_config.json": {"tokenizer_class": "LlamaTokenizer"}},
+        {"config.json": MT5, "spiece.model": b"x", "tokenizer_config.json": {"tokenizer_class": "MT5Tokenizer"}},
     ]
     folders = [str(folder_of(one, tmp_path / str(number))) for number, one in enumerate(files)]
     done = subprocess.run([sys.executable, "-c", WITHOUT, *folders], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert len(lines) == 3, done.stdout
+    assert len(lines) == 4, done.stdout
     for line in lines:
         assert "which needs two packages: pip install 'blender-hf[sentencepiece]'" in line
         assert "pip install tiktoken" not in line
