@@ -16,7 +16,10 @@ from .tokenizer_files import PROBE
 POSITIONS_AFTER_PADDING = (
     "camembert",
     "data2vec-text",
+    "ibert",
+    "lilt",
     "longformer",
+    "luke",
     "mpnet",
     "roberta",
     "roberta-prelayernorm",

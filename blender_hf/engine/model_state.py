@@ -13,7 +13,9 @@ from blender_hf.errors import CheckpointError
 # Models that tell any number of token types apart, so their configuration states none.
 ANY_TYPES = ("xlnet",)
 # Models that mix all places of a row, padding too: by convolutions, and by a Fourier transform.
-READ_PADDING = ("convbert", "fnet")
+READ_PADDING = ("canine", "convbert", "fnet", "nystromformer", "yoso")
+# Models whose head reads the state of the last token that ends texts.
+READ_END = ("bart", "bigbird_pegasus", "led", "mbart", "mt5", "mvp", "plbart", "t5", "umt5")
 
 
 def make_ready(model: Any) -> None:
@@ -58,9 +60,17 @@ def reads_padding(model: Any) -> bool:
     return getattr(getattr(config, "backbone_config", config), "model_type", None) in READ_PADDING
 
 
+def reads_end(model: Any) -> bool:
+    """Return whether the head of a reward model reads the state of the last token that ends texts."""
+    return model.config.model_type in READ_END
+
+
 def n_embeddings(model: Any) -> int | None:
     """Return how many tokens a model has embeddings for, or None if it does not say."""
-    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    try:
+        table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    except NotImplementedError:  # CANINE has a hash of each letter in place of a table
+        return None
     return table.num_embeddings if isinstance(table, torch.nn.Embedding) else None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 
 from blender_hf.errors import CheckpointError, InputError
-from blender_hf.inputs import Candidate, Item
+from blender_hf.inputs import Candidate, Item, make_item
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.conversations import Message
 from blender_hf.modeling.ranking_math import indistinguishable
@@ -30,7 +30,7 @@ from blender_hf.modeling.tokenizer_files import PROBE
 
 from .chat_templates import ChatTemplate, with_texts
 from .concurrency import lock_of
-from .model_state import check_vocabulary, n_token_types, reads_padding
+from .model_state import check_vocabulary, n_token_types, reads_end, reads_padding
 from .results import Truncation, Unread
 from .scorer import BatchScorer
 
@@ -98,10 +98,14 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         check_vocabulary(model, tokenizer)
         self.inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config), n_token_types(model))
         # That of the model, not of the tokenizer: a decoder looks for it to find the last token.
-        stated = model.config.get_text_config().pad_token_id
+        stated = getattr(model.config.get_text_config(), "pad_token_id", None)
         self._pad_token_id: int | None = None if stated is None or stated < 0 else stated
         if self._pad_token_id is None or getattr(model.config, "summary_type", None) == "last":
             self.max_batch_tokens = 1  # the head reads the last place, padding or not, so each row is a batch
+        if reads_end(model):
+            check_end(model.config, self.inputs)
+            if tokenizer.chat_template or self._pad_token_id == model.config.eos_token_id:
+                self.max_batch_tokens = 1  # the rows of a batch must all have as many of these tokens
 
     def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
         """Score the candidates of each item; see `PointwiseRanker`."""
@@ -138,6 +142,17 @@ def check_head(config: Any, name: str) -> None:
     if config.num_labels != 1:
         raise CheckpointError(
             f"{name} has {config.num_labels} labels; a reward model has one, which is the score of a candidate"
+        )
+
+
+def check_end(config: Any, inputs: "RewardInputs") -> None:
+    """Raise CheckpointError unless inputs have the token whose state is the score of a model that reads its end."""
+    [[row]] = inputs.encode([make_item(PROBE, [PROBE])])
+    if config.eos_token_id not in row.input_ids:
+        raise CheckpointError(
+            f"a {config.model_type} model scores at the last token that ends texts (eos_token_id="
+            f"{config.eos_token_id}), and its tokenizer writes none: load the tokenizer that it was trained with, or "
+            'state "add_eos_token": true in tokenizer_config.json'
         )
 
 

@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    CanineTokenizer,
     set_seed,
 )
 
@@ -21,6 +22,7 @@ from blender_hf.evaluation.baselines import DualEncoder
 from blender_hf.inputs import make_item
 from blender_hf.integrations.trl import pairwise_reward
 from tests.conftest import SMALL, build_fuser, build_ranker, encoder_tokenizer
+from tests.stacks.families import config_of
 
 PROMPT, ANSWERS = "How do I boil an egg?", ["Boil water. Put the egg in.", "Eggs are laid by hens.", "No."]
 HIGH = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
@@ -137,14 +139,53 @@ def test_a_marker_without_an_embedding_is_named_before_the_model_runs(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"), [("convbert", {"embedding_size": 32}), ("fnet", {"max_position_embeddings": 128})]
+    ("kind", "settings"),
+    [
+        ("convbert", {"embedding_size": 32}),
+        ("fnet", {"max_position_embeddings": 128}),
+        ("nystromformer", {"segment_means_seq_len": 64}),
+        ("yoso", {}),
+        ("canine", {"num_hash_functions": 4, "num_hash_buckets": 512, "local_transformer_stride": 16}),
+    ],
 )
 def test_a_model_that_reads_padding_gets_none(kind: str, settings: dict[str, Any]) -> None:
-    """A score depended on the other candidates; on transformers 4, FNet failed."""
-    tokenizer = encoder_tokenizer()
-    config = AutoConfig.for_model(kind, **{**SMALL, **settings}, vocab_size=len(tokenizer), num_labels=1)
+    """A score depended on the other candidates; on transformers 4, FNet failed, and CANINE on both."""
+    tokenizer: Any = CanineTokenizer() if kind == "canine" else encoder_tokenizer()
+    config = AutoConfig.for_model(kind, **{**SMALL, **settings}, vocab_size=len(encoder_tokenizer()), num_labels=1)
     set_seed(0)
     blender = Blender(AutoModelForSequenceClassification.from_config(config), tokenizer)
     together = blender.rank(PROMPT, [*ANSWERS, "Eggs " * 30]).scores
     alone = [blender.rank(PROMPT, [answer, "?"]).scores[0] for answer in ANSWERS]
     assert together[:3] == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["ibert", "lilt", "luke"])
+def test_a_long_input_is_cut_where_positions_begin_after_padding(kind: str) -> None:
+    tokenizer = encoder_tokenizer()
+    config = AutoConfig.for_model(
+        kind, **{**SMALL, "hidden_size": 48}, vocab_size=len(tokenizer), num_labels=1, pad_token_id=1
+    )
+    blender = Blender(AutoModelForSequenceClassification.from_config(config), tokenizer)
+    assert blender.rank(PROMPT, ["Eggs " * 200, "No."]).truncated
+
+
+@pytest.mark.parametrize("kind", ["bart", "mt5", "t5"])
+def test_the_token_that_a_score_is_read_at_is_written_or_missed_early(kind: str) -> None:
+    """It was an error of transformers, "Each example must contain at least one <eos> token"."""
+    tokenizer = encoder_tokenizer()
+    end = tokenizer.sep_token_id
+    config = config_of(kind, len(tokenizer), num_labels=1, eos_token_id=end)
+    set_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(CheckpointError, match=rf"eos_token_id={end}\), and its tokenizer writes none: load the tok"):
+        Blender(model, tokenizer)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A [SEP]", pair="$A [SEP] $B [SEP]", special_tokens=[("[SEP]", end)]
+    )
+    together = Blender(model, tokenizer).rank(PROMPT, ANSWERS).scores
+    # Rows of a chat have any number of turns.
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + '[SEP]' }}{% endfor %}"
+    prompts = [[{"role": "user", "content": PROMPT}], [{"role": "user", "content": turn} for turn in ("Hi", PROMPT)]]
+    one, two = Blender(model, tokenizer).rank(prompts, [ANSWERS] * 2)
+    assert one.scores == pytest.approx(together, abs=1e-5)
+    assert two.scores != pytest.approx(together, abs=1e-2)
