@@ -45,9 +45,20 @@ def evaluating(model: Any) -> Iterator[None]:
             part.training = True
 
 
+def unwrapped(model: Any) -> Any:
+    """Return a model out of what `torch.compile` and PEFT wrap it in, whose own signatures do not say what it reads."""
+    while True:
+        if isinstance(inner := getattr(model, "_orig_mod", None), torch.nn.Module):
+            model = inner
+        elif callable(getattr(model, "get_base_model", None)):
+            model = model.get_base_model()
+        else:
+            return model
+
+
 def n_token_types(model: Any) -> float:
     """Return how many token types a model tells apart; 0 if it reads none, infinity if there is no limit."""
-    if "token_type_ids" not in signature(model.forward).parameters:
+    if "token_type_ids" not in signature(unwrapped(model).forward).parameters:
         return 0
     config = model.config.get_text_config()
     stated = getattr(config, "type_vocab_size", None)

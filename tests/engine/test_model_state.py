@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoConfig,
@@ -22,6 +23,7 @@ from blender_hf.evaluation.baselines import DualEncoder
 from blender_hf.inputs import make_item
 from blender_hf.integrations.trl import pairwise_reward
 from tests.conftest import SMALL, build_fuser, build_ranker, encoder_tokenizer
+from tests.engine.test_pointwise import encoder_model, pair_tokenizer
 from tests.stacks.families import config_of
 
 PROMPT, ANSWERS = "How do I boil an egg?", ["Boil water. Put the egg in.", "Eggs are laid by hens.", "No."]
@@ -117,6 +119,34 @@ def test_types_go_as_far_as_the_model_has_them(n_types: int, expected: int) -> N
     if expected:
         inputs["token_type_ids"] = torch.tensor([row.token_type_ids])
     assert blender.rank("p", ["a", "b"]).scores[0] == pytest.approx(float(model(**inputs).logits), abs=1e-5)
+
+
+@pytest.mark.parametrize("wrapped", ["compiled", "PEFT", "both"])
+def test_a_model_in_a_wrapper_scores_as_it_does_without(wrapped: str) -> None:
+    """A BERT in a wrapper got no token types."""
+    tokenizer = pair_tokenizer()
+    model = encoder_model(tokenizer)
+    expected = Blender(model, tokenizer).rank(PROMPT, ANSWERS).scores
+    if wrapped != "compiled":  # an adapter that is not trained yet changes nothing
+        model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query"]))
+    if wrapped != "PEFT":
+        model = torch.compile(model, backend="eager")
+    assert Blender(model, tokenizer).rank(PROMPT, ANSWERS).scores == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("wrapped", ["compiled", "PEFT"])
+def test_a_pair_ranker_and_a_fuser_in_a_wrapper_too(wrapped: str) -> None:
+    def wrap(model: Any, target: str) -> Any:
+        if wrapped == "PEFT":
+            return get_peft_model(model, LoraConfig(target_modules=[target]))
+        return torch.compile(model, backend="eager")
+
+    (ranker, reader), (fuser, processor) = build_ranker("bert"), build_fuser()
+    expected = Blender(ranker, reader, fuser, processor)
+    scores, text = expected.rank(PROMPT, ANSWERS).scores, expected.fuse(PROMPT, ANSWERS).text
+    found = Blender(wrap(ranker, "query"), reader, wrap(fuser, "q"), processor)
+    assert found.rank(PROMPT, ANSWERS).scores == pytest.approx(scores, abs=1e-5)
+    assert found.fuse(PROMPT, ANSWERS).text == text
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused() -> None:
