@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, Trainer, TrainingArguments
 
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.engine.model_state import n_token_types
+from blender_hf.engine.model_state import n_token_types, reads_end
 from blender_hf.engine.pointwise import Pointwise
-from blender_hf.engine.reward_model import RewardInputs, RewardModelScorer, reading_length
+from blender_hf.engine.reward_model import RewardInputs, RewardModelScorer, check_end, reading_length
 from blender_hf.errors import InputError, require
 from blender_hf.loading.checkpoints import pick_attention
 from blender_hf.modeling.configurations import load_config
@@ -136,6 +136,8 @@ def _dataset(pairs: Sequence[PreferencePair], tokenizer: Any, model: PreTrainedM
     from datasets import Dataset
 
     inputs = RewardInputs(tokenizer, reading_length(tokenizer, model.config), n_token_types(model))
+    if reads_end(model):
+        check_end(model.config, inputs)
     rows: list[dict[str, list[int]]] = []
     for pair, (a, b) in zip(pairs, inputs.encode([pair.item for pair in pairs]), strict=True):
         chosen, rejected = (a, b) if pair.label > 0.5 else (b, a)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import AutoModelForSequenceClassification
 
 from blender_hf import Blender, GenFuser, GenFuserProcessor, InputError, PairRanker
 from blender_hf.blender import make_items
@@ -30,8 +31,9 @@ from blender_hf.training.ranker_metrics import fitted_temperature
 from blender_hf.training.ranker_trainer import PairDataset
 from blender_hf.training.settings import RankerSettings
 from blender_hf.training.training_run import save_checkpoint
-from tests.conftest import build_fuser, ranker_processor
+from tests.conftest import build_fuser, encoder_tokenizer, ranker_processor
 from tests.forking import RUN_A_COMMAND, forked
+from tests.stacks.families import config_of
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = ["lora_rank=8", "learning_rate=1e-2", "gradient_checkpointing=true"]
@@ -329,6 +331,18 @@ def test_a_temperature_at_its_bound_is_no_fit(caplog: pytest.LogCaptureFixture) 
     assert "its logits say nothing of these pairs" in caplog.text
     fitted_temperature([1.0, 2.0], [1.0, 1.0])
     assert "all pairs are right" in caplog.text
+
+
+def test_a_reward_model_needs_the_token_that_its_score_is_read_at(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every example failed in transformers, in the first step."""
+    tokenizer = encoder_tokenizer()
+    config = config_of("t5", len(tokenizer), num_labels=1, eos_token_id=tokenizer.sep_token_id)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    assert train(run_config(tmp_path, model=str(tmp_path / "t5"), data=[str(data)]), kind="reward-model") != 0
+    assert "its tokenizer writes none: load the tokenizer" in capsys.readouterr().err
 
 
 def test_a_reward_model_needs_a_decided_pair(
