@@ -46,7 +46,7 @@ CONTENTS = {
     "arrow file": arrow(TABLE, pa.ipc.new_file),
     "arrow stream": arrow(TABLE, pa.ipc.new_stream),
 }
-CONTENTS |= {f"{name}, gzip": gzip.compress(content) for name, content in CONTENTS.items()}
+CONTENTS |= {f"{name}, gzip": gzip.compress(content, mtime=0) for name, content in CONTENTS.items()}
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz", "a.parquet", "a.csv", "a"])
@@ -85,7 +85,7 @@ def test_csv_is_read_by_its_name(suffix: str, tmp_path: Path) -> None:
         (b'{\n "prompt": "p"\n}\n', "a.jsonl:1: an object that goes over several lines; write one JSON object a line"),
         (b'{"data": [{"prompt": "p"}]}', '"data" holds a list of records; write that list itself'),
         (b"[[1]]", "record 1: expected a JSON object, not an array"),
-        (gzip.compress(LINES)[:-12], "can't read .*a.jsonl"),
+        (gzip.compress(LINES, mtime=0)[:-12], "can't read .*a.jsonl"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS and not the file; fetch it"),
         (b"<!DOCTYPE html>", "it is a web page; download the raw file"),
         (b"prompt,gpt\np,a\n", "a.jsonl:1: not valid JSON: .* if it is CSV, let its name end in .csv or .tsv"),

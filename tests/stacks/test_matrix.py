@@ -50,7 +50,7 @@ def cells() -> Iterator[Any]:
                 yield pytest.param(maker, case, way, id=f"{case} by {maker}, {way or 'default'}")
 
 
-@pytest.mark.parametrize(("maker", "case", "attention"), cells())
+@pytest.mark.parametrize(("maker", "case", "attention"), list(cells()))
 def test_tokens_and_scores_are_those_of_the_maker(maker: str, case: Case, attention: str | None) -> None:
     folder = ROOT / maker / str(case)
     expected = json.loads((folder / RECORD).read_text(encoding="utf-8"))
