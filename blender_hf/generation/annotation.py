@@ -14,7 +14,7 @@ from blender_hf.data.sources import FileSource
 from blender_hf.data.verdicts import decode_comparisons
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
-from blender_hf.modeling.record_fields import ASKED, holds_answers, is_given, prompt_of, read_fields, stated_prompt
+from blender_hf.modeling.record_fields import ASKED, holds_answers, prompt_of, read_fields, stated_prompt
 
 from .judge import Judgment, Task
 from .records import BEGINS
@@ -116,7 +116,8 @@ def _judged_record(value: Any, number: int, where: str, columns: Columns) -> Jud
         value = json_fields(value, where)  # all of them are written again
     record = record_from_mapping(value, where=where, default_id=number, columns=columns)
     names = own_names([candidate.model for candidate in record.item.candidates], where=where)
-    if not is_given(value.get("candidates")) or "candidates" in columns.stated:
+    stated = value.get("candidates")
+    if not isinstance(stated, list) or any(isinstance(one, list) for one in stated) or "candidates" in columns.stated:
         value = _with_candidates(value, record.item, columns)
     return JudgedRecord(record.id, value, record.item, names, _known(value.get("cmp_results"), where))
 
