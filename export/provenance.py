@@ -1,7 +1,6 @@
 """What an ONNX file states of the model that it was made of, so that outdated ones are detected: `metadata_props`."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from blender_hf.errors import CheckpointError, require
+from blender_hf.loading.other_formats import json_object
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
 
@@ -58,7 +58,7 @@ def weight_files(folder: Path) -> list[Path]:
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
         return [whole]
-    names = _json(index).get("weight_map", {}).values()
+    names = (json_object(index) or {}).get("weight_map", {}).values()
     return [folder / name for name in sorted(set(names))]
 
 
@@ -81,7 +81,7 @@ def outdated(path: Path, folder: Path) -> str:
 
 def settings_in(folder: Path) -> dict[str, Any]:
     """Return the content of a folder's `config.json`; nothing if it can't be read."""
-    return _json(folder / "config.json")
+    return json_object(folder / "config.json") or {}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -127,14 +127,6 @@ def _fingerprint(tensor: torch.Tensor) -> str:
     indices = torch.arange(taken, device=tensor.device) * (n - 1) // max(taken - 1, 1)
     numbers = tensor.detach().reshape(-1)[indices].float().cpu().numpy()
     return hashlib.blake2s(f"{shape}".encode() + numbers.tobytes(), digest_size=4).hexdigest()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _tensors_in(path: Path) -> Iterator[torch.Tensor]:

@@ -245,7 +245,7 @@ def _delimiter(header: str, usual: str) -> str:
 def _parquet_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
     pq = require("pyarrow.parquet", "label", f"reading {name}")
     with _naming_arrow(name), pq.ParquetFile(_seekable(stream)) as file:
-        yield from _rows((batch for batch in file.iter_batches(PARQUET_ROWS)), name)
+        yield from _rows(file.iter_batches(PARQUET_ROWS), name)
 
 
 def _arrow_file(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:

@@ -24,12 +24,12 @@ from blender_hf.modeling.record_fields import (
     stated_prompt,
     with_system,
 )
-from blender_hf.modeling.record_values import as_list, as_turns, decoded_list, is_given, same
+from blender_hf.modeling.record_values import as_list, as_turns, decoded_list, is_given, is_parts, same
 
 from . import verdicts
 from .implicit_prompts import Answer, completions
 from .labelled import JudgedPair
-from .verdicts import is_dialogue, side_of
+from .verdicts import side_of
 
 Scores = dict[str, list[Any]]
 # How keys are called that say something of the chosen or of the rejected answer.
@@ -65,7 +65,7 @@ def read_shape(fields: Fields, where: str) -> Found:
         InputError: If it matches none, or can't be used; the message names it by `where`.
         InputTypeError: If something has the wrong type.
     """
-    shape = next((shape for shape in SHAPES if shape.matches(fields)), None)
+    shape = _shape_of(fields)
     if shape is None:
         raise InputError(f"{where}: {_no_candidates(fields)}")
     with naming(where):
@@ -75,11 +75,15 @@ def read_shape(fields: Fields, where: str) -> Found:
 def asked_of(fields: Fields, where: str) -> tuple[Any, str | None]:
     """Return the prompt of a record and its instruction, also where the prompt is a part of the answers alone."""
     stated = any(is_given(fields.values.get(role)) for role in ASKED if role != "system")
-    shape = next((shape for shape in SHAPES if shape.matches(fields)), None)
+    shape = _shape_of(fields)
     if shape is not None and (not stated or _turns_of_cells(fields) is not None):
         item = shape.read(fields, where).item
         return item.prompt, item.instruction
     return prompt_of(fields)
+
+
+def _shape_of(fields: Fields) -> Shape | None:
+    return next((shape for shape in SHAPES if shape.matches(fields)), None)
 
 
 @contextmanager
@@ -213,7 +217,7 @@ def _sides(fields: Fields, where: str) -> Found:
     asked, instruction = stated_prompt(fields)
     if asked is None and is_given(instruction):
         asked, instruction = instruction, None
-    if not isinstance(asked, str | None) and not is_dialogue(asked):
+    if not isinstance(asked, str | None) and as_list(asked) != [] and not is_parts(asked):
         raise TypeError(f"a prompt must be a text or a list of chat messages, not {type(asked).__name__}")
     found = completions(asked, chosen, rejected)
     if asked is None and (not found.prompt or (isinstance(found.prompt, str) and fields.unread)):

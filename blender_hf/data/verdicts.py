@@ -17,7 +17,7 @@ from blender_hf.modeling.record_fields import (
     STEMS,
     Fields,
 )
-from blender_hf.modeling.record_values import as_list, as_turns, candidate_parts, is_given, python_literal
+from blender_hf.modeling.record_values import as_list, as_turns, candidate_parts, is_given, is_parts, python_literal
 
 from .implicit_prompts import completions
 from .labelled import JudgedPair
@@ -218,16 +218,10 @@ def side_of(fields: Fields, side: str) -> Any:
         value = [value] if isinstance(value, Mapping) else value
     listed = as_list(value)
     texts = isinstance(value, str) or (listed is not None and all(isinstance(text, str) for text in listed))
-    if not texts and not (listed and is_dialogue(listed)):
+    if not texts and not is_parts(listed):
         found = "null" if value is None else type(value).__name__
         raise TypeError(f'"{key}" must be a text, a list of texts or chat messages, not {found}')
     return value if isinstance(value, str) else listed
-
-
-def is_dialogue(value: Any) -> bool:
-    """Return whether this is a list of mappings."""
-    turns = as_list(value)
-    return turns is not None and all(isinstance(turn, Mapping) for turn in turns)
 
 
 def _sides_pair(fields: Fields, item: Item) -> list[JudgedPair] | None:

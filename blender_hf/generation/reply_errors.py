@@ -169,10 +169,6 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def _get(part: Any, name: str) -> Any:
-    return (
-        part.get(name)
-        if isinstance(part, Mapping)
-        else getattr(part, name, None)
-        if not isinstance(part, str)
-        else None
-    )
+    if isinstance(part, Mapping):
+        return part.get(name)
+    return None if isinstance(part, str) else getattr(part, name, None)

@@ -39,7 +39,7 @@ def other_format(folder: Path, causes: str, name: str | None = None) -> str | No
 
 
 def _adapter(folder: Path, causes: str, name: str) -> str | None:
-    if (stated := _json(folder / ADAPTER)) is None or (folder / CONFIG).is_file():
+    if (stated := json_object(folder / ADAPTER)) is None or (folder / CONFIG).is_file():
         return None
     base, task = stated.get("base_model_name_or_path"), stated.get("task_type")
     loader, options = MERGERS.get(str(task), MERGERS["CAUSAL_LM"])
@@ -90,11 +90,11 @@ def _sentence_transformers(folder: Path, causes: str, name: str) -> str | None:
     if not (folder / "modules.json").is_file() or (folder / CONFIG).is_file():
         return None
     inner = next(
-        (path.parent for path in sorted(folder.glob(f"*/{CONFIG}")) if "model_type" in (_json(path) or {})), None
+        (path.parent for path in sorted(folder.glob(f"*/{CONFIG}")) if "model_type" in (json_object(path) or {})), None
     )
     if inner is None:
         return f"{name} {EMBEDS}"
-    heads = (_json(inner / CONFIG) or {}).get("architectures") or ()
+    heads = (json_object(inner / CONFIG) or {}).get("architectures") or ()
     if any(str(head).endswith("ForSequenceClassification") for head in heads):
         return f"{name} holds a model of sentence-transformers, whose files are in {inner.name}: give {inner}"
     return f"{name} {EMBEDS}; a ranker can be trained on its encoder, by blender_hf.training.pair_ranker with {inner}"
@@ -127,7 +127,7 @@ def _unreadable(folder: Path) -> str | None:
 
 
 def _quantised(folder: Path, causes: str, name: str) -> str | None:
-    stated = (_json(folder / CONFIG) or {}).get("quantization_config") or {}
+    stated = (json_object(folder / CONFIG) or {}).get("quantization_config") or {}
     method = str(stated.get("quant_method", ""))
     module, packages = QUANTISERS.get(method, (None, ""))
     if module is None or _installed(module):
@@ -177,7 +177,8 @@ def _installed(module: str) -> bool:
         return False
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def json_object(path: Path) -> dict[str, Any] | None:
+    """Return the object that a file of JSON holds; None if it can't be read, or holds none."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
