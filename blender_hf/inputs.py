@@ -10,17 +10,17 @@ from typing import Any, Protocol, TypeVar
 from .errors import InputError, InputTypeError
 from .modeling.conversations import (
     Message,
+    Turn,
     after_prompt,
-    as_answer,
     as_messages,
+    candidate_of,
     is_conversation,
     plain_values,
     render_answer,
-    render_messages,
+    render_turns,
     report_unread,
     turns,
 )
-from .modeling.record_values import candidate_parts
 
 Result = TypeVar("Result")
 Entry = TypeVar("Entry", covariant=True)
@@ -90,10 +90,14 @@ class Item:
         return as_messages(self.prompt, self.instruction)
 
     @cached_property
+    def _turns(self) -> list[Turn]:
+        return turns(self.messages)
+
+    @cached_property
     def source(self) -> str:
         """The text of the messages, for models without a chat template; parts that are no text are logged."""
         self.report_unread()
-        return render_messages(self.messages)
+        return render_turns(self._turns)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -104,16 +108,16 @@ class Item:
         """Log, once an item, which pictures and the like are not read, where a model reads text alone."""
         if isinstance(self.prompt, str) and not any(candidate.messages for candidate in self.candidates):
             return
-        given = {"": self.messages} | {
-            f", candidate {index}": candidate.messages
+        given = {"": self._turns} | {
+            f", candidate {index}": turns(candidate.messages)
             for index, candidate in enumerate(self.candidates)
             if candidate.messages is not None
         }
-        for place, messages in given.items():
-            key = render_messages(messages)
+        for place, found in given.items():
+            key = render_turns(found)
             if key not in self._told:
                 self._told.add(key)
-                report_unread(messages, self.where + place)
+                report_unread(found, self.where + place)
 
 
 def make_item(
@@ -152,7 +156,7 @@ def make_item(
         raise InputError(f"{where}: there are no candidates; give at least one answer to rank")
     with _naming(where):
         item = Item(prompt if isinstance(prompt, str) else plain_values(prompt), checked, instruction, where)
-        texts = [turn.line for turn in turns(item.messages)]
+        texts = [turn.line for turn in item._turns]
         item = replace(item, candidates=tuple(_without_prompt(candidate, item) for candidate in checked))
     check_characters((*texts, *item.texts), where)
     return item
@@ -254,8 +258,7 @@ def as_candidate(value: Any, where: str) -> Candidate:
     """Return a candidate; errors name it by `where`.
 
     Args:
-        value: A string, a mapping `{"text", "model"}`, a chat message, a list of them, or a mapping `{"messages",
-            "model"}`, which may say the text of the messages as well.
+        value: A candidate, or what `candidate_of` takes.
         where: How error messages name it.
 
     Raises:
@@ -264,42 +267,5 @@ def as_candidate(value: Any, where: str) -> Candidate:
     """
     if isinstance(value, Candidate):
         return value
-    if isinstance(value, str):
-        return Candidate(value)
     with _naming(where):
-        value = plain_values(value)
-    if is_conversation(value) or (isinstance(value, Mapping) and "role" in value and "text" not in value):
-        model = value.pop("model", None) if isinstance(value, dict) else None
-        return _candidate_of_messages(value, model, where)
-    if not isinstance(value, Mapping):
-        if isinstance(value, str):
-            return Candidate(value)
-        name = "None" if value is None else type(value).__name__
-        raise InputTypeError(f'{where}: a candidate must be a string, {{"text", "model"}} or chat messages, not {name}')
-    if value.get("messages") is not None:
-        candidate = _candidate_of_messages(value["messages"], value.get("model"), where)
-        if value.get("text", candidate.text) != candidate.text:
-            raise InputError(f'{where}: the "text" of a candidate is not that of its "messages"; leave out one of them')
-        return candidate
-    with _naming(where):
-        text, model = candidate_parts(value)
-    if is_conversation(text) or isinstance(text, Mapping):
-        return _candidate_of_messages(text, model, where)
-    if not isinstance(text, str):
-        raise InputTypeError(
-            f'{where}: the "text" of a candidate must be a string, not {type(text).__name__}; it has '
-            f"{', '.join(map(str, value)) or 'no keys'}"
-        )
-    return Candidate(text, _model(model, where))
-
-
-def _candidate_of_messages(value: Any, model: Any, where: str) -> Candidate:
-    with _naming(where):
-        messages = as_answer(value)
-        return Candidate(render_answer(messages), _model(model, where), messages)
-
-
-def _model(model: Any, where: str) -> str | None:
-    if model is not None and not isinstance(model, str):
-        raise InputTypeError(f'{where}: the "model" of a candidate must be a string, not {type(model).__name__}')
-    return model
+        return Candidate(*candidate_of(value))

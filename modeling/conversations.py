@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .record_values import candidate_parts
+
 logger = logging.getLogger(__name__)
 
 Message = dict[str, Any]
@@ -165,6 +167,54 @@ def after_prompt(messages: tuple[Message, ...], prompt: Any, instruction: str | 
     return messages
 
 
+def candidate_of(value: Any) -> tuple[str, str | None, tuple[Message, ...] | None]:
+    """Return the text of a candidate, the name of its model, and the chat messages that it was given as, if it was.
+
+    Args:
+        value: A string, a mapping `{"text", "model"}`, a chat message, a list of them, or a mapping `{"messages",
+            "model"}`, which may say the text of the messages as well.
+
+    Raises:
+        TypeError: If it is something else, or of the wrong type.
+        ValueError: If its messages can't be read, or its text is not theirs.
+    """
+    value = plain_values(value)
+    if isinstance(value, str):
+        return value, None, None
+    if is_conversation(value):
+        return _of_messages(value, None)
+    if not isinstance(value, Mapping):
+        name = "None" if value is None else type(value).__name__
+        raise TypeError(f'a candidate must be a string, {{"text", "model"}} or chat messages, not {name}')
+    if "role" in value and "text" not in value:
+        return _of_messages({key: one for key, one in value.items() if key != "model"}, value.get("model"))
+    if value.get("messages") is not None:
+        found = _of_messages(value["messages"], value.get("model"))
+        if value.get("text", found[0]) != found[0]:
+            raise ValueError('the "text" of a candidate is not that of its "messages"; leave out one of them')
+        return found
+    text, model = candidate_parts(value)
+    if is_conversation(text) or isinstance(text, Mapping):
+        return _of_messages(text, model)
+    if not isinstance(text, str):
+        raise TypeError(
+            f'the "text" of a candidate must be a string, not {type(text).__name__}; it has '
+            f"{', '.join(map(str, value)) or 'no keys'}"
+        )
+    return text, _model(model), None
+
+
+def _of_messages(value: Any, model: Any) -> tuple[str, str | None, tuple[Message, ...]]:
+    messages = as_answer(value)
+    return render_answer(messages), _model(model), messages
+
+
+def _model(model: Any) -> str | None:
+    if model is not None and not isinstance(model, str):
+        raise TypeError(f'the "model" of a candidate must be a string, not {type(model).__name__}')
+    return model
+
+
 def turns(messages: Iterable[Mapping[str, Any]]) -> list[Turn]:
     """Return what each of the messages of `as_messages` says; results within a message are turns of their own."""
     found: list[Turn] = []
@@ -185,7 +235,11 @@ def render_messages(messages: Sequence[Mapping[str, Any]]) -> str:
     A single user message is its text. Any other conversation is one line per message, `USER: ...`, `ASSISTANT: ...`,
     `SYSTEM: ...`, as in the training data of the rankers, `TOOL: ...`, or `TOOL (name): ...` where the name is stated.
     """
-    found = turns(messages)
+    return render_turns(turns(messages))
+
+
+def render_turns(found: Sequence[Turn]) -> str:
+    """Return the text of `render_messages` from what the messages say."""
     if len(found) == 1 and found[0].role == "user":
         return found[0].text
     return "\n".join(turn.line for turn in found)
@@ -202,10 +256,10 @@ def render_prompt(prompt: Any, instruction: str | None = None) -> str:
     return render_messages(as_messages(prompt, instruction))
 
 
-def report_unread(messages: Iterable[Mapping[str, Any]], where: str) -> None:
+def report_unread(found: Iterable[Turn], where: str) -> None:
     """Log which parts of messages no text stands for, if there are any."""
-    if found := [place for turn in turns(messages) for place in turn.unread]:
-        logger.warning("%s: not read: %s; the text only names what stands there", where, ", ".join(found))
+    if places := [place for turn in found for place in turn.unread]:
+        logger.warning("%s: not read: %s; the text only names what stands there", where, ", ".join(places))
 
 
 def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -233,6 +287,8 @@ def plain_values(value: Any) -> Any:
     Lists may be arrays of numpy, columns of pandas, or values of pyarrow; messages may be objects of OpenAI's client.
     What else is in it, such as a picture, is the same object.
     """
+    if value is None or type(value) in (str, int, float, bool):
+        return value
     for method in ("as_py", "to_pylist", "model_dump"):  # of a value and a column of pyarrow, and of pydantic
         if callable(getattr(value, method, None)):
             return plain_values(getattr(value, method)())

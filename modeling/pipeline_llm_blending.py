@@ -17,13 +17,12 @@ from transformers.utils import logging
 
 from .conversations import (
     after_prompt,
-    as_answer,
     as_messages,
-    is_conversation,
-    plain_values,
+    candidate_of,
     render_answer,
-    render_messages,
+    render_turns,
     report_unread,
+    turns,
 )
 from .hub_mixins import access_of
 from .modeling_gen_fuser import GenFuser, one_text_options
@@ -42,7 +41,6 @@ from .ranking_math import (
     ranks_of,
 )
 from .record_fields import candidates_of, missing, prompt_of, read_fields
-from .record_values import candidate_parts
 from .tokenization import unknown_id, unknown_in
 
 if TYPE_CHECKING:
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
     from .configuration_pair_ranker import PairRankerConfig  # noqa: F401
     from .fast_kernels import use_fast_products  # noqa: F401
+    from .record_values import candidate_parts  # noqa: F401
     from .segmentation import split_segments  # noqa: F401
 
 logger = logging.get_logger(__name__)
@@ -176,10 +175,7 @@ class LlmBlendingPipeline(Pipeline):
             if fields.unread:
                 listed = ", ".join(f'"{key}"' for key in fields.unread)
                 logger.warning_once(f"not read: {listed}")
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{where}: {error}") from None
-        try:
-            messages = as_messages(prompt, instruction)
+            said = turns(as_messages(prompt, instruction))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
         asked = (prompt, instruction)
@@ -187,8 +183,8 @@ class LlmBlendingPipeline(Pipeline):
         if not pairs:
             raise ValueError(f"{where}: there are no candidates; give at least one answer to rank")
         texts, models = zip(*pairs, strict=True)
-        report_unread(messages, where)
-        return BlendingInput(prompt, instruction, render_messages(messages), texts, models)
+        report_unread(said, where)
+        return BlendingInput(prompt, instruction, render_turns(said), texts, models)
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         """Return the result unchanged: it is plain dictionaries and lists."""
@@ -323,21 +319,14 @@ def _processor_of(config: Any, access: Mapping[str, Any]) -> PairRankerProcessor
 
 def _candidate(value: Any, where: str, prompt: Any, instruction: str | None) -> tuple[str, str | None]:
     """Return the text of a candidate and the name of its model."""
-    value = plain_values(value)
-    is_message = is_conversation(value) or (isinstance(value, Mapping) and "role" in value and "text" not in value)
-    named = {"model": value.get("model")} if isinstance(value, Mapping) else {}
-    stated = {"messages": value, **named} if is_message else value if isinstance(value, Mapping) else {"text": value}
     try:
-        text, model = candidate_parts(stated)
-        messages = stated.get("messages") or (text if is_conversation(text) or isinstance(text, Mapping) else None)
-        if messages is not None and not isinstance(text, str):
-            said = after_prompt(as_answer(messages), prompt, instruction)
-            report_unread(said, where)
-            text = render_answer(said)
+        text, model, messages = candidate_of(value)
+        if messages is not None:
+            own = after_prompt(messages, prompt, instruction)
+            report_unread(turns(own), where)
+            text = render_answer(own)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {error}") from None
-    if not isinstance(text, str) or not isinstance(model, str | None):
-        raise TypeError(f'{where}: a candidate must be a text, {{"text", "model"}} or chat messages')
     return text, model
 
 

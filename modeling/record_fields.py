@@ -6,6 +6,7 @@ Every reader of records uses it: the package's, and the pipeline that travels wi
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from .conversations import render_prompt
@@ -188,7 +189,12 @@ class Fields:
 
 def is_known(key: Any) -> bool:
     """Return whether a key has a known meaning in records."""
-    return isinstance(key, str) and (
+    return isinstance(key, str) and _is_known(key)
+
+
+@lru_cache(maxsize=4096)  # the records of a source have the same keys
+def _is_known(key: str) -> bool:
+    return (
         key in _ROLES
         or key in METADATA
         or key in REMARKS

@@ -24,7 +24,7 @@ from blender_hf.loading.checkpoints import (
 )
 from blender_hf.loading.load_errors import reason_for
 from blender_hf.modeling.configurations import keep_generation_config, load_config, use_exact_attention
-from blender_hf.modeling.conversations import Message, render_messages, report_unread, turns
+from blender_hf.modeling.conversations import Message, render_turns, report_unread, turns
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import raise_if_incomplete
 from blender_hf.modeling.tokenization import PlainTextEncoder, affixes, pad_left, pad_right
@@ -113,7 +113,7 @@ class LocalModel:
         return [outcomes[index] for index in range(len(requests))]
 
     def _encoded(self, index: int, messages: Sequence[Message], sampling: Sampling) -> EncodedPrompt | Failure:
-        report_unread(messages, f"{self.name}, prompt {index}")
+        report_unread(turns(messages), f"{self.name}, prompt {index}")
         # A template may refuse a conversation, such as one with two messages of the same role, with any error.
         try:
             ids, text = self._encode(messages)
@@ -232,8 +232,9 @@ class PromptEncoder:
         return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
 
     def _without_template(self, messages: Sequence[Message]) -> tuple[list[int], str]:
-        text = render_messages(messages)
-        if len(turns(messages)) > 1 and not self._is_encoder_decoder:
+        said = turns(messages)
+        text = render_turns(said)
+        if len(said) > 1 and not self._is_encoder_decoder:
             text += "\nASSISTANT:"
         return [*self._prefix, *self._encode_plain([text])[0], *self._suffix], text
 

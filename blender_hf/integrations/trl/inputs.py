@@ -13,7 +13,7 @@ from blender_hf.blender import Blender
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import as_candidate
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
-from blender_hf.modeling.conversations import plain_values, report_unread
+from blender_hf.modeling.conversations import plain_values, report_unread, turns
 
 Messages = Sequence[Mapping[str, Any]]
 RankerInput = Blender | str | Path
@@ -81,7 +81,7 @@ def completion_text(completion: Any, where: str) -> str:
     own = [m for m in messages if m.get("role", "assistant") == "assistant" and any(m.get(key) for key in SAID)]
     said = [as_candidate({**message, "role": "assistant"}, where) for message in own]
     for candidate in said:
-        report_unread(candidate.messages or (), where)
+        report_unread(turns(candidate.messages or ()), where)
     return "\n".join(candidate.text for candidate in said)
 
 
