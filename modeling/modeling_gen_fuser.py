@@ -20,6 +20,7 @@ from .processing_gen_fuser import Segment
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
     from .conversations import render_prompt  # noqa: F401
+    from .record_values import candidate_parts  # noqa: F401
     from .segmentation import split_segments  # noqa: F401
     from .tokenization import PlainTextEncoder  # noqa: F401
     from .tokenizer_files import load_tokenizer  # noqa: F401

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import BatchEncoding, ProcessorMixin
 
@@ -18,6 +18,12 @@ from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
 from .segmentation import BLANK_LINES, is_block, is_open, split_segments, trimmed
 from .tokenization import PlainTextEncoder, pad_right, unknown_id
+
+if TYPE_CHECKING:
+    # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
+    from .configurations import MAJOR_VERSION  # noqa: F401
+    from .record_values import candidate_parts  # noqa: F401
+    from .tokenizer_files import load_tokenizer  # noqa: F401
 
 REQUEST = "Summarize candidates into a better one for the given instruction:"
 MAX_SENTINELS = 100

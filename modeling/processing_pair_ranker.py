@@ -13,7 +13,7 @@ normalization may merge with the ">" of the marker before it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import BatchEncoding, PretrainedConfig, ProcessorMixin
 
@@ -29,6 +29,12 @@ from .configuration_pair_ranker import (
 from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
 from .tokenization import PlainTextEncoder, affixes, pad_right
+
+if TYPE_CHECKING:
+    # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
+    from .configurations import MAJOR_VERSION  # noqa: F401
+    from .record_values import candidate_parts  # noqa: F401
+    from .tokenizer_files import load_tokenizer  # noqa: F401
 
 # Names in LLM-Blender, and ours.
 OLD_NAMES = {"source_maxlength": "max_source_length", "candidate_maxlength": "max_candidate_length"}

@@ -90,12 +90,20 @@ def test_the_code_that_travels_is_whole(tmp_path: Path) -> None:
     assert auto_map["AutoModel"] == "modeling_pair_ranker.PairRanker"
 
 
-@pytest.mark.parametrize("file", ["modeling_pair_ranker.py", "pipeline_llm_blending.py"])
-def test_files_name_all_that_they_need(file: str) -> None:
+@pytest.mark.parametrize("model", ["pair_ranker", "gen_fuser"])
+@pytest.mark.parametrize("kind", ["configuration", "processing", "modeling"])
+def test_files_name_all_that_they_need(kind: str, model: str) -> None:
     """From a local folder, transformers 4 copies what a file imports, but not what the imported files import."""
+    assert_names_all(f"{kind}_{model}.py", brought_by=f"configuration_{model}.py" if kind == "modeling" else None)
+
+
+def test_the_pipeline_names_all_that_it_needs() -> None:
+    assert_names_all("pipeline_llm_blending.py", brought_by="configuration_pair_ranker.py")
+
+
+def assert_names_all(file: str, brought_by: str | None) -> None:
+    """Check the imports of a file; a configuration is loaded, with its own, before a model or a pipeline."""
     folder = Path(blender_hf.modeling.__file__).parent
     needed = {Path(path).name for path in get_relative_import_files(folder / file)} - {file}
-    named = {f"{name}.py" for name in get_relative_imports(folder / file)}
-    # The processor and the configuration bring these along before a model or a pipeline is loaded.
-    brought = {f"{name}.py" for name in get_relative_imports(folder / "configuration_pair_ranker.py")}
-    assert needed - named - brought == set()
+    named = {f"{name}.py" for one in (file, brought_by) if one for name in get_relative_imports(folder / one)}
+    assert needed - named == set()
