@@ -358,6 +358,7 @@ def test_messages_go_through_all_commands_as_they_came_in(
     assert f"USER: What is the weather in Lima?\nASSISTANT: {call_text}\nTOOL: 17 C" in shown
     (verdicts,) = lines(judged)
     assert verdicts["messages"] == TALK
+    assert verdicts["candidates"][2].pop("text").count(call_text) == 1
     assert verdicts["candidates"][2] == {"model": "candidate 2", "messages": given[2]}
     for form in ("dpo", "sppo", "rankings"):
         ranker = ["--ranker", str(checkpoints / "ranker"), "--device", "cpu"]
