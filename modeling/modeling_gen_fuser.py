@@ -172,9 +172,8 @@ class ExtractiveGenerationMixin:
         """Return an option of `generate`: as given, else as in the given configuration, else the model's."""
         if options.get(name) is not None:
             return options[name]
-        default = getattr(
-            GenerationConfig(), name, None
-        )  # transformers 4 has defaults other than None, which state nothing
+        # transformers 4 has defaults other than None, which state nothing.
+        default = getattr(GenerationConfig(), name, None)
         configs = (options.get("generation_config"), self.generation_config)
         stated = [getattr(config, name, None) for config in configs if config is not None]
         return next((value for value in stated if value not in (None, default)), default)

@@ -123,10 +123,8 @@ def _run(
             bar.update()
     where, prompts = options.output or "stdout", tally.counts["prompts"]
     unread = tally.counts["unread"]
-    summary = {
-        **{"command": options.command, "prompts": prompts, "unread": unread},
-        **{"seconds": tally.seconds, "output": where},
-    }
+    counted = {"command": options.command, "prompts": prompts, "unread": unread}
+    summary = {**counted, "seconds": tally.seconds, "output": where}
     line = f"{options.command}: {prompts} prompts in {tally.seconds:.1f} s, to {where}"
     report(options, [] if options.quiet else [line, unread_text(unread)], summary)
 
