@@ -12,7 +12,7 @@ from .configuration_pair_ranker import PairRankerConfig
 from .modeling_gen_fuser import GenFuser
 from .modeling_pair_ranker import PairRanker, PairRankerOutput
 from .processing_gen_fuser import FusionEncoding, GenFuserProcessor
-from .processing_pair_ranker import PairEncoding, PairRankerProcessor
+from .processing_pair_ranker import CandidateEncoding, PairEncoding, PairRankerProcessor
 
 
 def _register_with_auto_classes() -> None:
@@ -40,6 +40,7 @@ _register_with_auto_classes()
 _travel_with_code()
 
 __all__ = [
+    "CandidateEncoding",
     "FusionEncoding",
     "GenFuser",
     "GenFuserConfig",

@@ -23,9 +23,13 @@ from .configurations import load_config, read_alike
 from .tokenization import POSITIONS_AFTER_PADDING, n_positions
 from .tokenizer_files import load_tokenizer
 
-POOLINGS = ("marker", "mean")
+POOLINGS = ("marker", "mean", "last")
+# How a ranker reads the candidates of a prompt.
+CANDIDATE_ENCODINGS = ("joint", "separate")
 # Encoders with absolute positions, made of `embeddings` and an `encoder` that takes a mask of any shape.
 SYMMETRIC_BACKBONES = ("bert", "roberta", "xlm-roberta")
+# Encoders that can read a prompt apart from its candidates; they have the same parts.
+SHARING_ENCODERS = SYMMETRIC_BACKBONES
 # Encoders whose table of absolute positions ends.
 ABSOLUTE_POSITIONS = (
     *("albert", "bert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "rembert"),
@@ -50,8 +54,17 @@ class PairRankerConfig(PretrainedConfig):
     Args:
         backbone_config: Configuration of the encoder (any that `AutoModel` builds), or its dictionary.
         n_tasks: Number of quality functions that the head was trained on; the logit of a pair is their mean.
+        candidate_encoding: How candidates are read: two of them together with the prompt ("joint", PairRM), so that N
+            candidates take N (N - 1) / 2 readings in one order of presentation; or each once with the prompt
+            ("separate"), N readings, whose encodings are compared, see `compare_encodings`. A logit of separate
+            encodings has no position bias.
+        shared_prompt: With separate encodings, whether the prompt is read without its candidates, so that it is read
+            once for all of them. Causal backbones always read so; for encoders of `SHARING_ENCODERS`.
+        preference_dim: With separate encodings, how many coordinates an encoding has besides its score, an even number.
+            With 0 a logit is a difference of two scores, so preferences are transitive.
         pooling: What represents the prompt and each candidate: the state at the special token in front of it ("marker",
-            PairRM), or the mean over its tokens ("mean"), as sentence encoders are trained.
+            PairRM), the mean over its tokens ("mean"), as sentence encoders are trained, or the state at its last token
+            ("last"), where a causal model has read all of it.
         symmetric: Whether the model has no position bias by construction: swapping the candidates negates the logit,
             see `encode_symmetrically`. For encoders of `SYMMETRIC_BACKBONES`; a ranker has to be trained with it.
         cross_candidate_bias: With `symmetric`, what is added to the attention scores between different candidates.
@@ -62,10 +75,12 @@ class PairRankerConfig(PretrainedConfig):
         source_token_id: Id of the special token in front of the prompt.
         candidate1_token_id: Id of the special token in front of the first candidate.
         candidate2_token_id: Id of the special token in front of the second candidate.
-        max_pair_length: Maximum tokens of a pair, special tokens included.
+        max_pair_length: Maximum tokens of what is read at once, special tokens included: of a prompt with a pair of
+            candidates or, with separate encodings, with one.
         max_source_length: Maximum tokens of the prompt's part, special tokens included.
         max_candidate_length: Maximum tokens of a candidate's part, special tokens included. Each candidate also gets at
-            most half of what the prompt leaves of `max_pair_length`, so its budget depends on the prompt alone.
+            most half of what the prompt leaves of `max_pair_length`, so its budget depends on the prompt alone; with
+            separate encodings, all of it.
         source_truncation_side: Which end of a long prompt is cut. "left" keeps the last turns of a conversation.
         candidate_truncation_side: Which end of a long candidate is cut.
         logit_temperature: A logit is divided by this before its sigmoid is taken as a probability: 1 as trained, or
@@ -88,6 +103,9 @@ class PairRankerConfig(PretrainedConfig):
         self,
         backbone_config: PretrainedConfig | dict[str, Any] | None = None,
         n_tasks: int = 1,
+        candidate_encoding: str = "joint",
+        shared_prompt: bool = False,
+        preference_dim: int = 0,
         pooling: str = "marker",
         symmetric: bool = False,
         cross_candidate_bias: float = -2.0,
@@ -109,6 +127,9 @@ class PairRankerConfig(PretrainedConfig):
     ) -> None:
         self.backbone_config = _as_config(backbone_config)
         self.n_tasks = n_tasks
+        self.candidate_encoding = candidate_encoding
+        self.shared_prompt = shared_prompt
+        self.preference_dim = preference_dim
         self.pooling = pooling
         self.symmetric = symmetric
         self.cross_candidate_bias = cross_candidate_bias
@@ -135,6 +156,11 @@ class PairRankerConfig(PretrainedConfig):
     def markers(self) -> tuple[Any, Any, Any]:
         """Ids of the special tokens in front of the prompt and the two candidates."""
         return self.source_token_id, self.candidate1_token_id, self.candidate2_token_id
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether each candidate is read by itself, and encodings are compared."""
+        return self.candidate_encoding == "separate"
 
     @property
     def n_positions(self) -> int | None:
@@ -184,8 +210,9 @@ class PairRankerConfig(PretrainedConfig):
         if self.pooling == "marker" and is_causal(self.backbone_config):
             raise ValueError(
                 f"pooling='marker' with a {self.backbone_config.model_type}, which reads from left to right: at the "
-                "marker in front of the second candidate it has not read that candidate; use pooling='mean'"
+                "marker in front of a candidate it has not read that candidate; use pooling='last' or 'mean'"
             )
+        self._check_encoding()
         if self.symmetric and self.backbone_config.model_type not in SYMMETRIC_BACKBONES:
             raise ValueError(
                 f"symmetric=True with an encoder of type {self.backbone_config.model_type!r}; it works with "
@@ -195,6 +222,26 @@ class PairRankerConfig(PretrainedConfig):
             raise ValueError(f"head_dropout={self.head_dropout!r}; use a number from 0 up to 1 (PairRM: drop_out)")
         if self.n_tasks < 1:
             raise ValueError(f"n_tasks={self.n_tasks}; a ranker has at least one")
+
+    def _check_encoding(self) -> None:
+        if self.candidate_encoding not in CANDIDATE_ENCODINGS:
+            raise ValueError(
+                f"candidate_encoding={self.candidate_encoding!r}; use one of {', '.join(CANDIDATE_ENCODINGS)}"
+            )
+        if not isinstance(self.preference_dim, int) or self.preference_dim < 0 or self.preference_dim % 2:
+            raise ValueError(f"preference_dim={self.preference_dim!r}; use an even number, 0 for none")
+        kind = self.backbone_config.model_type
+        if self.shared_prompt and not is_causal(self.backbone_config) and kind not in SHARING_ENCODERS:
+            raise ValueError(
+                f"shared_prompt=True with {kind!r}, whose prompts can't be read apart; it works with "
+                f"{', '.join(SHARING_ENCODERS)} and causal backbones"
+            )
+        of_pairs = {"symmetric": self.symmetric, "distinct_token_weight": self.distinct_token_weight}
+        of_single = {"shared_prompt": self.shared_prompt, "preference_dim": self.preference_dim}
+        wrong = [f"{name}={value}" for name, value in (of_pairs if self.is_separate else of_single).items() if value]
+        if wrong:
+            other = CANDIDATE_ENCODINGS[0 if self.is_separate else 1]
+            raise ValueError(f"{wrong[0]} is for candidate_encoding={other!r}, not {self.candidate_encoding!r}")
 
 
 def is_causal(config: PretrainedConfig) -> bool:

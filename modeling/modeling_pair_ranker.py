@@ -1,9 +1,10 @@
-"""PairRanker: reads a prompt and two candidates together and says which candidate is better.
+"""PairRanker: says which of two candidates for a prompt is better. It reads them together, or each by itself.
 
 Section 3 of LLM-Blender (Jiang, Ren, Lin, ACL 2023, arXiv 2306.02561); the head and the input layout are those of the
 PairRM-hf card.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from .configurations import load_config, use_exact_attention
 from .fast_deberta import states_at, supports_states_at, use_fast_attention, uses_states_at
 from .fast_kernels import use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
+from .ranking_math import compare_encodings
+from .separate_encoding import PromptStates, part_of, read_candidates, read_prompts, read_rows, shares_prompts, start_of
 from .tokenizer_files import file_options
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from .pipeline_llm_blending import LlmBlendingPipeline  # noqa: F401
     from .processing_gen_fuser import GenFuserProcessor  # noqa: F401
     from .processing_pair_ranker import PairRankerProcessor  # noqa: F401
-    from .ranking_math import order_of  # noqa: F401
     from .record_fields import read_fields  # noqa: F401
     from .record_values import as_turns  # noqa: F401
     from .segmentation import split_segments  # noqa: F401
@@ -38,15 +40,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class PairRankerOutput(ModelOutput):
-    """The scores of one presentation order of each pair."""
+    """The logits of pairs, in one order of presentation, or the encodings that they are computed from."""
 
     loss: torch.Tensor | None = None  # scalar, when labels were given
     logits: torch.Tensor | None = None  # (batch,). Positive if the first candidate is better. The mean over the tasks.
     task_logits: torch.Tensor | None = None  # (batch, n_tasks). The same for each quality function.
+    # (candidates, n_tasks, 1 + preference_dim). Of a ranker with separate encodings, for `compare_encodings`.
+    encodings: torch.Tensor | None = None
 
 
 class PairRankerHead(nn.Module):
-    """Scores a candidate from its representation and the prompt's: two linear layers with a tanh in between."""
+    """Scores a candidate from its representation and the prompt's: two linear layers with a tanh in between.
+
+    A third layer gives it a preference embedding, where `config.preference_dim` is not 0.
+    """
 
     def __init__(self, config: PairRankerConfig) -> None:
         super().__init__()
@@ -54,19 +61,37 @@ class PairRankerHead(nn.Module):
         self.dropout = nn.Dropout(config.head_dropout)
         self.dense = nn.Linear(2 * hidden, hidden)
         self.out_proj = nn.Linear(hidden, config.n_tasks)
+        n_coordinates = config.n_tasks * config.preference_dim
+        self.preference = nn.Linear(hidden, n_coordinates) if n_coordinates else None
 
     def forward(self, source: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
         """Map two (batch, hidden) representations to (batch, n_tasks) scores."""
+        return self.out_proj(self._features(source, candidate))
+
+    def encode(self, source: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
+        """Map the same to encodings, (batch, n_tasks, 1 + preference_dim): a score, then the preference embedding."""
+        features = self._features(source, candidate)
+        scores = self.out_proj(features)[..., None]
+        if self.preference is None:
+            return scores
+        coordinates = self.preference(features).unflatten(-1, (scores.shape[-2], -1))
+        return torch.cat([scores, coordinates], dim=-1)
+
+    def _features(self, source: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
         features = self.dropout(torch.cat([source, candidate], dim=-1))
-        return self.out_proj(self.dropout(torch.tanh(self.dense(features))))
+        return self.dropout(torch.tanh(self.dense(features)))
 
 
 class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type: ignore[misc] # it takes more options
-    """A cross-encoder over (prompt, candidate, candidate) on top of any encoder.
+    """A cross-encoder over (prompt, candidate, candidate), or over (prompt, candidate), on top of any encoder.
 
-    The representation of a part is the last hidden state at the special token in front of it, as in PairRM, or the mean
-    over the part (`config.pooling`). `forward` scores one presentation order; average both, (l(a, b) - l(b, a)) / 2,
-    for a logit without position bias.
+    The representation of a part is the last hidden state at the special token in front of it, as in PairRM, or another
+    of `config.pooling`. `forward` scores one presentation order of pairs that are read together; average both,
+    (l(a, b) - l(b, a)) / 2, for a logit without position bias.
+
+    With `config.candidate_encoding="separate"` it reads each candidate once, and `forward` gives encodings;
+    `compare_encodings` of any two is the logit of the pair. Where the prompt does not read the candidates
+    (`shares_prompts`), `read_prompts` and `encode_after` read it once for all of them.
     """
 
     config: PairRankerConfig
@@ -154,6 +179,11 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         """Replace the encoder's token embeddings."""
         self.backbone.set_input_embeddings(value)
 
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether `read_prompts` and `encode_after` give the encodings of whole rows, for less work."""
+        return self.config.is_separate and shares_prompts(self.backbone, self.config)
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -161,30 +191,99 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         return_dict: bool | None = None,
+        pairs: torch.Tensor | None = None,
     ) -> PairRankerOutput | tuple[torch.Tensor, ...]:
-        """Score one presentation order of each pair.
+        """Score one presentation order of each pair, or encode each candidate.
 
         Args:
-            input_ids: (batch, length). Pairs as `PairRankerProcessor` encodes them.
+            input_ids: (batch, length). Rows as `PairRankerProcessor` encodes them: each a pair or, with separate
+                encodings, a candidate.
             attention_mask: (batch, length). 1 for tokens, 0 for padding.
             token_type_ids: (batch, length). For backbones with segment embeddings.
-            labels: (batch,) or (batch, n_tasks), each in [0, 1]: the probability that the **first** candidate is
+            labels: (pairs,) or (pairs, n_tasks), each in [0, 1]: the probability that the **first** candidate is
                 better. 1: the first is better, 0: the second is, 0.5: a tie; soft labels in between.
             return_dict: Whether to return a `PairRankerOutput` (default) or a tuple.
+            pairs: (pairs, 2). With separate encodings, the rows of the candidates to compare; None only encodes.
 
         Returns:
-            Logits, and with labels the multi-task binary cross-entropy of the paper (section 3.3), the mean over
-            batch and tasks of -[y log sigmoid(l) + (1 - y) log sigmoid(-l)].
+            Logits or encodings or both, and with labels the multi-task binary cross-entropy of the paper (section 3.3),
+            the mean over pairs and tasks of -[y log sigmoid(l) + (1 - y) log sigmoid(-l)].
+
+        Raises:
+            ValueError: If `pairs` are given to a ranker that reads pairs, or labels without `pairs` to one that does
+                not.
         """
+        if self.config.is_separate:
+            encodings = self._encode_rows(input_ids, attention_mask, token_type_ids)
+            output = self.compared(encodings, pairs, labels)
+        else:
+            if pairs is not None:
+                raise ValueError("this ranker reads pairs together: each row of input_ids is one, so give no pairs")
+            output = self._scored(self._joint_logits(input_ids, attention_mask, token_type_ids), labels)
+        return output.to_tuple() if return_dict is False else output
+
+    def read_prompts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> PromptStates:
+        """Read prompts, (prompts, length), for their candidates to go on from, where `shares_prompts`."""
+        return read_prompts(self.backbone, self.config, input_ids, _real(input_ids, attention_mask))
+
+    def encode_after(
+        self,
+        prompts: PromptStates,
+        prompt_index: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Encode candidates behind prompts that were read.
+
+        Args:
+            prompts: What `read_prompts` gave.
+            prompt_index: (candidates,). Which of the prompts each candidate belongs to.
+            input_ids: (candidates, length). The tokens of the candidates' parts alone.
+            attention_mask: (candidates, length). 1 for tokens, 0 for padding.
+
+        Returns:
+            (candidates, n_tasks, 1 + preference_dim), as of whole rows.
+        """
+        real = _real(input_ids, attention_mask)
+        candidates = read_candidates(self.backbone, self.config, prompts, input_ids, real, prompt_index)
+        return self.head.encode(prompts.parts[prompt_index], candidates)
+
+    def compared(
+        self, encodings: torch.Tensor, pairs: torch.Tensor | None = None, labels: torch.Tensor | None = None
+    ) -> PairRankerOutput:
+        """Return encodings with the logits of pairs of them, and the loss where labels are given; see `forward`."""
+        if pairs is None:
+            if labels is not None:
+                raise ValueError("labels are of pairs of candidates: say with pairs which rows each compares")
+            return PairRankerOutput(encodings=encodings)
+        output = self._scored(compare_encodings(encodings[pairs[:, 0]], encodings[pairs[:, 1]]), labels)
+        output.encodings = encodings
+        return output
+
+    def _encode_rows(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        real = _real(input_ids, attention_mask)
+        if self.config.pooling == "marker" and uses_states_at(self.backbone):
+            parts = self._states_at_markers(input_ids, real, token_type_ids, self.config.markers[:2])
+        else:
+            parts = list(read_rows(self.backbone, self.config, input_ids, real, token_type_ids))
+        return self.head.encode(*parts)
+
+    def _joint_logits(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
+    ) -> torch.Tensor:
         source, first, second = self._parts(input_ids, attention_mask, token_type_ids)  # (batch, hidden) each
         task_logits = self.head(source, first) - self.head(source, second)  # (batch, n_tasks)
         if self.config.distinct_token_weight:
             lead = lead_in_distinct_tokens(input_ids, _real(input_ids, attention_mask), self.config.markers)  # (batch,)
             task_logits = task_logits + (self.config.distinct_token_weight * lead[:, None]).to(task_logits.dtype)
+        return task_logits
+
+    def _scored(self, task_logits: torch.Tensor, labels: torch.Tensor | None) -> PairRankerOutput:
         logits = task_logits.mean(dim=-1)  # (batch,)
         loss = None if labels is None else self._loss(task_logits, labels)
-        output = PairRankerOutput(loss=loss, logits=logits, task_logits=task_logits)
-        return output.to_tuple() if return_dict is False else output
+        return PairRankerOutput(loss=loss, logits=logits, task_logits=task_logits)
 
     def _hidden(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
@@ -201,20 +300,31 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
     ) -> list[torch.Tensor]:
         """Return the representations of the prompt and the two candidates, without a branch on the data."""
+        config = self.config
         real = _real(input_ids, attention_mask)
-        starts = torch.stack([(input_ids == marker).int().argmax(dim=1) for marker in self.config.markers], dim=1)
-        if self.config.pooling == "marker" and uses_states_at(self.backbone):
-            return list(states_at(self.backbone, starts, input_ids, real.long(), token_type_ids).unbind(1))
+        if config.pooling == "marker" and uses_states_at(self.backbone):
+            return self._states_at_markers(input_ids, real, token_type_ids, config.markers)
         hidden = self._hidden(input_ids, attention_mask, token_type_ids)  # (batch, length, hidden)
-        if self.config.pooling == "marker":
-            return list(hidden.gather(1, starts[:, :, None].expand(-1, -1, hidden.shape[-1])).unbind(1))
-        if self.config.symmetric:
-            spans = spans_of(input_ids, real, self.config.markers)
+        if config.symmetric or config.pooling == "last":
+            spans = spans_of(input_ids, real, config.markers)
         else:
+            # As rankers were trained: with what the tokenizer puts before the next part.
+            starts = [start_of(input_ids, marker)[:, None] for marker in config.markers]
             places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]  # (1, length)
-            begun = [(places >= start[:, None]) & real for start in starts.unbind(1)]  # (batch, length) each
+            begun = [(places >= start) & real for start in starts]  # (batch, length) each
             spans = [begun[0] & ~begun[1], begun[1] & ~begun[2], begun[2]]
-        return [_mean_over(hidden, span.to(hidden.dtype)) for span in spans]
+        parts = zip(spans, config.markers, strict=True)
+        return [part_of(hidden, input_ids, span, marker, config.pooling) for span, marker in parts]
+
+    def _states_at_markers(
+        self,
+        input_ids: torch.Tensor,
+        real: torch.Tensor,
+        token_type_ids: torch.Tensor | None,
+        markers: Sequence[Any],
+    ) -> list[torch.Tensor]:
+        starts = torch.stack([start_of(input_ids, marker) for marker in markers], dim=1)
+        return list(states_at(self.backbone, starts, input_ids, real.long(), token_type_ids).unbind(1))
 
     @staticmethod
     def _loss(task_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -226,11 +336,6 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
 def _real(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     """Return which tokens are not padding, (batch, length), boolean."""
     return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-
-
-def _mean_over(hidden: torch.Tensor, span: torch.Tensor) -> torch.Tensor:
-    """Return the (batch, hidden) mean of the states (batch, length, hidden) where a span (batch, length) is 1."""
-    return (hidden * span[:, :, None]).sum(dim=1) / span.sum(dim=1, keepdim=True)
 
 
 def _repeat_positions(encoder: PreTrainedModel, n_positions: int) -> dict[str, torch.Tensor]:
@@ -305,7 +410,7 @@ def _parts_of(input_ids: torch.Tensor, markers: tuple[int, int, int]) -> tuple[t
 
 
 def _starts(input_ids: torch.Tensor, markers: tuple[int, int, int]) -> list[torch.Tensor]:
-    return [(input_ids == marker).int().argmax(dim=1, keepdim=True) for marker in markers]
+    return [start_of(input_ids, marker)[:, None] for marker in markers]
 
 
 def lead_in_distinct_tokens(input_ids: torch.Tensor, real: torch.Tensor, markers: tuple[int, int, int]) -> torch.Tensor:

@@ -3,7 +3,8 @@
     <|source|>prompt[SEP] <|candidate1|>a[SEP] <|candidate2|>b[SEP]
 
 each part as the tokenizer encodes it alone, so with its own [CLS] where the tokenizer adds one. Each text is tokenized
-once, and pairs are assembled from token ids.
+once, and pairs are assembled from token ids. A ranker that encodes each candidate by itself reads the same without the
+third part.
 
 For ordinary text these are the ids of the recipe on the PairRM-hf card, which encodes "<|source|>" + text. They differ
 on purpose where a text contains a special token, which is plain text here, or begins with a combining mark, which
@@ -50,6 +51,24 @@ class PairEncoding:
     truncated_source: int  # how many tokens of the prompt were cut
     truncated_first: int  # how many tokens of the first candidate were cut
     truncated_second: int  # the same for the second
+
+
+@dataclass(frozen=True)
+class CandidateEncoding:
+    """A prompt and one candidate, for a ranker that encodes each candidate by itself."""
+
+    prompt_ids: tuple[int, ...]  # the token ids of the prompt's part
+    candidate_ids: tuple[int, ...]  # those of the candidate's, which follow
+    truncated_source: int  # how many tokens of the prompt were cut
+    truncated_candidate: int  # the same of the candidate
+
+    @property
+    def input_ids(self) -> tuple[int, ...]:
+        """The token ids of the whole row."""
+        return self.prompt_ids + self.candidate_ids
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.candidate_ids)
 
 
 class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
@@ -162,11 +181,13 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         Raises:
             ValueError: If a pair may be longer; the message says which lengths work.
         """
-        longest = min(self.max_pair_length, self.max_source_length + 2 * self.max_candidate_length)
+        n_candidates = 1 if config.is_separate else 2
+        longest = min(self.max_pair_length, self.max_source_length + n_candidates * self.max_candidate_length)
         if config.n_positions is not None and longest > config.n_positions:
             source = min(self.max_source_length, config.n_positions // 2)
+            read = "a prompt and a candidate" if config.is_separate else "pairs"
             raise ValueError(
-                f"pairs may have {longest} tokens, but the encoder has {config.n_positions} positions; use "
+                f"{read} may have {longest} tokens, but the encoder has {config.n_positions} positions; use "
                 f"max_pair_length={config.n_positions} and max_source_length={source}, or less"
             )
 
@@ -198,19 +219,37 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         second_part, cut_second = self._part(2, second, budget, self.candidate_truncation_side)
         return PairEncoding(source_part + first_part + second_part, cut_source, cut_first, cut_second)
 
-    def pad(self, pairs: Sequence[Sequence[int]]) -> BatchEncoding:
-        """Return tensors `input_ids` and `attention_mask`, both (batch, length), of the ids of pairs."""
-        return pad_right(pairs, self.tokenizer.pad_token_id)
+    def encode_candidate(self, source: Sequence[int], candidate: Sequence[int]) -> CandidateEncoding:
+        """Assemble what a ranker with separate encodings reads from the ids of a prompt and of one candidate.
 
-    def __call__(
-        self, prompts: Sequence[Any], candidates_a: Sequence[str], candidates_b: Sequence[str]
-    ) -> BatchEncoding:
-        """Tokenize pairs for `PairRanker.forward`, `candidates_a[i]` before `candidates_b[i]`.
+        The prompt keeps at most `max_source_length` tokens, the candidate at most `max_candidate_length` and what the
+        prompt leaves of `max_pair_length`. So truncation depends on this prompt and this candidate alone.
 
         Args:
-            prompts: Strings or conversations, one per pair.
-            candidates_a: One string per pair.
-            candidates_b: One string per pair.
+            source: Ids of the prompt from `encode_texts`.
+            candidate: Ids of the candidate.
+
+        Returns:
+            The ids of both parts and how much was cut.
+        """
+        prompt_part, cut_source = self._part(0, source, self.max_source_length, self.source_truncation_side)
+        budget = min(self.max_candidate_length, self.max_pair_length - len(prompt_part))
+        part, cut = self._part(1, candidate, budget, self.candidate_truncation_side)
+        return CandidateEncoding(tuple(prompt_part), tuple(part), cut_source, cut)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> BatchEncoding:
+        """Return tensors `input_ids` and `attention_mask`, both (batch, length), of the ids of rows."""
+        return pad_right(rows, self.tokenizer.pad_token_id)
+
+    def __call__(
+        self, prompts: Sequence[Any], candidates_a: Sequence[str], candidates_b: Sequence[str] | None = None
+    ) -> BatchEncoding:
+        """Tokenize pairs for `PairRanker.forward`, `candidates_a[i]` before `candidates_b[i]`, or single candidates.
+
+        Args:
+            prompts: Strings or conversations, one per row.
+            candidates_a: One string per row.
+            candidates_b: One string per row; None for a ranker that encodes each candidate by itself.
 
         Returns:
             A batch of tensors `input_ids` and `attention_mask`, both (batch, length).
@@ -220,7 +259,9 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
             ValueError: If the lists differ in length.
         """
         if any(isinstance(texts, str) for texts in (prompts, candidates_a, candidates_b)):
-            raise TypeError("prompts, candidates_a and candidates_b must be lists with one entry a pair, not texts")
+            raise TypeError("prompts, candidates_a and candidates_b must be lists with one entry a row, not texts")
+        if candidates_b is None:
+            return self._candidate_rows(prompts, candidates_a)
         if not len(prompts) == len(candidates_a) == len(candidates_b):
             raise ValueError(
                 f"{len(prompts)} prompts, {len(candidates_a)} candidates_a and {len(candidates_b)} candidates_b: "
@@ -229,6 +270,13 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         sources = self.encode_texts([render_prompt(prompt) for prompt in prompts])
         triples = zip(sources, self.encode_texts(candidates_a), self.encode_texts(candidates_b), strict=True)
         return self.pad([self.encode_pair(*triple).input_ids for triple in triples])
+
+    def _candidate_rows(self, prompts: Sequence[Any], candidates: Sequence[str]) -> BatchEncoding:
+        if len(prompts) != len(candidates):
+            raise ValueError(f"{len(prompts)} prompts and {len(candidates)} candidates: give one of each for every row")
+        sources = self.encode_texts([render_prompt(prompt) for prompt in prompts])
+        rows = zip(sources, self.encode_texts(candidates), strict=True)
+        return self.pad([self.encode_candidate(*row).input_ids for row in rows])
 
     @property
     def model_input_names(self) -> list[str]:

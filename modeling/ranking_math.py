@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,25 @@ Preferred = Literal["a", "b", "tie"]
 def mean_logit(ab: float, ba: float) -> float:
     """Return the mean over both presentation orders: positive if a is better, negated when a and b are swapped."""
     return (ab - ba) / 2
+
+
+def compare_encodings(first: Any, second: Any) -> Any:
+    """Return the logits of pairs of candidates that were encoded one by one, positive if the first is better.
+
+    An encoding begins with a score; the rest are coordinates of a preference embedding, in pairs (x, y). The logit is
+    the difference of the scores, plus the sum of x1 y2 - y1 x2 over the pairs of coordinates, which can express
+    preferences in a circle (general preference model, arXiv 2410.02197). Swapping two candidates negates it exactly.
+
+    Args:
+        first: (..., tasks, 1 + preference_dim). Arrays of numpy or tensors, which are broadcast against each other.
+        second: The same.
+
+    Returns:
+        (..., tasks), one logit for each task.
+    """
+    x, y = slice(1, None, 2), slice(2, None, 2)
+    turned = first[..., x] * second[..., y] - first[..., y] * second[..., x]
+    return first[..., 0] - second[..., 0] + turned.sum(-1)
 
 
 def is_flip(ab: float, ba: float) -> bool:

@@ -149,7 +149,7 @@ def test_a_gemma_has_the_activation_that_it_was_trained_with() -> None:
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3", "gemma3_text", "gpt_neox", "modernbert-decoder"])
 def test_a_causal_encoder_needs_another_pooling_than_the_markers(kind: str) -> None:
     backbone = AutoConfig.for_model(kind, **SMALL)
-    with pytest.raises(ValueError, match=rf"pooling='marker' with a {kind}.*has not read.*use pooling='mean'"):
+    with pytest.raises(ValueError, match=rf"pooling='marker' with a {kind}.*has not read.*use pooling='last'"):
         PairRankerConfig(backbone_config=backbone)
     assert PairRankerConfig(backbone_config=backbone, pooling="mean").pooling == "mean"
 

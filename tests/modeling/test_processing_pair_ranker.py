@@ -111,7 +111,7 @@ def test_a_conversation_is_a_prompt() -> None:
 
 
 def test_texts_where_lists_belong_are_refused() -> None:
-    with pytest.raises(TypeError, match="lists with one entry a pair"):
+    with pytest.raises(TypeError, match="lists with one entry a row"):
         PROCESSOR("a prompt", ["a"], ["b"])
     with pytest.raises(ValueError, match="1 prompts, 2 candidates_a and 1 candidates_b"):
         PROCESSOR(["a prompt"], ["a", "b"], ["b"])

@@ -1,0 +1,211 @@
+"""Each candidate read once, behind its prompt: what a ranker needs that compares encodings in place of pairs of texts.
+
+Where no token of the prompt reads the candidate, the prompt is read once for all of its candidates: its keys and values
+are computed once, and each candidate goes on from them. A causal model reads so by nature; an encoder of
+`SHARING_ENCODERS` reads so if it is told to (`config.shared_prompt`).
+"""
+
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import DynamicCache
+
+from .configuration_pair_ranker import PairRankerConfig, is_causal
+
+# What releases of transformers call the keys and values of what was read before.
+CACHE_NAMES = ("past_key_values", "cache")
+
+
+@dataclass
+class PromptStates:
+    """Prompts that were read, for their candidates to go on from."""
+
+    parts: torch.Tensor  # (prompts, hidden), the representation of each
+    real: torch.Tensor  # (prompts, length), boolean, which tokens are not padding
+    # (prompts, heads, length, head size) of each layer
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens of each prompt, (prompts,)."""
+        return self.real.sum(dim=1)
+
+
+def shares_prompts(backbone: Any, config: PairRankerConfig) -> bool:
+    """Return whether the prompts of a ranker that encodes each candidate once can be read apart from its candidates."""
+    if not is_causal(config.backbone_config):
+        return config.shared_prompt
+    # The state of a recurrent model is no list of keys and values; and in training, checkpointing keeps no cache.
+    if getattr(backbone, "_is_stateful", False) or "position_ids" not in signature(backbone.forward).parameters:
+        return False
+    return _cache_name(backbone) is not None and not (backbone.training and backbone.is_gradient_checkpointing)
+
+
+def start_of(input_ids: torch.Tensor, marker: Any) -> torch.Tensor:
+    """Return where the first of a marker stands in each row, (batch,)."""
+    return torch.eq(input_ids, marker).int().argmax(dim=1)
+
+
+def part_of(
+    hidden: torch.Tensor, input_ids: torch.Tensor, span: torch.Tensor, marker: Any, pooling: str
+) -> torch.Tensor:
+    """Return the representation of one part of each row, (batch, hidden).
+
+    Args:
+        hidden: (batch, length, hidden). The last hidden states.
+        input_ids: (batch, length). The tokens.
+        span: (batch, length), boolean. The tokens of the part, from its marker on.
+        marker: The special token in front of the part.
+        pooling: As in `PairRankerConfig`.
+    """
+    if pooling == "mean":
+        weights = span.to(hidden.dtype)
+        return (hidden * weights[:, :, None]).sum(dim=1) / weights.sum(dim=1, keepdim=True)
+    places = torch.arange(span.shape[1], device=span.device)
+    place = start_of(input_ids, marker) if pooling == "marker" else (span * places).argmax(dim=1)
+    return hidden.gather(1, place[:, None, None].expand(-1, 1, hidden.shape[-1]))[:, 0]
+
+
+def read_rows(
+    backbone: Any,
+    config: PairRankerConfig,
+    input_ids: torch.Tensor,
+    real: torch.Tensor,
+    token_type_ids: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the representations of the prompts and of the candidates of whole rows, (batch, hidden) each."""
+    source, candidate = (start_of(input_ids, marker)[:, None] for marker in config.markers[:2])
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
+    # What a tokenizer puts before a text, such as [CLS], it puts before each part.
+    in_prompt = places < candidate - source
+    if config.shared_prompt and not is_causal(config.backbone_config):
+        hidden = backbone.embeddings(input_ids=input_ids, position_ids=places + _first_position(backbone))
+        mask = (real & in_prompt)[:, None, :] | (real[:, None, :] & ~in_prompt[:, :, None])
+        bias = torch.where(mask, 0.0, torch.finfo(hidden.dtype).min).to(hidden.dtype)
+        hidden = backbone.encoder(hidden, attention_mask=bias[:, None]).last_hidden_state
+    else:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        hidden = backbone(input_ids, attention_mask=real.long(), return_dict=True, **types).last_hidden_state
+    spans = in_prompt & (places >= source) & real, (places >= candidate) & real
+    first, second = (
+        part_of(hidden, input_ids, span, marker, config.pooling)
+        for span, marker in zip(spans, config.markers, strict=False)
+    )
+    return first, second
+
+
+def read_prompts(backbone: Any, config: PairRankerConfig, input_ids: torch.Tensor, real: torch.Tensor) -> PromptStates:
+    """Read prompts, (prompts, length) padded on the right, for any number of candidates."""
+    if is_causal(config.backbone_config):
+        input_ids, real = _padded_left(input_ids, real)
+        cache = DynamicCache()
+        hidden = backbone(
+            input_ids,
+            attention_mask=real.long(),
+            position_ids=(real.cumsum(dim=1) - 1).clamp(min=0),
+            use_cache=True,
+            return_dict=True,
+            **{str(_cache_name(backbone)): cache},
+        ).last_hidden_state
+        layers: list[Any] = cache.layers
+        keys, values = [layer.keys for layer in layers], [layer.values for layer in layers]
+    else:
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
+        hidden = backbone.embeddings(input_ids=input_ids, position_ids=places + _first_position(backbone))
+        keys, values = [], []
+        for layer in backbone.encoder.layer:
+            key, value = _key_and_value(layer, hidden)
+            hidden = _run_layer(layer, hidden, key, value, real)
+            keys.append(key)
+            values.append(value)
+    source = config.markers[0]
+    span = real & ((input_ids == source).cumsum(dim=1) > 0)
+    return PromptStates(part_of(hidden, input_ids, span, source, config.pooling), real, keys, values)
+
+
+def read_candidates(
+    backbone: Any,
+    config: PairRankerConfig,
+    prompts: PromptStates,
+    input_ids: torch.Tensor,
+    real: torch.Tensor,
+    prompt_index: torch.Tensor,
+) -> torch.Tensor:
+    """Return the representations of candidates, (candidates, hidden), each read behind one of the prompts.
+
+    Args:
+        backbone: The encoder or decoder.
+        config: The ranker's configuration.
+        prompts: What `read_prompts` gave.
+        input_ids: (candidates, length). The tokens of the candidates' parts, padded on the right.
+        real: (candidates, length), boolean. Which of them are not padding.
+        prompt_index: (candidates,). Which prompt each belongs to.
+    """
+    seen = torch.cat([prompts.real[prompt_index], real], dim=1)
+    places = prompts.lengths[prompt_index][:, None] + torch.arange(input_ids.shape[1], device=input_ids.device)
+    pasts = zip(prompts.keys, prompts.values, strict=True)
+    if is_causal(config.backbone_config):
+        cache = DynamicCache()
+        for number, (key, value) in enumerate(pasts):
+            cache.update(key[prompt_index], value[prompt_index], number)
+        hidden = backbone(
+            input_ids,
+            attention_mask=seen.long(),
+            position_ids=places,
+            use_cache=True,
+            return_dict=True,
+            **{str(_cache_name(backbone)): cache},
+        ).last_hidden_state
+    else:
+        hidden = backbone.embeddings(input_ids=input_ids, position_ids=places + _first_position(backbone))
+        for layer, (key, value) in zip(backbone.encoder.layer, pasts, strict=True):
+            own = _key_and_value(layer, hidden)
+            keys, values = (
+                torch.cat([past[prompt_index], new], dim=2) for past, new in zip((key, value), own, strict=True)
+            )
+            hidden = _run_layer(layer, hidden, keys, values, seen)
+    marker = config.markers[1]
+    span = real & ((input_ids == marker).cumsum(dim=1) > 0)
+    return part_of(hidden, input_ids, span, marker, config.pooling)
+
+
+def _cache_name(backbone: Any) -> str | None:
+    """Return what a model calls its cache of keys and values, or None if it has none."""
+    return next((name for name in CACHE_NAMES if name in signature(backbone.forward).parameters), None)
+
+
+def _first_position(backbone: Any) -> int:
+    """Return the first position that a token may have: RoBERTa's begin after the padding id."""
+    unused = backbone.embeddings.position_embeddings.padding_idx
+    return 0 if unused is None else unused + 1
+
+
+def _key_and_value(layer: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    attention = layer.attention.self
+    return _heads(attention, attention.key(hidden)), _heads(attention, attention.value(hidden))
+
+
+def _run_layer(
+    layer: Any, hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, real: torch.Tensor
+) -> torch.Tensor:
+    """Run a layer of BERT on states that attend to given keys and values, `real` where these are no padding."""
+    attention = layer.attention.self
+    query = _heads(attention, attention.query(hidden))
+    dropout = attention.dropout.p if attention.training else 0.0
+    context = functional.scaled_dot_product_attention(query, key, value, real[:, None, None, :], dropout)
+    return layer.feed_forward_chunk(layer.attention.output(context.transpose(1, 2).flatten(2), hidden))
+
+
+def _heads(attention: Any, states: torch.Tensor) -> torch.Tensor:
+    """Turn (batch, length, hidden) into (batch, heads, length, head size)."""
+    return states.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+
+
+def _padded_left(input_ids: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move padding to the left, so that what follows stands next to the last token."""
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :] - (~real).sum(dim=1, keepdim=True)
+    return input_ids.gather(1, places.clamp(min=0)), places >= 0
