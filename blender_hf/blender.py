@@ -30,6 +30,7 @@ from .engine.results import Blend, Comparison, Fusion, Ranking
 from .engine.rewards import SCALES, duel_rewards, duels, group_rewards, references_of
 from .engine.schedules import Schedule, as_schedule
 from .engine.scorer import PairScorer
+from .engine.separate import CandidateEncoder, Separate
 from .engine.streaming import windowed
 from .errors import BlenderError, InputError, chosen
 from .export.backend import check_backend, load_fuser_for_onnx
@@ -99,13 +100,13 @@ class Blender(AsyncMethods):
         self._fuser = as_fuser(fuser, fuser_processor)
 
     @property
-    def ranker(self) -> Pairwise | Pointwise:
+    def ranker(self) -> Pairwise | Separate | Pointwise:
         """What ranks; its `model` is the loaded model, whose `config` may be changed."""
         return self._ranker
 
     @property
-    def scorer(self) -> PairScorer | PointwiseRanker:
-        """What scores pairs or single candidates for the ranker."""
+    def scorer(self) -> PairScorer | CandidateEncoder | PointwiseRanker:
+        """What scores pairs, or encodes or scores single candidates, for the ranker."""
         return self._ranker.scorer
 
     @property

@@ -228,6 +228,7 @@ class LlmBlendingPipeline(Pipeline):
             "scores": scores,
             "comparisons": [[None if i == j else logit for j, logit in enumerate(row)] for i, row in enumerate(logits)],
             "n_comparisons": len(pairs),
+            "n_encodings": len(pairs) * (1 if self.model.config.symmetric else 2),
             "flip_rate": sum(is_flip(*both) for both in orders.values()) / len(pairs) if pairs else None,
             "n_cycles": count_cycles(logits),
             **self._reading(item.source, item.texts, ids),

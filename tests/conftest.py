@@ -22,6 +22,7 @@ from transformers import (
 
 from blender_hf import Blender, GenFuser, GenFuserConfig, GenFuserProcessor, PairRanker, PairRankerConfig
 from blender_hf.modeling import PairRankerProcessor
+from blender_hf.modeling.configuration_pair_ranker import is_causal
 from tests.language_server import LanguageServer, serving
 
 EXAMPLES = Path(__file__).parent.parent / "blender_hf" / "examples" / "smoke.jsonl"
@@ -146,6 +147,20 @@ def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tupl
     with torch.no_grad():
         for layer in (model.head.dense, model.head.out_proj):
             layer.weight.normal_(std=0.5)
+    return model, processor
+
+
+def build_separate_ranker(backbone: PretrainedConfig, **config: object) -> tuple[PairRanker, PairRankerProcessor]:
+    """Return a ranker with random weights whose encodings are far apart, and its processor."""
+    set_seed(0)
+    processor = ranker_processor()
+    pooling = "last" if is_causal(backbone) else "mean"
+    settings = {"pooling": pooling, "preference_dim": 4, **LENGTHS, **processor.special_token_ids(), **config}
+    model = PairRanker(PairRankerConfig(backbone_config=backbone, candidate_encoding="separate", **settings)).eval()
+    with torch.no_grad():
+        for layer in (model.head.dense, model.head.out_proj, model.head.preference):
+            if layer is not None:
+                layer.weight.normal_(std=0.2)
     return model, processor
 
 

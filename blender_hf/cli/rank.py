@@ -158,7 +158,8 @@ def _has_unread(result: object) -> bool:
 
 def rank_fields(ranking: "Ranking") -> dict[str, Any]:
     """Return the fields of `rank` in a JSON line."""
-    names = ("order", "ranks", "scores", "models", "schedule", "n_comparisons", "flip_rate", "n_cycles", *READING)
+    asked = ("schedule", "n_comparisons", "n_encodings", "flip_rate", "n_cycles")
+    names = ("order", "ranks", "scores", "models", *asked, *READING)
     full = ranking.to_dict()
     return {"ranking": {name: full[name] for name in names}, "best": ranking.best}
 

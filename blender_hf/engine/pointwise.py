@@ -141,4 +141,5 @@ def _ranking(
         schedule=POINTWISE,
         unread=unread,
         scores=scores,
+        n_encodings=None if unread is None else len(set(item.texts)),
     )

@@ -19,6 +19,7 @@ from .results import Comparison, Matrix, Ranking, Truncation, Unread, make_ranki
 from .reward_model import RewardModelScorer, is_reward_model
 from .schedules import Pair, Schedule
 from .scorer import PairScorer, Presentation, Texts
+from .separate import CandidateEncoder, Separate
 from .unread import UnreadWarning
 
 
@@ -71,7 +72,11 @@ class Pairwise:
             for contest in contests:
                 contest.receive([next(logits) for _ in contest.pending])
         temperature = self.model.config.logit_temperature
-        return [contest.ranking(aggregation, temperature, *self._reading(contest.item, texts)) for contest in contests]
+        symmetric = self.model.config.symmetric
+        return [
+            contest.ranking(aggregation, temperature, *self._reading(contest.item, texts), symmetric)
+            for contest in contests
+        ]
 
     def compare(
         self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: Texts | None = None
@@ -132,8 +137,10 @@ class Contest:
         except StopIteration:
             self._ask([])
 
-    def ranking(self, aggregation: str, temperature: float, truncated: Truncation, unread: Unread) -> Ranking:
-        """Return the result."""
+    def ranking(
+        self, aggregation: str, temperature: float, truncated: Truncation, unread: Unread, symmetric: bool
+    ) -> Ranking:
+        """Return the result; a symmetric ranker reads a pair once for both orders of presentation."""
         texts = self.item.texts
 
         def entry(i: int, j: int) -> float:
@@ -148,6 +155,7 @@ class Contest:
             truncated=truncated,
             schedule=self.schedule.name,
             unread=unread,
+            n_encodings=len({frozenset(pair) if symmetric else pair for pair in self._logits}),
         )
 
     def _ask(self, pairs: list[Pair]) -> None:
@@ -179,7 +187,7 @@ def as_ranker(
     *,
     max_batch_tokens: int | None = None,
     compile: bool = False,
-) -> Pairwise | Pointwise:
+) -> Pairwise | Separate | Pointwise:
     """Return the ranker of a model with its processor, or of an object that is a pointwise ranker by itself."""
     if isinstance(ranker, PointwiseRanker):
         if processor is not None or max_batch_tokens is not None or compile:
@@ -197,6 +205,8 @@ def as_ranker(
         return Pointwise(RewardModelScorer(ranker, processor, max_batch_tokens=max_batch_tokens, compile=compile))
     # Not `isinstance`: a ranker in ONNX Runtime is no `PairRanker`, but is called like one.
     model, reader = cast(PairRanker, ranker), cast(PairRankerProcessor, processor)
+    if model.config.is_separate:
+        return Separate(CandidateEncoder(model, reader, max_batch_tokens=max_batch_tokens, compile=compile))
     return Pairwise(PairScorer(model, reader, max_batch_tokens=max_batch_tokens, compile=compile))
 
 

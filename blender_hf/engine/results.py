@@ -105,13 +105,16 @@ class Ranking(_Result):
             the differences of its scores.
         temperature: Divides a logit before its sigmoid is taken as a probability.
         truncated: What was cut from the texts.
-        schedule: Name of the schedule that chose the comparisons; "pointwise" if candidates were scored one by one.
+        schedule: Name of the schedule that chose the comparisons; "pointwise" if candidates were scored one by one,
+            "full" if they were encoded one by one, since all pairs are compared then.
         unread: What the model could not read of the texts; None if an object that scores by itself does not say.
+        n_encodings: How many texts the model read: the presentations of pairs that are read together, or the different
+            candidates that are read by themselves. None if an object that scores by itself does not say.
     """
 
     KEYS = (
-        *("candidates", "models", "order", "ranks", "scores", "comparisons", "n_comparisons", "flip_rate", "n_cycles"),
-        *("truncated", "unread", "schedule", "best"),
+        *("candidates", "models", "order", "ranks", "scores", "comparisons", "n_comparisons", "n_encodings"),
+        *("flip_rate", "n_cycles", "truncated", "unread", "schedule", "best"),
     )
 
     candidates: tuple[str, ...]
@@ -124,6 +127,7 @@ class Ranking(_Result):
     truncated: Truncation
     schedule: str
     unread: Unread | None = None
+    n_encodings: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -221,6 +225,7 @@ def make_ranking(
     schedule: str,
     unread: Unread | None = None,
     scores: tuple[float, ...] | None = None,
+    n_encodings: int | None = None,
 ) -> Ranking:
     """Return the ranking of an item's candidates by their aggregated logits, or by given scores."""
     if scores is None:
@@ -236,6 +241,7 @@ def make_ranking(
         truncated=truncated,
         schedule=schedule,
         unread=unread,
+        n_encodings=n_encodings,
     )
 
 

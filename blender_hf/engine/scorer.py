@@ -4,7 +4,6 @@ Presentations are sorted by length and packed into batches of a token budget, so
 does not depend on the other pairs of its batch.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ Row = TypeVar("Row", bound=Sized)
 
 
 class BatchScorer(ABC, Generic[Row]):
-    """Runs a model that gives one number a row of tokens, over rows of unequal length.
+    """Runs a model that gives one number, or one encoding, a row of tokens, over rows of unequal length.
 
     Args:
         model: The model, on its device; it is put into evaluation mode, and runs in it even while it is trained.
@@ -73,8 +72,16 @@ class BatchScorer(ABC, Generic[Row]):
     def pad(self, rows: Sequence[Row]) -> BatchEncoding:
         """Make a batch of tensors from rows, each (batch, length)."""
 
+    def read(self, output: Any) -> torch.Tensor:
+        """Return of the model's output on a batch what there is of each row, (batch,) or (batch, ...)."""
+        return output.logits.flatten()
+
     def logits(self, rows: Sequence[Row], on_batch: Callable[[int], None] | None = None) -> list[float]:
         """Return the number of each row, in their order; NaN or infinity is a ModelOutputError."""
+        return self.outputs(rows, on_batch).tolist()
+
+    def outputs(self, rows: Sequence[Row], on_batch: Callable[[int], None] | None = None) -> torch.Tensor:
+        """Return what `read` gives of each row, in their order, float32; NaN or infinity is a ModelOutputError."""
         batches = list(pack_by_tokens([len(row) for row in rows], self.max_batch_tokens, self.max_padding))
         padded = one_ahead(lambda batch: self._padded([rows[index] for index in batch]), batches)
         outputs: list[torch.Tensor] = []
@@ -82,15 +89,20 @@ class BatchScorer(ABC, Generic[Row]):
             outputs.append(self._forward(inputs))
             if on_batch is not None:
                 on_batch(len(batch))
+        if not outputs:
+            return torch.empty(0)
         # Fetched in one go: a GPU need not wait for us between batches.
-        found = torch.cat(outputs).tolist() if outputs else []
-        if not all(map(math.isfinite, found)):
+        found = torch.cat(outputs).cpu()
+        self.check(found)
+        return found[torch.tensor([index for batch in batches for index in batch]).argsort()]
+
+    def check(self, found: torch.Tensor) -> None:
+        """Raise ModelOutputError if there is NaN or infinity in what a model gave."""
+        if not found.isfinite().all():
             raise ModelOutputError(
                 "the ranker gave NaN or an infinite logit: its weights are damaged, or the dtype is too narrow for it; "
                 "try dtype=torch.float32"
             )
-        places = [index for batch in batches for index in batch]
-        return [logit for _, logit in sorted(zip(places, found, strict=True))]
 
     def _padded(self, rows: Sequence[Row]) -> BatchEncoding:
         batch = self.pad(rows)
@@ -103,7 +115,7 @@ class BatchScorer(ABC, Generic[Row]):
         try:
             with lock_to_run(self.model), evaluating(self.model):
                 on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in inputs.items()}
-                return self._call(**on_device).logits.float().reshape(len(inputs["input_ids"]))
+                return self.read(self._call(**on_device)).float()
         except torch.OutOfMemoryError:
             size = len(inputs["input_ids"])
             if size == 1:

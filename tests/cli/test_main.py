@@ -56,6 +56,7 @@ def test_blend(file: Path, models: list[str], checkpoints: Path, capsys: pytest.
         "models",
         "schedule",
         "n_comparisons",
+        "n_encodings",
         "flip_rate",
         "n_cycles",
         "truncated",

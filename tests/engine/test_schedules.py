@@ -258,7 +258,7 @@ def test_position_bias_alone_names_no_winner() -> None:
     """Scored by a model that favours the first candidate, whatever it is."""
     contest = Contest(make_item("p", list(TEXTS[:5])), Schedule(orders="one"))
     contest.receive([1.0] * 10)
-    assert set(contest.ranking("max_logits", 1.0, Truncation(0, (0,) * 5), Unread(0, (0,) * 5)).ranks) == {1}
+    assert set(contest.ranking("max_logits", 1.0, Truncation(0, (0,) * 5), Unread(0, (0,) * 5), False).ranks) == {1}
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

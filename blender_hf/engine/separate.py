@@ -1,0 +1,258 @@
+"""Rankers that encode each candidate once: N readings give the logits of all pairs of N candidates."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from transformers import BatchEncoding
+
+from blender_hf.errors import chosen
+from blender_hf.inputs import Item
+from blender_hf.modeling import CandidateEncoding, PairRanker, PairRankerProcessor
+from blender_hf.modeling.ranking_math import compare_encodings, indistinguishable
+from blender_hf.modeling.tokenization import unknown_id, unknown_in
+
+from .aggregation import AGGREGATIONS
+from .concurrency import lock_of, lock_to_run
+from .model_state import check_ids, evaluating
+from .results import Comparison, Matrix, Ranking, Truncation, Unread, make_ranking
+from .schedules import Schedule
+from .scorer import BatchScorer, Texts, pack_by_tokens, tokenised
+from .unread import UnreadWarning
+
+# The schedule of rankings in which every pair was compared.
+ALL_PAIRS = "full"
+# How many encodings are kept: about a hundred bytes each.
+MAX_KEPT = 100_000
+
+Row = TypeVar("Row")
+
+
+class CandidateEncoder(BatchScorer[CandidateEncoding]):
+    """Encodes candidates with a `PairRanker` that reads each by itself.
+
+    An encoding does not depend on the other candidates of its batch. Where the model allows it (`shares_prompts`), the
+    prompt is read once for all of its candidates. Encodings are kept, as long as the weights are the same, so ranking
+    again with one more candidate reads that candidate alone.
+
+    Args:
+        model: The ranker, on its device.
+        processor: Its processor.
+        max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
+        compile: Whether the model is compiled (`torch.compile`); whole rows are read then.
+    """
+
+    def __init__(
+        self,
+        model: PairRanker,
+        processor: PairRankerProcessor,
+        *,
+        max_batch_tokens: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
+        self.processor = processor
+        self.unknown_id = unknown_id(processor.tokenizer)
+        self._reads_prompts_once = not compile and getattr(model, "shares_prompts", False)
+        self._kept: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._weights: Any = None
+
+    def encode(self, rows: Sequence[CandidateEncoding]) -> np.ndarray:
+        """Return the encoding of each row, (rows, tasks, 1 + preference_dim), float64."""
+        keys = [_key(row) for row in rows]
+        with lock_of(self):
+            self._forget_if_trained()
+            # In a fixed order, so that the same candidates make the same batches however they are given.
+            missing = sorted(
+                {key: row for key, row in zip(keys, rows, strict=True) if key not in self._kept}.items(),
+                key=lambda entry: entry[1].input_ids,
+            )
+            fresh = dict(zip((key for key, _ in missing), self._run([row for _, row in missing]), strict=True))
+            found = [fresh[key] if key in fresh else self._kept[key] for key in keys]
+            for key, encoding in zip(keys, found, strict=True):
+                self._kept[key] = encoding
+                self._kept.move_to_end(key)
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return np.stack(found)
+
+    def pad(self, rows: Sequence[CandidateEncoding]) -> BatchEncoding:
+        """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length), of whole rows."""
+        return self.processor.pad([row.input_ids for row in rows])
+
+    def read(self, output: Any) -> torch.Tensor:
+        """Return the encodings of the model's output, (batch, tasks, 1 + preference_dim)."""
+        return output.encodings
+
+    def _run(self, rows: Sequence[CandidateEncoding]) -> np.ndarray:
+        found = self._behind_prompts(rows) if self._reads_prompts_once and rows else self.outputs(rows)
+        return found.double().numpy()
+
+    def _behind_prompts(self, rows: Sequence[CandidateEncoding]) -> torch.Tensor:
+        """Encode candidates by reading each prompt once."""
+        of_prompt: dict[tuple[int, ...], list[int]] = {}
+        for index, row in enumerate(rows):
+            of_prompt.setdefault(row.prompt_ids, []).append(index)
+        prompts = list(of_prompt)
+        places: list[int] = []
+        encodings: list[torch.Tensor] = []
+        for chunk in pack_by_tokens([len(prompt) for prompt in prompts], self.max_batch_tokens, self.max_padding):
+
+            def encode(some: Sequence[tuple[int, ...]]) -> torch.Tensor:
+                return self._encode_all(some, [[rows[i].candidate_ids for i in of_prompt[prompt]] for prompt in some])
+
+            together = [prompts[index] for index in chunk]
+            encodings.append(_halved(encode, together))
+            places += [index for prompt in together for index in of_prompt[prompt]]
+        ordered = torch.cat(encodings)
+        self.check(ordered)
+        return ordered[torch.tensor(places).argsort()]
+
+    def _encode_all(
+        self, prompts: Sequence[tuple[int, ...]], candidates: Sequence[Sequence[tuple[int, ...]]]
+    ) -> torch.Tensor:
+        """Return the encodings of the candidates of prompts, prompt by prompt."""
+        entries = [(number, ids) for number, of_one in enumerate(candidates) for ids in of_one]
+        longest = max(map(len, prompts))
+        with torch.inference_mode(), lock_to_run(self.model), evaluating(self.model):
+            states = self.model.read_prompts(**self._on_device(prompts))
+            lengths = [longest + len(ids) for _, ids in entries]
+            places: list[int] = []
+            encodings: list[torch.Tensor] = []
+
+            def encode(some: Sequence[tuple[int, tuple[int, ...]]]) -> torch.Tensor:
+                index = torch.tensor([number for number, _ in some], device=self.model.device)
+                return self.model.encode_after(states, index, **self._on_device([ids for _, ids in some])).float()
+
+            for batch in pack_by_tokens(lengths, self.max_batch_tokens, self.max_padding):
+                encodings.append(_halved(encode, [entries[place] for place in batch]))
+                places += batch
+            # Fetched in one go: a GPU need not wait for us between batches.
+            return torch.cat(encodings).cpu()[torch.tensor(places).argsort()]
+
+    def _on_device(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        batch = self.processor.pad(rows)
+        check_ids(self.model, batch["input_ids"])
+        return {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def _forget_if_trained(self) -> None:
+        weights = _state_of(self.model)
+        if weights != self._weights:
+            self._kept.clear()
+            self._weights = weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_kept": OrderedDict(), "_weights": None}
+
+
+class Separate:
+    """Ranks by comparing encodings, of which each candidate has one: all pairs, whatever the schedule.
+
+    Args:
+        scorer: Encodes the candidates.
+    """
+
+    def __init__(self, scorer: CandidateEncoder) -> None:
+        self.scorer = scorer
+        self._warning = UnreadWarning("ranker")
+
+    @property
+    def model(self) -> PairRanker:
+        """The loaded model."""
+        return self.scorer.model
+
+    def prepare(self, items: Sequence[Item]) -> Texts:
+        """Tokenize all texts of the items, each once."""
+        return tokenised((text for item in items for text in (item.source, *item.texts)), self.scorer.processor)
+
+    def rank(
+        self, items: Sequence[Item], schedule: Schedule, aggregation: str, prepared: Texts | None = None
+    ) -> list[Ranking]:
+        """Rank the candidates of every item; all comparisons are known, whatever the schedule."""
+        chosen(AGGREGATIONS, aggregation, "aggregation")  # a misspelt name fails before the long work
+        return [
+            make_ranking(
+                item,
+                logits,
+                aggregation,
+                temperature=self.model.config.logit_temperature,
+                truncated=truncated,
+                schedule=ALL_PAIRS,
+                unread=unread,
+                n_encodings=n_encodings,
+            )
+            for item, (logits, truncated, unread, n_encodings) in zip(items, self._judge(items, prepared), strict=True)
+        ]
+
+    def compare(
+        self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: Texts | None = None
+    ) -> list[Comparison]:
+        """Compare the two candidates of every item; there is no presentation order."""
+        temperature = self.model.config.logit_temperature
+        return [
+            Comparison(logits[0][1], logits[1][0], truncated, temperature, tie_threshold, unread)
+            for logits, truncated, unread, _ in self._judge(items, prepared)
+        ]
+
+    def _judge(self, items: Sequence[Item], prepared: Texts | None) -> list[tuple[Matrix, Truncation, Unread, int]]:
+        """Return of each item all logits, what was cut and not read, and how many encodings it took."""
+        if not items:
+            return []
+        texts = self.prepare(items) if prepared is None else prepared
+        rows = [[self._encoding(item.source, text, texts) for text in item.texts] for item in items]
+        encodings = self.scorer.encode([row for of_item in rows for row in of_item])
+        ends = np.cumsum([len(of_item) for of_item in rows])[:-1]
+        return [
+            (_matrix(found), *self._reading(item, of_item, texts), len({row.input_ids for row in of_item}))
+            for item, of_item, found in zip(items, rows, np.split(encodings, ends), strict=True)
+        ]
+
+    def _encoding(self, source: str, candidate: str, texts: Texts) -> CandidateEncoding:
+        return self.scorer.processor.encode_candidate(texts[source], texts[candidate])
+
+    def _reading(self, item: Item, rows: Sequence[CandidateEncoding], texts: Texts) -> tuple[Truncation, Unread]:
+        prompt, *candidates = (
+            unknown_in(text, texts[text], self.scorer.unknown_id) for text in (item.source, *item.texts)
+        )
+        same = indistinguishable(item.texts, (row.input_ids for row in rows))
+        unread = Unread(prompt, tuple(candidates), same)
+        self._warning.check(item.where, unread)
+        return Truncation(rows[0].truncated_source, tuple(row.truncated_candidate for row in rows)), unread
+
+
+def _matrix(encodings: np.ndarray) -> Matrix:
+    """Return all logits of candidates from their encodings, (candidates, tasks, 1 + preference_dim)."""
+    logits = compare_encodings(encodings[:, None], encodings[None, :]).mean(axis=-1).tolist()
+    # One NaN for all, since tuples are equal only if they hold the same.
+    return tuple(tuple(math.nan if i == j else logit for j, logit in enumerate(row)) for i, row in enumerate(logits))
+
+
+def _halved(run: Callable[[Sequence[Row]], torch.Tensor], rows: Sequence[Row]) -> torch.Tensor:
+    """Run rows together; if they are too many for the device's memory, each half."""
+    try:
+        return run(rows)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+    half = len(rows) // 2
+    return torch.cat([_halved(run, rows[:half]), _halved(run, rows[half:])])
+
+
+def _key(row: CandidateEncoding) -> bytes:
+    """Return a digest of what is read."""
+    ids = np.array([len(row.prompt_ids), *row.input_ids], dtype=np.int64)
+    return blake2b(ids.tobytes(), digest_size=16).digest()
+
+
+def _state_of(model: Any) -> Any:
+    """Return what changes with the weights of a model: where they are, and how often they were written to."""
+    if not isinstance(model, torch.nn.Module):
+        return None
+    return [
+        (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version)
+        for weight in model.parameters()
+    ]

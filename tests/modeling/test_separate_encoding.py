@@ -1,0 +1,180 @@
+"""Rankers that encode each candidate once: their encodings, their logits, and what they share."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from transformers import PretrainedConfig
+
+from blender_hf import PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.modeling.configuration_pair_ranker import SHARING_ENCODERS
+from blender_hf.modeling.ranking_math import compare_encodings
+from blender_hf.modeling.separate_encoding import read_rows
+from tests.conftest import LENGTHS, backbone_config, build_separate_ranker, example_texts, ranker_processor
+from tests.stacks.families import DECODERS, ENCODERS, config_of
+
+PROMPTS = [example_texts()[0], "hello!", ""]
+# Of which prompt, and what it says.
+ROWS = [(0, "Yes, it is."), (0, "no"), (1, example_texts()[1][:90]), (2, "x"), (2, ""), (0, example_texts()[2][:60])]
+FAMILIES = (*ENCODERS, *DECODERS)
+
+
+def family(kind: str) -> PretrainedConfig:
+    return config_of(kind, len(ranker_processor().tokenizer))
+
+
+def rows_of(processor: PairRankerProcessor) -> list[list[int]]:
+    ids = [processor.encode_texts([PROMPTS[prompt], text]) for prompt, text in ROWS]
+    return [list(processor.encode_candidate(*texts).input_ids) for texts in ids]
+
+
+def encode_alone(model: PairRanker, processor: PairRankerProcessor) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat([model(**processor.pad([row])).encodings for row in rows_of(processor)])
+
+
+def encode_behind_prompts(model: PairRanker, processor: PairRankerProcessor) -> torch.Tensor:
+    ids = [processor.encode_texts([PROMPTS[prompt], text]) for prompt, text in ROWS]
+    encodings = [processor.encode_candidate(*texts) for texts in ids]
+    first = {prompt: encoding.prompt_ids for (prompt, _), encoding in zip(ROWS, encodings, strict=True)}
+    with torch.no_grad():
+        prompts = model.read_prompts(**processor.pad([first[prompt] for prompt in range(len(PROMPTS))]))
+        # The last candidates first, in two batches, from the same prompts.
+        parts = [
+            model.encode_after(
+                prompts,
+                torch.tensor([prompt for prompt, _ in ROWS[part]]),
+                **processor.pad([encoding.candidate_ids for encoding in encodings[part]]),
+            )
+            for part in (slice(3, None), slice(0, 3))
+        ]
+    return torch.cat([parts[1], parts[0]])
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_an_encoding_depends_on_the_prompt_and_the_candidate_alone(kind: str) -> None:
+    model, processor = build_separate_ranker(family(kind))
+    alone = encode_alone(model, processor)
+    assert alone.shape == (len(ROWS), 1, 5)
+    for some in ([0, 1, 2, 3, 4, 5], [5, 0]):
+        with torch.no_grad():
+            together = model(**processor.pad([rows_of(processor)[row] for row in some])).encodings
+        torch.testing.assert_close(together, alone[some], atol=1e-5, rtol=1e-5)
+    swapped = processor(["Another prompt entirely", PROMPTS[0]], [ROWS[0][1], "Quite another answer."])
+    with torch.no_grad():
+        changed = model(**swapped).encodings
+    assert (changed - alone[0]).abs().amax(dim=(1, 2)).min() > 1e-3
+
+
+@pytest.mark.parametrize("kind", [*DECODERS, *SHARING_ENCODERS])
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_a_prompt_is_read_once_for_all_of_its_candidates(kind: str, pooling: str) -> None:
+    model, processor = build_separate_ranker(family(kind), shared_prompt=True, pooling=pooling)
+    assert model.shares_prompts
+    torch.testing.assert_close(
+        encode_behind_prompts(model, processor), encode_alone(model, processor), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_only_a_shared_prompt_is_read_without_the_candidate(shared: bool) -> None:
+    model, processor = build_separate_ranker(family("bert"), shared_prompt=shared)
+    assert model.shares_prompts == shared
+    batch = processor.pad(rows_of(processor)[:2])
+    with torch.no_grad():
+        prompts, _ = read_rows(model.backbone, model.config, batch["input_ids"], batch["attention_mask"].bool())
+    assert torch.allclose(prompts[0], prompts[1], atol=1e-5) == shared
+
+
+def test_logits_are_negated_exactly_by_a_swap_and_express_a_circle() -> None:
+    encodings = torch.randn(6, 1, 2, 9, generator=torch.Generator().manual_seed(0))
+    logits = compare_encodings(encodings, encodings.transpose(0, 1))
+    assert logits.shape == (6, 6, 2)
+    assert torch.equal(logits, -logits.transpose(0, 1))
+    assert not torch.diagonal(logits).any()
+    # Three unit vectors a third of a circle apart: each beats the next, none by its score.
+    turns = np.arange(3) * 2 * np.pi / 3
+    circle = np.stack([np.zeros(3), np.cos(turns), np.sin(turns)], axis=-1)[:, None]
+    beats = compare_encodings(circle[:, None], circle[None, :])[..., 0]
+    assert min(beats[0, 1], beats[1, 2], beats[2, 0]) > 0.5
+
+
+def test_without_preference_embeddings_a_logit_is_a_difference_of_scores() -> None:
+    model, processor = build_separate_ranker(family("bert"), preference_dim=0)
+    encodings = encode_alone(model, processor)
+    assert encodings.shape == (len(ROWS), 1, 1)
+    pairs = torch.tensor(list(itertools.combinations(range(len(ROWS)), 2)))
+    with torch.no_grad():
+        logits = model(**processor.pad(rows_of(processor)), pairs=pairs).logits
+    torch.testing.assert_close(logits, (encodings[pairs[:, 0]] - encodings[pairs[:, 1]])[:, 0, 0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("n_tasks", [1, 3])
+def test_the_loss_is_that_of_pairs(n_tasks: int) -> None:
+    model, processor = build_separate_ranker(family("bert"), shared_prompt=True, n_tasks=n_tasks)
+    pairs, labels = torch.tensor([[0, 1], [4, 3], [5, 0]]), torch.tensor([1.0, 0.0, 0.3])
+    output = model(**processor.pad(rows_of(processor)), pairs=pairs, labels=labels)
+    logits = compare_encodings(output.encodings[pairs[:, 0]], output.encodings[pairs[:, 1]])
+    wanted = functional.binary_cross_entropy_with_logits(logits, labels[:, None].expand(-1, n_tasks))
+    torch.testing.assert_close(output.loss, wanted)
+    torch.testing.assert_close(output.logits, logits.mean(dim=1))
+    output.loss.backward()
+    assert all(weight.grad is not None for weight in model.head.parameters())
+
+
+def test_it_is_saved_and_loaded_with_all_of_its_weights(tmp_path: Path) -> None:
+    model, processor = build_separate_ranker(family("bert"), shared_prompt=True)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded = PairRanker.from_pretrained(tmp_path).eval()
+    assert (loaded.config.candidate_encoding, loaded.config.preference_dim) == ("separate", 4)
+    again = encode_alone(loaded, PairRankerProcessor.from_pretrained(tmp_path))
+    torch.testing.assert_close(again, encode_alone(model, processor))
+
+
+def test_what_is_cut_of_a_candidate_does_not_depend_on_others() -> None:
+    processor = ranker_processor(max_pair_length=64, max_source_length=30, max_candidate_length=60)
+    source, long, short = processor.encode_texts(["a " * 50, "b " * 90, "c"])
+    cut = processor.encode_candidate(source, long)
+    assert (len(cut.prompt_ids), len(cut)) == (30, 64)
+    assert cut.truncated_source > 0
+    assert cut.truncated_candidate == len(long) - (64 - 30 - 3)
+    assert processor.encode_candidate(source, short).truncated_candidate == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"candidate_encoding": "apart"}, "candidate_encoding='apart'; use one of joint, separate"),
+        ({"preference_dim": 8}, "preference_dim=8 is for candidate_encoding='separate'"),
+        ({"shared_prompt": True}, "shared_prompt=True is for candidate_encoding='separate'"),
+        ({"candidate_encoding": "separate", "symmetric": True}, "symmetric=True is for candidate_encoding='joint'"),
+        ({"candidate_encoding": "separate", "distinct_token_weight": 1.5}, "distinct_token_weight=1.5 is for"),
+        ({"candidate_encoding": "separate", "preference_dim": 3}, "preference_dim=3; use an even number"),
+    ],
+)
+def test_settings_that_can_not_work_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PairRankerConfig(backbone_config=backbone_config("bert", 100), **settings)
+
+
+def test_an_encoder_whose_prompts_can_not_be_read_apart_says_so() -> None:
+    with pytest.raises(ValueError, match=r"shared_prompt=True with 'modernbert'.*bert, roberta"):
+        PairRankerConfig(
+            backbone_config=backbone_config("modernbert", 100), candidate_encoding="separate", shared_prompt=True
+        )
+
+
+def test_inputs_of_the_other_kind_are_refused() -> None:
+    model, processor = build_separate_ranker(family("bert"))
+    batch = processor(["p", "p"], ["a", "b"])
+    with pytest.raises(ValueError, match="say with pairs which rows"):
+        model(**batch, labels=torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match="2 prompts and 1 candidates"):
+        processor(["p", "p"], ["a"])
+    config = PairRankerConfig(backbone_config=model.config.backbone_config, **processor.special_token_ids(), **LENGTHS)
+    with pytest.raises(ValueError, match="reads pairs together"):
+        PairRanker(config)(**processor(["p"], ["a"], ["b"]), pairs=torch.tensor([[0, 1]]))
