@@ -80,6 +80,10 @@ class CandidateEncoder(BatchScorer[CandidateEncoding]):
                 self._kept.popitem(last=False)
         return np.stack(found)
 
+    def forget(self) -> None:
+        """Drop the encodings that are kept, so that all are made again."""
+        self._kept.clear()
+
     def pad(self, rows: Sequence[CandidateEncoding]) -> BatchEncoding:
         """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length), of whole rows."""
         return self.processor.pad([row.input_ids for row in rows])
@@ -142,7 +146,7 @@ class CandidateEncoder(BatchScorer[CandidateEncoding]):
     def _forget_if_trained(self) -> None:
         weights = _state_of(self.model)
         if weights != self._weights:
-            self._kept.clear()
+            self.forget()
             self._weights = weights
 
     def __getstate__(self) -> dict[str, Any]:
