@@ -192,6 +192,9 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         labels: torch.Tensor | None = None,
         return_dict: bool | None = None,
         pairs: torch.Tensor | None = None,
+        prompt_ids: torch.Tensor | None = None,
+        prompt_mask: torch.Tensor | None = None,
+        prompt_index: torch.Tensor | None = None,
     ) -> PairRankerOutput | tuple[torch.Tensor, ...]:
         """Score one presentation order of each pair, or encode each candidate.
 
@@ -204,6 +207,10 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
                 better. 1: the first is better, 0: the second is, 0.5: a tie; soft labels in between.
             return_dict: Whether to return a `PairRankerOutput` (default) or a tuple.
             pairs: (pairs, 2). With separate encodings, the rows of the candidates to compare; None only encodes.
+            prompt_ids: (prompts, length). Prompts that are read once for all of their candidates, where
+                `shares_prompts`: the rows of `input_ids` are the candidates' parts then, as of `encode_after`.
+            prompt_mask: (prompts, length). 1 for their tokens, 0 for padding.
+            prompt_index: (candidates,). Which of the prompts each candidate belongs to.
 
         Returns:
             Logits or encodings or both, and with labels the multi-task binary cross-entropy of the paper (section 3.3),
@@ -214,7 +221,11 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
                 not.
         """
         if self.config.is_separate:
-            encodings = self._encode_rows(input_ids, attention_mask, token_type_ids)
+            if prompt_ids is None or prompt_index is None:
+                encodings = self._encode_rows(input_ids, attention_mask, token_type_ids)
+            else:
+                prompts = self.read_prompts(prompt_ids, prompt_mask)
+                encodings = self.encode_after(prompts, prompt_index, input_ids, attention_mask)
             output = self.compared(encodings, pairs, labels)
         else:
             if pairs is not None:

@@ -4,39 +4,25 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-import torch
-from transformers import PretrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError
-from blender_hf.loading.checkpoints import locate, pick_attention
 from blender_hf.modeling import PairRanker, PairRankerProcessor
-from blender_hf.modeling.configuration_pair_ranker import format_of
-from blender_hf.modeling.configurations import load_config
-from blender_hf.modeling.tokenizer_files import load_tokenizer
 
 from .cards import ranker_card
 from .distillation import distilled
-from .fine_tuning import (
-    add_line_break_token,
-    copied_weights,
-    dropouts_of,
-    initialise_new_tokens,
-    interpolate,
-    set_dropouts,
-)
+from .fine_tuning import copied_weights, interpolate
 from .pair_data import balance_lengths, balance_sources, training_pairs
 from .ranker_metrics import metric_names, metrics_record
-from .ranker_trainer import PairDataset, PairRankerTrainer, PairRankerTrainingArguments
+from .ranker_trainer import READINGS, PairRankerTrainer, PairRankerTrainingArguments
 from .settings import PairSettings, RankerSettings
+from .starting_point import starting_point
 from .synthetic_negatives import CORRUPTIONS, SOURCE, synthetic_negatives
 from .training_run import TrainingRun, check_evaluation
 
 logger = logging.getLogger(__name__)
-LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
-# What else of `PairRankerConfig` the settings may change, in a new ranker and in one that a run goes on from.
-FORM = ("pooling", "symmetric", "distinct_token_weight")
 
 
 class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
@@ -95,9 +81,9 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
         yield "all", examples, {}
 
     def _trainer(self, model: PreTrainedModel, arguments: Any, examples: list[PreferencePair]) -> PairRankerTrainer:
-        dataset = PairDataset(examples, self.processor)
+        dataset = READINGS[model.config.candidate_encoding].dataset(examples, self.processor)
         if n_cut := dataset.n_truncated:
-            logger.warning("%d of %d pairs are cut: they are longer than what the model reads", n_cut, len(dataset))
+            logger.warning("%d of %d pairs are cut: they are longer than what the model reads", n_cut, len(examples))
         return PairRankerTrainer(
             model=model,
             args=arguments,
@@ -120,7 +106,7 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
         return metrics_record(self.eval_examples, *cast(PairRankerTrainer, trainer).last_logits, found)
 
     def _counts(self, trainer: Trainer, examples: list[PreferencePair]) -> dict[str, Any]:
-        n_truncated = cast(PairDataset, trainer.train_dataset).n_truncated
+        n_truncated = cast(Any, trainer.train_dataset).n_truncated
         return {"training pairs": len(examples), "truncated pairs": n_truncated}
 
     def _card(self, metrics: Mapping[str, Any], examples: list[PreferencePair]) -> str:
@@ -152,77 +138,3 @@ def evaluation_data(settings: PairSettings, prompts: Sequence[LabelledPrompt]) -
     """Return the pairs that a ranker is evaluated on."""
     pairs = training_pairs(prompts, metrics=settings.metrics)
     return balance_sources(pairs, most=settings.max_eval_pairs_per_source)
-
-
-def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
-    """Load the ranker that training goes on from, or put a new head on an encoder; in training mode and float32."""
-    where, hub = locate(settings.model), {"revision": settings.revision}
-    config, _ = PretrainedConfig.get_config_dict(where, **hub)
-    is_ranker = format_of(config) is not None
-    if settings.interpolation < 1 and not is_ranker:
-        raise InputError(
-            "interpolation is for going on from a ranker: a new head on an encoder has nothing to go back to"
-        )
-    if settings.line_breaks and is_ranker:
-        raise InputError(
-            "line_breaks is for training from an encoder: a ranker keeps the tokens that it was trained with"
-        )
-    return _from_ranker(where, hub, settings) if is_ranker else _from_encoder(where, hub, settings)
-
-
-def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
-    lengths = _given(settings, LENGTHS)
-    changes = _given(settings, FORM)
-    attention = pick_attention(settings.attn_implementation)
-    model = PairRanker.from_pretrained(where, dtype=torch.float32, **attention, **lengths, **changes, **hub)
-    _check_tasks(model.config.n_tasks, settings)
-    model.config.logit_temperature = 1.0  # it was fitted to the old weights
-    set_dropouts(model.backbone, dropouts_of(settings, model.backbone.config))
-    return model.train(), PairRankerProcessor.from_pretrained(where, **lengths, **hub)
-
-
-def _check_tasks(n_tasks: int, settings: RankerSettings) -> None:
-    asked = max(1, len(settings.metrics))
-    if n_tasks != asked:
-        labels = f"metrics names {len(settings.metrics)}" if settings.metrics else "without metrics there is one"
-        raise InputError(
-            f"{settings.model} has n_tasks={n_tasks}, one logit a label, and {labels}: name {n_tasks} metrics, or "
-            "train from an encoder, which gets a new head"
-        )
-
-
-def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
-    tokenizer = load_tokenizer(where, **hub)
-    n_tokens = len(tokenizer)
-    if settings.line_breaks:
-        add_line_break_token(tokenizer)
-    lengths = {**_lengths_of(where, hub), **_given(settings, LENGTHS)}
-    processor = PairRankerProcessor.for_training(tokenizer, **lengths)
-    dropouts = dropouts_of(settings, load_config(where, **hub))
-    model = PairRanker.from_backbone(
-        where,
-        n_added_tokens=len(tokenizer) - n_tokens,
-        n_positions=processor.max_pair_length,
-        n_tasks=max(1, len(settings.metrics)),
-        backbone_options={**dropouts, **pick_attention(settings.attn_implementation), **hub},
-        **_given(settings, FORM),
-        **processor.special_token_ids(),
-        **{name: getattr(processor, name) for name in LENGTHS},
-    )
-    initialise_new_tokens(model.get_input_embeddings(), tokenizer, n_tokens)
-    return model, processor
-
-
-def _lengths_of(where: str, hub: dict[str, Any]) -> dict[str, int]:
-    """Return lengths for an encoder: those of PairRM, or all that its table of positions reaches."""
-    positions = getattr(load_config(where, **hub), "max_position_embeddings", 0)
-    relative = PretrainedConfig.get_config_dict(where, **hub)[0].get("model_type") == "deberta-v2"
-    if relative or positions >= 2048:
-        return {}
-    # A little less: RoBERTa's table has rows that are no positions.
-    length = positions - 2
-    return {"max_pair_length": length, "max_source_length": length // 2, "max_candidate_length": length // 2}
-
-
-def _given(settings: RankerSettings, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}

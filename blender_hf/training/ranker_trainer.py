@@ -1,10 +1,12 @@
-"""A `transformers.Trainer` for rankers: pairs in both orders of presentation, grouped by length."""
+"""A `transformers.Trainer` for rankers: pairs in both orders of presentation, or prompts with all of their pairs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
+from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
@@ -17,8 +19,10 @@ from blender_hf.modeling import PairRankerProcessor
 
 from .length_grouped import EpochLengthSampler, LengthGroupedTrainer
 from .pair_data import training_pairs
+from .prompt_data import CandidateRows, PromptCollator, PromptDataset, mean_over_pairs, task_logits_of
 from .ranker_metrics import pair_metrics
 
+Predicted = EvalPrediction | PredictionOutput
 # A pair to present, and whether its better candidate comes first.
 Presented = tuple[int, bool]
 
@@ -125,6 +129,42 @@ class PairCollator:
         return {**batch, "labels": torch.tensor([example["labels"] for example in examples])}
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the trainer does with pairs for one way of reading candidates (`PairRankerConfig.candidate_encoding`)."""
+
+    dataset: type[PairDataset] | type[PromptDataset]
+    # maps a data set to what the model is run on in an evaluation
+    evaluated: Callable[[Any], Dataset]
+    sampler: type[EpochLengthSampler]
+    # as `transformers.Trainer` takes it; None is the model's own
+    loss: Callable[..., torch.Tensor] | None
+    # maps a data set and the predictions for it to the logits of both orders of presentation, pair by pair, and what
+    # is measured besides
+    measured: Callable[[Any, Predicted], tuple[np.ndarray, dict[str, float]]]
+
+
+def _measured_in_both_orders(dataset: PairDataset, prediction: Predicted) -> tuple[np.ndarray, dict[str, float]]:
+    predictions = prediction.predictions
+    return predictions[0] if isinstance(predictions, tuple) else predictions, {}
+
+
+def _measured_by_encodings(dataset: PromptDataset, prediction: Predicted) -> tuple[np.ndarray, dict[str, float]]:
+    task_logits = task_logits_of(
+        dataset, cast(np.ndarray, prediction.predictions), cast(np.ndarray, prediction.label_ids)
+    )
+    labels = [pair.targets for pair in dataset.pairs]
+    loss = functional.binary_cross_entropy_with_logits(torch.from_numpy(task_logits), torch.tensor(labels))
+    logits = task_logits.mean(axis=-1)
+    return np.stack([logits, -logits], axis=1).ravel(), {"loss": float(loss)}
+
+
+READINGS = {
+    "joint": Reading(PairDataset, BothOrders, BetterFirstSampler, None, _measured_in_both_orders),
+    "separate": Reading(PromptDataset, CandidateRows, EpochLengthSampler, mean_over_pairs, _measured_by_encodings),
+}
+
+
 class PairRankerTrainer(LengthGroupedTrainer):
     """Trains a `PairRanker` on preference pairs with the multi-task binary cross-entropy of the paper (section 3.3).
 
@@ -132,6 +172,10 @@ class PairRankerTrainer(LengthGroupedTrainer):
     in both orders, a first and then b first, and report `ranker_metrics.pair_metrics` besides `compute_metrics`, which
     gets the logits of both orders, pair by pair; `last_logits` has them in two lists. Label smoothing draws the labels
     of training towards 0.5. The processor is saved with the model.
+
+    A ranker that encodes each candidate by itself has no orders of presentation. An example is a prompt with all of its
+    pairs, so `per_device_train_batch_size` counts prompts, `per_device_eval_batch_size` candidates, and the loss of a
+    step is the mean over its pairs, with gradient accumulation and several processes too.
 
     Pairs are a `PairDataset`, or any iterable of `PreferencePair`, or of records in one of the formats of labelled
     data, such as a `datasets.Dataset` with `prompt`, `chosen` and `rejected`.
@@ -145,11 +189,10 @@ class PairRankerTrainer(LengthGroupedTrainer):
         **kwargs: Other arguments of `transformers.Trainer`.
 
     Raises:
-        InputError: If the processor is missing, a record can't be used, or `batch_eval_metrics` is set.
+        InputError: If the processor is missing, a record can't be used, `batch_eval_metrics` is set, or one process
+            would train a ranker with separate encodings on several GPUs.
         InputTypeError: If the pairs are of another type.
     """
-
-    sampler_class = BetterFirstSampler
 
     def __init__(
         self,
@@ -166,12 +209,22 @@ class PairRankerTrainer(LengthGroupedTrainer):
             raise InputError("batch_eval_metrics=True is not supported: all pairs are measured together")
         self.processor = processing_class
         self.last_logits: tuple[list[float], list[float]] = ([], [])
+        # A ranker that `model_init` makes is not there yet, and reads pairs.
+        self.reading = READINGS["joint" if model is None else model.config.candidate_encoding]
+        self.sampler_class = self.reading.sampler
+        if self.reading.loss is not None:
+            if args is not None and args.n_gpu > 1:
+                raise InputError(
+                    f"one process can't train a ranker with separate encodings on {args.n_gpu} GPUs: start it with "
+                    "`accelerate launch`, or show it one of them with CUDA_VISIBLE_DEVICES"
+                )
+            kwargs.setdefault("compute_loss_func", self.reading.loss)
         super().__init__(
             model=model,
             args=args,
             train_dataset=None if train_dataset is None else self._as_pairs(train_dataset),
             eval_dataset=None if eval_dataset is None else self._all_as_pairs(eval_dataset),
-            data_collator=kwargs.pop("data_collator", None) or PairCollator(processing_class),
+            data_collator=kwargs.pop("data_collator", None) or self._collator(model, args),
             **kwargs,
         )
         self.label_names = ["labels"]
@@ -205,12 +258,25 @@ class PairRankerTrainer(LengthGroupedTrainer):
         if found is None or not len(found):
             raise InputError("there is nothing to evaluate on: give an eval_dataset")
         self.compute_metrics = lambda prediction: self._metrics(found, prediction)
-        return super().evaluate(BothOrders(found), ignore_keys, metric_key_prefix)
+        return super().evaluate(self.reading.evaluated(found), ignore_keys, metric_key_prefix)
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """Return loss, logits and labels of a batch; of single candidates their encodings and their numbers."""
+        if self.reading.dataset is PairDataset:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        numbers = inputs.pop("labels")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return None, model(**inputs)["encodings"].float(), numbers
 
     def predict(
         self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> PredictionOutput:
         """Return the logits of both orders of presentation, (2 * pairs,), and their metrics as `evaluate` does.
+
+        Without orders, the second logit of a pair is the first, negated.
 
         Raises:
             InputError: If there are no pairs.
@@ -219,16 +285,24 @@ class PairRankerTrainer(LengthGroupedTrainer):
         if not len(found):
             raise InputError("there is nothing to predict: give pairs as test_dataset")
         self.compute_metrics = lambda prediction: self._metrics(found, prediction)
-        output = super().predict(BothOrders(found), ignore_keys, metric_key_prefix)
-        return output._replace(predictions=_logits(output.predictions))
+        output = super().predict(self.reading.evaluated(found), ignore_keys, metric_key_prefix)
+        logits, _ = self.reading.measured(found, output)
+        return output._replace(predictions=logits, label_ids=_labels(found))
 
-    def _metrics(self, dataset: PairDataset, prediction: EvalPrediction) -> dict[str, float]:
-        logits = _logits(prediction.predictions)
+    def _metrics(self, dataset: Any, prediction: EvalPrediction) -> dict[str, float]:
+        logits, found = self.reading.measured(dataset, prediction)
         self.last_logits = logits[0::2].tolist(), logits[1::2].tolist()
-        found = pair_metrics(dataset.pairs, *self.last_logits)
+        found |= pair_metrics(dataset.pairs, *self.last_logits)
         if self._own_metrics is not None:
-            found |= self._own_metrics(EvalPrediction(logits, prediction.label_ids))
+            found |= self._own_metrics(EvalPrediction(logits, _labels(dataset)))
         return found
+
+    def _collator(self, model: Any, args: TrainingArguments | None) -> Any:
+        if self.reading.dataset is PairDataset:
+            return PairCollator(self.processor)
+        # The encoders that read prompts apart do it layer by layer, and checkpointing is in the encoder's own forward.
+        checkpoints = any(getattr(args, f"{kind}_checkpointing", False) for kind in ("activation", "gradient"))
+        return PromptCollator(self.processor, shares_prompts=model.shares_prompts and not checkpoints)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
@@ -242,19 +316,22 @@ class PairRankerTrainer(LengthGroupedTrainer):
             _split_off_head(optimizer, cast(torch.nn.Module, self.model), rate)
         return optimizer
 
-    def _all_as_pairs(self, data: Any) -> PairDataset | dict[str, PairDataset]:
+    def _all_as_pairs(self, data: Any) -> Any:
         """Return pairs, or several by their names; a name is one of those that were given at first."""
         if isinstance(data, str):
-            return cast(dict[str, PairDataset], self.eval_dataset)[data]
+            return cast(dict[str, Any], self.eval_dataset)[data]
         if isinstance(data, Mapping):
             return {name: self._as_pairs(part) for name, part in data.items()}
         return self._as_pairs(data)
 
-    def _as_pairs(self, data: Any) -> PairDataset:
-        return data if isinstance(data, PairDataset) else PairDataset(_pairs(data), self.processor)
+    def _as_pairs(self, data: Any) -> PairDataset | PromptDataset:
+        kind = self.reading.dataset
+        return data if isinstance(data, kind) else kind(_pairs(data), self.processor)
 
 
 def _pairs(data: Any) -> list[PreferencePair]:
+    if isinstance(data, PairDataset | PromptDataset):
+        return data.pairs
     if isinstance(data, str | Mapping) or not isinstance(data, Iterable):
         raise InputTypeError(
             f"pairs must be a list of PreferencePair or of records, not {type(data).__name__}; a file is read with "
@@ -266,8 +343,10 @@ def _pairs(data: Any) -> list[PreferencePair]:
     return list(training_pairs(read_labelled(rows)))
 
 
-def _logits(predictions: Any) -> Any:
-    return predictions[0] if isinstance(predictions, tuple) else predictions
+def _labels(dataset: PairDataset | PromptDataset) -> np.ndarray:
+    """Return the labels of both orders of presentation, (2 * pairs, tasks)."""
+    labels = np.array([pair.targets for pair in dataset.pairs], dtype=np.float32)
+    return np.stack([labels, 1 - labels], axis=1).reshape(2 * len(labels), -1)
 
 
 def _split_off_head(optimizer: torch.optim.Optimizer, model: torch.nn.Module, rate: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from blender_hf.loading.checkpoints import pick_attention
+from blender_hf.modeling.configuration_pair_ranker import CANDIDATE_ENCODINGS
 
 Limits = dict[str, tuple[float, float]]
 INFINITE = float("inf")
@@ -18,6 +19,7 @@ LIMITS: Limits = {
     **dict.fromkeys(("top_k", "max_examples", "max_train_tokens", "vocab_size", "layers"), (1, INFINITE)),
     **dict.fromkeys(("max_source_length", "max_candidate_length"), (1, INFINITE)),
     **dict.fromkeys(("min_pairs_per_source", "synthetic_negatives", "lora_rank", "short_pairs"), (0, INFINITE)),
+    "preference_dim": (0, INFINITE),
     **dict.fromkeys(("dropout", "attention_dropout"), (0, 0.99)),
     "max_pair_length": (16, INFINITE),  # a pair has three markers and what frames it, and three texts
     "max_input_length": (8, INFINITE),
@@ -102,7 +104,12 @@ class RankerSettings(LoraSettings, PairSettings):
     model: str = setting("", "An encoder, or a ranker to go on from: Hub id or folder.")
     revision: str | None = setting(None, "Branch, tag or commit of the model.")
     attn_implementation: str | None = setting(None, "Attention: eager, sdpa, flash_attention_2, ...")
-    pooling: str | None = setting(None, "What represents a part of the pair: marker or mean.")
+    candidate_encoding: str | None = setting(None, "Candidates are read joint, in pairs, or each separate, once.")
+    shared_prompt: bool | None = setting(None, "Separate: whether an encoder reads the prompt apart from candidates.")
+    preference_dim: int | None = setting(
+        None, "Separate: coordinates of a candidate besides its score; an even number."
+    )
+    pooling: str | None = setting(None, "What represents a part: marker, mean or last; of a decoder, last.")
     symmetric: bool | None = setting(None, "Whether swapping candidates negates the logit.")
     distinct_token_weight: float | None = setting(None, "A stated preference for more distinct tokens.")
     final_distinct_token_weight: float | None = setting(None, "The same for the finished ranker.")
@@ -123,6 +130,9 @@ class RankerSettings(LoraSettings, PairSettings):
         super().__post_init__()
         if self.source_truncation_side not in (None, "left", "right"):
             raise ValueError(f"source_truncation_side={self.source_truncation_side!r}; use left or right")
+        if self.candidate_encoding not in (None, *CANDIDATE_ENCODINGS):
+            known = " or ".join(CANDIDATE_ENCODINGS)
+            raise ValueError(f"candidate_encoding={self.candidate_encoding!r}; use {known}")
         _check_fraction(self, "interpolation")
         if self.teachers and self.metrics:
             raise ValueError("teachers give one label, and metrics ask for several; use one of the two")

@@ -26,10 +26,10 @@ from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
 from blender_hf.training.fusion_data import FusionExample
 from blender_hf.training.loading import load_training_data
 from blender_hf.training.pair_data import training_pairs
-from blender_hf.training.pair_ranker import starting_point
 from blender_hf.training.ranker_metrics import fitted_temperature
 from blender_hf.training.ranker_trainer import PairDataset
 from blender_hf.training.settings import RankerSettings
+from blender_hf.training.starting_point import starting_point
 from blender_hf.training.training_run import save_checkpoint
 from tests.conftest import build_fuser, encoder_tokenizer, ranker_processor
 from tests.forking import RUN_A_COMMAND, forked
