@@ -79,12 +79,18 @@ def texts_of(records: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def make_job(
-    records: Sequence[dict[str, Any]], n_prompts: int, n_candidates: int, words: tuple[int, int], seed: int = 0
+    records: Sequence[dict[str, Any]],
+    n_prompts: int,
+    n_candidates: int,
+    words: tuple[int, int],
+    seed: int = 0,
+    passage_words: int = 0,
 ) -> dict[str, Any]:
     """Make prompts with candidates of mixed length.
 
     A prompt has its own candidates and, if they are too few, answers to other prompts. The answers of a prompt are
-    truncated to about the same number of words, spread log-uniformly over the prompts between the two of `words`.
+    truncated to about the same number of words, spread log-uniformly over the prompts between the two of `words`. With
+    `passage_words`, a prompt begins with a text of so many words, as questions about a passage do.
     """
     rng = random.Random(seed)
     least, most = words
@@ -96,7 +102,8 @@ def make_job(
         texts = list(dict.fromkeys(c["text"] for record in turned for c in record["candidates"]))
         # Shorter than the least, answers would be equal, and equal ones are not compared.
         lengths = [max(least, round(about[k] * rng.uniform(0.6, 1.4))) for _ in range(n_candidates)]
-        prompts.append(turned[0]["prompt"])
+        passage = first_words(" ".join(c["text"] for c in turned[-1]["candidates"]), passage_words)
+        prompts.append(f"{passage}\n\n{turned[0]['prompt']}" if passage_words else turned[0]["prompt"])
         candidates.append([first_words(text, n) for text, n in zip(texts, lengths, strict=False)])
     return {"prompts": prompts, "candidates": candidates}
 

@@ -10,7 +10,8 @@ from benchmarks.peer.products import measure_products
 from benchmarks.peer.protocol import Json, Meter, serve
 from blender_hf import Blender
 from blender_hf.engine.scorer import pack_by_tokens
-from blender_hf.modeling import fast_kernels
+from blender_hf.engine.separate import CandidateEncoder
+from blender_hf.modeling import PairRanker, PairRankerConfig, fast_kernels
 from blender_hf.modeling.fast_deberta import states_at, uses_states_at
 
 # Groups of PyTorch's operations by the ending of a word of their name; the first match counts.
@@ -55,6 +56,9 @@ class OurEngine:
         )
         model = self.blender.scorer.model
         layers = next(module for module in model.backbone.modules() if isinstance(module, nn.ModuleList))
+        if setting["method"] == "separate":
+            self.blender = Blender(separate_of(model), self.blender.scorer.processor)
+            model = self.blender.scorer.model
         self.pointwise = PointwiseScorer(model.backbone, model.config.backbone_config.hidden_size)
         self.pointwise.head.to(model.device, model.dtype)
         self.meter = Meter(self.pointwise if setting["method"] == "pointwise" else model, layers[0])
@@ -63,13 +67,15 @@ class OurEngine:
         """Rank the candidates, choose the best, or score each candidate alone."""
         if self.setting["method"] == "pointwise":
             return self._pointwise(job)
+        if isinstance(self.blender.scorer, CandidateEncoder):
+            self.blender.scorer.forget()
         act = self.blender.best_of_n if self.setting["method"] == "best" else self.blender.rank
         return act(job["prompts"], job["candidates"], **self.setting.get("options", {}))
 
     def describe(self, job: Json, result: Any) -> Json:
         """Return the index of the best candidate of each prompt and, if all were compared, the mean logits."""
         method = self.setting["method"]
-        if method == "pointwise":
+        if method in ("pointwise", "separate"):  # with another head, so with other results
             return {"top": None, "logits": None}
         if method == "best":
             found = zip(job["candidates"], result, strict=True)
@@ -102,6 +108,14 @@ class OurEngine:
             for index, score in zip(batch, self.pointwise(**inputs).tolist(), strict=True):
                 scores[index] = score
         return scores
+
+
+def separate_of(ranker: PairRanker) -> PairRanker:
+    """Return a ranker that encodes each candidate once, with the encoder of a ranker and a random head."""
+    settings = {**ranker.config.to_dict(), "candidate_encoding": "separate", "preference_dim": 8}
+    model = PairRanker(PairRankerConfig.from_dict(settings)).to(ranker.device, ranker.dtype)
+    model.backbone = ranker.backbone
+    return model.eval()
 
 
 def products(engine: OurEngine, job: Json) -> Json:

@@ -10,7 +10,7 @@ class Setting:
 
     name: str  # as the tables show it
     side: str  # "peer" (llm-blender) or "ours"
-    method: str  # "full", "bubble" (peer), "best", "schedule" or "pointwise" (ours)
+    method: str  # "full", "bubble" (peer), "best", "schedule", "separate" or "pointwise" (ours)
     dtype: str = "float32"
     options: dict[str, Any] = field(default_factory=dict)  # `batch_size` of the peer, or options of our method
     sizes: tuple[int, ...] | None = None  # numbers of candidates; None for all
@@ -23,7 +23,7 @@ class Setting:
 
     def sequences(self, n: int) -> int:
         """Return about how many sequences the model reads per prompt."""
-        return {"full": n * (n - 1), "pointwise": n, "schedule": 3 * n}.get(self.method, 2 * (n - 1))
+        return {"full": n * (n - 1), "pointwise": n, "separate": n, "schedule": 3 * n}.get(self.method, 2 * (n - 1))
 
     def is_like(self, other: "Setting") -> bool:
         """Return whether a sequence takes about as long as in another setting."""
@@ -50,6 +50,8 @@ class Aim:
 
 
 REFERENCE = "ours, full, float32"
+FULL_ONE_ORDER = "ours, full, one order, float32"
+SEPARATE, SEPARATE_NARROW = "ours, separate, float32", "ours, separate, bfloat16"
 # Its default is a batch of 8, in float32 on a CPU and in float16 on a GPU.
 PEER_DEFAULT = "peer, full, batch 8"
 PEER_HALF = "peer, full, float16, batch 8"
@@ -65,7 +67,10 @@ SETTINGS = (
     Setting("peer, full, batch 1", "peer", "full", options={"batch_size": 1}),
     Setting(REFERENCE, "ours", "full"),
     Setting("ours, full, bfloat16", "ours", "full", "bfloat16"),
+    Setting(FULL_ONE_ORDER, "ours", "full", "float32", ONE_ORDER),
     Setting("ours, pointwise, float32", "ours", "pointwise"),
+    Setting(SEPARATE, "ours", "separate"),
+    Setting(SEPARATE_NARROW, "ours", "separate", "bfloat16"),
     Setting("ours, knockout, float32", "ours", "best", "float32", KNOCKOUT, BEST_OF),
     Setting("ours, adaptive, float32", "ours", "schedule", "float32", ADAPTIVE, BEST_OF),
     Setting("ours, knockout, bfloat16", "ours", "best", "bfloat16", KNOCKOUT, BEST_OF),
@@ -98,6 +103,14 @@ AIMS = (
     Aim("full ranking, float32, against the peer's default batch of 8", (PEER_DEFAULT,), (REFERENCE,), 4),
     Aim("full ranking, half precision, against the peer's best", PEER_FULL, NARROW, 3, 0.99),
     Aim("full ranking, half precision, against the peer's default batch of 8", PEER_DEFAULTS, NARROW, 10, 0.99),
+    Aim(
+        "all pairs from separate encodings, against the peer's best", PEER_FULL_FLOAT32, (SEPARATE,), 30, None, BEST_OF
+    ),
+    Aim("the same, against its default", (PEER_DEFAULT,), (SEPARATE,), 100, None, BEST_OF),
+    Aim("the same in bfloat16, against its best", PEER_FULL_FLOAT32, (SEPARATE_NARROW,), 55, None, BEST_OF),
+    Aim("the same in bfloat16, against its default", (PEER_DEFAULT,), (SEPARATE_NARROW,), 180, None, BEST_OF),
+    Aim("the same, against our full ranking in one order", (FULL_ONE_ORDER,), (SEPARATE,), 6, None, BEST_OF),
+    Aim("the same, against pointwise scoring", POINTWISE, (SEPARATE,), 1 / 1.1, None, BEST_OF),
     Aim("best of 10, against the peer's full ranking at its best", PEER_FULL, BEST, 15, 0.97, BEST_OF),
     Aim("best of 10, against the peer's bubble mode at its best", PEER_BUBBLE, BEST, 3, 0.97, BEST_OF),
 )

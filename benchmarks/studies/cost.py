@@ -1,9 +1,9 @@
-"""Measure the cost of pairwise ranking, by schedule, against pointwise scoring with the same encoder.
+"""Measure the cost of ranking, by schedule and from separate encodings, against pointwise scoring.
 
     python -m benchmarks.studies.cost --save
 
-Times are medians of interleaved repeats. Peak memory is that of a separate process for each figure, forked from one
-that has only loaded the models (Linux).
+All ways have the same encoder. Times are medians of interleaved repeats. Peak memory is that of a separate process for
+each figure, forked from one that has only loaded the models (Linux).
 """
 
 import argparse
@@ -26,7 +26,8 @@ from benchmarks.judged import parser_of
 from benchmarks.studies.common import display_name, draw
 from benchmarks.tables import Table, publish
 from blender_hf import Blender, Schedule
-from blender_hf.modeling import PairRanker
+from blender_hf.engine.separate import CandidateEncoder
+from blender_hf.modeling import PairRanker, PairRankerConfig
 
 POINTWISE = "pointwise"
 SCHEDULES = {
@@ -36,6 +37,10 @@ SCHEDULES = {
     "knockout": Schedule("knockout"),
     "bubble": Schedule("bubble"),
 }
+# All pairs from one encoding a candidate, with the prompt in each, or read once for all.
+SEPARATE = {"separate": False, "separate, shared prompt": True}
+WAYS = (*SCHEDULES, *SEPARATE, POINTWISE)
+FULL = SCHEDULES["full"]
 Rank = Callable[[dict[str, Any]], list[Any]]
 Key = tuple[str, int]
 
@@ -47,7 +52,7 @@ class Costs:
     wall: dict[Key, list[float]]  # seconds of wall time, one per repeat
     processor: dict[Key, list[float]]  # seconds of CPU time, one per repeat
     peak: dict[Key, float]  # peak memory in MiB
-    asked: dict[Key, float]  # comparisons, or scored candidates, per prompt
+    asked: dict[Key, float]  # texts that the model reads per prompt: pairs, or single candidates
 
 
 def main() -> None:
@@ -56,7 +61,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     ways = ways_to_rank(options)
     records = read_records()
-    jobs = {n: make_job(records, options.prompts, n, tuple(options.words), options.seed) for n in options.candidates}
+    jobs = {
+        n: make_job(records, options.prompts, n, tuple(options.words), options.seed, options.passage_words)
+        for n in options.candidates
+    }
     costs = measure(ways, jobs, options.repeats, options.longest)
     publish(__file__, sections(costs, options), options, drawing=plot(costs, options.candidates))
 
@@ -64,9 +72,12 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument("--ranker", default="pair-ranker-mini", help="Hub id or folder")
-    parser.add_argument("--candidates", type=int, nargs="+", default=[3, 5, 10, 20, 50], help="numbers of candidates")
+    parser.add_argument(
+        "--candidates", type=int, nargs="+", default=[2, 3, 5, 10, 20, 50], help="numbers of candidates"
+    )
     parser.add_argument("--prompts", type=int, default=1, help="prompts ranked together")
     parser.add_argument("--words", type=int, nargs=2, default=[15, 30], help="shortest and longest answers, about")
+    parser.add_argument("--passage-words", type=int, default=0, help="words of a text before each prompt")
     parser.add_argument("--repeats", type=int, default=3, help="of the timing")
     parser.add_argument("--longest", type=float, default=20, help="seconds beyond which a ranking is timed once")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
@@ -76,14 +87,31 @@ def arguments() -> argparse.Namespace:
 def ways_to_rank(options: argparse.Namespace) -> dict[str, Rank]:
     """Return the ways to rank a job by their names, the pairwise ones first."""
     pairwise = Blender.from_pretrained(options.ranker, None, device="cpu")
-    pointwise = Blender(reward_model_of(pairwise.scorer.model), pairwise.scorer.processor.tokenizer)
+    model, processor = pairwise.scorer.model, pairwise.scorer.processor
+    pointwise = Blender(reward_model_of(model), processor.tokenizer)
 
     def way(blender: Blender, schedule: Schedule) -> Rank:
-        return lambda job: blender.rank(job["prompts"], job["candidates"], schedule=schedule)
+        def rank(job: dict[str, Any]) -> list[Any]:
+            if isinstance(blender.scorer, CandidateEncoder):
+                blender.scorer.forget()
+            return blender.rank(job["prompts"], job["candidates"], schedule=schedule)
 
-    return {name: way(pairwise, schedule) for name, schedule in SCHEDULES.items()} | {
-        POINTWISE: way(pointwise, Schedule())
+        return rank
+
+    return {
+        **{name: way(pairwise, schedule) for name, schedule in SCHEDULES.items()},
+        **{name: way(Blender(separate_of(model, shared), processor), FULL) for name, shared in SEPARATE.items()},
+        POINTWISE: way(pointwise, FULL),
     }
+
+
+def separate_of(ranker: PairRanker, shared_prompt: bool) -> PairRanker:
+    """Return a ranker that encodes each candidate once, with the encoder of a ranker and a random head."""
+    settings = {**ranker.config.to_dict(), "symmetric": False, "distinct_token_weight": 0.0}
+    settings |= {"candidate_encoding": "separate", "shared_prompt": shared_prompt, "preference_dim": 8}
+    model = PairRanker(PairRankerConfig.from_dict(settings))
+    model.backbone.load_state_dict(ranker.backbone.state_dict())
+    return model.eval()
 
 
 def reward_model_of(ranker: PairRanker) -> PreTrainedModel:
@@ -108,7 +136,7 @@ def measure(ways: Mapping[str, Rank], jobs: Mapping[int, dict[str, Any]], repeat
         rankings = ways[name](jobs[n])
         costs.wall[name, n].append(time.perf_counter() - wall)
         costs.processor[name, n].append(time.process_time() - processor)
-        asked = sum(n if name == POINTWISE else ranking.n_comparisons for ranking in rankings)
+        asked = sum(ranking.n_encodings for ranking in rankings)
         costs.asked[name, n] = asked / len(rankings)
     return costs
 
@@ -140,21 +168,22 @@ def ratios(seconds: Mapping[Key, Sequence[float]], base: str = POINTWISE) -> dic
 
 def sections(costs: Costs, options: argparse.Namespace) -> list[str | Table]:
     columns = {
-        "Wall time, relative to pointwise": (ratios(costs.wall), ".1f"),
-        "CPU time, relative to pointwise": (ratios(costs.processor), ".1f"),
-        "Comparisons, or scored candidates, per prompt": (costs.asked, ".0f"),
+        "Wall time, relative to pointwise": (ratios(costs.wall), ".2f"),
+        "CPU time, relative to pointwise": (ratios(costs.processor), ".2f"),
+        "Texts read per prompt": (costs.asked, ".0f"),
         "Peak memory of the process, MiB": (costs.peak, ".0f"),
     }
     found: list[str | Table] = []
     for title, (cells, form) in columns.items():
-        rows = [[name, *(cells[name, n] for n in options.candidates)] for name in [*SCHEDULES, POINTWISE]]
+        rows = [[name, *(cells[name, n] for n in options.candidates)] for name in WAYS]
         found += [f"### {title}", Table({"": "", **{f"N = {n}": form for n in options.candidates}}, rows)]
     once = [f"{name}, N = {n}" for (name, n), taken in costs.wall.items() if len(taken) < options.repeats]
+    low, high = options.words
     note = (
-        f"Ranker {display_name(options.ranker)}, float32 on a CPU, {options.threads} thread(s), "
-        f"torch {torch.__version__}; {options.prompts} prompt(s) with answers of about {options.words[0]} to "
-        f"{options.words[1]} words; medians of {options.repeats} interleaved runs (timed fewer times: "
-        f"{'; '.join(once) or 'none'}). Memory is that of a whole process with Python, torch and both models."
+        f"Ranker {display_name(options.ranker)}, float32 on a CPU, {options.threads} thread(s), torch "
+        f"{torch.__version__}; {options.prompts} prompt(s), each with a passage of {options.passage_words} words, and "
+        f"answers of about {low} to {high} words; medians of {options.repeats} interleaved runs (timed fewer times: "
+        f"{'; '.join(once) or 'none'}). Memory is that of a whole process with Python, torch and the models."
     )
     return [*found, note]
 
@@ -162,7 +191,7 @@ def sections(costs: Costs, options: argparse.Namespace) -> list[str | Table]:
 def plot(costs: Costs, ns: Sequence[int]) -> Any:
     drawing, (left, right) = draw(2)
     found = ratios(costs.processor)
-    for name in [*SCHEDULES, POINTWISE]:
+    for name in WAYS:
         left.plot(ns, [found[name, n] for n in ns], marker="o", markersize=3, label=name)
         right.plot(ns, [costs.peak[name, n] for n in ns], marker="o", markersize=3, label=name)
     left.set(xscale="log", yscale="log", xlabel="candidates", ylabel="CPU time, relative to pointwise")

@@ -94,7 +94,7 @@ class BatchScorer(ABC, Generic[Row]):
         # Fetched in one go: a GPU need not wait for us between batches.
         found = torch.cat(outputs).cpu()
         self.check(found)
-        return found[torch.tensor([index for batch in batches for index in batch]).argsort()]
+        return in_order(found, batches)
 
     def check(self, found: torch.Tensor) -> None:
         """Raise ModelOutputError if there is NaN or infinity in what a model gave."""
@@ -200,6 +200,11 @@ def tokenised(texts: Iterable[str], processor: PairRankerProcessor) -> dict[str,
     different = list(dict.fromkeys(texts))
     with lock_of(processor.tokenizer):
         return dict(zip(different, processor.encode_texts(different), strict=True))
+
+
+def in_order(found: torch.Tensor, batches: Iterable[Iterable[int]]) -> torch.Tensor:
+    """Return what was found, batch by batch, in the order of the indices that the batches hold."""
+    return found[torch.tensor([index for batch in batches for index in batch]).argsort()]
 
 
 def pack_by_tokens(lengths: Sequence[int], max_batch_tokens: int, max_padding: int) -> Iterator[list[int]]:

@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,12 +22,12 @@ from .concurrency import lock_of, lock_to_run
 from .model_state import check_ids, evaluating
 from .results import Comparison, Matrix, Ranking, Truncation, Unread, make_ranking
 from .schedules import Schedule
-from .scorer import BatchScorer, Texts, pack_by_tokens, tokenised
+from .scorer import BatchScorer, Texts, in_order, pack_by_tokens, tokenised
 from .unread import UnreadWarning
 
 # The schedule of rankings in which every pair was compared.
 ALL_PAIRS = "full"
-# How many encodings are kept: about a hundred bytes each.
+# How many encodings are kept, of a few hundred bytes each.
 MAX_KEPT = 100_000
 
 Row = TypeVar("Row")
@@ -69,7 +70,7 @@ class CandidateEncoder(BatchScorer[CandidateEncoding]):
             # In a fixed order, so that the same candidates make the same batches however they are given.
             missing = sorted(
                 {key: row for key, row in zip(keys, rows, strict=True) if key not in self._kept}.items(),
-                key=lambda entry: entry[1].input_ids,
+                key=lambda entry: (entry[1].prompt_ids, entry[1].candidate_ids),
             )
             fresh = dict(zip((key for key, _ in missing), self._run([row for _, row in missing]), strict=True))
             found = [fresh[key] if key in fresh else self._kept[key] for key in keys]
@@ -79,6 +80,10 @@ class CandidateEncoder(BatchScorer[CandidateEncoding]):
             while len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
         return np.stack(found)
+
+    def forget(self) -> None:
+        """Drop the encodings that are kept, so that all are made again."""
+        self._kept.clear()
 
     def pad(self, rows: Sequence[CandidateEncoding]) -> BatchEncoding:
         """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length), of whole rows."""
@@ -93,46 +98,32 @@ class CandidateEncoder(BatchScorer[CandidateEncoding]):
         return found.double().numpy()
 
     def _behind_prompts(self, rows: Sequence[CandidateEncoding]) -> torch.Tensor:
-        """Encode candidates by reading each prompt once."""
-        of_prompt: dict[tuple[int, ...], list[int]] = {}
-        for index, row in enumerate(rows):
-            of_prompt.setdefault(row.prompt_ids, []).append(index)
-        prompts = list(of_prompt)
-        places: list[int] = []
-        encodings: list[torch.Tensor] = []
-        for chunk in pack_by_tokens([len(prompt) for prompt in prompts], self.max_batch_tokens, self.max_padding):
+        """Encode candidates, those of a prompt next to each other, by reading each prompt once."""
+        groups = [list(group) for _, group in groupby(rows, key=lambda row: row.prompt_ids)]
+        lengths = [len(group[0].prompt_ids) for group in groups]
+        chunks = list(pack_by_tokens(lengths, self.max_batch_tokens, self.max_padding))
+        found = torch.cat([_halved(self._encode_groups, [groups[index] for index in chunk]) for chunk in chunks])
+        self.check(found)
+        ends = np.cumsum([len(group) for group in groups])
+        places = [range(ends[index] - len(groups[index]), ends[index]) for chunk in chunks for index in chunk]
+        return in_order(found, places)
 
-            def encode(some: Sequence[tuple[int, ...]]) -> torch.Tensor:
-                return self._encode_all(some, [[rows[i].candidate_ids for i in of_prompt[prompt]] for prompt in some])
-
-            together = [prompts[index] for index in chunk]
-            encodings.append(_halved(encode, together))
-            places += [index for prompt in together for index in of_prompt[prompt]]
-        ordered = torch.cat(encodings)
-        self.check(ordered)
-        return ordered[torch.tensor(places).argsort()]
-
-    def _encode_all(
-        self, prompts: Sequence[tuple[int, ...]], candidates: Sequence[Sequence[tuple[int, ...]]]
-    ) -> torch.Tensor:
-        """Return the encodings of the candidates of prompts, prompt by prompt."""
-        entries = [(number, ids) for number, of_one in enumerate(candidates) for ids in of_one]
-        longest = max(map(len, prompts))
+    def _encode_groups(self, groups: Sequence[Sequence[CandidateEncoding]]) -> torch.Tensor:
+        """Return the encodings of the candidates of some prompts, group by group."""
+        entries = [(number, row.candidate_ids) for number, group in enumerate(groups) for row in group]
+        longest = max(len(group[0].prompt_ids) for group in groups)
+        lengths = [longest + len(ids) for _, ids in entries]
+        batches = list(pack_by_tokens(lengths, self.max_batch_tokens, self.max_padding))
         with torch.inference_mode(), lock_to_run(self.model), evaluating(self.model):
-            states = self.model.read_prompts(**self._on_device(prompts))
-            lengths = [longest + len(ids) for _, ids in entries]
-            places: list[int] = []
-            encodings: list[torch.Tensor] = []
+            prompts = self.model.read_prompts(**self._on_device([group[0].prompt_ids for group in groups]))
 
-            def encode(some: Sequence[tuple[int, tuple[int, ...]]]) -> torch.Tensor:
-                index = torch.tensor([number for number, _ in some], device=self.model.device)
-                return self.model.encode_after(states, index, **self._on_device([ids for _, ids in some])).float()
+            def encode(places: Sequence[int]) -> torch.Tensor:
+                numbers, ids = zip(*(entries[place] for place in places), strict=True)
+                index = torch.tensor(numbers, device=self.model.device)
+                return self.model.encode_after(prompts, index, **self._on_device(ids)).float()
 
-            for batch in pack_by_tokens(lengths, self.max_batch_tokens, self.max_padding):
-                encodings.append(_halved(encode, [entries[place] for place in batch]))
-                places += batch
             # Fetched in one go: a GPU need not wait for us between batches.
-            return torch.cat(encodings).cpu()[torch.tensor(places).argsort()]
+            return in_order(torch.cat([_halved(encode, batch) for batch in batches]).cpu(), batches)
 
     def _on_device(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         batch = self.processor.pad(rows)
@@ -142,7 +133,7 @@ class CandidateEncoder(BatchScorer[CandidateEncoding]):
     def _forget_if_trained(self) -> None:
         weights = _state_of(self.model)
         if weights != self._weights:
-            self._kept.clear()
+            self.forget()
             self._weights = weights
 
     def __getstate__(self) -> dict[str, Any]:
