@@ -9,6 +9,7 @@ from transformers.utils.hub import cached_file
 
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
+from blender_hf.modeling import PairRankerConfig
 
 MODEL_FILE, INT8_FILE, FLOAT16_FILE = "model.onnx", "model_int8.onnx", "model_fp16.onnx"
 FUSER_FILES = ("encoder_model.onnx", "decoder_model_merged.onnx")
@@ -19,11 +20,18 @@ WEIGHTS_SUFFIX = "_data"
 MAX_BYTES_INSIDE = 1_900_000_000
 FOLDERS = ("", "onnx")
 NEEDS_OPTIMUM = "pip install 'blender-hf[onnx]' 'transformers>=4.57,<4.58'"
-INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
+INPUTS = ("input_ids", "attention_mask")
+# What a ranker's graph gives of each row: the logit of a pair or, with separate encodings, the encoding of a candidate.
+LOGITS, ENCODINGS = "logits", "encodings"
 AXES = {0: "batch_size", 1: "sequence_length"}
 OPSET = 18
 MAX_OPSET = 23  # the last one that both tracers write and ONNX Runtime reads
 ROLE = "ONNX file"
+
+
+def output_of(config: PairRankerConfig) -> str:
+    """Return the name of the output of a ranker's graph."""
+    return ENCODINGS if config.is_separate else LOGITS
 
 
 def has_optimum() -> bool:

@@ -35,9 +35,9 @@ from .graph import (
     MODEL_FILE,
     NEEDS_OPTIMUM,
     OPSET,
-    OUTPUT,
     WEIGHTS_SUFFIX,
     has_optimum,
+    output_of,
 )
 from .onnx_ranker import OnnxPairRanker
 from .parity import TOLERANCES, Parity, check_fuser, check_ranker, ranker_inputs
@@ -157,7 +157,7 @@ def _trace_with_transformers(model: PairRanker, path: Path, opset: int) -> None:
     exported = OnnxExporter().export(model, dict(example), config=config)
     # transformers 5.17 returns torch's own result, 5.24 an object with the graph under another name.
     graph: Any = getattr(exported, "program" if hasattr(exported, "program") else "model")
-    for extra in [value for value in graph.graph.outputs if value.name != OUTPUT]:
+    for extra in [value for value in graph.graph.outputs if value.name != output_of(model.config)]:
         graph.graph.outputs.remove(extra)
     beside = sum(weight.numel() * weight.element_size() for weight in model.parameters()) > MAX_BYTES_INSIDE
     onnx_ir.save(graph, path, external_data=path.name + WEIGHTS_SUFFIX if beside else None)

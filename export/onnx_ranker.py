@@ -23,13 +23,13 @@ from blender_hf.loading.checkpoints import (
 from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerProcessor
 from blender_hf.modeling.modeling_pair_ranker import lead_in_distinct_tokens
 
-from .graph import INPUTS, MODEL_FILE, OUTPUT, checkpoint_of, require_onnx_file
-from .provenance import DISTINCT_TOKEN_WEIGHT, check_weights, settings_in
+from .graph import ENCODINGS, INPUTS, LOGITS, MODEL_FILE, checkpoint_of, output_of, require_onnx_file
+from .provenance import DISTINCT_TOKEN_WEIGHT, check_settings, check_weights, settings_in
 
 DEFAULT_PROVIDER = "CPUExecutionProvider"
 # Providers that share memory with torch, and the name of their device.
 DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
-# Types of logits: ONNX Runtime's name, and those for torch and for the binding.
+# Types of outputs: ONNX Runtime's name, and those for torch and for the binding.
 OUTPUT_TYPES = {"tensor(float)": (torch.float32, np.float32), "tensor(float16)": (torch.float16, np.float16)}
 
 
@@ -46,8 +46,11 @@ class OnnxPairRanker(nn.Module):
 
     Raises:
         InputError: If the provider does not exist here.
-        CheckpointError: If the file can't be read, or is not a ranker's.
+        CheckpointError: If the file can't be read, or is not that of a ranker with this configuration.
     """
+
+    # The graph reads whole rows.
+    shares_prompts = False
 
     def __init__(self, path: str | Path, config: PairRankerConfig, provider: str = DEFAULT_PROVIDER) -> None:
         super().__init__()
@@ -57,11 +60,11 @@ class OnnxPairRanker(nn.Module):
         self._provider, self._path = provider, Path(path)
         self._sessions = {os.getpid(): _session(self._path, provider)}
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        self._exported_weight = exported_distinct_token_weight(self.metadata, Path(path).parent, config)
-        types = {node.name: node.type for node in self.session.get_outputs()}
-        self._output_types = OUTPUT_TYPES[types[OUTPUT]]
+        self._output, self._output_types = _checked_graph(self.session, self._path, config)
+        check_settings(self.metadata, self._path, config)
+        self._exported_weight = exported_distinct_token_weight(self.metadata, self._path.parent, config)
         # Or the score of a pair would depend on its batch.
-        self._one_by_one = quantises_batch(Path(path))
+        self._one_by_one = quantises_batch(self._path)
 
     @property
     def session(self) -> Any:
@@ -75,16 +78,18 @@ class OnnxPairRanker(nn.Module):
         return {**vars(self), "_sessions": {}}
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> PairRankerOutput:
-        """Score one presentation order of each pair, as `PairRanker.forward` does."""
+        """Score one presentation order of each pair, or encode each candidate, as `PairRanker.forward` does."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = self._logits(input_ids, attention_mask)
+        if self.config.is_separate:
+            return PairRankerOutput(encodings=self._outputs(input_ids, attention_mask))
+        logits = self._outputs(input_ids, attention_mask)
         if change := self.config.distinct_token_weight - self._exported_weight:
             lead = lead_in_distinct_tokens(input_ids, attention_mask.bool(), self.config.markers)
             logits = logits + (change * lead).to(logits)
         return PairRankerOutput(logits=logits)
 
-    def _logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def _outputs(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         if not self._one_by_one:
             return self._run(input_ids, attention_mask)
         lengths = attention_mask.sum(dim=1).tolist()
@@ -94,19 +99,20 @@ class OnnxPairRanker(nn.Module):
     def _run(self, *inputs: torch.Tensor) -> torch.Tensor:
         rows = inputs[0].shape[0]
         torch_type, numpy_type = self._output_types
-        logits = torch.empty(rows, dtype=torch_type, device=self.device)
+        shape = (rows, *_shape_of_row(self.config))
+        outputs = torch.empty(shape, dtype=torch_type, device=self.device)
         binding = self.session.io_binding()
         place = (self.device.type, self.device.index or 0)
         # The binding keeps addresses, not tensors, and trusts the types it is given.
         bound = [tensor.to(self.device, torch.int64).contiguous() for tensor in inputs]
         for name, tensor in zip(INPUTS, bound, strict=True):
             binding.bind_input(name, *place, np.int64, tuple(tensor.shape), tensor.data_ptr())
-        binding.bind_output(OUTPUT, *place, numpy_type, (rows,), logits.data_ptr())
+        binding.bind_output(self._output, *place, numpy_type, shape, outputs.data_ptr())
         if self.device.type == "cuda":
             # ONNX Runtime has its own stream: what torch still copies must have arrived.
             torch.cuda.current_stream(self.device).synchronize()
         self.session.run_with_iobinding(binding)
-        return logits
+        return outputs
 
 
 def load_onnx_ranker(
@@ -202,18 +208,45 @@ def _session(path: Path, provider: str) -> Any:
         raise InputError(
             f"ONNX Runtime can't start {provider}: its libraries do not fit this machine; use {providers[-1]}"
         )
-    _check_graph(session, path)
     return session
 
 
-def _check_graph(session: Any, path: Path) -> None:
+def _checked_graph(session: Any, path: Path, config: PairRankerConfig) -> tuple[str, tuple[torch.dtype, Any]]:
+    """Return the output of a graph and its types; CheckpointError if it is not that of a ranker so configured."""
     inputs = [node.name for node in session.get_inputs()]
-    outputs = {node.name: len(node.shape) for node in session.get_outputs()}
-    if sorted(inputs) != sorted(INPUTS) or outputs.get(OUTPUT) != 1:
+    outputs = {node.name: node for node in session.get_outputs()}
+    known = [
+        name for name, n_axes in ((LOGITS, 1), (ENCODINGS, 3)) if name in outputs and len(outputs[name].shape) == n_axes
+    ]
+    if sorted(inputs) != sorted(INPUTS) or not known:
         raise CheckpointError(
             f"{path} is not an exported PairRanker: it maps {', '.join(inputs)} to {', '.join(outputs)}, and a ranker "
-            f"maps {', '.join(INPUTS)} to {OUTPUT}, one for each pair"
+            f"maps {', '.join(INPUTS)} to {LOGITS}, one for each pair, or {ENCODINGS}, one for each candidate"
         )
-    [output_type] = [node.type for node in session.get_outputs() if node.name == OUTPUT]
-    if output_type not in OUTPUT_TYPES:
-        raise CheckpointError(f"the {OUTPUT} of {path} are {output_type}; a ranker's are {' or '.join(OUTPUT_TYPES)}")
+    output = output_of(config)
+    if output not in known:
+        raise CheckpointError(
+            f"{path} gives {known[0]}, and a ranker with candidate_encoding={config.candidate_encoding!r} in its "
+            f"configuration gives {output}, so the two are not of one ranker: export it again"
+        )
+    shape = tuple(outputs[output].shape[1:])
+    if shape != _shape_of_row(config):
+        raise CheckpointError(
+            f"the {output} of {path} are {_times(shape)} numbers for each candidate, and the configuration says "
+            f"{_times(_shape_of_row(config))} (n_tasks, 1 + preference_dim), so the two are not of one ranker: export "
+            "it again"
+        )
+    if outputs[output].type not in OUTPUT_TYPES:
+        raise CheckpointError(
+            f"the {output} of {path} are {outputs[output].type}; a ranker's are {' or '.join(OUTPUT_TYPES)}"
+        )
+    return output, OUTPUT_TYPES[outputs[output].type]
+
+
+def _shape_of_row(config: PairRankerConfig) -> tuple[int, ...]:
+    """Return the shape of what a ranker gives of one row."""
+    return (config.n_tasks, 1 + config.preference_dim) if config.is_separate else ()
+
+
+def _times(shape: tuple[Any, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -8,7 +8,7 @@ from blender_hf.errors import BlenderError
 from blender_hf.modeling import GenFuser, GenFuserConfig, PairRanker, PairRankerConfig
 from blender_hf.modeling.hub_mixins import TASKS
 
-from .graph import AXES, NEEDS_OPTIMUM, OPSET
+from .graph import AXES, NEEDS_OPTIMUM, OPSET, output_of
 
 try:
     from optimum.exporters.onnx.config import TextEncoderOnnxConfig
@@ -23,13 +23,13 @@ FUSER_TASK = "text2text-generation"
 FUSER_TASK_WITH_CACHE = "text2text-generation-with-past"
 
 
-class PairInputGenerator(DummyTextInputGenerator):
-    """Creates the inputs on which Optimum compares the graph: random pairs, the only input of a ranker."""
+class RowGenerator(DummyTextInputGenerator):
+    """Creates the inputs on which Optimum compares the graph: random pairs or candidates, as the ranker reads them."""
 
     def generate(self, input_name: str, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return (batch, length), with a token after each of the three markers, and no padding in between."""
+        """Return (batch, length), with a token after each of the markers, and no padding in between."""
         made = super().generate(input_name, *args, **kwargs)
-        markers = self.normalized_config.config.markers
+        markers = self.normalized_config.config.row_markers
         if input_name == "input_ids":
             ordinary = next(token for token in range(self.vocab_size) if token not in markers)
             made = made.masked_fill(torch.isin(made, torch.tensor(markers)), ordinary)
@@ -40,10 +40,13 @@ class PairInputGenerator(DummyTextInputGenerator):
 
 
 class PairRankerOnnxConfig(TextEncoderOnnxConfig):
-    """One graph: `input_ids` and `attention_mask`, both (batch, length), give `logits`, (batch,)."""
+    """One graph: `input_ids` and `attention_mask`, both (batch, length), give `logits`, (batch,), or encodings.
+
+    Those of a ranker that reads each candidate by itself are `encodings`, (batch, n_tasks, 1 + preference_dim).
+    """
 
     DEFAULT_ONNX_OPSET = OPSET
-    DUMMY_INPUT_GENERATOR_CLASSES = (PairInputGenerator,)
+    DUMMY_INPUT_GENERATOR_CLASSES = (RowGenerator,)
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(vocab_size="backbone_config.vocab_size", allow_new=True)
 
     @property
@@ -54,7 +57,7 @@ class PairRankerOnnxConfig(TextEncoderOnnxConfig):
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """Name of the output and of its free axis."""
-        return {"logits": {0: AXES[0]}}
+        return {output_of(self._config): {0: AXES[0]}}
 
 
 class GenFuserOnnxConfig(T5OnnxConfig):

@@ -8,10 +8,13 @@ import torch
 
 from blender_hf.errors import ModelOutputError
 from blender_hf.modeling import GenFuser, PairRanker, PairRankerConfig
+from blender_hf.modeling.ranking_math import compare_encodings
 from blender_hf.modeling.tokenization import pad_right
 
-# Maximum difference of a logit from torch's float32, in units of the largest logit (at least 1). Eight bits are another
-# model.
+from .graph import output_of
+
+# Maximum difference of a logit from torch's float32, in units of the largest logit (at least 1), and likewise of the
+# numbers of encodings. Eight bits are another model.
 TOLERANCES = {"float32": 3e-4, "float16": 2e-2, "int8": 0.15}
 FRACTIONS = (0.0, 0.03, 0.3, 0.6, 1.0)  # of the way from the shortest input to the longest
 MIN_LENGTH = 8
@@ -27,23 +30,32 @@ class Parity:
     tolerance: float  # the maximum that is accepted
     n_logits: int  # how many were compared, of pairs or of steps of generation
     longest: int  # tokens of the longest input
+    what: str = "logit"  # what was compared
 
     def __str__(self) -> str:
         return (
-            f"largest difference of a logit {self.difference:.1e} (accepted: {self.tolerance:.1e}), "
-            f"{self.n_logits} compared, inputs of up to {self.longest} tokens"
+            f"largest difference of {'an' if self.what[0] in 'aeiou' else 'a'} {self.what} {self.difference:.1e} "
+            f"(accepted: {self.tolerance:.1e}), {self.n_logits} compared, inputs of up to {self.longest} tokens"
         )
 
 
 def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: float) -> Parity:
-    """Compare the logits of rankers at several lengths, up to the longest pair, and batch sizes, with padding."""
+    """Compare the logits of rankers at several lengths, up to the longest row, and batch sizes, with padding.
+
+    With separate encodings these are compared first, and then the logits of all pairs of them.
+    """
+    output = output_of(model.config)
     wanted, found, longest = [], [], 0
     for inputs in ranker_inputs(model.config):
         longest = max(longest, inputs["input_ids"].shape[1])
         with torch.inference_mode():
-            wanted.append(model(**inputs).logits)
-            found.append(exported(**inputs).logits)
-    return _judged(torch.cat(wanted), torch.cat(found), tolerance, longest)
+            wanted.append(model(**inputs)[output])
+            found.append(exported(**inputs)[output])
+    both = torch.cat(wanted), torch.cat(found)
+    if model.config.is_separate:
+        _judged(*both, tolerance, longest, "number of an encoding")
+        both = _all_pairs(both[0]), _all_pairs(both[1])
+    return _judged(*both, tolerance, longest)
 
 
 def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
@@ -63,11 +75,11 @@ def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
 
 
 def ranker_inputs(config: PairRankerConfig) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield batches of random pairs, each with its three markers; the last row of a batch is shorter than the first."""
-    markers: list[int] = list(config.markers)
+    """Yield batches of random rows with the markers of their parts; a batch's last row is shorter than its first."""
+    markers: list[int] = list(config.row_markers)
     backbone = config.backbone_config
     padding: int | None = backbone.pad_token_id
-    for rows in _random_rows(backbone.vocab_size, config.max_pair_length, *markers, padding):
+    for rows in _random_rows(backbone.vocab_size, config.longest_row(config), *markers, padding):
         for row in rows:
             for place, marker in enumerate(markers):
                 row[place * len(row) // len(markers)] = marker
@@ -93,10 +105,16 @@ def _steps(model: Any, inputs: Any) -> tuple[torch.Tensor, list[list[int]]]:
     return torch.stack(written.logits), written.sequences[:, 1:].T.tolist()
 
 
-def _judged(wanted: torch.Tensor, found: torch.Tensor, tolerance: float, longest: int) -> Parity:
+def _all_pairs(encodings: torch.Tensor) -> torch.Tensor:
+    """Return the logits of all pairs of rows, (pairs,)."""
+    first, second = torch.combinations(torch.arange(len(encodings))).unbind(1)
+    return compare_encodings(encodings[first].float(), encodings[second].float()).mean(dim=-1)
+
+
+def _judged(wanted: torch.Tensor, found: torch.Tensor, tolerance: float, longest: int, what: str = "logit") -> Parity:
     scale = max(1.0, wanted.abs().max().item())
     difference = (wanted - found.float()).abs().max().item()
-    parity = Parity(difference, tolerance * scale, len(wanted), longest)
+    parity = Parity(difference, tolerance * scale, len(wanted), longest, what)
     if not difference <= parity.tolerance:  # written so that NaN fails
         raise ModelOutputError(f"the exported model is not the model in torch: {parity}")
     return parity

@@ -1,6 +1,7 @@
 """What an ONNX file states of the model that it was made of, so that outdated ones are detected: `metadata_props`."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,18 @@ from blender_hf.errors import CheckpointError, require
 from blender_hf.loading.other_formats import json_object
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
+from blender_hf.modeling.configuration_pair_ranker import TOKEN_IDS
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 WEIGHTS, DISTINCT_TOKEN_WEIGHT = "blender_hf.weights", "blender_hf.distinct_token_weight"
+SETTINGS = "blender_hf.settings"
+# Settings of a ranker that are part of its graph: changing them later in `config.json` would not change what it gives.
+GRAPH_SETTINGS = (
+    *("candidate_encoding", "shared_prompt", "preference_dim", "pooling", "symmetric", "cross_candidate_bias"),
+    *TOKEN_IDS,
+)
 # Formats whose files hold the weights as the model has them; those of the original authors are converted.
 OWN_TYPES = (PairRankerConfig.model_type, *LOADABLE_TYPES)
 # How many numbers of a tensor its fingerprint covers. Training changes nearly all numbers of all tensors, so a few are
@@ -26,10 +34,11 @@ N_SAMPLES = 64
 
 
 def statement_of(model: PreTrainedModel) -> dict[str, str]:
-    """Return what the ONNX files of a model state: fingerprints of its weights, and `distinct_token_weight`."""
+    """Return what the ONNX files of a model state: fingerprints of its weights, and settings of a ranker."""
     statement = {WEIGHTS: " ".join(sorted(fingerprints(model.parameters())))}
     if isinstance(model.config, PairRankerConfig):
         statement[DISTINCT_TOKEN_WEIGHT] = repr(float(model.config.distinct_token_weight))
+        statement[SETTINGS] = json.dumps({name: getattr(model.config, name) for name in GRAPH_SETTINGS})
     return statement
 
 
@@ -69,6 +78,17 @@ def check_weights(metadata: Mapping[str, str], path: Path, folder: Path) -> None
     # A checkpoint may hold more than the model has, as those of T5 do.
     if stated is not None and saved is not None and not saved.issuperset(stated.split()):
         raise CheckpointError(outdated(path, folder))
+
+
+def check_settings(metadata: Mapping[str, str], path: Path, config: PairRankerConfig) -> None:
+    """Check that an ONNX file was made with the settings of a configuration, as far as it states them."""
+    for name, exported in json.loads(metadata.get(SETTINGS, "{}")).items():
+        found = getattr(config, name, None)
+        if found != exported:
+            raise CheckpointError(
+                f"{path} was exported with {name}={exported!r}, and the configuration says {found!r}: correct "
+                "config.json, or export it again"
+            )
 
 
 def outdated(path: Path, folder: Path) -> str:

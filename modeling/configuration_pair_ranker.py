@@ -163,6 +163,16 @@ class PairRankerConfig(PretrainedConfig):
         return self.candidate_encoding == "separate"
 
     @property
+    def row_markers(self) -> tuple[Any, ...]:
+        """The markers of one row that the model reads: of a prompt and two candidates, or of a prompt and one."""
+        return self.markers[:2] if self.is_separate else self.markers
+
+    def longest_row(self, lengths: Any) -> int:
+        """Return the maximum tokens of a row under the lengths of a processor, or of a configuration such as this."""
+        n_candidates = len(self.row_markers) - 1
+        return min(lengths.max_pair_length, lengths.max_source_length + n_candidates * lengths.max_candidate_length)
+
+    @property
     def n_positions(self) -> int | None:
         """Maximum tokens that the encoder has positions for; None if there is no limit, or it is unknown."""
         encoder = self.backbone_config
@@ -226,7 +236,8 @@ class PairRankerConfig(PretrainedConfig):
     def _check_encoding(self) -> None:
         if self.candidate_encoding not in CANDIDATE_ENCODINGS:
             raise ValueError(
-                f"candidate_encoding={self.candidate_encoding!r}; use one of {', '.join(CANDIDATE_ENCODINGS)}"
+                f"candidate_encoding={self.candidate_encoding!r}; this release knows {', '.join(CANDIDATE_ENCODINGS)}: "
+                "correct the name, or upgrade blender-hf if the checkpoint is from a newer release"
             )
         if not isinstance(self.preference_dim, int) or self.preference_dim < 0 or self.preference_dim % 2:
             raise ValueError(f"preference_dim={self.preference_dim!r}; use an even number, 0 for none")

@@ -181,8 +181,7 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         Raises:
             ValueError: If a pair may be longer; the message says which lengths work.
         """
-        n_candidates = 1 if config.is_separate else 2
-        longest = min(self.max_pair_length, self.max_source_length + n_candidates * self.max_candidate_length)
+        longest = config.longest_row(self)
         if config.n_positions is not None and longest > config.n_positions:
             source = min(self.max_source_length, config.n_positions // 2)
             read = "a prompt and a candidate" if config.is_separate else "pairs"

@@ -24,6 +24,7 @@ from blender_hf import Blender, GenFuser, GenFuserConfig, GenFuserProcessor, Pai
 from blender_hf.modeling import PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import is_causal
 from tests.language_server import LanguageServer, serving
+from tests.stacks.families import config_of
 
 EXAMPLES = Path(__file__).parent.parent / "blender_hf" / "examples" / "smoke.jsonl"
 BACKBONES = ("bert", "roberta", "modernbert", "deberta-v2")
@@ -129,7 +130,9 @@ def backbone_config(kind: str, vocab_size: int) -> PretrainedConfig:
     if kind == "modernbert":
         special = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
         return ModernBertConfig(**settings, **special, global_attn_every_n_layers=2, local_attention=32)
-    return {"bert": BertConfig, "roberta": RobertaConfig}[kind](**settings)
+    if kind in ("bert", "roberta"):
+        return {"bert": BertConfig, "roberta": RobertaConfig}[kind](**settings)
+    return config_of(kind, vocab_size)
 
 
 def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tuple[PairRanker, PairRankerProcessor]:
@@ -145,8 +148,9 @@ def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tupl
         )
     ).eval()
     with torch.no_grad():
-        for layer in (model.head.dense, model.head.out_proj):
-            layer.weight.normal_(std=0.5)
+        for layer in (model.head.dense, model.head.out_proj, model.head.preference):
+            if layer is not None:
+                layer.weight.normal_(std=0.5)
     return model, processor
 
 

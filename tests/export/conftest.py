@@ -1,6 +1,7 @@
 """Real exports of small models, made once."""
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -8,12 +9,30 @@ import pytest
 from blender_hf.export.onnx_export import export_onnx
 from tests.conftest import build_fuser, build_ranker
 
+# Settings of a ranker that encodes each candidate by itself: two tasks, and a prompt that does not read the candidates.
+SEPARATE: dict[str, Any] = {
+    "candidate_encoding": "separate",
+    "shared_prompt": True,
+    "preference_dim": 4,
+    "n_tasks": 2,
+}
+
 
 @pytest.fixture(scope="session")
 def ranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ranker's checkpoint with all of its ONNX files under `onnx/`."""
     folder = tmp_path_factory.mktemp("ranker")
     for part in build_ranker():
+        part.save_pretrained(folder)
+    export_onnx(folder, folder / "onnx", precisions=("int8", "float16"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def separate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a ranker that encodes each candidate by itself."""
+    folder = tmp_path_factory.mktemp("separate")
+    for part in build_ranker(**SEPARATE):
         part.save_pretrained(folder)
     export_onnx(folder, folder / "onnx", precisions=("int8", "float16"))
     return folder

@@ -22,6 +22,15 @@ PAIRS = ([TEXTS[0], "hello!", ""], [TEXTS[1], "hi!", "a"], [TEXTS[2], "f**k off!
 POOLINGS = ("marker", "mean")
 # The tracer of transformers 5 takes ten times as long, so there each pooling meets two of the backbones.
 EVERY, ALTERNATING = list(product(BACKBONES, POOLINGS)), list(zip(BACKBONES, POOLINGS * 2, strict=True))
+# Backbones that encode each candidate by itself, besides the one of `separate_folder`, and how they pool.
+SEPARATE_POOLINGS = {
+    "llama": "last",
+    "roberta": "mean",
+    "deberta-v2": "marker",
+    "modernbert": "marker",
+    "mpnet": "mean",
+    "qwen3": "mean",
+}
 without_optimum = pytest.mark.skipif(has_optimum(), reason="for where Optimum is not installed")
 with_optimum = pytest.mark.skipif(not has_optimum(), reason="Optimum's exporter needs transformers 4.57")
 
@@ -44,6 +53,27 @@ def test_every_backbone_is_exported_with_free_axes(kind: str, pooling: str, tmp_
         logits = session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})[0]
         with torch.no_grad():
             torch.testing.assert_close(torch.from_numpy(logits), model(**batch).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SEPARATE_POOLINGS if has_optimum() else ["llama"])
+def test_encodings_of_every_backbone_are_exported_with_free_axes(kind: str, tmp_path: Path) -> None:
+    settings = {"pooling": SEPARATE_POOLINGS[kind], "candidate_encoding": "separate", "preference_dim": 2}
+    model, processor = build_ranker(kind, **settings)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "ranker")
+    found = export_onnx(tmp_path / "ranker", tmp_path / "onnx")["model.onnx"]
+    assert (found.n_logits, found.longest) == (190, 80)
+    assert found.difference < 1e-3
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    assert all(isinstance(size, str) for node in session.get_inputs() for size in node.shape)
+    [output] = session.get_outputs()
+    assert (output.name, output.shape[1:]) == ("encodings", [1, 3])
+    for n_rows in (1, 3):
+        batch = processor(*(texts[:n_rows] for texts in PAIRS[:2]))
+        encodings = session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})[0]
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(encodings), model(**batch).encodings, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -113,6 +143,15 @@ def traced(ranker_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return ranker_folder
 
 
+def test_what_no_pair_can_have_is_not_asked_for(traced: Path, tmp_path: Path) -> None:
+    """The encoder's 128 positions are enough for a prompt and two candidates of 40 tokens each."""
+    model, processor = build_ranker()
+    model.config.max_pair_length = processor.max_pair_length = 2048
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "ranker")
+    assert export_onnx(tmp_path / "ranker", tmp_path / "onnx")["model.onnx"].longest == 120
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_what_is_not_proved_does_not_stay(
     traced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
@@ -129,10 +168,11 @@ def test_what_is_not_proved_does_not_stay(
 
 def test_a_ranker_whose_longest_pair_has_no_positions_is_refused(traced: Path, tmp_path: Path) -> None:
     model, processor = build_ranker()
-    model.config.max_pair_length = processor.max_pair_length = 2048  # its encoder has 128
+    for settings in (model.config, processor):
+        settings.max_pair_length, settings.max_candidate_length = 2048, 1024  # its encoder has 128
     for part in (model, processor):
         part.save_pretrained(tmp_path / "ranker")
-    with pytest.raises(CheckpointError, match="can't be exported: "):
+    with pytest.raises(CheckpointError, match="pairs may have 2048 tokens, but the encoder has 128 positions"):
         export_onnx(tmp_path / "ranker", tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
 

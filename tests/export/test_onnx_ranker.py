@@ -26,6 +26,7 @@ from blender_hf.export.onnx_ranker import (
 from blender_hf.loading.checkpoints import HubOptions, load_ranker
 from blender_hf.modeling import PairRankerConfig
 from tests.conftest import build_ranker, example_texts
+from tests.export.conftest import SEPARATE
 
 TEXTS = example_texts()
 PAIRS = [Presentation(TEXTS[0], TEXTS[1], TEXTS[2]), Presentation("hello!", "hi!", "no"), Presentation("", "a", "")]
@@ -51,6 +52,47 @@ def test_a_score_does_not_depend_on_its_neighbours(ranker_folder: Path, file_nam
     found = scorer(ranker_folder, file_name)
     alone = [found.score([pair])[0] for pair in PAIRS]
     assert found.score(PAIRS) == pytest.approx(alone, abs=precision, rel=0)
+
+
+@pytest.mark.parametrize(("file_name", "tolerance"), FILES.items())
+def test_encodings_are_those_of_torch_whatever_is_in_the_batch(
+    separate_folder: Path, file_name: str, tolerance: float
+) -> None:
+    model, processor = load_onnx_ranker(separate_folder, HUB, file_name=file_name)
+    assert not model.shares_prompts
+    batch = processor(["hello!", TEXTS[0], ""], ["hi!", TEXTS[1], "a"])
+    found = model(**batch).encodings
+    with torch.no_grad():
+        expected = build_ranker(**SEPARATE)[0](**batch).encodings
+    torch.testing.assert_close(found, expected, atol=tolerance * 2, rtol=0.0)
+    alone = [model(**processor([prompt], [text])).encodings for prompt, text in (("hello!", "hi!"), ("", "a"))]
+    torch.testing.assert_close(found[::2], torch.cat(alone), atol=NEIGHBOURS[file_name], rtol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("folder", "settings", "message"),
+    [
+        ("ranker_folder", {"candidate_encoding": "separate"}, r"gives logits, and .*='separate'.* gives encodings"),
+        (
+            "separate_folder",
+            {"candidate_encoding": "joint", "preference_dim": 0, "shared_prompt": False},
+            r"gives encodings, and .*='joint'.* gives logits",
+        ),
+        ("separate_folder", {"preference_dim": 6}, r"are 2 x 5 numbers .*, and the configuration says 2 x 7"),
+        ("separate_folder", {"n_tasks": 1}, r"are 2 x 5 numbers .*, and the configuration says 1 x 5"),
+        ("separate_folder", {"shared_prompt": False}, r"exported with shared_prompt=True, and .* says False"),
+        ("ranker_folder", {"pooling": "mean"}, r"exported with pooling='marker', and .* says 'mean'"),
+    ],
+)
+def test_a_file_of_another_kind_than_its_configuration_is_refused(
+    folder: str, settings: dict[str, object], message: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    shutil.copytree(request.getfixturevalue(folder) / "onnx", tmp_path, dirs_exist_ok=True)
+    stated = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**stated, **settings}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_onnx_ranker(tmp_path, HUB)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_whose_scales_span_the_batch_is_run_pair_by_pair(ranker_folder: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from blender_hf.errors import ModelOutputError
 from blender_hf.export.parity import check_fuser, check_ranker, ranker_inputs
 from blender_hf.modeling import PairRankerOutput
 from tests.conftest import build_fuser, build_ranker
+from tests.export.conftest import SEPARATE
 
 
 def test_the_same_ranker_passes() -> None:
@@ -20,6 +21,26 @@ def test_the_same_ranker_passes() -> None:
 def test_another_ranker_fails() -> None:
     with pytest.raises(ModelOutputError, match=r"not the model in torch: largest difference of a logit"):
         check_ranker(build_ranker()[0], build_ranker(seed=1)[0], 1e-3)
+
+
+def test_encodings_are_compared_and_the_logits_of_all_pairs_of_them() -> None:
+    model, _ = build_ranker(**SEPARATE)
+    parity = check_ranker(model, model, 1e-6)
+    assert (parity.difference, parity.n_logits, parity.longest) == (0, 190, 80)
+    with pytest.raises(ModelOutputError, match="largest difference of a number of an encoding"):
+        check_ranker(model, build_ranker(seed=1, **SEPARATE)[0], 1e-3)
+
+
+def test_logits_of_encodings_that_are_each_close_enough_may_be_too_far_off() -> None:
+    model, _ = build_ranker(**SEPARATE)
+
+    def exported(**inputs: torch.Tensor) -> Any:
+        encodings = model(**inputs).encodings
+        signs = torch.tensor([0.0, 1.0, 1.0, -1.0, 1.0]) * torch.randn(len(encodings), 1, 1).sign()
+        return PairRankerOutput(encodings=encodings + 0.3 * signs)
+
+    with pytest.raises(ModelOutputError, match="largest difference of a logit"):
+        check_ranker(model, exported, 0.31 / 3)
 
 
 @pytest.mark.parametrize("place", ["long", "batch"])
