@@ -1,8 +1,8 @@
 """`pipeline(model="org/pair-ranker", trust_remote_code=True)`: blending on a machine without the package blender-hf.
 
-The result is that of `pipeline("llm-blending")` in the package: all pairs are compared in both presentation orders, the
-best candidates are fused, and the fusion is kept if the ranker prefers it. The package has more: schedules,
-aggregations, and batches over several prompts.
+The result is that of `pipeline("llm-blending")` in the package: all pairs are compared, in both presentation orders or
+by encodings of the candidates, the best candidates are fused, and the fusion is kept if the ranker prefers it. The
+package has more: schedules, aggregations, batches over several prompts, and prompts that are read once.
 """
 
 import math
@@ -30,6 +30,7 @@ from .processing_gen_fuser import GenFuserProcessor
 from .processing_pair_ranker import PairRankerProcessor
 from .ranking_math import (
     best_distinct,
+    compare_encodings,
     count_cycles,
     indistinguishable,
     is_flip,
@@ -55,6 +56,8 @@ logger = logging.get_logger(__name__)
 AUTO_FUSER = "auto"
 DEFAULT_BATCH_SIZE = 16
 OPTIONS = ("batch_size", "top_k", "fallback", "generation")
+# Of what a ranker with separate encodings has read for a prompt: the tokens of each candidate's row, and its encoding.
+Encodings = dict[tuple[int, ...], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ class LlmBlendingPipeline(Pipeline):
         fuser_revision: Branch, tag or commit of the fuser; None is that of the ranker's configuration for its fuser.
         token: Token for a private fuser; by default the one that the ranker was loaded with.
         local_files_only: Never ask the Hub for the fuser.
-        **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (pairs per batch of
-            the ranker), `top_k` (how many candidates are fused), `fallback`, `generation`.
+        **kwargs: `model`, `processor`, `device`, `dtype` and the options of a call: `batch_size` (how many pairs,
+            or candidates, the ranker reads at once), `top_k` (how many candidates are fused), `fallback`, `generation`.
 
     Raises:
         ValueError: If the processor does not belong to the ranker, or its pairs are longer than what the ranker reads.
@@ -200,19 +203,19 @@ class LlmBlendingPipeline(Pipeline):
         generation: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         rows = batch_size or DEFAULT_BATCH_SIZE
-        ranking = self._rank(model_inputs, rows)
+        known: Encodings = {}
+        ranking = self._rank(model_inputs, rows, known)
         chosen = best_distinct(ranking["candidates"], ranking["order"], top_k) if self.fuser is not None else []
         if len(chosen) < 2:
             return _result(ranking, None, None, fused=False)
         fusion = self._fuse(model_inputs, chosen, generation or {})
-        comparison = self._compare(model_inputs.source, fusion["text"], ranking["best"], rows)
+        comparison = self._compare(model_inputs.source, fusion["text"], ranking["best"], rows, known)
         kept = not fallback or keeps_fusion(fusion["text"], comparison["preferred"])
         return _result(ranking, fusion, comparison, fused=kept)
 
-    def _rank(self, item: BlendingInput, rows: int) -> dict[str, Any]:
+    def _rank(self, item: BlendingInput, rows: int, known: Encodings) -> dict[str, Any]:
         ids = self._tokenize([item.source, *item.texts])
-        pairs = list(combinations(dict.fromkeys(item.texts), 2))
-        orders = self._both_orders(item.source, pairs, ids, rows)
+        orders = self._both_orders(item.source, item.texts, ids, rows, known)
         means = {pair: mean_logit(*both) for pair, both in orders.items()}
         means |= {(b, a): -logit for (a, b), logit in means.items()}
         n = len(item.texts)
@@ -227,9 +230,9 @@ class LlmBlendingPipeline(Pipeline):
             "ranks": list(ranks_of(scores)),
             "scores": scores,
             "comparisons": [[None if i == j else logit for j, logit in enumerate(row)] for i, row in enumerate(logits)],
-            "n_comparisons": len(pairs),
-            "n_encodings": len(pairs) * (1 if self.model.config.symmetric else 2),
-            "flip_rate": sum(is_flip(*both) for both in orders.values()) / len(pairs) if pairs else None,
+            "n_comparisons": len(orders),
+            "n_encodings": len(known) or len(orders) * (1 if self.model.config.symmetric else 2),
+            "flip_rate": sum(is_flip(*both) for both in orders.values()) / len(orders) if orders else None,
             "n_cycles": count_cycles(logits),
             **self._reading(item.source, item.texts, ids),
             "schedule": "full",
@@ -251,9 +254,9 @@ class LlmBlendingPipeline(Pipeline):
             "unread": {**unread, "indistinguishable": []},
         }
 
-    def _compare(self, source: str, a: str, b: str, rows: int) -> dict[str, Any]:
+    def _compare(self, source: str, a: str, b: str, rows: int, known: Encodings) -> dict[str, Any]:
         ids = self._tokenize([source, a, b])
-        ab, ba = self._both_orders(source, [(a, b)], ids, rows)[a, b] if a != b else (0.0, 0.0)
+        ab, ba = self._both_orders(source, [a, b], ids, rows, known).get((a, b), (0.0, 0.0))
         logit = mean_logit(ab, ba)
         probability = probability_of(logit, self.model.config.logit_temperature)
         return {
@@ -270,35 +273,64 @@ class LlmBlendingPipeline(Pipeline):
         return dict(zip(different, self.processor.encode_texts(different), strict=True))
 
     def _both_orders(
-        self, source: str, pairs: Sequence[tuple[str, str]], ids: Mapping[str, Sequence[int]], rows: int
+        self,
+        source: str,
+        texts: Sequence[str],
+        ids: Mapping[str, Sequence[int]],
+        rows: int,
+        known: Encodings,
     ) -> dict[tuple[str, str], tuple[float, float]]:
-        """Return for each pair (a, b) its logit with a first, and with b first."""
-        shown = [*pairs, *((b, a) for a, b in pairs)]
-        inputs = [self.processor.encode_pair(ids[source], ids[a], ids[b]).input_ids for a, b in shown]
-        logits = self._logits(inputs, rows)
+        """Return for each pair (a, b) of different texts its logit with a first, and with b first.
+
+        With separate encodings, candidates that are not yet `known` are read, and added to it.
+        """
+        different = list(dict.fromkeys(texts))
+        pairs = list(combinations(different, 2))
+        if self.model.config.is_separate:
+            encoded = [self.processor.encode_candidate(ids[source], ids[text]).input_ids for text in different]
+            new = [row for row in dict.fromkeys(encoded) if row not in known]
+            known.update(zip(new, self._read(new, rows), strict=True))
+            encodings = torch.stack([known[row] for row in encoded])
+            matrix = compare_encodings(encodings[:, None], encodings[None, :]).mean(dim=-1).tolist()
+            places = list(combinations(range(len(different)), 2))
+            logits = [*(matrix[i][j] for i, j in places), *(matrix[j][i] for i, j in places)]
+        else:
+            shown = [*pairs, *((b, a) for a, b in pairs)]
+            inputs = [self.processor.encode_pair(ids[source], ids[a], ids[b]).input_ids for a, b in shown]
+            logits = [value.item() for value in self._read(inputs, rows)]
         return dict(zip(pairs, zip(logits[: len(pairs)], logits[len(pairs) :], strict=True), strict=True))
 
-    def _logits(self, inputs: Sequence[Sequence[int]], rows: int) -> list[float]:
+    def _read(self, inputs: Sequence[Sequence[int]], rows: int) -> list[torch.Tensor]:
+        """Return what the ranker gives of each row, the logit of a pair or the encoding of a candidate, in float64."""
         by_length = sorted(range(len(inputs)), key=lambda index: len(inputs[index]))
-        found: dict[int, float] = {}
+        found: dict[int, torch.Tensor] = {}
         for start in range(0, len(inputs), rows):
             batch = by_length[start : start + rows]
-            padded = self.processor.pad([inputs[index] for index in batch]).to(self.device)
-            found |= zip(batch, self.model(**padded).logits.float().tolist(), strict=True)
-        if not all(map(math.isfinite, found.values())):
+            output = self.model(**self.processor.pad([inputs[index] for index in batch]).to(self.device))
+            values = output.encodings if self.model.config.is_separate else output.logits
+            found |= zip(batch, values.float().cpu().double(), strict=True)
+        if not all(value.isfinite().all() for value in found.values()):
             raise ArithmeticError("the ranker gave NaN or an infinite logit; try dtype=torch.float32")
         return [found[index] for index in range(len(inputs))]
 
     def _reading(self, source: str, texts: Sequence[str], ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-        """Return how much is cut and not read: a candidate's budget depends on the prompt alone."""
-        cuts = [self.processor.encode_pair(ids[source], ids[text], ids[text]) for text in texts]
+        """Return how much is cut and not read."""
+        read, cut_prompt, cut = zip(*(self._cut(ids[source], ids[text]) for text in texts), strict=True)
         unknown = unknown_id(self.processor.tokenizer)
         counts = [unknown_in(text, ids[text], unknown) for text in (source, *texts)]
-        same = indistinguishable(texts, [tuple(cut.input_ids) for cut in cuts])
+        same = indistinguishable(texts, read)
         return {
-            "truncated": {"prompt": cuts[0].truncated_source, "candidates": [cut.truncated_first for cut in cuts]},
+            "truncated": {"prompt": cut_prompt[0], "candidates": list(cut)},
             "unread": {"prompt": counts[0], "candidates": counts[1:], "indistinguishable": [*map(list, same)]},
         }
+
+    def _cut(self, source: Sequence[int], text: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
+        """Return what is read of a prompt and a candidate, and how many tokens of either are cut."""
+        if self.model.config.is_separate:
+            row = self.processor.encode_candidate(source, text)
+            return row.input_ids, row.truncated_source, row.truncated_candidate
+        pair = self.processor.encode_pair(source, text, text)  # whose budget depends on the prompt alone
+        return tuple(pair.input_ids), pair.truncated_source, pair.truncated_first
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         known = {name: value for name, value in options.items() if name in OPTIONS}

@@ -24,7 +24,6 @@ from blender_hf import Blender, GenFuser, GenFuserConfig, GenFuserProcessor, Pai
 from blender_hf.modeling import PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import is_causal
 from tests.language_server import LanguageServer, serving
-from tests.stacks.families import config_of
 
 EXAMPLES = Path(__file__).parent.parent / "blender_hf" / "examples" / "smoke.jsonl"
 BACKBONES = ("bert", "roberta", "modernbert", "deberta-v2")
@@ -130,9 +129,7 @@ def backbone_config(kind: str, vocab_size: int) -> PretrainedConfig:
     if kind == "modernbert":
         special = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
         return ModernBertConfig(**settings, **special, global_attn_every_n_layers=2, local_attention=32)
-    if kind in ("bert", "roberta"):
-        return {"bert": BertConfig, "roberta": RobertaConfig}[kind](**settings)
-    return config_of(kind, vocab_size)
+    return {"bert": BertConfig, "roberta": RobertaConfig}[kind](**settings)
 
 
 def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tuple[PairRanker, PairRankerProcessor]:
@@ -148,15 +145,16 @@ def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tupl
         )
     ).eval()
     with torch.no_grad():
-        for layer in (model.head.dense, model.head.out_proj, model.head.preference):
-            if layer is not None:
-                layer.weight.normal_(std=0.5)
+        for layer in (model.head.dense, model.head.out_proj):
+            layer.weight.normal_(std=0.5)
     return model, processor
 
 
-def build_separate_ranker(backbone: PretrainedConfig, **config: object) -> tuple[PairRanker, PairRankerProcessor]:
+def build_separate_ranker(
+    backbone: PretrainedConfig, *, seed: int = 0, **config: object
+) -> tuple[PairRanker, PairRankerProcessor]:
     """Return a ranker with random weights whose encodings are far apart, and its processor."""
-    set_seed(0)
+    set_seed(seed)
     processor = ranker_processor()
     pooling = "last" if is_causal(backbone) else "mean"
     settings = {"pooling": pooling, "preference_dim": 4, **LENGTHS, **processor.special_token_ids(), **config}

@@ -7,15 +7,15 @@ import onnx
 import pytest
 
 from blender_hf.export.onnx_export import export_onnx
-from tests.conftest import build_fuser, build_ranker
+from blender_hf.modeling import PairRanker, PairRankerProcessor
+from tests.conftest import build_fuser, build_ranker, build_separate_ranker, ranker_processor
+from tests.stacks.families import config_of
 
-# Settings of a ranker that encodes each candidate by itself: two tasks, and a prompt that does not read the candidates.
-SEPARATE: dict[str, Any] = {
-    "candidate_encoding": "separate",
-    "shared_prompt": True,
-    "preference_dim": 4,
-    "n_tasks": 2,
-}
+
+def separate_ranker(**config: Any) -> tuple[PairRanker, PairRankerProcessor]:
+    """Return a BERT that encodes each candidate by itself, for two tasks, behind a prompt that does not read it."""
+    backbone = config_of("bert", len(ranker_processor().tokenizer))
+    return build_separate_ranker(backbone, shared_prompt=True, n_tasks=2, **config)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def ranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def separate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of a ranker that encodes each candidate by itself."""
     folder = tmp_path_factory.mktemp("separate")
-    for part in build_ranker(**SEPARATE):
+    for part in separate_ranker():
         part.save_pretrained(folder)
     export_onnx(folder, folder / "onnx", precisions=("int8", "float16"))
     return folder

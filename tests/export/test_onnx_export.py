@@ -15,21 +15,26 @@ from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import load_onnx_ranker
 from blender_hf.export.provenance import statement_of
 from blender_hf.loading.checkpoints import HubOptions
-from tests.conftest import BACKBONES, SMALL, build_fuser, build_ranker, example_texts
+from tests.conftest import (
+    BACKBONES,
+    SMALL,
+    build_fuser,
+    build_ranker,
+    build_separate_ranker,
+    example_texts,
+    ranker_processor,
+)
+from tests.stacks.families import config_of
 
 TEXTS = example_texts()
 PAIRS = ([TEXTS[0], "hello!", ""], [TEXTS[1], "hi!", "a"], [TEXTS[2], "f**k off!", ""])
 POOLINGS = ("marker", "mean")
 # The tracer of transformers 5 takes ten times as long, so there each pooling meets two of the backbones.
 EVERY, ALTERNATING = list(product(BACKBONES, POOLINGS)), list(zip(BACKBONES, POOLINGS * 2, strict=True))
-# Backbones that encode each candidate by itself, besides the one of `separate_folder`, and how they pool.
-SEPARATE_POOLINGS = {
-    "llama": "last",
-    "roberta": "mean",
-    "deberta-v2": "marker",
-    "modernbert": "marker",
-    "mpnet": "mean",
-    "qwen3": "mean",
+# Backbones that encode each candidate by itself, besides the one of `separate_folder`, and how they are pooled.
+POOLING_OF = {
+    **{"llama": "last", "roberta": "mean", "deberta-v2": "marker"},
+    **{"modernbert": "marker", "mpnet": "mean", "qwen3": "mean"},
 }
 without_optimum = pytest.mark.skipif(has_optimum(), reason="for where Optimum is not installed")
 with_optimum = pytest.mark.skipif(not has_optimum(), reason="Optimum's exporter needs transformers 4.57")
@@ -56,10 +61,10 @@ def test_every_backbone_is_exported_with_free_axes(kind: str, pooling: str, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", SEPARATE_POOLINGS if has_optimum() else ["llama"])
+@pytest.mark.parametrize("kind", POOLING_OF if has_optimum() else ["llama"])
 def test_encodings_of_every_backbone_are_exported_with_free_axes(kind: str, tmp_path: Path) -> None:
-    settings = {"pooling": SEPARATE_POOLINGS[kind], "candidate_encoding": "separate", "preference_dim": 2}
-    model, processor = build_ranker(kind, **settings)
+    backbone = config_of(kind, len(ranker_processor().tokenizer))
+    model, processor = build_separate_ranker(backbone, pooling=POOLING_OF[kind], preference_dim=2)
     for part in (model, processor):
         part.save_pretrained(tmp_path / "ranker")
     found = export_onnx(tmp_path / "ranker", tmp_path / "onnx")["model.onnx"]

@@ -26,7 +26,7 @@ from blender_hf.export.onnx_ranker import (
 from blender_hf.loading.checkpoints import HubOptions, load_ranker
 from blender_hf.modeling import PairRankerConfig
 from tests.conftest import build_ranker, example_texts
-from tests.export.conftest import SEPARATE
+from tests.export.conftest import separate_ranker
 
 TEXTS = example_texts()
 PAIRS = [Presentation(TEXTS[0], TEXTS[1], TEXTS[2]), Presentation("hello!", "hi!", "no"), Presentation("", "a", "")]
@@ -63,10 +63,19 @@ def test_encodings_are_those_of_torch_whatever_is_in_the_batch(
     batch = processor(["hello!", TEXTS[0], ""], ["hi!", TEXTS[1], "a"])
     found = model(**batch).encodings
     with torch.no_grad():
-        expected = build_ranker(**SEPARATE)[0](**batch).encodings
+        expected = separate_ranker()[0](**batch).encodings
     torch.testing.assert_close(found, expected, atol=tolerance * 2, rtol=0.0)
     alone = [model(**processor([prompt], [text])).encodings for prompt, text in (("hello!", "hi!"), ("", "a"))]
     torch.testing.assert_close(found[::2], torch.cat(alone), atol=NEIGHBOURS[file_name], rtol=0.0)
+
+
+def test_rankings_by_encodings_are_those_of_torch(separate_folder: Path) -> None:
+    expected = Blender.from_pretrained(separate_folder, None, device="cpu").rank(TEXTS[0], TEXTS[1:5])
+    blender = Blender.from_pretrained(separate_folder, None, backend="onnx")
+    found = blender.rank(TEXTS[0], TEXTS[1:5])
+    assert (found.order, found.n_encodings, found.schedule) == (expected.order, 4, "full")
+    assert found.scores == pytest.approx(expected.scores, abs=1e-4)
+    assert blender.compare(TEXTS[0], *TEXTS[1:3]).logit == found.logits[0][1]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from transformers import pipeline
 from blender_hf import Blender, BlenderPipeline
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.pipeline_llm_blending import LlmBlendingPipeline
-from tests.conftest import build_ranker, example_texts
+from tests.conftest import build_ranker, build_separate_ranker, example_texts, ranker_processor
 from tests.data.shapes import SHAPES
+from tests.stacks.families import config_of
 
 TEXTS = example_texts()
 INPUTS = [
@@ -49,13 +50,13 @@ def traveller(package: BlenderPipeline, checkpoints: Path) -> LlmBlendingPipelin
     return LlmBlendingPipeline(model=package.model, processor=package.processor, fuser=fuser, device="cpu")
 
 
-def close(value: Any) -> Any:
+def close(value: Any, precision: float = 1e-4) -> Any:
     """Turn the floats in a result into what compares up to rounding: the batches are others."""
     if isinstance(value, dict):
-        return {name: close(part) for name, part in value.items()}
+        return {name: close(part, precision) for name, part in value.items()}
     if isinstance(value, list):
-        return [close(part) for part in value]
-    return pytest.approx(value, abs=1e-4) if isinstance(value, float) else value
+        return [close(part, precision) for part in value]
+    return pytest.approx(value, abs=precision) if isinstance(value, float) else value
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 2, "fallback": False}, {"generation": {"num_beams": 2}}])
@@ -67,6 +68,27 @@ def test_the_results_are_those_of_the_package(
     assert found == close(expected)
     assert [list(result) for result in found] == [list(result) for result in expected]
     assert any(result["fused"] for result in expected)
+
+
+def test_separate_encodings_are_compared_as_in_the_package_and_read_once(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = config_of("bert", len(ranker_processor().tokenizer))
+    model, processor = build_separate_ranker(backbone, shared_prompt=True, n_tasks=2)
+    model.save_pretrained(tmp_path, processor=processor)
+    options: Any = {"fuser": str(checkpoints / "fuser"), "device": "cpu"}
+    called: Any = {"generation": {"max_new_tokens": 8}}
+    expected = pipeline("llm-blending", model=str(tmp_path), **options)(INPUTS, **called)
+    made = LlmBlendingPipeline(model=model, processor=processor, **options)
+    assert made(INPUTS, batch_size=3, **called) == close(expected, 1e-5)
+    lengths: list[int] = []
+    encode = model.head.encode
+    monkeypatch.setattr(model.head, "encode", lambda *parts: (lengths.append(len(parts[1])), encode(*parts))[1])
+    result = made(INPUTS[0], **called)
+    assert result["fused"]
+    assert lengths == [5, 1], "the candidates, then the fused text"
+    assert result["ranking"]["n_encodings"] == 5
+    assert result["comparison"]["logit_ab"] == -result["comparison"]["logit_ba"]
 
 
 def test_the_temperature_of_the_ranker_counts(traveller: LlmBlendingPipeline, package: BlenderPipeline) -> None:

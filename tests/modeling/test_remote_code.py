@@ -13,18 +13,20 @@ import torch
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
 import blender_hf.modeling
-from tests.conftest import build_fuser, build_ranker
+from blender_hf import Blender
+from tests.conftest import build_fuser, build_ranker, build_separate_ranker, ranker_processor
+from tests.stacks.families import config_of
 
 SCRIPT = """
 import importlib.util, json, sys
 import torch
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
-from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoProcessor
+from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 
 assert importlib.util.find_spec("blender_hf") is None, "the package can be imported here"
 folder, kind, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-auto = {"ranker": AutoModel, "fuser": AutoModelForSeq2SeqLM}[kind]
+auto = AutoModelForSeq2SeqLM if kind == "fuser" else AutoModel
 model = auto.from_pretrained(folder, trust_remote_code=True)
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
 assert type(model).__module__.startswith("transformers_modules."), type(model).__module__
@@ -32,15 +34,22 @@ batch = processor(*arguments)
 with torch.no_grad():
     if kind == "fuser":
         batch["decoder_input_ids"] = batch["input_ids"][:, :4]
-    print(json.dumps(model(**batch).logits.tolist()))
+    output = model(**batch)
+found = [(output.encodings if kind == "separate ranker" else output.logits).tolist()]
+if kind == "separate ranker":
+    blend = pipeline(model=folder, trust_remote_code=True, device="cpu")
+    assert type(blend).__module__.startswith("transformers_modules."), type(blend).__module__
+    found.append(blend({"prompt": "2 + 2?", "candidates": ["4", "5", "a"]})["ranking"])
+print(json.dumps(found))
 """
 ARGUMENTS = {
     "ranker": [["2 + 2?", "[SEP]"], ["4", "a"], ["5", "<|candidate1|>"]],
+    "separate ranker": [["2 + 2?", "[SEP]"], ["4", "<|candidate1|>"]],
     "fuser": [["2 + 2?"], [["4", "It is 4."]]],
 }
 
 
-def logits_without_the_package(folder: Path, kind: str, cache: Path) -> Any:
+def outputs_without_the_package(folder: Path, kind: str, cache: Path) -> Any:
     # With -S no .pth file is read, so an editable installation of the package can't be found either.
     environment = {
         **os.environ,
@@ -68,8 +77,24 @@ def test_a_saved_model_gives_the_same_logits_without_the_package(kind: str, tmp_
         batch["decoder_input_ids"] = batch["input_ids"][:, :4]
     with torch.no_grad():
         expected = model(**batch).logits
-    found = torch.tensor(logits_without_the_package(folder, kind, cache))
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    [found] = outputs_without_the_package(folder, kind, cache)
+    torch.testing.assert_close(torch.tensor(found), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_ranker_with_separate_encodings_ranks_the_same_without_the_package(tmp_path: Path) -> None:
+    kind = "separate ranker"
+    model, processor = build_separate_ranker(config_of("llama", len(ranker_processor().tokenizer)))
+    folder, cache = tmp_path / "model", tmp_path / "cache"
+    cache.mkdir()
+    model.save_pretrained(folder, processor=processor)
+    encodings, ranking = outputs_without_the_package(folder, kind, cache)
+    with torch.no_grad():
+        expected = model(**processor(*ARGUMENTS[kind])).encodings
+    torch.testing.assert_close(torch.tensor(encodings), expected, atol=1e-6, rtol=1e-5)
+    wanted = Blender.from_pretrained(folder, None, device="cpu").rank("2 + 2?", ["4", "5", "a"])
+    assert ranking["scores"] == pytest.approx(wanted.scores, abs=1e-5)
+    assert ranking.keys() == wanted.to_dict().keys()
 
 
 def test_the_code_that_travels_is_whole(tmp_path: Path) -> None:
@@ -84,6 +109,7 @@ def test_the_code_that_travels_is_whole(tmp_path: Path) -> None:
         "conversations.py",
         "tokenization.py",
         "pipeline_llm_blending.py",
+        "separate_encoding.py",
     } <= copied
     assert len(copied) <= 19, "a reader of the Hub should not have to look through more"
     auto_map = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["auto_map"]

@@ -148,7 +148,7 @@ def test_what_is_cut_of_a_candidate_does_not_depend_on_others() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"candidate_encoding": "apart"}, "candidate_encoding='apart'; use one of joint, separate"),
+        ({"candidate_encoding": "apart"}, "candidate_encoding='apart'; this release knows joint, separate: .*upgrade"),
         ({"preference_dim": 8}, "preference_dim=8 is for candidate_encoding='separate'"),
         ({"shared_prompt": True}, "shared_prompt=True is for candidate_encoding='separate'"),
         ({"candidate_encoding": "separate", "symmetric": True}, "symmetric=True is for candidate_encoding='joint'"),
