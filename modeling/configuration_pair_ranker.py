@@ -30,9 +30,10 @@ CANDIDATE_ENCODINGS = ("joint", "separate")
 SYMMETRIC_BACKBONES = ("bert", "roberta", "xlm-roberta")
 # Encoders that can read a prompt apart from its candidates; they have the same parts.
 SHARING_ENCODERS = SYMMETRIC_BACKBONES
-# Encoders whose table of absolute positions ends.
+# Encoders and decoders whose table of absolute positions ends.
 ABSOLUTE_POSITIONS = (
     *("albert", "bert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "rembert"),
+    *("biogpt", "gpt2", "gpt_bigcode", "gpt_neo", "openai-gpt", "opt"),
     *POSITIONS_AFTER_PADDING,
 )
 # As transformers expects it: the task, and the class that runs it from the code beside the weights.

@@ -238,7 +238,8 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
 
     def pad(self, rows: Sequence[Sequence[int]]) -> BatchEncoding:
         """Return tensors `input_ids` and `attention_mask`, both (batch, length), of the ids of rows."""
-        return pad_right(rows, self.tokenizer.pad_token_id)
+        padding = self.tokenizer.pad_token_id
+        return pad_right(rows, 0 if padding is None else padding)  # whichever it is, it is masked
 
     def __call__(
         self, prompts: Sequence[Any], candidates_a: Sequence[str], candidates_b: Sequence[str] | None = None

@@ -27,6 +27,10 @@ TINY = {
     "attention_window": [4],
     "languages": ["en_XX"],
     "default_language": "en_XX",
+    "word_embed_proj_dim": 16,
+    "ffn_dim": 16,
+    "attention_types": [[["global"], 1]],
+    "num_layers": 1,
 }
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
@@ -36,7 +40,7 @@ SPECIAL_IDS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
 def test_the_positions_are_as_many_as_the_encoder_really_reads(kind: str) -> None:
     # LiLT embeds six coordinates of a box in equal parts.
     config = AutoConfig.for_model(kind, **TINY | ({"hidden_size": 24} if kind == "lilt" else {}))
-    n_positions = PairRankerConfig(backbone_config=config).n_positions
+    n_positions = PairRankerConfig(backbone_config=config, pooling="mean").n_positions
     assert n_positions is not None
     encoder = AutoModel.from_config(config).eval()
     ids = torch.full((1, n_positions + 1), 7)

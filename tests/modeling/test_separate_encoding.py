@@ -135,6 +135,16 @@ def test_it_is_saved_and_loaded_with_all_of_its_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(again, encode_alone(model, processor))
 
 
+def test_a_tokenizer_without_padding_will_do() -> None:
+    """Those of most decoders have none."""
+    model, processor = build_separate_ranker(family("llama"))
+    wanted = encode_alone(model, processor)
+    processor.tokenizer.pad_token = None
+    with torch.no_grad():
+        found = model(**processor.pad(rows_of(processor))).encodings
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
 def test_what_is_cut_of_a_candidate_does_not_depend_on_others() -> None:
     processor = ranker_processor(max_pair_length=64, max_source_length=30, max_candidate_length=60)
     source, long, short = processor.encode_texts(["a " * 50, "b " * 90, "c"])
