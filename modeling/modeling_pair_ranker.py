@@ -20,7 +20,16 @@ from .fast_deberta import states_at, supports_states_at, use_fast_attention, use
 from .fast_kernels import use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
 from .ranking_math import compare_encodings
-from .separate_encoding import PromptStates, part_of, read_candidates, read_prompts, read_rows, shares_prompts, start_of
+from .separate_encoding import (
+    PromptStates,
+    part_of,
+    read_candidates,
+    read_prompts,
+    read_rows,
+    require_masks,
+    shares_prompts,
+    start_of,
+)
 from .tokenizer_files import file_options
 
 if TYPE_CHECKING:
@@ -66,20 +75,21 @@ class PairRankerHead(nn.Module):
 
     def forward(self, source: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
         """Map two (batch, hidden) representations to (batch, n_tasks) scores."""
-        return self.out_proj(self._features(source, candidate))
+        features = self.dropout(torch.cat([source, candidate], dim=-1))
+        return self.out_proj(self.dropout(torch.tanh(self.dense(features))))
 
     def encode(self, source: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
-        """Map the same to encodings, (batch, n_tasks, 1 + preference_dim): a score, then the preference embedding."""
-        features = self._features(source, candidate)
-        scores = self.out_proj(features)[..., None]
+        """Map the same to encodings, (batch, n_tasks, 1 + preference_dim): a score, then the preference embedding.
+
+        In float32 whatever the precision: encodings are compared with any others, and small differences count.
+        """
+        features = self.dropout(torch.cat([source, candidate], dim=-1).float())
+        features = self.dropout(torch.tanh(_in_float32(self.dense, features)))
+        scores = _in_float32(self.out_proj, features)[..., None]
         if self.preference is None:
             return scores
-        coordinates = self.preference(features).unflatten(-1, (scores.shape[-2], -1))
+        coordinates = _in_float32(self.preference, features).unflatten(-1, (scores.shape[-2], -1))
         return torch.cat([scores, coordinates], dim=-1)
-
-    def _features(self, source: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
-        features = self.dropout(torch.cat([source, candidate], dim=-1))
-        return self.dropout(torch.tanh(self.dense(features)))
 
 
 class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type: ignore[misc] # it takes more options
@@ -344,6 +354,10 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         return functional.binary_cross_entropy_with_logits(task_logits, targets.expand_as(task_logits))
 
 
+def _in_float32(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    return functional.linear(states, layer.weight.float(), layer.bias.float())
+
+
 def _real(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     """Return which tokens are not padding, (batch, length), boolean."""
     return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
@@ -377,11 +391,7 @@ def encode_symmetrically(
     The pairs, `input_ids`, are padded on the right; `real` is False for padding. Both are (batch, length), the last
     hidden states that are returned (batch, length, hidden).
     """
-    chosen = getattr(backbone.config, "_attn_implementation", None)
-    if chosen not in (None, "eager", "sdpa"):  # flex_attention would end the process
-        raise ValueError(
-            f"a symmetric ranker adds a bias to its attention, which attn_implementation={chosen!r} can't; use 'sdpa'"
-        )
+    require_masks(backbone, "symmetric ranker")
     part, shift = _parts_of(input_ids, markers)
     # The first position that a token may have: RoBERTa's begin after the padding id.
     padding_index = backbone.embeddings.position_embeddings.padding_idx

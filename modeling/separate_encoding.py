@@ -45,6 +45,15 @@ def shares_prompts(backbone: Any, config: PairRankerConfig) -> bool:
     return _cache_name(backbone) is not None and not (backbone.training and backbone.is_gradient_checkpointing)
 
 
+def require_masks(backbone: Any, what: str) -> None:
+    """Raise ValueError if a backbone computes attention in a way that takes no mask of its own for each query."""
+    chosen = getattr(backbone.config, "_attn_implementation", None)
+    if chosen not in (None, "eager", "sdpa"):  # flex_attention would end the process
+        raise ValueError(
+            f"a {what} adds a bias to its attention, which attn_implementation={chosen!r} can't; use 'sdpa'"
+        )
+
+
 def start_of(input_ids: torch.Tensor, marker: Any) -> torch.Tensor:
     """Return where the first of a marker stands in each row, (batch,)."""
     return torch.eq(input_ids, marker).int().argmax(dim=1)
@@ -83,6 +92,7 @@ def read_rows(
     # What a tokenizer puts before a text, such as [CLS], it puts before each part.
     in_prompt = places < candidate - source
     if config.shared_prompt and not is_causal(config.backbone_config):
+        require_masks(backbone, "ranker with shared prompts")
         hidden = backbone.embeddings(input_ids=input_ids, position_ids=places + _first_position(backbone))
         mask = (real & in_prompt)[:, None, :] | (real[:, None, :] & ~in_prompt[:, :, None])
         bias = torch.where(mask, 0.0, torch.finfo(hidden.dtype).min).to(hidden.dtype)

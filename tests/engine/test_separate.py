@@ -191,3 +191,15 @@ def test_it_can_be_pickled_and_compiled() -> None:
     compiled.ranker.scorer._call = torch.compile(model, dynamic=True, backend="eager")
     wanted = Blender(model, processor).rank(PROMPT, TEXTS).scores
     assert compiled.rank(PROMPT, TEXTS).scores == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_tells_close_candidates_apart(kind: str) -> None:
+    """A score of 30 has steps of an eighth in bfloat16, in which close candidates would tie."""
+    model, processor = ranker_of(kind, preference_dim=0)
+    with torch.no_grad():
+        model.head.out_proj.bias.fill_(30.0)
+    wanted = Blender(model, processor).rank(PROMPT, TEXTS)
+    found = Blender(copy.deepcopy(model).to(torch.bfloat16), processor).rank(PROMPT, TEXTS)
+    assert len(set(found.scores)) == len(TEXTS)
+    assert found.scores == pytest.approx(wanted.scores, abs=0.1 * max(map(abs, wanted.scores)) + 0.05)

@@ -188,3 +188,10 @@ def test_inputs_of_the_other_kind_are_refused() -> None:
     config = PairRankerConfig(backbone_config=model.config.backbone_config, **processor.special_token_ids(), **LENGTHS)
     with pytest.raises(ValueError, match="reads pairs together"):
         PairRanker(config)(**processor(["p"], ["a"], ["b"]), pairs=torch.tensor([[0, 1]]))
+
+
+def test_an_attention_without_masks_is_refused() -> None:
+    model, processor = build_separate_ranker(family("bert"), shared_prompt=True)
+    model.backbone.config._attn_implementation = "flex_attention"
+    with pytest.raises(ValueError, match=r"a ranker with shared prompts adds a bias.*use 'sdpa'"):
+        model(**processor(["p"], ["a"]))
