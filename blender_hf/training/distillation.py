@@ -6,6 +6,7 @@ keeps what it knew if it is its own teacher (Li and Hoiem 2016, arXiv 1606.09282
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,23 +24,33 @@ CHUNK = 256  # pairs between two writes to the cache
 
 
 def distilled(
-    pairs: Sequence[PreferencePair], teachers: Sequence[str], share: float, cache: Path
+    pairs: Sequence[PreferencePair],
+    teachers: Sequence[str],
+    share: float,
+    cache: Path,
+    unjudged: Sequence[PreferencePair] = (),
 ) -> list[PreferencePair]:
-    """Mix the labels of pairs with the mean probability of teachers.
+    """Mix the labels of pairs with the mean probability of teachers; that of unjudged pairs is theirs alone.
 
     A teacher whose run was trained on a subsample of the prompts (`train_fraction`) is not asked about those: it has
-    memorised their labels. A pair that all teachers have seen keeps its label.
+    memorised their labels. Of pairs that all teachers have seen, a judged one keeps its label, and an unjudged one is
+    left out.
 
     The probability is the sigmoid of a teacher's logit, of both orders of presentation, without its temperature: a
     sharper target is learned faster, and the student's own temperature is fitted later.
     """
-    asked = [_probabilities(pairs, teacher, cache) for teacher in teachers]
-    mixed = []
-    for pair in pairs:
+    asked = [_probabilities([*pairs, *unjudged], teacher, cache) for teacher in teachers]
+
+    def said(pair: PreferencePair) -> float | None:
         key = _key(pair)
         found = [of_teacher[key] for of_teacher in asked if key in of_teacher]
-        mixed.append(replace(pair, label=share * fmean(found) + (1 - share) * pair.label) if found else pair)
-    return mixed
+        return fmean(found) if found else None
+
+    mixed = [
+        pair if (found := said(pair)) is None else replace(pair, label=share * found + (1 - share) * pair.label)
+        for pair in pairs
+    ]
+    return mixed + [replace(pair, label=found) for pair in unjudged if (found := said(pair)) is not None]
 
 
 def _probabilities(pairs: Sequence[PreferencePair], teacher: str, cache: Path) -> Mapping[str, float]:
@@ -50,8 +61,12 @@ def _probabilities(pairs: Sequence[PreferencePair], teacher: str, cache: Path) -
     missing = list({key: pair for pair in new if (key := _key(pair)) not in found}.items())
     if not missing:
         return found
-    # Pairs of similar length together, the longest first: if they don't fit into memory, it shows at once.
-    missing.sort(key=lambda entry: -entry[1].n_characters())
+    # The pairs of a prompt together, whose candidates some teachers read once. The longest first: if they don't fit
+    # into memory, it shows at once.
+    longest: dict[str, int] = defaultdict(int)
+    for _, pair in missing:
+        longest[pair.prompt] = max(longest[pair.prompt], pair.n_characters())
+    missing.sort(key=lambda entry: (-longest[entry[1].prompt], entry[1].prompt))
     blender = Blender.from_pretrained(teacher, None)
     cache.parent.mkdir(parents=True, exist_ok=True)
     # Only the process that asks needs the lock: of several that train together, the others find nothing missing.

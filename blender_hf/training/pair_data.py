@@ -91,6 +91,35 @@ def training_pairs(
         yield from SAMPLINGS[sampling](different, pairs_per_prompt, rng)
 
 
+def unjudged_pairs(
+    prompts: Iterable[LabelledPrompt], judged: Iterable[PreferencePair], *, most: int | None = None, seed: int = 0
+) -> list[PreferencePair]:
+    """Return the pairs of different texts that nobody judged, of prompts that have a judged pair, for teachers.
+
+    Their label, 0.5, says nothing. A prompt gets at most `most` pairs with the judged ones; random ones are left out.
+    """
+    known: dict[str, set[frozenset[str]]] = defaultdict(set)
+    for pair in judged:
+        known[pair.prompt].add(frozenset(pair.item.texts))
+    rng = random.Random(seed)
+    found: list[PreferencePair] = []
+    for prompt in prompts:
+        seen = known.get(prompt.item.source)
+        if seen is None:
+            continue
+        texts = list(dict.fromkeys(prompt.item.texts))
+        indices = [prompt.item.texts.index(text) for text in texts]
+        pairs = [
+            PreferencePair(_item_of(prompt, a, b), 0.5, prompt.source)
+            for a, b in combinations(indices, 2)
+            if frozenset((prompt.item.texts[a], prompt.item.texts[b])) not in seen
+        ]
+        chosen = _all_pairs(pairs, None if most is None else max(0, most - len(seen)), rng)
+        seen.update(frozenset(pair.item.texts) for pair in chosen)  # a prompt may have several records
+        found += chosen
+    return found
+
+
 def balance_sources(
     pairs: Iterable[PreferencePair], *, most: int | None = None, least: int = 0, seed: int = 0
 ) -> list[PreferencePair]:

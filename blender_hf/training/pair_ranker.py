@@ -14,7 +14,7 @@ from blender_hf.modeling import PairRanker, PairRankerProcessor
 from .cards import ranker_card
 from .distillation import distilled
 from .fine_tuning import copied_weights, interpolate
-from .pair_data import balance_lengths, balance_sources, training_pairs
+from .pair_data import balance_lengths, balance_sources, training_pairs, unjudged_pairs
 from .ranker_metrics import metric_names, metrics_record
 from .ranker_trainer import READINGS, PairRankerTrainer, PairRankerTrainingArguments
 from .settings import PairSettings, RankerSettings
@@ -55,14 +55,22 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
             raise InputError("prediction_loss_only=True disables the ranker's metrics; unset it or remove eval_data")
 
     def _teach(self, examples: list[PreferencePair]) -> list[PreferencePair]:
-        """Mix the teachers' probabilities into the labels of judged pairs; those of synthetic negatives are known."""
+        """Mix the teachers' probabilities into the labels of judged pairs, and ask them about unjudged ones.
+
+        The labels of synthetic negatives are known.
+        """
         settings = self.settings
         if not settings.teachers:
             return examples
         judged = [pair for pair in examples if pair.source != SOURCE]
+        unjudged: list[PreferencePair] = []
+        if settings.teacher_pairs == "all":
+            most, seed = settings.pairs_per_prompt, settings.sampling_seed
+            unjudged = unjudged_pairs(self.data.prompts, judged, most=most, seed=seed)
+            logger.info("%d judged pairs, and %d that only teachers judge", len(judged), len(unjudged))
         cache = self.folder.checkpoints / "teachers.jsonl"
         with self.arguments.main_process_first(desc="teachers' probabilities"):
-            mixed = distilled(judged, settings.teachers, settings.teacher_share, cache)
+            mixed = distilled(judged, settings.teachers, settings.teacher_share, cache, unjudged)
         return [*mixed, *(pair for pair in examples if pair.source == SOURCE)]
 
     def _starting_point(self) -> tuple[PairRanker, PairRankerProcessor]:

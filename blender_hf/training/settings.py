@@ -26,6 +26,7 @@ LIMITS: Limits = {
     "max_minutes": (0, INFINITE),
     "teacher_share": (0, 1),
 }
+TEACHER_PAIRS = ("judged", "all")
 # Our settings by their former names, which configurations and the records of runs may still have.
 RENAMED = {
     "bag_share": "train_fraction",
@@ -122,6 +123,7 @@ class RankerSettings(LoraSettings, PairSettings):
     interpolation: float = setting(1.0, "Position between the initial weights (0) and the trained ones (1): WiSE-FT.")
     teachers: list[str] = setting([], "Rankers whose probabilities are mixed into the labels: Hub ids or folders.")
     teacher_share: float = setting(0.5, "Their weight in the label of a judged pair, 0 to 1.")
+    teacher_pairs: str = setting("judged", "Pairs of a prompt they are asked about: judged, or all, unjudged too.")
     line_breaks: bool = setting(False, "A token for line breaks, where the encoder's tokenizer drops them.")
     short_pairs: int = setting(0, "First one epoch on so many of the shortest pairs.")
 
@@ -134,6 +136,10 @@ class RankerSettings(LoraSettings, PairSettings):
             known = " or ".join(CANDIDATE_ENCODINGS)
             raise ValueError(f"candidate_encoding={self.candidate_encoding!r}; use {known}")
         _check_fraction(self, "interpolation")
+        if self.teacher_pairs not in TEACHER_PAIRS:
+            raise ValueError(f"teacher_pairs={self.teacher_pairs!r}; use {' or '.join(TEACHER_PAIRS)}")
+        if self.teacher_pairs == "all" and not self.teachers:
+            raise ValueError("teacher_pairs=all asks teachers about unjudged pairs, and there are none; name teachers")
         if self.teachers and self.metrics:
             raise ValueError("teachers give one label, and metrics ask for several; use one of the two")
 

@@ -13,7 +13,7 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.ranking_math import probability_of
 from blender_hf.training.distillation import distilled
 from blender_hf.training.loading import Subsample, load_training_data, subsample_of_run
-from blender_hf.training.pair_data import training_pairs
+from blender_hf.training.pair_data import training_pairs, unjudged_pairs
 from blender_hf.training.settings import DataSettings
 from tests.conftest import build_ranker
 
@@ -47,6 +47,31 @@ def test_labels_are_mixed_with_the_mean_of_the_teachers(teachers: list[str], tmp
     for pair, before, first, second in zip(mixed, PAIRS, *said, strict=True):
         assert pair.label == pytest.approx(0.6 * (first + second) / 2 + 0.4 * before.label, abs=1e-5)
         assert (pair.prompt, pair.candidate_a, pair.source) == (before.prompt, before.candidate_a, before.source)
+
+
+def test_unjudged_pairs_have_the_label_of_the_teachers_alone(teachers: list[str], tmp_path: Path) -> None:
+    said = [
+        [probability_of(r.logit) for r in Blender.from_pretrained(t, None).iter_compare(p.item for p in PAIRS)]
+        for t in teachers
+    ]
+    found = distilled(PAIRS[:1], teachers, 0.5, tmp_path / "saved.jsonl", PAIRS[1:2])
+    assert found[1].label == pytest.approx((said[0][1] + said[1][1]) / 2, abs=1e-5)
+    assert found[0].label == pytest.approx(0.25 * (said[0][0] + said[1][0]) + 0.5, abs=1e-5)
+
+
+@pytest.mark.once
+def test_all_pairs_of_a_judged_prompt_are_the_teachers() -> None:
+    records = [
+        {"prompt": "p", "candidates": ["a", "b", "c", "a", "d"], "pairs": [{"a": 1, "b": 0, "label": 1}]},
+        {"prompt": "other", "candidates": ["a", "b", "c"], "scores": [1, 2, 3]},
+        {"prompt": "p", "candidates": ["a", "c", "e"], "pairs": [{"a": 0, "b": 1, "label": 1}]},
+    ]
+    prompts = list(read_labelled(records))
+    judged = [pair for pair in training_pairs(prompts) if pair.prompt == "p"]
+    found = {frozenset(pair.item.texts) for pair in unjudged_pairs(prompts, judged)}
+    assert {"".join(sorted(pair)) for pair in found} == {"ad", "bc", "bd", "cd", "ae", "ce"}
+    assert len(unjudged_pairs(prompts, judged, most=5)) == 3
+    assert not unjudged_pairs(prompts, judged, most=1)
 
 
 def test_an_interrupted_run_asks_nothing_twice(teachers: list[str], tmp_path: Path) -> None:
@@ -144,6 +169,8 @@ def test_a_student_believes_its_teacher_and_not_the_labels(data: Path, ranker_co
     [
         (("train_fraction=0",), "train_fraction=0.0; it must be above 0 and at most 1"),
         (("teacher_share=1.5",), "teacher_share=1.5; it must be from 0 to 1"),
+        (("teacher_pairs=some",), "teacher_pairs='some'; use judged or all"),
+        (("teacher_pairs=all",), "there are none; name teachers"),
         (("teachers=[x]", "metrics=[score]"), "teachers give one label"),
     ],
 )
