@@ -232,7 +232,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         """
         if self.config.is_separate:
             if prompt_ids is None or prompt_index is None:
-                encodings = self._encode_rows(input_ids, attention_mask, token_type_ids)
+                encodings = self.encode_rows(input_ids, attention_mask, token_type_ids)
             else:
                 prompts = self.read_prompts(prompt_ids, prompt_mask)
                 encodings = self.encode_after(prompts, prompt_index, input_ids, attention_mask)
@@ -242,6 +242,17 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
                 raise ValueError("this ranker reads pairs together: each row of input_ids is one, so give no pairs")
             output = self._scored(self._joint_logits(input_ids, attention_mask, token_type_ids), labels)
         return output.to_tuple() if return_dict is False else output
+
+    def encode_rows(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Encode whole rows, each a prompt and a candidate, (batch, n_tasks, 1 + preference_dim); see `forward`."""
+        real = _real(input_ids, attention_mask)
+        if self.config.pooling == "marker" and uses_states_at(self.backbone):
+            parts = self._states_at_markers(input_ids, real, token_type_ids, self.config.markers[:2])
+        else:
+            parts = list(read_rows(self.backbone, self.config, input_ids, real, token_type_ids))
+        return self.head.encode(*parts)
 
     def read_prompts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> PromptStates:
         """Read prompts, (prompts, length), for their candidates to go on from, where `shares_prompts`."""
@@ -280,16 +291,6 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         output = self._scored(compare_encodings(encodings[pairs[:, 0]], encodings[pairs[:, 1]]), labels)
         output.encodings = encodings
         return output
-
-    def _encode_rows(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
-    ) -> torch.Tensor:
-        real = _real(input_ids, attention_mask)
-        if self.config.pooling == "marker" and uses_states_at(self.backbone):
-            parts = self._states_at_markers(input_ids, real, token_type_ids, self.config.markers[:2])
-        else:
-            parts = list(read_rows(self.backbone, self.config, input_ids, real, token_type_ids))
-        return self.head.encode(*parts)
 
     def _joint_logits(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None

@@ -99,7 +99,7 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
     return [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and name.partition(".")[0] not in OUTPUT_LAYERS
+        if isinstance(layer, nn.Linear) and name.partition(".")[0] not in OUTPUT_LAYERS and layer.weight.requires_grad
     ]
 
 

@@ -1,7 +1,9 @@
 """Training of a `PairRanker` from any encoder, or on from a ranker."""
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from transformers import PreTrainedModel, Trainer, TrainingArguments
@@ -14,7 +16,9 @@ from blender_hf.modeling import PairRanker, PairRankerProcessor
 from .cards import ranker_card
 from .distillation import distilled
 from .fine_tuning import copied_weights, interpolate
+from .frozen_layers import FrozenLayers
 from .pair_data import balance_lengths, balance_sources, training_pairs, unjudged_pairs
+from .prompt_data import PromptDataset
 from .ranker_metrics import metric_names, metrics_record
 from .ranker_trainer import READINGS, PairRankerTrainer, PairRankerTrainingArguments
 from .settings import PairSettings, RankerSettings
@@ -33,6 +37,7 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
     """
 
     settings_class = RankerSettings
+    _frozen: FrozenLayers | None = None
 
     @staticmethod
     def arguments_class() -> type[TrainingArguments]:
@@ -78,6 +83,26 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
         self._start = copied_weights(model) if self.settings.interpolation < 1 else {}
         return model, processor
 
+    def _fitting(self, examples: list[PreferencePair], model: PreTrainedModel) -> list[PreferencePair]:
+        """Compute the states of frozen layers, which the training reads."""
+        if self.settings.frozen_layers:
+            self._frozen = FrozenLayers(cast(PairRanker, model), self.settings.frozen_layers)
+            model.to(self.arguments.device)
+            rows = PromptDataset(examples, self.processor).rows
+            with self.arguments.main_process_first(desc="states of frozen layers"):
+                self._frozen.compute(rows, self.processor, self._states, bf16=self.arguments.bf16)
+        return examples
+
+    def _with_adapters(self, model: PreTrainedModel) -> PreTrainedModel:
+        adapted = super()._with_adapters(model)
+        if self._frozen is not None:
+            self._frozen.check_trained()
+        return adapted
+
+    @property
+    def _states(self) -> Path:
+        return self.folder.checkpoints / "states"
+
     def _phases(self, examples: list[PreferencePair]) -> Iterator[tuple[str, list[PreferencePair], dict[str, Any]]]:
         short = sorted(examples, key=PreferencePair.n_characters)[: self.settings.short_pairs]
         if short:
@@ -98,10 +123,13 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
             train_dataset=dataset,
             eval_dataset=self.eval_examples or None,
             processing_class=self.processor,
+            frozen=self._frozen,
             callbacks=self.callbacks,
         )
 
     def _finished(self, model: PreTrainedModel) -> PreTrainedModel:
+        if self._frozen is not None:
+            self._frozen.restore()
         interpolate(model, self._start, self.settings.interpolation)
         if self.settings.final_distinct_token_weight is not None:
             model.config.distinct_token_weight = self.settings.final_distinct_token_weight
@@ -116,6 +144,10 @@ class RankerRun(TrainingRun[RankerSettings, PreferencePair]):
     def _counts(self, trainer: Trainer, examples: list[PreferencePair]) -> dict[str, Any]:
         n_truncated = cast(Any, trainer.train_dataset).n_truncated
         return {"training pairs": len(examples), "truncated pairs": n_truncated}
+
+    def _save(self, trainer: Trainer, model: PreTrainedModel) -> None:
+        super()._save(trainer, model)
+        shutil.rmtree(self._states, ignore_errors=True)  # as large as it is, and of no use to a run that has ended
 
     def _card(self, metrics: Mapping[str, Any], examples: list[PreferencePair]) -> str:
         return ranker_card(self.folder, self.settings, examples, metrics)

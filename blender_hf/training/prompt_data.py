@@ -15,6 +15,8 @@ from blender_hf.engine.scorer import tokenised
 from blender_hf.modeling import CandidateEncoding, PairRankerProcessor
 from blender_hf.modeling.ranking_math import compare_encodings
 
+from .frozen_layers import FrozenLayers
+
 
 @dataclass(frozen=True)
 class PromptExample:
@@ -90,6 +92,7 @@ class PromptCollator:
     Args:
         processor: The ranker's processor.
         shares_prompts: Whether prompts are read once for all of their candidates; else each row has its prompt.
+        frozen: Layers whose states a batch of prompts carries, as `states`; each row has its prompt then.
 
     >>> from blender_hf.loading.checkpoints import locate
     >>> processor = PairRankerProcessor.from_pretrained(locate("pair-ranker-mini"))
@@ -102,9 +105,12 @@ class PromptCollator:
     [[0, 1], [2, 1], [3, 4]]
     """
 
-    def __init__(self, processor: PairRankerProcessor, *, shares_prompts: bool) -> None:
+    def __init__(
+        self, processor: PairRankerProcessor, *, shares_prompts: bool, frozen: FrozenLayers | None = None
+    ) -> None:
         self.processor = processor
-        self.shares_prompts = shares_prompts
+        self.shares_prompts = shares_prompts and frozen is None
+        self.frozen = frozen
 
     def __call__(self, examples: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Return a batch of tensors with a row a candidate."""
@@ -117,6 +123,8 @@ class PromptCollator:
         rows = {number: row for example in examples for number, row in example.rows.items()}
         places = {number: place for place, number in enumerate(rows)}
         inputs = self._apart(examples) if self.shares_prompts else self._whole(list(rows.values()))
+        if self.frozen is not None:
+            inputs["states"] = self.frozen.states_of(list(rows.values()))
         return {
             **inputs,
             "pairs": torch.tensor([[places[row] for row in pair] for example in examples for pair in example.pairs]),

@@ -17,6 +17,7 @@ from blender_hf.engine.scorer import tokenised
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.modeling import PairRankerProcessor
 
+from .frozen_layers import FrozenLayers
 from .length_grouped import EpochLengthSampler, LengthGroupedTrainer
 from .pair_data import training_pairs
 from .prompt_data import CandidateRows, PromptCollator, PromptDataset, mean_over_pairs, task_logits_of
@@ -186,6 +187,7 @@ class PairRankerTrainer(LengthGroupedTrainer):
         train_dataset: Pairs to learn from.
         eval_dataset: Pairs to evaluate on, or a mapping of several by their names.
         processing_class: The ranker's processor.
+        frozen: Layers whose computed states are read in place of running them; see `FrozenLayers.compute`.
         **kwargs: Other arguments of `transformers.Trainer`.
 
     Raises:
@@ -201,6 +203,7 @@ class PairRankerTrainer(LengthGroupedTrainer):
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: PairRankerProcessor | None = None,
+        frozen: FrozenLayers | None = None,
         **kwargs: Any,
     ) -> None:
         if processing_class is None:
@@ -208,6 +211,7 @@ class PairRankerTrainer(LengthGroupedTrainer):
         if args is not None and args.batch_eval_metrics:
             raise InputError("batch_eval_metrics=True is not supported: all pairs are measured together")
         self.processor = processing_class
+        self.frozen = frozen
         self.last_logits: tuple[list[float], list[float]] = ([], [])
         # A ranker that `model_init` makes is not there yet, and reads pairs.
         self.reading = READINGS["joint" if model is None else model.config.candidate_encoding]
@@ -235,6 +239,10 @@ class PairRankerTrainer(LengthGroupedTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Return the loss, as `transformers.Trainer.compute_loss` does, with labels smoothed in training."""
+        inputs = dict(inputs)
+        states = inputs.pop("states", None)
+        if self.frozen is not None:
+            self.frozen.states = states
         smoothing = self.args.label_smoothing_factor
         if smoothing and model.training:
             inputs = {**inputs, "labels": inputs["labels"] * (1 - smoothing) + smoothing / 2}
@@ -266,6 +274,8 @@ class PairRankerTrainer(LengthGroupedTrainer):
         """Return loss, logits and labels of a batch; of single candidates their encodings and their numbers."""
         if self.reading.dataset is PairDataset:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if self.frozen is not None:
+            self.frozen.states = None
         inputs = self._prepare_inputs(inputs)
         numbers = inputs.pop("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -302,7 +312,9 @@ class PairRankerTrainer(LengthGroupedTrainer):
             return PairCollator(self.processor)
         # The encoders that read prompts apart do it layer by layer, and checkpointing is in the encoder's own forward.
         checkpoints = any(getattr(args, f"{kind}_checkpointing", False) for kind in ("activation", "gradient"))
-        return PromptCollator(self.processor, shares_prompts=model.shares_prompts and not checkpoints)
+        return PromptCollator(
+            self.processor, shares_prompts=model.shares_prompts and not checkpoints, frozen=self.frozen
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)

@@ -20,6 +20,7 @@ LIMITS: Limits = {
     **dict.fromkeys(("max_source_length", "max_candidate_length"), (1, INFINITE)),
     **dict.fromkeys(("min_pairs_per_source", "synthetic_negatives", "lora_rank", "short_pairs"), (0, INFINITE)),
     "preference_dim": (0, INFINITE),
+    "frozen_layers": (-1, INFINITE),
     **dict.fromkeys(("dropout", "attention_dropout"), (0, 0.99)),
     "max_pair_length": (16, INFINITE),  # a pair has three markers and what frames it, and three texts
     "max_input_length": (8, INFINITE),
@@ -120,6 +121,7 @@ class RankerSettings(LoraSettings, PairSettings):
     source_truncation_side: str | None = setting(None, "Which end of a prompt is cut: left or right.")
     dropout: float | None = setting(None, "Dropout of the encoder's states.")
     attention_dropout: float | None = setting(None, "Dropout of its attention.")
+    frozen_layers: int = setting(0, "Separate: lower layers that are not trained, run once; -1: the whole encoder.")
     interpolation: float = setting(1.0, "Position between the initial weights (0) and the trained ones (1): WiSE-FT.")
     teachers: list[str] = setting([], "Rankers whose probabilities are mixed into the labels: Hub ids or folders.")
     teacher_share: float = setting(0.5, "Their weight in the label of a judged pair, 0 to 1.")
@@ -136,6 +138,8 @@ class RankerSettings(LoraSettings, PairSettings):
             known = " or ".join(CANDIDATE_ENCODINGS)
             raise ValueError(f"candidate_encoding={self.candidate_encoding!r}; use {known}")
         _check_fraction(self, "interpolation")
+        if self.frozen_layers == -1 and self.lora_rank:
+            raise ValueError("frozen_layers=-1 freezes the whole encoder, and leaves lora_rank nothing to adapt")
         if self.teacher_pairs not in TEACHER_PAIRS:
             raise ValueError(f"teacher_pairs={self.teacher_pairs!r}; use {' or '.join(TEACHER_PAIRS)}")
         if self.teacher_pairs == "all" and not self.teachers:

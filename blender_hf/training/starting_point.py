@@ -41,6 +41,8 @@ def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProc
     model, processor = (_from_ranker if is_ranker else _from_encoder)(where, hub, settings)
     if model.config.is_separate and settings.final_distinct_token_weight:
         raise InputError("final_distinct_token_weight is for candidate_encoding=joint; leave it out")
+    if settings.frozen_layers and not model.config.is_separate:
+        raise InputError("frozen_layers is for candidate_encoding=separate, where a row is read in every epoch")
     processor.check_lengths(model.config)
     return model.train(), processor
 
