@@ -17,11 +17,12 @@ from transformers.utils.generic import ModelOutput
 from .configuration_pair_ranker import WEIGHT_NAMES, PairRankerConfig
 from .configurations import load_config, use_exact_attention
 from .fast_deberta import states_at, supports_states_at, use_fast_attention, uses_states_at
-from .fast_kernels import use_fast_products
+from .fast_kernels import is_traced, use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
 from .ranking_math import compare_encodings
 from .separate_encoding import (
     PromptStates,
+    groups_by_length,
     part_of,
     read_candidates,
     read_prompts,
@@ -234,8 +235,13 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
             if prompt_ids is None or prompt_index is None:
                 encodings = self.encode_rows(input_ids, attention_mask, token_type_ids)
             else:
-                prompts = self.read_prompts(prompt_ids, prompt_mask)
-                encodings = self.encode_after(prompts, prompt_index, input_ids, attention_mask)
+                encodings = self._encode_apart(
+                    prompt_ids,
+                    _real(prompt_ids, prompt_mask),
+                    prompt_index,
+                    input_ids,
+                    _real(input_ids, attention_mask),
+                )
             output = self.compared(encodings, pairs, labels)
         else:
             if pairs is not None:
@@ -291,6 +297,30 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         output = self._scored(compare_encodings(encodings[pairs[:, 0]], encodings[pairs[:, 1]]), labels)
         output.encodings = encodings
         return output
+
+    def _encode_apart(
+        self,
+        prompt_ids: torch.Tensor,
+        prompt_real: torch.Tensor,
+        prompt_index: torch.Tensor,
+        input_ids: torch.Tensor,
+        real: torch.Tensor,
+    ) -> torch.Tensor:
+        """Read prompts, and encode candidates behind them."""
+        if not self.training or self.device.type != "cpu" or is_traced():
+            return self.encode_after(self.read_prompts(prompt_ids, prompt_real), prompt_index, input_ids, real)
+        # In training on a CPU, where each token of padding costs, the candidates of a prompt are of any length.
+        encodings, places = [], []
+        for chosen in groups_by_length(prompt_real):
+            prompts = self.read_prompts(*_cut(prompt_ids, prompt_real, chosen))
+            numbers = torch.full_like(prompt_real[:, 0], -1, dtype=torch.long)
+            numbers[chosen] = torch.arange(len(chosen))
+            own = (numbers[prompt_index] >= 0).nonzero()[:, 0]
+            for group in groups_by_length(real[own]):
+                rows = own[group]
+                encodings.append(self.encode_after(prompts, numbers[prompt_index[rows]], *_cut(input_ids, real, rows)))
+                places.append(rows)
+        return torch.cat(encodings)[torch.cat(places).argsort()]
 
     def _joint_logits(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, token_type_ids: torch.Tensor | None
@@ -357,6 +387,12 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
 
 def _in_float32(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
     return functional.linear(states, layer.weight.float(), layer.bias.float())
+
+
+def _cut(input_ids: torch.Tensor, real: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return some rows, which are padded on the right, and which of their tokens are real, without common padding."""
+    length = int(real[rows].sum(dim=1).max())
+    return input_ids[rows, :length], real[rows, :length]
 
 
 def _real(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

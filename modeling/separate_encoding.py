@@ -17,6 +17,8 @@ from .configuration_pair_ranker import PairRankerConfig, is_causal
 
 # What releases of transformers call the keys and values of what was read before.
 CACHE_NAMES = ("past_key_values", "cache")
+# Of rows that are read together where padding costs: how much of them may be padding, from how many tokens on.
+MAX_PADDING, MIN_TOKENS = 0.15, 256
 
 
 @dataclass
@@ -52,6 +54,25 @@ def require_masks(backbone: Any, what: str) -> None:
         raise ValueError(
             f"a {what} adds a bias to its attention, which attn_implementation={chosen!r} can't; use 'sdpa'"
         )
+
+
+def groups_by_length(real: torch.Tensor) -> list[torch.Tensor]:
+    """Group rows of similar length, the longest first; each group is the indices of its rows.
+
+    A group of at least `MIN_TOKENS` ends where a row would make more than `MAX_PADDING` of it padding. `real` is (rows,
+    length), False for padding.
+    """
+    lengths = real.sum(dim=1).tolist()
+    groups: list[list[int]] = []
+    n_tokens = 0
+    for row in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        full = lengths[groups[-1][0]] * (len(groups[-1]) + 1) if groups else 0
+        if not groups or (n_tokens >= MIN_TOKENS and n_tokens + lengths[row] < (1 - MAX_PADDING) * full):
+            groups.append([])
+            n_tokens = 0
+        groups[-1].append(row)
+        n_tokens += lengths[row]
+    return [torch.tensor(group, device=real.device) for group in groups]
 
 
 def start_of(input_ids: torch.Tensor, marker: Any) -> torch.Tensor:

@@ -11,6 +11,7 @@ from transformers import AutoModel, TrainerCallback
 
 from blender_hf import Blender, InputError, PairRanker
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.modeling import separate_encoding
 from blender_hf.training.fine_tuning import set_dropouts
 from blender_hf.training.prompt_data import PromptCollator, PromptDataset
 from blender_hf.training.ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
@@ -52,8 +53,16 @@ def test_a_candidate_is_one_row_and_a_prompt_one_example() -> None:
     assert dataset.lengths()[0] == max(map(len, first.rows.values()))
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_the_loss_of_a_batch_is_the_mean_over_its_pairs(shared: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shared", "min_tokens"), [(False, 256), (True, 256), (True, 1)])
+def test_the_loss_of_a_batch_is_the_mean_over_its_pairs(
+    shared: bool, min_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few tokens a group, texts of unequal length are read apart, as long ones are on a CPU."""
+    monkeypatch.setattr(separate_encoding, "MIN_TOKENS", min_tokens)
+    real = torch.arange(8)[None, :] < torch.tensor([2, 8, 7])[:, None]
+    assert [group.tolist() for group in separate_encoding.groups_by_length(real)] == (
+        [[1, 2], [0]] if min_tokens == 1 else [[1, 2, 0]]
+    )
     trainer = trainer_of(tmp_path, shared=shared)
     dataset = trainer.train_dataset
     batch = trainer.data_collator([dataset[n] for n in range(len(dataset))])
