@@ -1,6 +1,9 @@
 """Training a ranker that encodes each candidate once: prompts with all of their pairs, and what it starts from."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,10 @@ from blender_hf.training.settings import RankerSettings, renamed
 from blender_hf.training.starting_point import starting_point
 from blender_hf.training.training_run import save_checkpoint
 from tests.conftest import build_ranker, encoder_tokenizer, ranker_processor
+from tests.forking import RUN_A_COMMAND, forked
 from tests.stacks.families import config_of
 
-from .test_training import accuracy, train
+from .test_training import accuracy, same_weights, train
 
 SEPARATE = {"candidate_encoding": "separate", "preference_dim": 4, "pooling": "mean", "head_dropout": 0.0}
 # Three pairs of one prompt, given apart, and from one to two of others.
@@ -208,7 +212,15 @@ def test_a_separate_ranker_learns_and_is_trained_on(
     assert metrics["eval"]["eval_flip_rate"] == 0
     assert metrics["eval"]["eval_accuracy"] > 0.9
     assert metrics["training pairs"] > 20
-    going_on = (f"output_dir={tmp_path / 'second'}", f"model={tmp_path / 'straight'}", "num_train_epochs=1")
+    process = forked(RUN_A_COMMAND, "train", "ranker", "--config", str(ranker_config), "--set", *killed)
+    while not list((tmp_path / "run" / "trainer" / "all").glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "it ended before it saved a checkpoint"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert train(ranker_config, *killed, resume=True) == 0
+    same_weights(tmp_path / "straight", tmp_path / "run")
+    going_on = (f"output_dir={tmp_path / 'second'}", f"model={tmp_path / 'run'}", "num_train_epochs=1")
     assert train(ranker_config, *going_on, "interpolation=0.5") == 0
     assert accuracy(tmp_path / "second", data) > 0.9
     capsys.readouterr()
