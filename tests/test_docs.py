@@ -46,6 +46,7 @@ WITH_EXAMPLES = (
     "blender_hf.data.columns",
     "blender_hf.data.preferences",
     "blender_hf.training.fuser_trainer",
+    "blender_hf.training.prompt_data",
     "blender_hf.training.ranker_trainer",
     "blender_hf.training.settings",
     "blender_hf.modeling.processing_gen_fuser",
