@@ -73,6 +73,8 @@ OF_5 = ("backend", "qwen-digits")
 # transformers 4 has no sequence classification for them.
 WITHOUT_SCORE = ("olmo2", "olmo3")
 FUSERS = ("t5", "t5-untied", "mt5")
+# Families of rankers that encode each candidate by itself.
+SEPARATE = ("bert", "roberta", "modernbert", "deberta-v2", "mpnet", "llama", "qwen3")
 # Tokenizers that are not what their class would make of them, of a family that reads them.
 UNUSUAL = {
     "bert": ("bert-cased", "bert-stated", "bert-accents", "electra-accents", "generic", "backend", "without-types"),
@@ -94,6 +96,7 @@ def cases() -> Iterator[Case]:
         yield from (Case("reward", family, name, saved=False) for name in (TOKENIZER_OF[family], *names))
         yield from (Case("reward", family, name) for name in names if name not in OF_5)
     yield from (Case("pair", family, TOKENIZER_OF[family]) for family in (*ENCODERS, *DECODERS))
+    yield from (Case("separate", family, TOKENIZER_OF[family]) for family in SEPARATE)
     yield Case("pair", "bert", "bert-accents", saved=False)
     yield Case("pair", "xlm-roberta", "xlm-roberta-prefix", saved=False)
     for family in (*DECODERS, *FUSERS, "bart"):
@@ -144,8 +147,11 @@ def _reward(folder: Path, case: Case) -> dict[str, Any]:
     return {"tokens": _tokens(backend), "scores": scores}
 
 
-@torch.no_grad()
-def _pair(folder: Path, case: Case) -> dict[str, Any]:
+def _ranker(folder: Path, case: Case, **settings: Any) -> tuple[Tokenizer, Any, list[list[int]]]:
+    """Save a random ranker; return its backend, its model, and the parts that its rows are made of.
+
+    These are the prompt, and each candidate behind the first marker and then behind the second.
+    """
     backend = write_tokenizer(folder, case.tokenizer, saved=case.saved)
     backend.add_special_tokens([token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None])
     markers = [backend.token_to_id(token) for token in SPECIAL_TOKENS[:3]]
@@ -156,6 +162,7 @@ def _pair(folder: Path, case: Case) -> dict[str, Any]:
         initializer_range=0.5,
         **dict(zip(names, markers, strict=True)),
         **LENGTHS,
+        **settings,
     )
     model = random_model(MadeFrom(PairRanker), config)
     model.save_pretrained(folder)
@@ -172,11 +179,23 @@ def _pair(folder: Path, case: Case) -> dict[str, Any]:
     before, after = around[:start], around[start + len(bare) :]
     first, *others = (list(ids) for ids in _tokens(backend, (PROMPT, *CANDIDATES)))
     source = [*before, markers[0], *first[: 64 - len(before) - len(after) - 1], *after]
-    scores = []
-    for one, two in ((0, 1), (1, 0), (0, 2), (2, 1)):
-        rest = [[*before, marker, *others[n], *after] for marker, n in zip(markers[1:], (one, two), strict=True)]
-        scores.append(float(model(torch.tensor([[*source, *rest[0], *rest[1]]])).logits))
-    return {"tokens": _tokens(backend), "scores": scores}
+    return backend, model, [source, *([*before, marker, *ids, *after] for marker in markers[1:] for ids in others)]
+
+
+@torch.no_grad()
+def _pair(folder: Path, case: Case) -> dict[str, Any]:
+    backend, model, (source, *parts) = _ranker(folder, case)
+    first, second = parts[: len(CANDIDATES)], parts[len(CANDIDATES) :]
+    rows = [[*source, *first[one], *second[two]] for one, two in ((0, 1), (1, 0), (0, 2), (2, 1))]
+    return {"tokens": _tokens(backend), "scores": [float(model(torch.tensor([row])).logits) for row in rows]}
+
+
+@torch.no_grad()
+def _separate(folder: Path, case: Case) -> dict[str, Any]:
+    settings = {"candidate_encoding": "separate", "preference_dim": 2, "shared_prompt": case.family == "bert"}
+    backend, model, (source, *parts) = _ranker(folder, case, **settings)
+    encodings = [model(torch.tensor([[*source, *part]])).encodings for part in parts[: len(CANDIDATES)]]
+    return {"tokens": _tokens(backend), "scores": torch.cat(encodings).flatten().tolist()}
 
 
 @torch.no_grad()
@@ -252,6 +271,7 @@ def _bartscore(model: Any, backend: Tokenizer) -> list[float]:
 KINDS: dict[str, Callable[[Path, Case], dict[str, Any]]] = {
     "reward": _reward,
     "pair": _pair,
+    "separate": _separate,
     "language": _language,
     "fuser": _fuser,
     "masked": lambda folder, case: _scorer(folder, case, AutoModelForMaskedLM, _masked),

@@ -94,6 +94,13 @@ def _pair(folder: str, attention: str | None) -> dict[str, Any]:
     return {"scores": blender.scorer.score([Presentation(PROMPT, CANDIDATES[a], CANDIDATES[b]) for a, b in orders])}
 
 
+def _separate(folder: str, attention: str | None) -> dict[str, Any]:
+    blender: Any = Blender.from_pretrained(folder, None, device="cpu", attn_implementation=attention)
+    source, *candidates = blender.scorer.processor.encode_texts([PROMPT, *CANDIDATES])
+    rows = [blender.scorer.processor.encode_candidate(source, ids) for ids in candidates]
+    return {"scores": blender.scorer.encode(rows).flatten().tolist()}
+
+
 def _language(folder: str, attention: str | None) -> dict[str, Any]:
     llm = LocalLLM(folder, device="cpu", dtype="float32", attn_implementation=attention)
     requests = [[{"role": "user", "content": text}] for text in CANDIDATES]
@@ -122,6 +129,7 @@ def _bartscore(folder: str, attention: str | None) -> dict[str, Any]:
 FOUND: dict[str, Any] = {
     "reward": _reward,
     "pair": _pair,
+    "separate": _separate,
     "language": _language,
     "fuser": _fuser,
     "masked": lambda folder, attention: _pointwise(MlmScorer, folder, attention),
