@@ -66,6 +66,8 @@ class PairRankerConfig(PretrainedConfig):
         pooling: What represents the prompt and each candidate: the state at the special token in front of it ("marker",
             PairRM), the mean over its tokens ("mean"), as sentence encoders are trained, or the state at its last token
             ("last"), where a causal model has read all of it.
+        encoder_sample: With separate encodings, a few weights of the encoder, which `save_pretrained` writes, so that a
+            head is not taken for that of another revision of the encoder. None says nothing.
         symmetric: Whether the model has no position bias by construction: swapping the candidates negates the logit,
             see `encode_symmetrically`. For encoders of `SYMMETRIC_BACKBONES`; a ranker has to be trained with it.
         cross_candidate_bias: With `symmetric`, what is added to the attention scores between different candidates.
@@ -108,6 +110,7 @@ class PairRankerConfig(PretrainedConfig):
         shared_prompt: bool = False,
         preference_dim: int = 0,
         pooling: str = "marker",
+        encoder_sample: list[float] | None = None,
         symmetric: bool = False,
         cross_candidate_bias: float = -2.0,
         distinct_token_weight: float = 0.0,
@@ -132,6 +135,7 @@ class PairRankerConfig(PretrainedConfig):
         self.shared_prompt = shared_prompt
         self.preference_dim = preference_dim
         self.pooling = pooling
+        self.encoder_sample = encoder_sample
         self.symmetric = symmetric
         self.cross_candidate_bias = cross_candidate_bias
         self.distinct_token_weight = distinct_token_weight

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,19 +83,30 @@ class StrictLoadingMixin:
         model, info = super().from_pretrained(  # type: ignore[misc] # of the class that is mixed with
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
-        raise_if_incomplete(info, pretrained_model_name_or_path, cls.__name__)
+        raise_if_incomplete(info, pretrained_model_name_or_path, cls.__name__, _absent(model, info))
         model.hub_access = HubAccess(**kwargs)
         return (model, info) if output_loading_info else model
 
 
-def raise_if_incomplete(info: dict[str, Any], source: Any, model_name: str) -> None:
-    """Raise OSError if the loading information of transformers names any weight that was not loaded unchanged."""
+def raise_if_incomplete(info: dict[str, Any], source: Any, model_name: str, absent: Sequence[str] = ()) -> None:
+    """Raise OSError if the loading information of transformers names any weight that was not loaded unchanged.
+
+    `absent` are the parts of the model, such as its encoder, of which the checkpoint has no weight at all.
+    """
     problems = [_listed(sorted(map(str, info[key])), what) for key, what in PROBLEMS.items() if info.get(key)]
     if problems:
         raise OSError(
-            f"{source!s} is not a complete {model_name} checkpoint: {'; '.join(problems)}. "
+            f"{source!s} is not a complete {model_name} checkpoint"
+            f"{''.join(f', it has nothing of the {part}' for part in absent)}: {'; '.join(problems)}. "
             f"Check that this is a {model_name} and that its files are whole.{_hint(info)}"
         )
+
+
+def _absent(model: Any, info: dict[str, Any]) -> list[str]:
+    """Return the names of the parts of a model all of whose weights are missing."""
+    missing = set(map(str, info.get("missing_keys", ())))
+    parts = {name: {f"{name}.{key}" for key in part.state_dict()} for name, part in model.named_children()}
+    return [name for name, keys in parts.items() if keys and keys <= missing]
 
 
 def _hint(info: dict[str, Any]) -> str:

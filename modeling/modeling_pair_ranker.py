@@ -23,11 +23,13 @@ from .ranking_math import compare_encodings
 from .separate_encoding import (
     PromptStates,
     groups_by_length,
+    is_sampled_from,
     part_of,
     read_candidates,
     read_prompts,
     read_rows,
     require_masks,
+    sample_of,
     shares_prompts,
     start_of,
 )
@@ -133,12 +135,29 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """Load our checkpoints, and `llm-blender/PairRM-hf` as it is; see `StrictLoadingMixin.from_pretrained`."""
+        """Load our checkpoints, and `llm-blender/PairRM-hf` as it is; see `StrictLoadingMixin.from_pretrained`.
+
+        Raises:
+            OSError: If the encoder is another revision than the one that the head was saved with.
+        """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, key_mapping=WEIGHT_NAMES, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         # transformers 5 would undo the renaming when the model is saved, but we save in our format.
         model._weight_conversions = None
+        stated = model.config.encoder_sample
+        if stated is not None and not is_sampled_from(stated, model.backbone):
+            raise OSError(
+                f"{pretrained_model_name_or_path!s} has another revision of the encoder than the one that its head was "
+                "saved with (config.json states a sample of that one's weights, encoder_sample): take the encoder, the "
+                "head and config.json from one checkpoint"
+            )
         return loaded
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Save the ranker, see `PublishingMixin.save_pretrained`; its configuration states a sample of the encoder."""
+        if self.config.is_separate:
+            self.config.encoder_sample = sample_of(self.backbone) or None
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_backbone(
@@ -229,8 +248,9 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
 
         Raises:
             ValueError: If `pairs` are given to a ranker that reads pairs, or labels without `pairs` to one that does
-                not.
+                not; on a CPU also if the rows are those of the other kind of ranker.
         """
+        _check_rows(input_ids, self.config)
         if self.config.is_separate:
             if prompt_ids is None or prompt_index is None:
                 encodings = self.encode_rows(input_ids, attention_mask, token_type_ids)
@@ -393,6 +413,26 @@ def _cut(input_ids: torch.Tensor, real: torch.Tensor, rows: torch.Tensor) -> tup
     """Return some rows, which are padded on the right, and which of their tokens are real, without common padding."""
     length = int(real[rows].sum(dim=1).max())
     return input_ids[rows, :length], real[rows, :length]
+
+
+def _check_rows(input_ids: torch.Tensor, config: PairRankerConfig) -> None:
+    """Check that rows are pairs or single candidates, as the ranker reads them, where looking at them costs nothing.
+
+    A GPU would have to be waited for, and a graph has no branch on its data.
+    """
+    if not input_ids.is_cpu or torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return
+    is_pair = torch.eq(input_ids, config.candidate2_token_id).any(dim=1)  # type: ignore[arg-type] # None fails below
+    if config.is_separate and is_pair.any():
+        raise ValueError(
+            "input_ids has rows with two candidates, and this ranker encodes each by itself: call its processor with "
+            "one candidate for each prompt"
+        )
+    if not config.is_separate and not is_pair.all():
+        raise ValueError(
+            "input_ids has rows without a second candidate, and this ranker reads pairs: call its processor with "
+            "candidates_a and candidates_b"
+        )
 
 
 def _real(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

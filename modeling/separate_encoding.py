@@ -19,6 +19,8 @@ from .configuration_pair_ranker import PairRankerConfig, is_causal
 CACHE_NAMES = ("past_key_values", "cache")
 # Of rows that are read together where padding costs: how much of them may be padding, from how many tokens on.
 MAX_PADDING, MIN_TOKENS = 0.15, 256
+# About how many weights of an encoder a checkpoint states.
+SAMPLE_SIZE = 16
 
 
 @dataclass
@@ -73,6 +75,26 @@ def groups_by_length(real: torch.Tensor) -> list[torch.Tensor]:
         groups[-1].append(row)
         n_tokens += lengths[row]
     return [torch.tensor(group, device=real.device) for group in groups]
+
+
+def sample_of(backbone: Any) -> list[float]:
+    """Return a few weights of an encoder: of its norms, since releases of transformers call or join others differently.
+
+    They are sorted, so neither names nor an order count. None are returned of weights that are not all here.
+    """
+    norms = [weight for name, weight in backbone.named_parameters() if name.endswith("weight") and weight.dim() == 1]
+    if any(weight.is_meta or not weight.numel() for weight in norms):
+        return []
+    middles = sorted(weight.flatten()[weight.numel() // 2].item() for weight in norms)
+    return middles[:: max(1, len(middles) // SAMPLE_SIZE)]
+
+
+def is_sampled_from(sample: list[float], backbone: Any) -> bool:
+    """Return whether a sample was taken from an encoder, in whichever precision that was saved or loaded since."""
+    found = torch.tensor(sample_of(backbone))
+    stated, dtype = torch.tensor(sample), next(backbone.parameters()).dtype
+    roundings = (stated.to(stored).to(dtype).float() for stored in (torch.float32, torch.float16, torch.bfloat16))
+    return not found.numel() or any(torch.equal(rounded, found) for rounded in roundings)
 
 
 def start_of(input_ids: torch.Tensor, marker: Any) -> torch.Tensor:

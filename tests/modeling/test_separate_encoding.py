@@ -1,20 +1,30 @@
 """Rankers that encode each candidate once: their encodings, their logits, and what they share."""
 
 import itertools
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import PretrainedConfig
 
-from blender_hf import PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf import Blender, CheckpointError, PairRanker, PairRankerConfig, PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import SHARING_ENCODERS
 from blender_hf.modeling.ranking_math import compare_encodings
 from blender_hf.modeling.separate_encoding import read_rows
-from tests.conftest import LENGTHS, backbone_config, build_separate_ranker, example_texts, ranker_processor
-from tests.stacks.families import DECODERS, ENCODERS, config_of
+from tests.conftest import (
+    LENGTHS,
+    backbone_config,
+    build_ranker,
+    build_separate_ranker,
+    example_texts,
+    ranker_processor,
+)
+from tests.stacks.families import DECODERS, ENCODERS, MadeFrom, config_of, random_model
 
 PROMPTS = [example_texts()[0], "hello!", ""]
 # Of which prompt, and what it says.
@@ -155,6 +165,75 @@ def test_what_is_cut_of_a_candidate_does_not_depend_on_others() -> None:
     assert processor.encode_candidate(source, short).truncated_candidate == 0
 
 
+def without(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name: weight for name, weight in weights.items() if not name.startswith(prefix)}
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (
+            lambda weights: without(weights, "head.preference"),
+            {},
+            r"2 missing .*head\.preference\.bias, head\.preference\.weight",
+        ),
+        (lambda weights: weights, {"preference_dim": 6}, r"2 of another shape .*head\.preference"),
+        (lambda weights: weights, {"preference_dim": 0}, r"2 in the checkpoint but not in the model: head\.preference"),
+        (
+            lambda weights: weights,
+            {"candidate_encoding": "joint", "preference_dim": 0},
+            r"2 in the checkpoint but not in the model: head\.preference",
+        ),
+        (lambda weights: without(weights, "backbone."), {}, r"has nothing of the backbone: .* missing"),
+        (lambda weights: without(weights, "head."), {}, r"has nothing of the head: .* missing"),
+        (lambda weights: weights, {"candidate_encoding": "woven"}, r"this release knows joint, separate: .*upgrade"),
+        (
+            lambda weights: {name: weight + 0.01 * name.startswith("backbone.") for name, weight in weights.items()},
+            {},
+            "has another revision of the encoder than the one that its head was saved with",
+        ),
+    ],
+)
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused_in_one_line(
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+    settings: dict[str, object],
+    message: str,
+    tmp_path: Path,
+) -> None:
+    model, processor = build_separate_ranker(family("bert"))
+    model.save_pretrained(tmp_path, processor=processor)
+    save_file(change(load_file(tmp_path / "model.safetensors")), tmp_path / "model.safetensors", {"format": "pt"})
+    stated = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**stated, **settings}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Blender.from_pretrained(tmp_path, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_ranker_of_pairs_have_no_preference_embeddings(tmp_path: Path) -> None:
+    build_ranker()[0].save_pretrained(tmp_path)
+    stated = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    changed = {**stated, "candidate_encoding": "separate", "preference_dim": 4}
+    (tmp_path / "config.json").write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(OSError, match=r"2 missing from the checkpoint .*head\.preference"):
+        PairRanker.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_same_encoder_is_known_in_any_precision(stored: torch.dtype, tmp_path: Path) -> None:
+    model = random_model(MadeFrom(PairRanker), build_separate_ranker(family("llama"))[0].config)
+    model.save_pretrained(tmp_path)
+    weights = {name: weight.to(stored) for name, weight in load_file(tmp_path / "model.safetensors").items()}
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    for dtype in ("auto", torch.float32, torch.bfloat16):
+        loaded = PairRanker.from_pretrained(tmp_path, dtype=dtype)
+        assert len(loaded.config.encoder_sample) == 5, "of each norm one"
+    with torch.no_grad():
+        loaded.backbone.norm.weight.add_(0.1)
+    loaded.save_pretrained(tmp_path)
+    assert PairRanker.from_pretrained(tmp_path).config.encoder_sample != model.config.encoder_sample
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -188,6 +267,10 @@ def test_inputs_of_the_other_kind_are_refused() -> None:
     config = PairRankerConfig(backbone_config=model.config.backbone_config, **processor.special_token_ids(), **LENGTHS)
     with pytest.raises(ValueError, match="reads pairs together"):
         PairRanker(config)(**processor(["p"], ["a"], ["b"]), pairs=torch.tensor([[0, 1]]))
+    with pytest.raises(ValueError, match=r"rows with two candidates, and .* one candidate for each prompt"):
+        model(**processor(["p"], ["a"], ["b"]))
+    with pytest.raises(ValueError, match=r"rows without a second candidate, and .* candidates_a and candidates_b"):
+        PairRanker(config)(**processor(["p"], ["a"]))
 
 
 def test_an_attention_without_masks_is_refused() -> None:
