@@ -29,10 +29,11 @@ class RowGenerator(DummyTextInputGenerator):
     def generate(self, input_name: str, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return (batch, length), with a token after each of the markers, and no padding in between."""
         made = super().generate(input_name, *args, **kwargs)
-        markers = self.normalized_config.config.row_markers
+        config = self.normalized_config.config
+        markers = config.row_markers
         if input_name == "input_ids":
-            ordinary = next(token for token in range(self.vocab_size) if token not in markers)
-            made = made.masked_fill(torch.isin(made, torch.tensor(markers)), ordinary)
+            ordinary = next(token for token in range(self.vocab_size) if token not in config.markers)
+            made = made.masked_fill(torch.isin(made, torch.tensor(config.markers)), ordinary)
             made[:, : 2 * len(markers) : 2] = torch.tensor(markers)
         else:
             made[:, : 2 * len(markers)] = 1

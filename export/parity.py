@@ -79,7 +79,7 @@ def ranker_inputs(config: PairRankerConfig) -> Iterator[dict[str, torch.Tensor]]
     markers: list[int] = list(config.row_markers)
     backbone = config.backbone_config
     padding: int | None = backbone.pad_token_id
-    for rows in _random_rows(backbone.vocab_size, config.longest_row(config), *markers, padding):
+    for rows in _random_rows(backbone.vocab_size, config.longest_row(config), *config.markers, padding):
         for row in rows:
             for place, marker in enumerate(markers):
                 row[place * len(row) // len(markers)] = marker
