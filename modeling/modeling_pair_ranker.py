@@ -420,7 +420,7 @@ def _check_rows(input_ids: torch.Tensor, config: PairRankerConfig) -> None:
 
     A GPU would have to be waited for, and a graph has no branch on its data.
     """
-    if not input_ids.is_cpu or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if not input_ids.is_cpu or is_traced():
         return
     is_pair = torch.eq(input_ids, config.candidate2_token_id).any(dim=1)  # type: ignore[arg-type] # None fails below
     if config.is_separate and is_pair.any():
