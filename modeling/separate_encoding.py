@@ -18,7 +18,7 @@ from .configuration_pair_ranker import PairRankerConfig, is_causal
 # What releases of transformers call the keys and values of what was read before.
 CACHE_NAMES = ("past_key_values", "cache")
 # Of rows that are read together where padding costs: how much of them may be padding, from how many tokens on.
-MAX_PADDING, MIN_TOKENS = 0.15, 256
+MAX_PADDING, MIN_TOKENS = 0.15, 512
 # About how many weights of an encoder a checkpoint states.
 SAMPLE_SIZE = 16
 
@@ -249,7 +249,11 @@ def _run_layer(
     attention = layer.attention.self
     query = _heads(attention, attention.query(hidden))
     dropout = attention.dropout.p if attention.training else 0.0
-    context = functional.scaled_dot_product_attention(query, key, value, real[:, None, None, :], dropout)
+    precision = query.dtype
+    if torch.is_grad_enabled() and query.device.type == "cpu":
+        # The backward pass in bfloat16 takes up to twice as long.
+        query, key, value = query.float(), key.float(), value.float()
+    context = functional.scaled_dot_product_attention(query, key, value, real[:, None, None, :], dropout).to(precision)
     return layer.feed_forward_chunk(layer.attention.output(context.transpose(1, 2).flatten(2), hidden))
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from torch.nn import functional
 from transformers import AutoModel, TrainerCallback
 
 from blender_hf import Blender, InputError, PairRanker
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling import separate_encoding
 from blender_hf.training.fine_tuning import set_dropouts
+from blender_hf.training.pair_data import training_pairs
 from blender_hf.training.prompt_data import PromptCollator, PromptDataset
 from blender_hf.training.ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
 from blender_hf.training.settings import RankerSettings, renamed
@@ -25,7 +29,7 @@ from tests.conftest import build_ranker, encoder_tokenizer, ranker_processor
 from tests.forking import RUN_A_COMMAND, forked
 from tests.stacks.families import config_of
 
-from .test_training import accuracy, same_weights, train
+from .test_training import ROOT, accuracy, same_weights, train, two_steps
 
 SEPARATE = {"candidate_encoding": "separate", "preference_dim": 4, "pooling": "mean", "head_dropout": 0.0}
 # Three pairs of one prompt, given apart, and from one to two of others.
@@ -57,7 +61,7 @@ def test_a_candidate_is_one_row_and_a_prompt_one_example() -> None:
     assert dataset.lengths()[0] == max(map(len, first.rows.values()))
 
 
-@pytest.mark.parametrize(("shared", "min_tokens"), [(False, 256), (True, 256), (True, 1)])
+@pytest.mark.parametrize(("shared", "min_tokens"), [(False, 512), (True, 512), (True, 1)])
 def test_the_loss_of_a_batch_is_the_mean_over_its_pairs(
     shared: bool, min_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,3 +230,40 @@ def test_a_separate_ranker_learns_and_is_trained_on(
     capsys.readouterr()
     assert train(ranker_config, *going_on, "preference_dim=2", f"output_dir={tmp_path / 'third'}") == 2
     assert "leave preference_dim out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [(), ("frozen_layers=1",)])
+def test_adapters_go_above_frozen_layers(changes: tuple[str, ...], ranker_config: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    settings = ("candidate_encoding=separate", "preference_dim=4", "pooling=mean", "num_train_epochs=2", *changes)
+    assert train(ranker_config, *settings, "lora_rank=4", "learning_rate=1e-2", "eval_data=[]") == 0
+    before = starting_point(RankerSettings(model=str(json.loads(ranker_config.read_text())["model"])))[0].state_dict()
+    after = PairRanker.from_pretrained(tmp_path / "run", dtype=torch.float32).state_dict()
+    layers = [f"backbone.encoder.layer.{n}.attention.self.query.weight" for n in (0, 1)]
+    changed = [(before[name].half().float() - after[name]).abs().max() > 1e-3 for name in layers]
+    assert changed == [not changes, True]
+    assert after["head.dense.bias"].abs().max() > 1e-3, "it begins with zeros, and is trained whole"
+
+
+@pytest.mark.slow
+def test_layers_that_are_frozen_take_no_adapters(ranker_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("peft")
+    settings = ("candidate_encoding=separate", "pooling=mean", "frozen_layers=1", "lora_rank=4")
+    assert train(ranker_config, *settings, "lora_target_modules=[query]") == 2
+    assert "names layers that frozen_layers=1 freezes" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_their_shares_of_the_prompts(data: Path, ranker_config: Path, tmp_path: Path) -> None:
+    """The first step reads prompts apart; the second has states that one process computes and both read."""
+    steps = two_steps(ranker_config, tmp_path, frozen_layers=1)
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launched, "-m", "blender_hf", "train", "ranker", "--config", str(steps), "--json", "--set"]
+    settings = ["1.candidate_encoding=separate", "1.shared_prompt=true", "1.pooling=mean", "1.num_train_epochs=2"]
+    done = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    n_pairs = len(list(training_pairs(read_labelled(data))))
+    assert found["sources"]["mean over sources"]["pairs"] == n_pairs, "each is measured once"
+    assert found["eval"]["eval_accuracy"] == pytest.approx(accuracy(tmp_path / "second", data), abs=0.05)
