@@ -106,7 +106,7 @@ class RankerSettings(LoraSettings, PairSettings):
     model: str = setting("", "An encoder, or a ranker to go on from: Hub id or folder.")
     revision: str | None = setting(None, "Branch, tag or commit of the model.")
     attn_implementation: str | None = setting(None, "Attention: eager, sdpa, flash_attention_2, ...")
-    candidate_encoding: str | None = setting(None, "Candidates are read joint, in pairs, or each separate, once.")
+    candidate_encoding: str | None = setting(None, "How they are read: joint, or separate, a batch of prompts then.")
     shared_prompt: bool | None = setting(None, "Separate: whether an encoder reads the prompt apart from candidates.")
     preference_dim: int | None = setting(
         None, "Separate: coordinates of a candidate besides its score; an even number."

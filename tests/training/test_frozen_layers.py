@@ -1,6 +1,7 @@
 """Frozen layers: what a training from their states on disk computes, and what is kept on the disk."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.conftest import LENGTHS, build_ranker, ranker_processor
 from tests.stacks.families import config_of
 
 from .test_separate_ranker import PAIRS, SEPARATE
-from .test_training import train
+from .test_training import same_weights, train
 
 
 def separate(kind: str) -> tuple[PairRanker, PairRankerProcessor]:
@@ -136,11 +137,23 @@ def test_what_can_not_be_frozen_is_said(n_layers: int, said: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", ["1", "-1"])
-def test_a_run_with_frozen_layers_leaves_no_states(frozen: str, ranker_config: Path, tmp_path: Path) -> None:
+def test_a_run_with_frozen_layers_goes_on_and_leaves_no_states(
+    frozen: str, ranker_config: Path, tmp_path: Path
+) -> None:
     settings = ("candidate_encoding=separate", "pooling=mean", f"frozen_layers={frozen}", "num_train_epochs=2")
-    assert train(ranker_config, *settings, "short_pairs=8", "save_steps=2") == 0
-    assert not (tmp_path / "run" / "trainer" / "states").exists()
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["eval"]["eval_loss"] > 0
+    chosen = (*settings, "per_device_train_batch_size=8", "save_steps=3")
+    assert train(ranker_config, *chosen) == 0
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    assert not (run / "trainer" / "states").exists()
+    assert json.loads((run / "metrics.json").read_text(encoding="utf-8"))["eval"]["eval_loss"] > 0
+    shutil.copytree(run, straight)
+    for path in [
+        run / "README.md",
+        *sorted((run / "trainer" / "all").iterdir(), key=lambda path: path.stat().st_mtime)[1:],
+    ]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert train(ranker_config, *chosen, resume=True) == 0
+    same_weights(straight, run)
 
 
 def test_frozen_layers_are_for_separate_encodings(ranker_config: Path, capsys: Any) -> None:
