@@ -145,7 +145,8 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         # transformers 5 would undo the renaming when the model is saved, but we save in our format.
         model._weight_conversions = None
         stated = model.config.encoder_sample
-        if stated is not None and not is_sampled_from(stated, model.backbone):
+        # Weights that are given are not those of the checkpoint.
+        if stated is not None and kwargs.get("state_dict") is None and not is_sampled_from(stated, model.backbone):
             raise OSError(
                 f"{pretrained_model_name_or_path!s} has another revision of the encoder than the one that its head was "
                 "saved with (config.json states a sample of that one's weights, encoder_sample): take the encoder, the "
@@ -153,11 +154,28 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
             )
         return loaded
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """Save the ranker, see `PublishingMixin.save_pretrained`; its configuration states a sample of the encoder."""
+    def save_pretrained(
+        self,
+        save_directory: Any,
+        is_main_process: bool = True,
+        state_dict: dict[str, torch.Tensor] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Save the ranker, see `PublishingMixin.save_pretrained`; its configuration states a sample of the encoder.
+
+        Args:
+            save_directory: The folder.
+            is_main_process: Whether this is the process that writes.
+            state_dict: The weights to save, where they are not the model's own or not all here; None takes its own.
+            *args: Passed on to transformers.
+            **kwargs: The options of `PublishingMixin.save_pretrained`.
+        """
         if self.config.is_separate:
-            self.config.encoder_sample = sample_of(self.backbone) or None
-        return super().save_pretrained(save_directory, *args, **kwargs)
+            weights = self.named_parameters() if state_dict is None else state_dict.items()
+            encoder = ((name, weight) for name, weight in weights if name.startswith("backbone."))
+            self.config.encoder_sample = sample_of(encoder) or None
+        return super().save_pretrained(save_directory, is_main_process, state_dict, *args, **kwargs)
 
     @classmethod
     def from_backbone(
@@ -208,6 +226,12 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the encoder's token embeddings."""
         self.backbone.set_input_embeddings(value)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Resize the token embeddings, as in transformers; the encoder's configuration states their number."""
+        table = super().resize_token_embeddings(*args, **kwargs)
+        self.config.backbone_config.vocab_size = self.backbone.config.vocab_size = table.num_embeddings
+        return table
 
     @property
     def shares_prompts(self) -> bool:

@@ -5,6 +5,7 @@ are computed once, and each candidate goes on from them. A causal model reads so
 `SHARING_ENCODERS` reads so if it is told to (`config.shared_prompt`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -77,12 +78,12 @@ def groups_by_length(real: torch.Tensor) -> list[torch.Tensor]:
     return [torch.tensor(group, device=real.device) for group in groups]
 
 
-def sample_of(backbone: Any) -> list[float]:
-    """Return a few weights of an encoder: of its norms, since releases of transformers call or join others differently.
+def sample_of(weights: Iterable[tuple[str, torch.Tensor]]) -> list[float]:
+    """Return a few of an encoder's named weights: of its norms, as releases of transformers differ in the others.
 
     They are sorted, so neither names nor an order count. None are returned of weights that are not all here.
     """
-    norms = [weight for name, weight in backbone.named_parameters() if name.endswith("weight") and weight.dim() == 1]
+    norms = [weight for name, weight in weights if name.endswith("weight") and weight.dim() == 1]
     if any(weight.is_meta or not weight.numel() for weight in norms):
         return []
     middles = sorted(weight.flatten()[weight.numel() // 2].item() for weight in norms)
@@ -91,7 +92,7 @@ def sample_of(backbone: Any) -> list[float]:
 
 def is_sampled_from(sample: list[float], backbone: Any) -> bool:
     """Return whether a sample was taken from an encoder, in whichever precision that was saved or loaded since."""
-    found = torch.tensor(sample_of(backbone))
+    found = torch.tensor(sample_of(backbone.named_parameters()))
     stated, dtype = torch.tensor(sample), next(backbone.parameters()).dtype
     roundings = (stated.to(stored).to(dtype).float() for stored in (torch.float32, torch.float16, torch.bfloat16))
     return not found.numel() or any(torch.equal(rounded, found) for rounded in roundings)
@@ -199,7 +200,9 @@ def read_candidates(
         prompt_index: (candidates,). Which prompt each belongs to.
     """
     seen = torch.cat([prompts.real[prompt_index], real], dim=1)
-    places = prompts.lengths[prompt_index][:, None] + torch.arange(input_ids.shape[1], device=input_ids.device)
+    # Padding gets the position of the last token: behind a long prompt there may be no more than that.
+    steps = (real.cumsum(dim=1) - 1).clamp(min=0)  # (candidates, length)
+    places = prompts.lengths[prompt_index][:, None] + steps
     pasts = zip(prompts.keys, prompts.values, strict=True)
     if is_causal(config.backbone_config):
         cache = DynamicCache()

@@ -29,6 +29,8 @@ from .unread import UnreadWarning
 ALL_PAIRS = "full"
 # How many encodings are kept, of a few hundred bytes each.
 MAX_KEPT = 100_000
+# Of how many weights a number is looked at, to see whether they are still the same.
+N_SAMPLED = 32
 
 Row = TypeVar("Row")
 
@@ -240,10 +242,26 @@ def _key(row: CandidateEncoding) -> bytes:
 
 
 def _state_of(model: Any) -> Any:
-    """Return what changes with the weights of a model: where they are, and how often they were written to."""
+    """Return what changes with the encodings that a model gives: its weights, its adapters, and how it pools.
+
+    Of each weight that is where it is and how often it was written to, and of some of them a number, since what writes
+    through `.data`, as averages of weights do, is not counted.
+    """
     if not isinstance(model, torch.nn.Module):
         return None
-    return [
-        (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version)
-        for weight in model.parameters()
+    weights = list(model.parameters())
+    places = [(weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version) for weight in weights]
+    numbers: dict[torch.device, list[torch.Tensor]] = {}
+    for weight in weights[:: -max(1, len(weights) // N_SAMPLED)]:  # those of the head first
+        # Quantised weights and shards are of other types, which may have no single numbers.
+        if type(weight) is torch.nn.Parameter and weight.numel() and not weight.is_meta:
+            numbers.setdefault(weight.device, []).append(weight.detach()[tuple(size // 2 for size in weight.shape)])
+    sample = [torch.stack(of_device).tolist() for of_device in numbers.values()]
+    # Which adapters of PEFT are in use.
+    adapters = [
+        (own["_disable_adapters"], str(own.get("_active_adapter")), str(own.get("scaling")))
+        for own in map(vars, model.modules())
+        if "_disable_adapters" in own
     ]
+    config: Any = model.config
+    return places, sample, adapters, (config.pooling, config.shared_prompt)

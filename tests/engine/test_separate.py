@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 
-from blender_hf import Blender, ModelOutputError, PairRanker, Schedule
+from blender_hf import Blender, ModelOutputError, PairRanker, PairRankerConfig, Schedule
 from blender_hf.engine.separate import Separate
 from blender_hf.modeling import PairRankerProcessor
 from tests.conftest import build_separate_ranker, example_texts, ranker_processor
@@ -111,16 +113,56 @@ def test_encodings_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(kept.scorer._kept) == 3
 
 
-def test_encodings_of_weights_that_were_trained_are_forgotten() -> None:
-    blender = blender_of("shared")
-    before = blender.rank(PROMPT, TEXTS).scores
-    model = blender.ranker.model
+def train(model: PairRanker) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     sum((weight**2).sum() for weight in model.parameters()).backward()  # type: ignore[union-attr]
     optimizer.step()
+
+
+def average(model: PairRanker) -> None:
+    for weight in model.parameters():
+        weight.data.mul_(0.5)  # as averages of weights are written, which torch does not count
+
+
+def pool_by_the_last(model: PairRanker) -> None:
+    model.config.pooling = "last"
+
+
+def disable_adapters(model: PairRanker) -> None:
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.enable_adapters(False)
+
+
+@pytest.mark.parametrize("change", [train, average, pool_by_the_last, disable_adapters])
+def test_encodings_of_another_state_of_the_model_are_forgotten(change: Callable[[PairRanker], None]) -> None:
+    model, processor = ranker_of("shared")
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["query", "dense"], init_lora_weights=False), model)
+    blender = Blender(model, processor)
+    before = blender.rank(PROMPT, TEXTS).scores
+    change(model)
     after = blender.rank(PROMPT, TEXTS).scores
-    assert after != before
-    assert after == Blender(copy.deepcopy(model), ranker_processor()).rank(PROMPT, TEXTS).scores
+    assert after != pytest.approx(before, abs=1e-3)
+    assert after == Blender(model, processor).rank(PROMPT, TEXTS).scores
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])
+def test_long_and_short_prompts_are_read_together_up_to_the_last_position(family: str) -> None:
+    """Padding behind the candidate of a long prompt has no position."""
+    config = config_of(family, len(ranker_processor().tokenizer))
+    n_positions = PairRankerConfig(backbone_config=config, pooling="last").n_positions
+    assert n_positions is not None
+    model, processor = build_separate_ranker(config, shared_prompt=True)
+    lengths = {"max_source_length": n_positions - 16, "max_candidate_length": n_positions - 16}
+    processor.set_truncation(max_pair_length=n_positions, **lengths)
+    long = " ".join(example_texts())
+    prompts, candidates = [long, "hello!"], [["a", "b c"], [long, "x"]]
+    blender = Blender(model, processor)
+    blender.scorer.max_padding = 10_000  # type: ignore[union-attr] # as on a GPU
+    for together, prompt, texts in zip(blender.rank(prompts, candidates), prompts, candidates, strict=True):
+        alone = Blender(model, processor).rank(prompt, texts)
+        assert together.scores == pytest.approx(alone.scores, abs=1e-4)
+    assert together.truncated.candidates[0] > 0
 
 
 def test_every_method_of_a_blender_uses_encodings() -> None:

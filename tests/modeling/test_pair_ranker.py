@@ -223,6 +223,14 @@ def test_the_attention_implementation_reaches_the_backbone(tmp_path: Path) -> No
         torch.testing.assert_close(eager(**batch).logits, model(**batch).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_more_tokens_are_saved_and_loaded(tmp_path: Path) -> None:
+    model, _ = build_ranker()
+    n_tokens = model.get_input_embeddings().num_embeddings + 3
+    model.resize_token_embeddings(n_tokens)
+    model.save_pretrained(tmp_path)
+    assert PairRanker.from_pretrained(tmp_path).get_input_embeddings().num_embeddings == n_tokens
+
+
 def test_saved_settings_are_plain(tmp_path: Path) -> None:
     _, processor = build_ranker()
     assert isinstance(processor, PairRankerProcessor)

@@ -234,6 +234,17 @@ def test_the_same_encoder_is_known_in_any_precision(stored: torch.dtype, tmp_pat
     assert PairRanker.from_pretrained(tmp_path).config.encoder_sample != model.config.encoder_sample
 
 
+def test_weights_that_are_given_are_those_of_the_sample(tmp_path: Path) -> None:
+    """As a training saves its model whose weights are spread over several processes."""
+    model, processor = build_separate_ranker(family("bert"))
+    weights = {name: 1.5 * weight for name, weight in model.state_dict().items()}
+    model.save_pretrained(tmp_path, state_dict=dict(weights))  # which transformers 5 empties
+    loaded = PairRanker.from_pretrained(tmp_path)
+    torch.testing.assert_close(dict(loaded.state_dict()), weights)
+    back = PairRanker.from_pretrained(None, config=model.config, state_dict=model.state_dict())
+    torch.testing.assert_close(encode_alone(back, processor), encode_alone(model, processor))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
