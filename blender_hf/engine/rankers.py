@@ -10,8 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from blender_hf.errors import InputError, InputTypeError, chosen
 from blender_hf.inputs import Item
 from blender_hf.modeling import PairRanker, PairRankerProcessor
-from blender_hf.modeling.ranking_math import indistinguishable, mean_logit
-from blender_hf.modeling.tokenization import unknown_in
+from blender_hf.modeling.ranking_math import mean_logit
 
 from .aggregation import AGGREGATIONS
 from .pointwise import Pointwise, PointwiseRanker
@@ -20,7 +19,7 @@ from .reward_model import RewardModelScorer, is_reward_model
 from .schedules import Pair, Schedule
 from .scorer import PairScorer, Presentation, Texts
 from .separate import CandidateEncoder, Separate
-from .unread import UnreadWarning
+from .unread import UnreadWarning, unread_of
 
 
 class Ranker(Protocol):
@@ -97,11 +96,7 @@ class Pairwise:
     def _reading(self, item: Item, texts: Texts) -> tuple[Truncation, Unread]:
         """Return what was cut and not read of an item; a candidate's budget depends only on the prompt."""
         cuts = [self.scorer.encode(Presentation(item.source, text, text), texts) for text in item.texts]
-        prompt, *candidates = (
-            unknown_in(text, texts[text], self.scorer.unknown_id) for text in (item.source, *item.texts)
-        )
-        same = indistinguishable(item.texts, (tuple(cut.input_ids) for cut in cuts))
-        unread = Unread(prompt, tuple(candidates), same)
+        unread = unread_of(item, texts, (tuple(cut.input_ids) for cut in cuts), self.scorer.unknown_id)
         self._warning.check(item.where, unread)
         return Truncation(cuts[0].truncated_source, tuple(cut.truncated_first for cut in cuts)), unread
 

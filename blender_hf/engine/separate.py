@@ -14,8 +14,8 @@ from transformers import BatchEncoding
 from blender_hf.errors import chosen
 from blender_hf.inputs import Item
 from blender_hf.modeling import CandidateEncoding, PairRanker, PairRankerProcessor
-from blender_hf.modeling.ranking_math import compare_encodings, indistinguishable
-from blender_hf.modeling.tokenization import unknown_id, unknown_in
+from blender_hf.modeling.ranking_math import compare_encodings
+from blender_hf.modeling.tokenization import unknown_id
 
 from .aggregation import AGGREGATIONS
 from .concurrency import lock_of, lock_to_run
@@ -23,7 +23,7 @@ from .model_state import check_ids, evaluating
 from .results import Comparison, Matrix, Ranking, Truncation, Unread, make_ranking
 from .schedules import Schedule
 from .scorer import BatchScorer, Texts, in_order, pack_by_tokens, tokenised
-from .unread import UnreadWarning
+from .unread import UnreadWarning, unread_of
 
 # The schedule of rankings in which every pair was compared.
 ALL_PAIRS = "full"
@@ -208,11 +208,7 @@ class Separate:
         return self.scorer.processor.encode_candidate(texts[source], texts[candidate])
 
     def _reading(self, item: Item, rows: Sequence[CandidateEncoding], texts: Texts) -> tuple[Truncation, Unread]:
-        prompt, *candidates = (
-            unknown_in(text, texts[text], self.scorer.unknown_id) for text in (item.source, *item.texts)
-        )
-        same = indistinguishable(item.texts, (row.input_ids for row in rows))
-        unread = Unread(prompt, tuple(candidates), same)
+        unread = unread_of(item, texts, (row.input_ids for row in rows), self.scorer.unknown_id)
         self._warning.check(item.where, unread)
         return Truncation(rows[0].truncated_source, tuple(row.truncated_candidate for row in rows)), unread
 
