@@ -17,6 +17,8 @@ from blender_hf.engine.aggregation import AGGREGATIONS
 from blender_hf.engine.schedules import SCHEDULES
 from blender_hf.errors import InputError
 
+pytestmark = pytest.mark.once
+
 PROMPT = "How do I boil an egg?"
 TEXTS = ["Put it in boiling water for eight minutes. Then cool it.", "Eggs are laid by hens.", "No. I like trains."]
 

@@ -7,6 +7,8 @@ from blender_hf import Blender
 from tests.conftest import build_ranker, build_separate_ranker
 from tests.stacks.families import config_of
 
+pytestmark = pytest.mark.once
+
 TEXTS = ["a", "b c", "d", "Hello there, it is me."]
 
 

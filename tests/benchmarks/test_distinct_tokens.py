@@ -10,6 +10,8 @@ from blender_hf import Blender
 from blender_hf.data.preferences import PreferencePair
 from tests.conftest import build_ranker, example_texts
 
+pytestmark = pytest.mark.once
+
 PAIRS = [
     PreferencePair.of("p", "one two three", "one", 1.0, "x"),
     PreferencePair.of("p", "one two three", "one", 0.0, "x"),

@@ -1,6 +1,10 @@
 """Metrics on judged pairs."""
 
+import pytest
+
 from benchmarks.judged import sampled, without_length
+
+pytestmark = pytest.mark.once
 
 
 def test_a_length_bias_gains_nothing_without_length() -> None:

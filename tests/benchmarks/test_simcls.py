@@ -13,6 +13,8 @@ from blender_hf.evaluation.baselines import DualEncoder
 from blender_hf.inputs import make_item
 from tests.evaluation.conftest import models  # noqa: F401
 
+pytestmark = pytest.mark.once
+
 
 def test_the_loss_wants_a_margin_that_grows_with_the_rank() -> None:
     ranks = torch.tensor([1, 2, 3])

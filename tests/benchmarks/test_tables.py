@@ -10,6 +10,8 @@ from benchmarks import tables
 from benchmarks.tables import PLACE, ROOT, Result, Table, documents, publish, read_results, shown
 from tests.conftest import EXAMPLES
 
+pytestmark = pytest.mark.once
+
 DOCUMENT = "Before.\n<!-- figures: written by benchmarks/tables.py --quick -->\nold\n<!-- end of figures -->\nAfter.\n"
 FACTS = {"command": "c", "revision": "r", "date": "d", "processor": None, "settings": {}, "source": "measured"}
 

@@ -11,6 +11,8 @@ from blender_hf import Blender
 from blender_hf.engine.results import Ranking
 from blender_hf.space.prompts import examples
 
+pytestmark = pytest.mark.once
+
 EVIL = "<img src=x onerror=alert(1)> [link](javascript:alert(2)) `${alert(3)}` {{alert(4)}}"
 TITLE = "Can you explain the basics of quantum computing?"
 # Width, height and colours, and those that the page is changed to at the end.

@@ -6,6 +6,8 @@ from scipy import stats
 
 from blender_hf.evaluation.bootstrap import figures, mean_of_figures
 
+pytestmark = pytest.mark.once
+
 
 def test_a_figure_is_a_sum_over_a_sum() -> None:
     found = figures([{"x": (1.0, 2.0)}, {"x": (3.0, 4.0), "y": (0.5, 1.0)}, {}])

@@ -14,6 +14,8 @@ from blender_hf.modeling.ranking_math import probability_of
 from blender_hf.training import checkpoint
 from tests.conftest import EXAMPLES, build_ranker
 
+pytestmark = pytest.mark.once
+
 
 def drawn(temperature: float, n: int = 4000) -> tuple[list[float], list[float]]:
     """Return logits, and labels drawn with their probabilities under a temperature."""

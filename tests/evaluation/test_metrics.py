@@ -13,6 +13,8 @@ from blender_hf.evaluation.metric_cache import CachedMetric
 from blender_hf.evaluation.metrics import SurfaceMetric, load_metric
 from blender_hf.loading.checkpoints import HubOptions
 
+pytestmark = pytest.mark.once
+
 CANDIDATES = ["Boil the egg for eight minutes.", "Eggs.", "I don't know how long an egg takes, sorry.", ""]
 REFERENCES = ["Boil it for eight minutes.", "Boil it for eight minutes.", "It takes eight minutes.", "Eight minutes."]
 

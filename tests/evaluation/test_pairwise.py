@@ -5,6 +5,8 @@ import pytest
 from blender_hf.errors import InputError
 from blender_hf.evaluation.pairwise import accuracy, by_source, credits, flip_rate, length_rule
 
+pytestmark = pytest.mark.once
+
 EVIDENCE = [2.0, -1.0, 0.1, 0.0, -0.1]
 LABELS = [1.0, 1.0, 0.5, 0.0, 0.25]
 

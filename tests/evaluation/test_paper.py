@@ -15,6 +15,8 @@ from blender_hf.evaluation.paper import PaperTables, TableSettings, blend_ratios
 from blender_hf.evaluation.predictors import length_baseline, predictor_of
 from tests.evaluation.samples import mixinstruct_records
 
+pytestmark = pytest.mark.once
+
 VICUNA, GUANACO = "vicuna-13b", "guanaco-7b"
 SETTINGS = TableSettings(("rougeL", "chrf"), {"Vicuna": VICUNA, "Guanaco": GUANACO})
 

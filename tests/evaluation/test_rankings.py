@@ -7,6 +7,8 @@ import pytest
 from blender_hf.evaluation import rankings
 from blender_hf.evaluation.measuring import cycles_and_triples
 
+pytestmark = pytest.mark.once
+
 GOLD = [4.0, 3.0, 2.0, 1.0]
 
 

@@ -11,6 +11,8 @@ from huggingface_hub import InferenceClient
 from blender_hf import InputError, InputTypeError, LocalLLM, RemoteLLM
 from blender_hf.generation.specs import as_llm, as_llms
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("text", "meant"),

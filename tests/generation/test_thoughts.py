@@ -4,6 +4,8 @@ import pytest
 
 from blender_hf.generation.thoughts import MARKS, answer_in
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("text", "answer"),

@@ -4,6 +4,8 @@ import pytest
 
 from blender_hf.generation.verdicts import SWAPPED, VERDICTS, judging_messages, parse_verdict, reminded, settle
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("reply", "verdict"),

@@ -6,6 +6,8 @@ from blender_hf.errors import InputError
 from blender_hf.labelling.filters import Filters
 from blender_hf.labelling.formats import FORMATS, Outcome, Row
 
+pytestmark = pytest.mark.once
+
 DPO, SPPO = FORMATS["dpo"], FORMATS["sppo"]
 
 

@@ -17,6 +17,8 @@ from blender_hf.labelling.formats import FORMATS, PAIRS, Labelled, pair_outcome
 from blender_hf.labelling.settings import JudgeSettings, LabelSettings
 from blender_hf.modeling.ranking_math import order_of, ranks_of
 
+pytestmark = pytest.mark.once
+
 CHAT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2 + 2?"}]
 NAN = math.nan
 

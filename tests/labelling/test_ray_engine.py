@@ -19,6 +19,8 @@ from blender_hf.labelling.settings import JudgeSettings, LabelSettings
 from .conftest import small_settings, written
 from .dying import DyingMaker
 
+pytestmark = pytest.mark.once
+
 
 class Killed(BaseException):
     pass

@@ -11,6 +11,8 @@ from blender_hf.errors import InputError
 from blender_hf.labelling.tables import TABLES
 from blender_hf.modeling.conversations import as_messages, render_messages
 
+pytestmark = pytest.mark.once
+
 PARQUET = TABLES[-1]
 COLUMNS = {"prompt": "prompt", "candidates": "candidates"}
 USER = {"role": "user", "content": "In Lima?"}

@@ -10,6 +10,8 @@ from blender_hf.space import answers
 from blender_hf.space.answers import Failure, check_endpoint, iter_answers, make_client
 from tests.language_server import Fault, LanguageServer
 
+pytestmark = pytest.mark.once
+
 SECRET = "hf_of_this_machine"
 
 

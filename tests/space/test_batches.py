@@ -12,6 +12,8 @@ from blender_hf.space.batches import read_upload
 from blender_hf.space.settings import Limits, check_item
 from tests.conftest import EXAMPLES
 
+pytestmark = pytest.mark.once
+
 
 def written(folder: Path, name: str, text: str | bytes) -> Path:
     path = folder / name

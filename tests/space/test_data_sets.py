@@ -12,6 +12,8 @@ from blender_hf import InputError
 from blender_hf.space.batches import read_data_set
 from tests.hub_server import TOKEN, running_hub
 
+pytestmark = pytest.mark.once
+
 READ = """
 import json, sys
 from blender_hf.errors import InputError

@@ -9,6 +9,8 @@ from blender_hf.inputs import make_item
 from blender_hf.space.fused import fusion_item, iter_fusion, judge_fusion, sourced_passages
 from blender_hf.space.settings import FusionSettings
 
+pytestmark = pytest.mark.once
+
 TEXTS = ("Boil the water. Add the egg.", "Eggs are laid by hens. Wait eight minutes.", "No. Never. I like trains.")
 
 

@@ -12,6 +12,8 @@ from blender_hf.data.records import record_from_mapping
 from blender_hf.space.leaderboard import fit_strengths, leaderboard
 from blender_hf.space.service import as_json_lines, preference_records, ranked_record
 
+pytestmark = pytest.mark.once
+
 TRUE = {"strong": 1.0, "middle": 0.2, "weak": -1.2}
 
 

@@ -12,6 +12,8 @@ from blender_hf.space.fused import Fused, SourcedPassage
 from blender_hf.space.leaderboard import Standing
 from tests.conftest import EXAMPLES
 
+pytestmark = pytest.mark.once
+
 EVIL = (
     """<img src=x onerror="alert(1)"> [a](javascript:alert(2)) `${alert(3)}` {{alert}} ' " & """
     "<script>alert(4)</script>"

@@ -5,6 +5,8 @@ from blender_hf.inputs import Candidate
 from blender_hf.modeling.conversations import render_prompt
 from blender_hf.space.prompts import candidates_of_rows, examples, make_prompt, split_candidates
 
+pytestmark = pytest.mark.once
+
 
 def test_a_prompt_alone_stays_a_text() -> None:
     assert make_prompt("2 + 2?") == "2 + 2?"

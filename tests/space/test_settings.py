@@ -7,6 +7,8 @@ import pytest
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.space.settings import FusionSettings, RankingSettings
 
+pytestmark = pytest.mark.once
+
 
 def test_null_is_the_default() -> None:
     assert RankingSettings.chosen(schedule=None, top_k=None, tie_threshold=0) == RankingSettings(tie_threshold=0)

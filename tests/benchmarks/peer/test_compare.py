@@ -16,6 +16,8 @@ from benchmarks.tables import markdown_of
 from blender_hf.modeling import fast_kernels
 from tests.conftest import backbone_config
 
+pytestmark = pytest.mark.once
+
 
 def part_of(seconds: dict[str, Sequence[float]], top: Sequence[int] = (0, 1)) -> object:
     """Make a part in which settings took some seconds for two prompts with two candidates."""

@@ -18,6 +18,8 @@ from blender_hf.data.labelled import JudgedPair, LabelledPrompt
 from blender_hf.inputs import Item, make_item
 from tests.conftest import backbone_config, build_ranker, encoder_tokenizer
 
+pytestmark = pytest.mark.once
+
 NAN = float("nan")
 
 
