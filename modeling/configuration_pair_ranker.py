@@ -38,6 +38,8 @@ ABSOLUTE_POSITIONS = (
 )
 # As transformers expects it: the task, and the class that runs it from the code beside the weights.
 BLENDING = ("llm-blending", {"impl": "pipeline_llm_blending.LlmBlendingPipeline", "pt": ["AutoModel"], "type": "text"})
+# Encoders with a decoder that make its input of the text by themselves.
+DECODING_ENCODERS = ("bart", "bigbird_pegasus", "led", "mbart", "mvp", "plbart")
 # Language models that read a whole text in both directions.
 BOTH_WAYS = ("bert-generation", "xlnet")
 SPECIAL_TOKENS = ("<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>")
@@ -216,6 +218,17 @@ class PairRankerConfig(PretrainedConfig):
 
     def _check(self) -> None:
         check_truncation(vars(self))
+        kind = self.backbone_config.model_type
+        if self.backbone_config.is_encoder_decoder and kind not in DECODING_ENCODERS:
+            raise ValueError(
+                f"the backbone is a {kind}, whose decoder wants a text of its own; use an encoder, such as BERT, or a "
+                "decoder, such as Llama"
+            )
+        if getattr(self.backbone_config, "hidden_size", None) is None:
+            raise ValueError(
+                f"the backbone is a {kind}, whose configuration states no hidden_size: use an encoder or a decoder of "
+                "texts"
+            )
         if not self.logit_temperature > 0:
             raise ValueError(f"logit_temperature={self.logit_temperature}; it divides logits, so it is above 0")
         if not math.isfinite(self.distinct_token_weight):

@@ -62,6 +62,8 @@ def test_relative_and_rotary_positions_do_not_end(kind: str) -> None:
         ({"head_dropout": None}, r"head_dropout=None; use a number from 0 up to 1 \(PairRM: drop_out\)"),
         ({"head_dropout": 1.0}, r"head_dropout=1\.0; use a number"),
         ({"backbone_config": {"hidden_size": 32}}, "states no model_type: add it to config.json"),
+        ({"backbone_config": {"model_type": "t5"}}, "a t5, whose decoder wants a text of its own; use an encoder"),
+        ({"backbone_config": {"model_type": "clip"}}, "a clip, whose configuration states no hidden_size"),
     ],
 )
 def test_what_a_configuration_can_not_state(settings: dict[str, Any], message: str) -> None:
