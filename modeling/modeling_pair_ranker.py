@@ -17,7 +17,7 @@ from transformers.utils.generic import ModelOutput
 from .configuration_pair_ranker import WEIGHT_NAMES, PairRankerConfig
 from .configurations import load_config, use_exact_attention
 from .fast_deberta import states_at, supports_states_at, use_fast_attention, uses_states_at
-from .fast_kernels import is_traced, use_fast_products
+from .fast_kernels import FastLinear, is_traced, use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
 from .ranking_math import compare_encodings
 from .separate_encoding import (
@@ -430,6 +430,9 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
 
 
 def _in_float32(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    if type(layer) not in (nn.Linear, FastLinear):  # an adapter or quantised: its weight is not all that it computes
+        dtype = getattr(layer.weight, "dtype", torch.float32)
+        return layer(states.to(dtype) if dtype.is_floating_point else states).float()
     return functional.linear(states, layer.weight.float(), layer.bias.float())
 
 

@@ -322,9 +322,10 @@ class PairRankerTrainer(LengthGroupedTrainer):
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Build the optimiser that the arguments name, with a learning rate of its own for the head."""
+        before = self.optimizer
         optimizer = super().create_optimizer(*args, **kwargs)
         rate = getattr(self.args, "head_learning_rate", None)
-        if rate is not None:
+        if rate is not None and optimizer is not before:  # a second `train` keeps that of the first
             _split_off_head(optimizer, cast(torch.nn.Module, self.model), rate)
         return optimizer
 

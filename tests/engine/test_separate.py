@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from blender_hf import Blender, ModelOutputError, PairRanker, PairRankerConfig, Schedule
@@ -144,6 +144,16 @@ def test_encodings_of_another_state_of_the_model_are_forgotten(change: Callable[
     after = blender.rank(PROMPT, TEXTS).scores
     assert after != pytest.approx(before, abs=1e-3)
     assert after == Blender(model, processor).rank(PROMPT, TEXTS).scores
+
+
+def test_adapters_of_the_head_are_used() -> None:
+    model, processor = ranker_of("shared")
+    before = Blender(model, processor).rank(PROMPT, TEXTS).scores
+    adapters = LoraConfig(r=2, target_modules=["head.dense", "out_proj", "preference"], init_lora_weights=False)
+    adapted = get_peft_model(model, adapters)
+    after = Blender(adapted, processor).rank(PROMPT, TEXTS).scores
+    assert after != pytest.approx(before, abs=1e-3)
+    assert Blender(adapted.merge_and_unload(), processor).rank(PROMPT, TEXTS).scores == pytest.approx(after, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])

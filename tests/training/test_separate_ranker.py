@@ -51,6 +51,14 @@ def trainer_of(
     return PairRankerTrainer(model.train(), given, pairs, eval_pairs, processor)
 
 
+def test_a_second_training_keeps_the_optimizer_of_the_first(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, max_steps=1, head_learning_rate=1e-3)
+    trainer.train()
+    n_groups = len(trainer.create_optimizer().param_groups)
+    trainer.create_optimizer()
+    assert len(trainer.create_optimizer().param_groups) == n_groups == 4
+
+
 def test_a_candidate_is_one_row_and_a_prompt_one_example() -> None:
     dataset = PromptDataset(PAIRS, ranker_processor())
     assert len(dataset) == 6
