@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, cast
 
 import numpy as np
@@ -214,7 +215,7 @@ class PairRankerTrainer(LengthGroupedTrainer):
         self.frozen = frozen
         self.last_logits: tuple[list[float], list[float]] = ([], [])
         # A ranker that `model_init` makes is not there yet, and reads pairs.
-        self.reading = READINGS["joint" if model is None else model.config.candidate_encoding]
+        self.reading = _reading_of(model, kwargs.get("model_init"))
         self.sampler_class = self.reading.sampler
         if self.reading.loss is not None:
             if args is not None and args.n_gpu > 1:
@@ -360,6 +361,13 @@ def _labels(dataset: PairDataset | PromptDataset) -> np.ndarray:
     """Return the labels of both orders of presentation, (2 * pairs, tasks)."""
     labels = np.array([pair.targets for pair in dataset.pairs], dtype=np.float32)
     return np.stack([labels, 1 - labels], axis=1).reshape(2 * len(labels), -1)
+
+
+def _reading_of(model: Any, model_init: Callable[..., Any] | None) -> Reading:
+    """Return how a model reads candidates, or the one that `model_init` makes, which may take a trial."""
+    if model is None and model_init is not None:
+        model = model_init(*[None] * len(signature(model_init).parameters))
+    return READINGS["joint" if model is None else model.config.candidate_encoding]
 
 
 def _split_off_head(optimizer: torch.optim.Optimizer, model: torch.nn.Module, rate: float) -> None:

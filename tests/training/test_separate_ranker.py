@@ -59,6 +59,17 @@ def test_a_second_training_keeps_the_optimizer_of_the_first(tmp_path: Path) -> N
     assert len(trainer.create_optimizer().param_groups) == n_groups == 4
 
 
+def test_the_trainer_may_make_its_model(tmp_path: Path) -> None:
+    """As a search for hyperparameters wants it, with a trial or without."""
+    model, processor = build_ranker(shared_prompt=True, **SEPARATE)
+    arguments = PairRankerTrainingArguments(
+        str(tmp_path), max_steps=1, use_cpu=True, save_strategy="no", report_to="none"
+    )
+    for make in (lambda: model, lambda trial: model):
+        trainer = PairRankerTrainer(args=arguments, train_dataset=PAIRS, processing_class=processor, model_init=make)
+        assert trainer.train().global_step == 1
+
+
 def test_a_candidate_is_one_row_and_a_prompt_one_example() -> None:
     dataset = PromptDataset(PAIRS, ranker_processor())
     assert len(dataset) == 6
