@@ -214,8 +214,8 @@ class PairRankerTrainer(LengthGroupedTrainer):
         self.processor = processing_class
         self.frozen = frozen
         self.last_logits: tuple[list[float], list[float]] = ([], [])
-        # A ranker that `model_init` makes is not there yet, and reads pairs.
-        self.reading = _reading_of(model, kwargs.get("model_init"))
+        shown = _model_of(model, kwargs.get("model_init"))
+        self.reading = READINGS["joint" if shown is None else shown.config.candidate_encoding]
         self.sampler_class = self.reading.sampler
         if self.reading.loss is not None:
             if args is not None and args.n_gpu > 1:
@@ -229,7 +229,7 @@ class PairRankerTrainer(LengthGroupedTrainer):
             args=args,
             train_dataset=None if train_dataset is None else self._as_pairs(train_dataset),
             eval_dataset=None if eval_dataset is None else self._all_as_pairs(eval_dataset),
-            data_collator=kwargs.pop("data_collator", None) or self._collator(model, args),
+            data_collator=kwargs.pop("data_collator", None) or self._collator(shown, args),
             **kwargs,
         )
         self.label_names = ["labels"]
@@ -363,11 +363,11 @@ def _labels(dataset: PairDataset | PromptDataset) -> np.ndarray:
     return np.stack([labels, 1 - labels], axis=1).reshape(2 * len(labels), -1)
 
 
-def _reading_of(model: Any, model_init: Callable[..., Any] | None) -> Reading:
-    """Return how a model reads candidates, or the one that `model_init` makes, which may take a trial."""
+def _model_of(model: Any, model_init: Callable[..., Any] | None) -> Any:
+    """Return a model, or one that `model_init` makes, which may take a trial, to see how it reads candidates."""
     if model is None and model_init is not None:
-        model = model_init(*[None] * len(signature(model_init).parameters))
-    return READINGS["joint" if model is None else model.config.candidate_encoding]
+        return model_init(*[None] * len(signature(model_init).parameters))
+    return model
 
 
 def _split_off_head(optimizer: torch.optim.Optimizer, model: torch.nn.Module, rate: float) -> None:

@@ -1,7 +1,9 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertModel, PreTrainedTokenizerFast, set_seed
 
@@ -21,6 +23,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             record["pairs"] = [{"a": 0, "b": 2, "label": 1}, {"a": 2, "b": 1, "label": -1}]
             out.write(json.dumps(record) + "\n")
     return path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let this process compute the same bits as those of `forked`, which have one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -225,6 +225,7 @@ def test_a_decoder_is_read_at_the_last_token_and_padded_with_the_end_token(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_a_separate_ranker_learns_and_is_trained_on(
     data: Path, ranker_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

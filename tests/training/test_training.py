@@ -152,6 +152,7 @@ def test_several_quality_functions_are_several_tasks(ranker_config: Path, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_weights(ranker_config: Path, tmp_path: Path) -> None:
     assert train(ranker_config, f"output_dir={tmp_path / 'straight'}") == 0
     process = forked(RUN_A_COMMAND, "train", "ranker", "--config", str(ranker_config))
