@@ -112,21 +112,18 @@ class BatchScorer(ABC, Generic[Row]):
     @torch.inference_mode()
     def _forward(self, inputs: BatchEncoding) -> torch.Tensor:
         """Run the model on a padded batch; one that is too large for the device's memory is halved."""
-        try:
+
+        def run(rows: range) -> torch.Tensor:
+            part = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
             with lock_to_run(self.model), evaluating(self.model):
-                on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in inputs.items()}
+                on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in part.items()}
                 return self.read(self._call(**on_device)).float()
-        except torch.OutOfMemoryError:
-            size = len(inputs["input_ids"])
-            if size == 1:
-                raise
-        halves = (slice(0, size // 2), slice(size // 2, size))
-        parts = [BatchEncoding({name: tensor[half] for name, tensor in inputs.items()}) for half in halves]
-        return torch.cat([self._forward(part) for part in parts])
+
+        return halved(run, range(len(inputs["input_ids"])))
 
 
-class PairScorer(BatchScorer[TokenIds]):
-    """Scores presentations with a PairRanker.
+class RankerScorer(BatchScorer[Row]):
+    """Runs a PairRanker, over rows that its processor makes of texts.
 
     Args:
         model: The ranker, on its device.
@@ -150,6 +147,10 @@ class PairScorer(BatchScorer[TokenIds]):
     def tokenise(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """Tokenize each different text once, nothing cut."""
         return tokenised(texts, self.processor)
+
+
+class PairScorer(RankerScorer[TokenIds]):
+    """Scores presentations with a PairRanker that reads pairs."""
 
     def encode(self, presentation: Presentation, texts: Texts) -> PairEncoding:
         """Assemble the input of a presentation from its tokenized texts."""
@@ -200,6 +201,17 @@ def tokenised(texts: Iterable[str], processor: PairRankerProcessor) -> dict[str,
     different = list(dict.fromkeys(texts))
     with lock_of(processor.tokenizer):
         return dict(zip(different, processor.encode_texts(different), strict=True))
+
+
+def halved(run: Callable[[Any], torch.Tensor], rows: Any) -> torch.Tensor:
+    """Run a sequence of rows together; if they are too many for the device's memory, each half."""
+    try:
+        return run(rows)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+    half = len(rows) // 2
+    return torch.cat([halved(run, rows[:half]), halved(run, rows[half:])])
 
 
 def in_order(found: torch.Tensor, batches: Iterable[Iterable[int]]) -> torch.Tensor:

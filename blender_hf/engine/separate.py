@@ -2,10 +2,10 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +15,13 @@ from blender_hf.errors import chosen
 from blender_hf.inputs import Item
 from blender_hf.modeling import CandidateEncoding, PairRanker, PairRankerProcessor
 from blender_hf.modeling.ranking_math import compare_encodings
-from blender_hf.modeling.tokenization import unknown_id
 
 from .aggregation import AGGREGATIONS
 from .concurrency import lock_of, lock_to_run
 from .model_state import check_ids, evaluating
 from .results import Comparison, Matrix, Ranking, Truncation, Unread, make_ranking
 from .schedules import Schedule
-from .scorer import BatchScorer, Texts, in_order, pack_by_tokens, tokenised
+from .scorer import RankerScorer, Texts, halved, in_order, pack_by_tokens
 from .unread import UnreadWarning, unread_of
 
 # The schedule of rankings in which every pair was compared.
@@ -32,35 +31,18 @@ MAX_KEPT = 100_000
 # Of how many weights a number is looked at, to see whether they are still the same.
 N_SAMPLED = 32
 
-Row = TypeVar("Row")
 
-
-class CandidateEncoder(BatchScorer[CandidateEncoding]):
+class CandidateEncoder(RankerScorer[CandidateEncoding]):
     """Encodes candidates with a `PairRanker` that reads each by itself.
 
     An encoding does not depend on the other candidates of its batch. Where the model allows it (`shares_prompts`), the
-    prompt is read once for all of its candidates. Encodings are kept, as long as the weights are the same, so ranking
-    again with one more candidate reads that candidate alone.
-
-    Args:
-        model: The ranker, on its device.
-        processor: Its processor.
-        max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
-        compile: Whether the model is compiled (`torch.compile`); whole rows are read then.
+    prompt is read once for all of its candidates; a model that is compiled reads whole rows. Encodings are kept, as
+    long as the weights are the same, so ranking again with one more candidate reads that candidate alone.
     """
 
-    def __init__(
-        self,
-        model: PairRanker,
-        processor: PairRankerProcessor,
-        *,
-        max_batch_tokens: int | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
-        self.processor = processor
-        self.unknown_id = unknown_id(processor.tokenizer)
-        self._reads_prompts_once = not compile and getattr(model, "shares_prompts", False)
+    def __init__(self, model: PairRanker, processor: PairRankerProcessor, **options: Any) -> None:
+        super().__init__(model, processor, **options)
+        self._reads_prompts_once = self._call is model and getattr(model, "shares_prompts", False)
         self._kept: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._weights: Any = None
 
@@ -104,7 +86,7 @@ class CandidateEncoder(BatchScorer[CandidateEncoding]):
         groups = [list(group) for _, group in groupby(rows, key=lambda row: row.prompt_ids)]
         lengths = [len(group[0].prompt_ids) for group in groups]
         chunks = list(pack_by_tokens(lengths, self.max_batch_tokens, self.max_padding))
-        found = torch.cat([_halved(self._encode_groups, [groups[index] for index in chunk]) for chunk in chunks])
+        found = torch.cat([halved(self._encode_groups, [groups[index] for index in chunk]) for chunk in chunks])
         self.check(found)
         ends = np.cumsum([len(group) for group in groups])
         places = [range(ends[index] - len(groups[index]), ends[index]) for chunk in chunks for index in chunk]
@@ -125,7 +107,7 @@ class CandidateEncoder(BatchScorer[CandidateEncoding]):
                 return self.model.encode_after(prompts, index, **self._on_device(ids)).float()
 
             # Fetched in one go: a GPU need not wait for us between batches.
-            return in_order(torch.cat([_halved(encode, batch) for batch in batches]).cpu(), batches)
+            return in_order(torch.cat([halved(encode, batch) for batch in batches]).cpu(), batches)
 
     def _on_device(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         batch = self.processor.pad(rows)
@@ -160,7 +142,7 @@ class Separate:
 
     def prepare(self, items: Sequence[Item]) -> Texts:
         """Tokenize all texts of the items, each once."""
-        return tokenised((text for item in items for text in (item.source, *item.texts)), self.scorer.processor)
+        return self.scorer.tokenise(text for item in items for text in (item.source, *item.texts))
 
     def rank(
         self, items: Sequence[Item], schedule: Schedule, aggregation: str, prepared: Texts | None = None
@@ -196,16 +178,14 @@ class Separate:
         if not items:
             return []
         texts = self.prepare(items) if prepared is None else prepared
-        rows = [[self._encoding(item.source, text, texts) for text in item.texts] for item in items]
+        read = self.scorer.processor.encode_candidate
+        rows = [[read(texts[item.source], texts[text]) for text in item.texts] for item in items]
         encodings = self.scorer.encode([row for of_item in rows for row in of_item])
         ends = np.cumsum([len(of_item) for of_item in rows])[:-1]
         return [
             (_matrix(found), *self._reading(item, of_item, texts), len({row.input_ids for row in of_item}))
             for item, of_item, found in zip(items, rows, np.split(encodings, ends), strict=True)
         ]
-
-    def _encoding(self, source: str, candidate: str, texts: Texts) -> CandidateEncoding:
-        return self.scorer.processor.encode_candidate(texts[source], texts[candidate])
 
     def _reading(self, item: Item, rows: Sequence[CandidateEncoding], texts: Texts) -> tuple[Truncation, Unread]:
         unread = unread_of(item, texts, (row.input_ids for row in rows), self.scorer.unknown_id)
@@ -218,17 +198,6 @@ def _matrix(encodings: np.ndarray) -> Matrix:
     logits = compare_encodings(encodings[:, None], encodings[None, :]).mean(axis=-1).tolist()
     # One NaN for all, since tuples are equal only if they hold the same.
     return tuple(tuple(math.nan if i == j else logit for j, logit in enumerate(row)) for i, row in enumerate(logits))
-
-
-def _halved(run: Callable[[Sequence[Row]], torch.Tensor], rows: Sequence[Row]) -> torch.Tensor:
-    """Run rows together; if they are too many for the device's memory, each half."""
-    try:
-        return run(rows)
-    except torch.OutOfMemoryError:
-        if len(rows) == 1:
-            raise
-    half = len(rows) // 2
-    return torch.cat([_halved(run, rows[:half]), _halved(run, rows[half:])])
 
 
 def _key(row: CandidateEncoding) -> bytes:
