@@ -19,6 +19,7 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.evaluation.pairwise import by_source
+from blender_hf.modeling.configuration_pair_ranker import OF_JOINT
 
 MIN_CANDIDATES = 3
 
@@ -53,8 +54,8 @@ def joint_of(name: str) -> Blender:
 def separate_of(name: str) -> Blender:
     """Load the weights of a pair ranker to read each candidate by itself."""
     where = locate(name)
-    alone = {"candidate_encoding": "separate", "symmetric": False, "distinct_token_weight": 0.0}
-    return Blender(PairRanker.from_pretrained(where, **alone), PairRankerProcessor.from_pretrained(where))
+    model = PairRanker.from_pretrained(where, candidate_encoding="separate", **OF_JOINT)
+    return Blender(model, PairRankerProcessor.from_pretrained(where))
 
 
 def agreement_table(

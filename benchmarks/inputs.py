@@ -1,4 +1,4 @@
-"""Inputs of timings: texts of mixed length, and DeBERTa-v3 rankers of any size with random weights."""
+"""Inputs of timings: texts of mixed length, and rankers with random weights."""
 
 import json
 import random
@@ -14,6 +14,8 @@ from torch import nn
 from transformers import AutoModel, DebertaV2Config
 
 import blender_hf
+from blender_hf import PairRanker, PairRankerConfig
+from blender_hf.modeling.configuration_pair_ranker import OF_JOINT
 
 SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
 MARKERS = 4  # the authors' tokens, which both packages add to the tokenizer
@@ -115,6 +117,15 @@ def first_words(text: str, n: int) -> str:
     'a b'
     """
     return " ".join(text.split(" ")[:n])
+
+
+def separate_of(ranker: PairRanker, shared_prompt: bool = False) -> PairRanker:
+    """Return a ranker that encodes each candidate once, with the encoder of one that reads pairs and a random head."""
+    form = {"candidate_encoding": "separate", "shared_prompt": shared_prompt, "preference_dim": 8}
+    model = PairRanker(PairRankerConfig.from_dict({**ranker.config.to_dict(), **OF_JOINT, **form}))
+    model = model.to(ranker.device, ranker.dtype).eval()
+    model.backbone = ranker.backbone
+    return model
 
 
 def save_tokenizer(folder: Path, texts: Sequence[str], vocab_size: int = 8000) -> int:

@@ -26,6 +26,9 @@ from .tokenizer_files import load_tokenizer
 POOLINGS = ("marker", "mean", "last")
 # How a ranker reads the candidates of a prompt.
 CANDIDATE_ENCODINGS = ("joint", "separate")
+# Settings that only one of them has, with what they are in the other.
+OF_JOINT = {"symmetric": False, "distinct_token_weight": 0.0}
+OF_SEPARATE = {"shared_prompt": False, "preference_dim": 0}
 # Encoders with absolute positions, made of `embeddings` and an `encoder` that takes a mask of any shape.
 SYMMETRIC_BACKBONES = ("bert", "roberta", "xlm-roberta")
 # Encoders that can read a prompt apart from its candidates; they have the same parts.
@@ -265,9 +268,8 @@ class PairRankerConfig(PretrainedConfig):
                 f"shared_prompt=True with {kind!r}, whose prompts can't be read apart; it works with "
                 f"{', '.join(SHARING_ENCODERS)} and causal backbones"
             )
-        of_pairs = {"symmetric": self.symmetric, "distinct_token_weight": self.distinct_token_weight}
-        of_single = {"shared_prompt": self.shared_prompt, "preference_dim": self.preference_dim}
-        wrong = [f"{name}={value}" for name, value in (of_pairs if self.is_separate else of_single).items() if value]
+        foreign = OF_JOINT if self.is_separate else OF_SEPARATE
+        wrong = [f"{name}={value}" for name in foreign if (value := getattr(self, name))]
         if wrong:
             other = CANDIDATE_ENCODINGS[0 if self.is_separate else 1]
             raise ValueError(f"{wrong[0]} is for candidate_encoding={other!r}, not {self.candidate_encoding!r}")

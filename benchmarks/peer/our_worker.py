@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.inputs import separate_of
 from benchmarks.peer.products import measure_products
 from benchmarks.peer.protocol import Json, Meter, serve
 from blender_hf import Blender
 from blender_hf.engine.scorer import pack_by_tokens
 from blender_hf.engine.separate import CandidateEncoder
-from blender_hf.modeling import PairRanker, PairRankerConfig, fast_kernels
+from blender_hf.modeling import fast_kernels
 from blender_hf.modeling.fast_deberta import states_at, uses_states_at
 
 # Groups of PyTorch's operations by the ending of a word of their name; the first match counts.
@@ -108,14 +109,6 @@ class OurEngine:
             for index, score in zip(batch, self.pointwise(**inputs).tolist(), strict=True):
                 scores[index] = score
         return scores
-
-
-def separate_of(ranker: PairRanker) -> PairRanker:
-    """Return a ranker that encodes each candidate once, with the encoder of a ranker and a random head."""
-    settings = {**ranker.config.to_dict(), "candidate_encoding": "separate", "preference_dim": 8}
-    model = PairRanker(PairRankerConfig.from_dict(settings)).to(ranker.device, ranker.dtype)
-    model.backbone = ranker.backbone
-    return model.eval()
 
 
 def products(engine: OurEngine, job: Json) -> Json:

@@ -21,13 +21,13 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from benchmarks.inputs import make_job, read_records
+from benchmarks.inputs import make_job, read_records, separate_of
 from benchmarks.judged import parser_of
 from benchmarks.studies.common import display_name, draw
 from benchmarks.tables import Table, publish
 from blender_hf import Blender, Schedule
 from blender_hf.engine.separate import CandidateEncoder
-from blender_hf.modeling import PairRanker, PairRankerConfig
+from blender_hf.modeling import PairRanker
 
 POINTWISE = "pointwise"
 SCHEDULES = {
@@ -103,15 +103,6 @@ def ways_to_rank(options: argparse.Namespace) -> dict[str, Rank]:
         **{name: way(Blender(separate_of(model, shared), processor), FULL) for name, shared in SEPARATE.items()},
         POINTWISE: way(pointwise, FULL),
     }
-
-
-def separate_of(ranker: PairRanker, shared_prompt: bool) -> PairRanker:
-    """Return a ranker that encodes each candidate once, with the encoder of a ranker and a random head."""
-    settings = {**ranker.config.to_dict(), "symmetric": False, "distinct_token_weight": 0.0}
-    settings |= {"candidate_encoding": "separate", "shared_prompt": shared_prompt, "preference_dim": 8}
-    model = PairRanker(PairRankerConfig.from_dict(settings))
-    model.backbone.load_state_dict(ranker.backbone.state_dict())
-    return model.eval()
 
 
 def reward_model_of(ranker: PairRanker) -> PreTrainedModel:

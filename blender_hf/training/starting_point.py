@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import locate, pick_attention
 from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
-from blender_hf.modeling.configuration_pair_ranker import format_of, is_causal
+from blender_hf.modeling.configuration_pair_ranker import OF_JOINT, format_of, is_causal
 from blender_hf.modeling.configurations import load_config
 from blender_hf.modeling.tokenizer_files import load_tokenizer
 
@@ -21,8 +21,6 @@ logger = logging.getLogger(__name__)
 LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
 # What else of `PairRankerConfig` the settings may change, in a new ranker and in one that a run goes on from.
 FORM = ("candidate_encoding", "shared_prompt", "preference_dim", "pooling", "symmetric", "distinct_token_weight")
-# Settings of rankers that read pairs together, and their values in one that does not.
-OF_PAIRS = {"symmetric": False, "distinct_token_weight": 0.0}
 
 
 def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
@@ -74,12 +72,12 @@ def _separate(joint: PairRanker, stated: Mapping[str, Any], changes: Mapping[str
 
     What gives a preference embedding is new, and small, so at first the score says nearly all.
     """
-    dropped = {key: getattr(joint.config, key) for key in OF_PAIRS if getattr(joint.config, key)}
+    dropped = {key: getattr(joint.config, key) for key in OF_JOINT if getattr(joint.config, key)}
     if dropped:
         listed = ", ".join(f"{key}={value}" for key, value in dropped.items())
         logger.info("left out of %s what is for pairs that are read together: %s", name, listed)
     # The encoder's own configuration knows how its attention is computed.
-    form = {**OF_PAIRS, **changes, "backbone_config": joint.config.backbone_config}
+    form = {**OF_JOINT, **changes, "backbone_config": joint.config.backbone_config}
     model = PairRanker(PairRankerConfig.from_dict({**stated, **form}))
     model.load_state_dict({**model.state_dict(), **joint.state_dict()})
     return model
