@@ -156,9 +156,9 @@ def misses(verdicts: Mapping[str, Sequence[Verdict]]) -> str:
 
 def note(options: argparse.Namespace) -> str:
     return (
-        "The share of pairs in which the better answer wins, both orders read; chance is 0.5. Over all pairs the aim is "
-        f"{AIM:.2f}, and the interval that of a bootstrap over the pairs (95 %, seed {options.seed}). `length` is the rule "
-        "that the longer answer is better."
+        "The share of pairs in which the better answer wins, both orders read; chance is 0.5. The aim over all pairs "
+        f"is {AIM:.2f}; the interval is that of a bootstrap over the pairs (95 %, seed {options.seed}). `length` is the "
+        "rule that the longer answer is better."
     )
 
 
