@@ -157,7 +157,7 @@ def misses(verdicts: Mapping[str, Sequence[Verdict]]) -> str:
 def note(options: argparse.Namespace) -> str:
     return (
         "The share of pairs in which the better answer wins, both orders read; chance is 0.5. The aim over all pairs "
-        f"is {AIM:.2f}; the interval is that of a bootstrap over the pairs (95 %, seed {options.seed}). `length` is the "
+        f"is {AIM:.2f}; the interval is that of a bootstrap over pairs (95 %, seed {options.seed}). `length` is the "
         "rule that the longer answer is better."
     )
 
