@@ -9,15 +9,14 @@ import pytest
 
 from blender_hf import Blender, RemoteLLM, generate
 from blender_hf.data.records import Record
-from blender_hf.engine.chat_templates import ChatTemplate
 from blender_hf.engine.fusion import Fuser
 from blender_hf.engine.reward_model import RewardInputs
 from blender_hf.generation.chat_fuser import ChatFuser
 from blender_hf.generation.judge import Judge, Task
-from blender_hf.generation.local import PromptEncoder
 from blender_hf.generation.models import load_model
 from blender_hf.inputs import Item, make_item
 from blender_hf.labelling.formats import FORMATS, Labelled
+from blender_hf.modeling.chat_templates import ChatTemplate, PromptEncoder
 from blender_hf.modeling.pipeline_llm_blending import LlmBlendingPipeline
 from tests.engine.test_pointwise import chat_tokenizer
 from tests.generation.tiny_models import STRICT_TEMPLATE

@@ -16,6 +16,7 @@ from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 from blender_hf.errors import CheckpointError, InputError
 from blender_hf.inputs import Candidate, Item, make_item
 from blender_hf.modeling import PairRankerConfig
+from blender_hf.modeling.chat_templates import ChatTemplate, with_texts
 from blender_hf.modeling.conversations import Message
 from blender_hf.modeling.ranking_math import indistinguishable
 from blender_hf.modeling.tokenization import (
@@ -28,7 +29,6 @@ from blender_hf.modeling.tokenization import (
 )
 from blender_hf.modeling.tokenizer_files import PROBE
 
-from .chat_templates import ChatTemplate, with_texts
 from .concurrency import lock_of
 from .model_state import check_vocabulary, n_token_types, reads_end, reads_padding
 from .results import Truncation, Unread

@@ -1,7 +1,5 @@
 """Language models that run locally, with transformers."""
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +7,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from blender_hf.engine.chat_templates import ChatTemplate, with_texts
 from blender_hf.engine.concurrency import lock_to_run
 from blender_hf.engine.model_state import check_ids, check_vocabulary
 from blender_hf.errors import CheckpointError
@@ -23,20 +20,18 @@ from blender_hf.loading.checkpoints import (
     pick_dtype,
 )
 from blender_hf.loading.load_errors import reason_for
+from blender_hf.modeling.chat_templates import PromptEncoder
 from blender_hf.modeling.configurations import keep_generation_config, load_config, use_exact_attention
-from blender_hf.modeling.conversations import Message, render_turns, report_unread, turns
+from blender_hf.modeling.conversations import Message, report_unread, turns
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import raise_if_incomplete
-from blender_hf.modeling.tokenization import PlainTextEncoder, affixes, pad_left, pad_right
+from blender_hf.modeling.tokenization import pad_left, pad_right
 from blender_hf.modeling.tokenizer_files import load_tokenizer
 
 from .outcomes import Answers, Failure, Outcome, Reply, empty_reason
 from .sampling import Sampling
 from .specs import HUB_FIELDS, LocalLLM
 from .thoughts import MARK_TOKENS, OTHER_TOKENS, answer_in, open_mark_at_end
-
-# One of these characters, which have no meaning of their own, stands for special tokens within texts.
-PRIVATE_USE = range(0xE000, 0xF900)
 
 
 @dataclass(frozen=True)
@@ -174,69 +169,6 @@ class LocalModel:
         has_marks = not self._marks.isdisjoint(ids)
         kept = [i for i in ids if i not in self._hidden] if has_marks else ids
         return self.tokenizer.decode(kept, skip_special_tokens=not has_marks, clean_up_tokenization_spaces=False)
-
-
-class PromptEncoder:
-    """Encodes conversations for a model to continue; special tokens in user text are plain text.
-
-    A conversation goes through the tokenizer's chat template. Without one it is its text; if that has several lines
-    of roles, `ASSISTANT:` stands at its end.
-
-    Args:
-        tokenizer: A tokenizer of transformers.
-        is_encoder_decoder: Whether the model reads the prompt in an encoder, instead of continuing it.
-    """
-
-    def __init__(self, tokenizer: Any, *, is_encoder_decoder: bool = False) -> None:
-        self._tokenizer = tokenizer
-        self._is_encoder_decoder = is_encoder_decoder
-        self._template = ChatTemplate(tokenizer)
-        delimiters = self._template.delimiters() if tokenizer.chat_template else []
-        self._encode_plain = PlainTextEncoder(tokenizer, delimiters)
-        self._prefix, suffix = affixes(tokenizer)
-        # A decoder that continues its prompt must not read an end there.
-        self._suffix = suffix if is_encoder_decoder else []
-        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        special |= {*tokenizer.all_special_tokens, *delimiters}
-        longest_first = sorted(filter(None, special), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-
-    def __call__(self, messages: Sequence[Message]) -> tuple[list[int], str]:
-        """Return the token ids of a conversation, untruncated, and its rendered text."""
-        if not self._tokenizer.chat_template:
-            return self._without_template(messages)
-        messages = self._template.fitted(messages)
-        forged: list[str] = []
-        letters = set(json.dumps(messages, ensure_ascii=False, default=str))
-        mark = next(letter for letter in map(chr, PRIVATE_USE) if letter not in letters)
-
-        def hide(found: re.Match[str]) -> str:
-            forged.append(found[0])
-            return f"{mark}{len(forged) - 1}{mark}"
-
-        hidden = [with_texts(message, lambda text: self._special.sub(hide, text)) for message in messages]
-        rendered = self._template.render(hidden, add_generation_prompt=True)
-        return self._joined(rendered, forged, mark), rendered
-
-    def _joined(self, rendered: str, forged: Sequence[str], mark: str) -> list[int]:
-        """Tokenise a rendered conversation; what looks like a special token in a text is tokenised as letters."""
-        if not forged:
-            return self._template_ids(rendered)
-        parts = re.split(f"{mark}([0-9]+){mark}", rendered)
-        ids: list[int] = []
-        for place, part in enumerate(parts):
-            ids += self._encode_plain([forged[int(part)]])[0] if place % 2 else self._template_ids(part)
-        return ids
-
-    def _template_ids(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
-
-    def _without_template(self, messages: Sequence[Message]) -> tuple[list[int], str]:
-        said = turns(messages)
-        text = render_turns(said)
-        if len(said) > 1 and not self._is_encoder_decoder:
-            text += "\nASSISTANT:"
-        return [*self._prefix, *self._encode_plain([text])[0], *self._suffix], text
 
 
 def _generation_options(sampling: Sampling) -> dict[str, Any]:

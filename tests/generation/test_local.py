@@ -11,9 +11,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blender_hf import CheckpointError, LocalLLM
-from blender_hf.generation.local import EncodedPrompt, LocalModel, PromptEncoder
+from blender_hf.generation.local import EncodedPrompt, LocalModel
 from blender_hf.generation.outcomes import Failure, Reply
 from blender_hf.generation.sampling import Sampling
+from blender_hf.modeling.chat_templates import PromptEncoder
 from blender_hf.modeling.fast_kernels import FastLinear
 from tests.generation.tiny_models import (
     CONTEXT,

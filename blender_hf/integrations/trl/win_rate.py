@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from blender_hf.blender import Blender
-from blender_hf.engine.chat_templates import ChatTemplate
 from blender_hf.errors import BlenderError, InputError, require
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
+from blender_hf.modeling.chat_templates import ChatTemplate
 from blender_hf.modeling.conversations import as_messages
 
 from .inputs import LazyBlender, RankerInput, completion_text, gathered

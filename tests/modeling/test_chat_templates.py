@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from blender_hf.engine.chat_templates import ChatTemplate
 from blender_hf.inputs import make_item
+from blender_hf.modeling.chat_templates import ChatTemplate
 from tests.generation.tiny_models import chat_tokenizer
 
 trl = pytest.importorskip("trl")

@@ -1,4 +1,4 @@
-"""Chat templates of tokenizers: which roles and tool calls they take, and which tokens they are made of."""
+"""Chat templates of tokenizers: their roles, tool calls and tokens, and conversations as token ids."""
 
 import json
 import re
@@ -7,10 +7,13 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
-from blender_hf.modeling.conversations import Message, ToolCall, Turn, fold_system, turns
+from .conversations import Message, ToolCall, Turn, fold_system, render_turns, turns
+from .tokenization import PlainTextEncoder, affixes
 
 # A character for private use, which no template has, in place of a message's text.
 SLOT = "\ue0b5"
+# One of these characters, which have no meaning of their own, stands for special tokens within texts.
+PRIVATE_USE = range(0xE000, 0xF900)
 # What is in no id of a call and no name of a tool.
 NOT_OF_IDS = re.compile(r"[^\w.:-]")
 
@@ -176,3 +179,66 @@ def _by_two(messages: Sequence[Message]) -> list[Message]:
 def _id(text: str) -> str:
     """Return an id or a name that can't be taken for a token of the template."""
     return NOT_OF_IDS.sub("", text)
+
+
+class PromptEncoder:
+    """Encodes conversations for a model to continue; special tokens in user text are plain text.
+
+    A conversation goes through the tokenizer's chat template. Without one it is its text; if that has several lines
+    of roles, `ASSISTANT:` stands at its end.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        is_encoder_decoder: Whether the model reads the prompt in an encoder, instead of continuing it.
+    """
+
+    def __init__(self, tokenizer: Any, *, is_encoder_decoder: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._is_encoder_decoder = is_encoder_decoder
+        self._template = ChatTemplate(tokenizer)
+        delimiters = self._template.delimiters() if tokenizer.chat_template else []
+        self._encode_plain = PlainTextEncoder(tokenizer, delimiters)
+        self._prefix, suffix = affixes(tokenizer)
+        # A decoder that continues its prompt must not read an end there.
+        self._suffix = suffix if is_encoder_decoder else []
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special |= {*tokenizer.all_special_tokens, *delimiters}
+        longest_first = sorted(filter(None, special), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    def __call__(self, messages: Sequence[Message]) -> tuple[list[int], str]:
+        """Return the token ids of a conversation, untruncated, and its rendered text."""
+        if not self._tokenizer.chat_template:
+            return self._without_template(messages)
+        messages = self._template.fitted(messages)
+        forged: list[str] = []
+        letters = set(json.dumps(messages, ensure_ascii=False, default=str))
+        mark = next(letter for letter in map(chr, PRIVATE_USE) if letter not in letters)
+
+        def hide(found: re.Match[str]) -> str:
+            forged.append(found[0])
+            return f"{mark}{len(forged) - 1}{mark}"
+
+        hidden = [with_texts(message, lambda text: self._special.sub(hide, text)) for message in messages]
+        rendered = self._template.render(hidden, add_generation_prompt=True)
+        return self._joined(rendered, forged, mark), rendered
+
+    def _joined(self, rendered: str, forged: Sequence[str], mark: str) -> list[int]:
+        """Tokenise a rendered conversation; what looks like a special token in a text is tokenised as letters."""
+        if not forged:
+            return self._template_ids(rendered)
+        parts = re.split(f"{mark}([0-9]+){mark}", rendered)
+        ids: list[int] = []
+        for place, part in enumerate(parts):
+            ids += self._encode_plain([forged[int(part)]])[0] if place % 2 else self._template_ids(part)
+        return ids
+
+    def _template_ids(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
+
+    def _without_template(self, messages: Sequence[Message]) -> tuple[list[int], str]:
+        said = turns(messages)
+        text = render_turns(said)
+        if len(said) > 1 and not self._is_encoder_decoder:
+            text += "\nASSISTANT:"
+        return [*self._prefix, *self._encode_plain([text])[0], *self._suffix], text
