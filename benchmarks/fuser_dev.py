@@ -24,8 +24,8 @@ from blender_hf.engine.fusion import subset
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
 from blender_hf.loading.checkpoints import load_fuser, load_ranker
-from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.modeling.ranking_math import best_distinct
+from blender_hf.modeling.segmentation import split_segments
 
 N_FUSED = 3
 # What guides extractive decoding besides the model: names in the configuration, ours, and the value that turns it off.

@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # editors and type checkers read these; at runtime `_HOMES` h
     from .inputs import Item as Item
     from .inputs import make_item as make_item
     from .loading.checkpoints import locate as locate
+    from .modeling import CausalGenFuser as CausalGenFuser
+    from .modeling import CausalGenFuserProcessor as CausalGenFuserProcessor
     from .modeling import GenFuser as GenFuser
     from .modeling import GenFuserConfig as GenFuserConfig
     from .modeling import GenFuserProcessor as GenFuserProcessor
@@ -53,6 +55,8 @@ _HOMES = {
     "BlenderError": "errors",
     "BlenderPipeline": "pipeline",
     "Candidate": "inputs",
+    "CausalGenFuser": "modeling",
+    "CausalGenFuserProcessor": "modeling",
     "CheckpointError": "errors",
     "Comparison": "engine.results",
     "Fusion": "engine.results",

@@ -49,7 +49,7 @@ from .inputs import (
 )
 from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
 from .loading.rankers import load_any_ranker
-from .modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
+from .modeling import CausalGenFuser, FusionProcessor, GenFuser, PairRanker, PairRankerProcessor
 
 # How many prompts are worked on together: enough to fill batches, few enough that results arrive as they are made.
 DEFAULT_WINDOW = 16
@@ -88,8 +88,8 @@ class Blender(AsyncMethods):
         self,
         ranker: PairRanker | PreTrainedModel | PointwiseRanker,
         ranker_processor: PairRankerProcessor | PreTrainedTokenizerBase | None = None,
-        fuser: GenFuser | ItemFuser | None = None,
-        fuser_processor: GenFuserProcessor | None = None,
+        fuser: GenFuser | CausalGenFuser | ItemFuser | None = None,
+        fuser_processor: FusionProcessor | None = None,
         *,
         max_batch_tokens: int | None = None,
         compile: bool = False,
@@ -143,10 +143,10 @@ class Blender(AsyncMethods):
             ranker: "pair-ranker-mini" (bundled), a folder or a Hub id, of a `PairRanker` or of a reward model, which is
                 any sequence classification model with one label; or an object that is a `PointwiseRanker`.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
-                among them; "auto" for the one that the ranker's configuration names, else the bundled one; None to rank
-                only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here, "chat:http://host:8000/v1#m"
-                is asked at that address, "chat:providers:org/model" through Inference Providers; so do a `RemoteLLM`, a
-                `LocalLLM` and an `InferenceClient`.
+                and causal language models among them; "auto" for the one that the ranker's configuration names, else
+                the bundled one; None to rank only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here,
+                "chat:http://host:8000/v1#m" is asked at that address, "chat:providers:org/model" through Inference
+                Providers; so do a `RemoteLLM`, a `LocalLLM` and an `InferenceClient`.
             device: Where both run; None takes a GPU where there is one.
             dtype: The precision of both; None is float32, "auto" is bfloat16 where the device has it in hardware.
             attn_implementation: How both compute attention: "eager", "sdpa", "flash_attention_2", ...; None leaves it

@@ -47,6 +47,11 @@ print(blender.fuse("How do I boil an egg?", ["Boil water. Add the egg.", "Wait f
 
 Without the package `blender-hf`, `AutoModelForSeq2SeqLM` and `AutoProcessor` load it with `trust_remote_code=True`.
 """
+CAUSAL_FUSER_USE = FUSER_USE.replace(
+    "`AutoModelForSeq2SeqLM` and `AutoProcessor` load it with `trust_remote_code=True`",
+    "`AutoModelForCausalLM` loads it as any language model, and `AutoProcessor` with\n`trust_remote_code=True` writes "
+    "what it reads",
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Kind:
     use: str  # the section on loading it from its repository
 
 
+# The card of a fuser that is a causal language model.
+CAUSAL_FUSER = "causal fuser"
 KINDS = {
     "ranker": Kind(
         PairRankerConfig.model_type,
@@ -68,6 +75,11 @@ KINDS = {
         GenFuserConfig.model_type,
         "A fuser: it reads a prompt and its best candidate answers and writes one answer from them.",
         FUSER_USE,
+    ),
+    CAUSAL_FUSER: Kind(
+        GenFuserConfig.model_type,
+        "A fuser: it reads a prompt and its best candidate answers and writes one answer from them.",
+        CAUSAL_FUSER_USE,
     ),
 }
 # Columns of tables of metrics that are results of the model, and their type and name on the Hub.

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from blender_hf.errors import CheckpointError, HubError, InputError, chosen
 from blender_hf.loading.checkpoints import check_processor, first_line, locate, save_portable
 from blender_hf.loading.load_errors import reason_for
-from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
+from blender_hf.modeling import CausalGenFuser, GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
 
-from .cards import card_text, find_card
+from .cards import CAUSAL_FUSER, card_text, find_card
 from .graph import FLOAT16_FILE, FUSER_GRAPHS, INT8_FILE, MODEL_FILE, WEIGHTS_SUFFIX
 from .provenance import WEIGHTS, outdated, require_metadata, statement_of
 
@@ -103,7 +103,7 @@ def prepared(publication: Publication) -> Iterator[Path]:
     elif publication.kind == "ranker" and model.config.fuser is not None:
         _check_fuser(model.config.fuser)
     _check_onnx(folder, model)
-    card = _card(publication, folder)
+    card = _card(CAUSAL_FUSER if isinstance(model, CausalGenFuser) else publication.kind, publication, folder)
     with TemporaryDirectory() as made:
         save_portable(model, processor, made)
         Path(made, "README.md").write_text(card, encoding="utf-8")
@@ -172,9 +172,9 @@ def upload(
     return str(made.pr_url or made.commit_url)
 
 
-def _card(publication: Publication, folder: Path) -> str:
+def _card(kind: str, publication: Publication, folder: Path) -> str:
     try:
-        return card_text(publication.kind, publication.repo_id, find_card(folder, publication.card))
+        return card_text(kind, publication.repo_id, find_card(folder, publication.card))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"can't read the card {publication.card or folder / 'README.md'}: {error}") from None
     # Errors of YAML have many lines.

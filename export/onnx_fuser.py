@@ -10,7 +10,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from blender_hf.errors import BlenderError
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.modeling import GenFuserConfig, GenFuserProcessor
-from blender_hf.modeling.modeling_gen_fuser import ExtractiveGenerationMixin, set_default_length
+from blender_hf.modeling.fusion_generation import ExtractiveGenerationMixin, set_default_length
 
 from .graph import FUSER_FILES, NEEDS_OPTIMUM, checkpoint_of, find_setting_file, require_onnx_file
 from .onnx_ranker import DEFAULT_PROVIDER, check_provider, provider_options

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 
 from blender_hf.errors import ModelOutputError
-from blender_hf.modeling import GenFuser, PairRanker, PairRankerConfig
+from blender_hf.modeling import CausalGenFuser, GenFuser, PairRanker, PairRankerConfig
 from blender_hf.modeling.ranking_math import compare_encodings
 from blender_hf.modeling.tokenization import pad_right
 
@@ -58,7 +58,7 @@ def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: flo
     return _judged(*both, tolerance, longest)
 
 
-def check_fuser(model: GenFuser, exported: Any, tolerance: float) -> Parity:
+def check_fuser(model: GenFuser | CausalGenFuser, exported: Any, tolerance: float) -> Parity:
     """Compare the logits of every token that both fusers generate greedily with their caches."""
     wanted, found, longest = [], [], 0
     config = model.config

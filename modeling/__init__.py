@@ -9,9 +9,12 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoProce
 
 from .configuration_gen_fuser import GenFuserConfig
 from .configuration_pair_ranker import PairRankerConfig
+from .fusion_encoding import FusionEncoding, FusionProcessor
+from .modeling_causal_gen_fuser import CausalGenFuser
 from .modeling_gen_fuser import GenFuser
 from .modeling_pair_ranker import PairRanker, PairRankerOutput
-from .processing_gen_fuser import FusionEncoding, GenFuserProcessor
+from .processing_causal_gen_fuser import CausalGenFuserProcessor
+from .processing_gen_fuser import GenFuserProcessor
 from .processing_pair_ranker import CandidateEncoding, PairEncoding, PairRankerProcessor
 
 
@@ -24,6 +27,8 @@ def _register_with_auto_classes() -> None:
     AutoModelForSeq2SeqLM.register(GenFuserConfig, GenFuser, exist_ok=True)
     AutoProcessor.register(PairRankerConfig, PairRankerProcessor, exist_ok=True)
     AutoProcessor.register(GenFuserConfig, GenFuserProcessor, exist_ok=True)
+    # Found by its name alone: a causal fuser has the configuration of its language model, whose processor it is not.
+    AutoProcessor.register(CausalGenFuser, CausalGenFuserProcessor, exist_ok=True)
 
 
 def _travel_with_code() -> None:
@@ -34,6 +39,7 @@ def _travel_with_code() -> None:
     GenFuser.register_for_auto_class("AutoModelForSeq2SeqLM")
     PairRankerProcessor.register_for_auto_class()
     GenFuserProcessor.register_for_auto_class()
+    CausalGenFuserProcessor.register_for_auto_class()
 
 
 _register_with_auto_classes()
@@ -41,7 +47,10 @@ _travel_with_code()
 
 __all__ = [
     "CandidateEncoding",
+    "CausalGenFuser",
+    "CausalGenFuserProcessor",
     "FusionEncoding",
+    "FusionProcessor",
     "GenFuser",
     "GenFuserConfig",
     "GenFuserProcessor",

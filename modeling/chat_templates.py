@@ -190,10 +190,12 @@ class PromptEncoder:
     Args:
         tokenizer: A tokenizer of transformers.
         is_encoder_decoder: Whether the model reads the prompt in an encoder, instead of continuing it.
+        **options: Options of the chat template, such as `enable_thinking`.
     """
 
-    def __init__(self, tokenizer: Any, *, is_encoder_decoder: bool = False) -> None:
+    def __init__(self, tokenizer: Any, *, is_encoder_decoder: bool = False, **options: Any) -> None:
         self._tokenizer = tokenizer
+        self._options = options
         self._is_encoder_decoder = is_encoder_decoder
         self._template = ChatTemplate(tokenizer)
         delimiters = self._template.delimiters() if tokenizer.chat_template else []
@@ -220,7 +222,7 @@ class PromptEncoder:
             return f"{mark}{len(forged) - 1}{mark}"
 
         hidden = [with_texts(message, lambda text: self._special.sub(hide, text)) for message in messages]
-        rendered = self._template.render(hidden, add_generation_prompt=True)
+        rendered = self._template.render(hidden, add_generation_prompt=True, **self._options)
         return self._joined(rendered, forged, mark), rendered
 
     def _joined(self, rendered: str, forged: Sequence[str], mark: str) -> list[int]:

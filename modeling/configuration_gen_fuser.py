@@ -1,12 +1,29 @@
-"""Configuration of GenFuser."""
+"""Configuration of GenFuser: that of a T5, or that of a causal language model, with the settings of a fuser."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from transformers import MT5Config, T5Config
+from transformers import MT5Config, PretrainedConfig, T5Config
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 # Kinds of checkpoints that a GenFuser loads unchanged: its own, plain T5, such as llm-blender/gen_fuser_3b, and mT5.
 LOADABLE_TYPES = ("gen_fuser", "t5", "mt5")
+# Causal language models that are not made for writing on a text.
+OTHER_CAUSAL_TYPES = ("bert-generation", "xlnet")
+# Settings of extractive decoding, and their values in a fuser that states none; see `GenFuserConfig`.
+EXTRACTIVE_SETTINGS: dict[str, Any] = {
+    "extractive": False,
+    "extractive_min_length_ratio": 0.0,
+    "extractive_coherence": 0.0,
+    "extractive_agreement": 0.0,
+    "extractive_consensus": 0.0,
+    "extractive_max_overlap": 1.0,
+}
 # Names of settings in checkpoints that were saved before 0.1.0, and today's.
 RENAMED_SETTINGS = {
     "faithful": "extractive",
@@ -57,23 +74,12 @@ class GenFuserConfig(T5Config):
         self.extractive_agreement = extractive_agreement
         self.extractive_consensus = extractive_consensus
         self.extractive_max_overlap = extractive_max_overlap
-        self._check()
+        check_fusion_settings(self)
         if kwargs.get("scale_decoder_outputs") is False:
             # So transformers 5 writes what 4 calls tie_word_embeddings=False, for which it then writes True. 4 would
             # believe that, and silently put the embeddings in the place of the output layer.
             kwargs["tie_word_embeddings"] = False
         super().__init__(**kwargs)
-
-    def _check(self) -> None:
-        for name in ("max_source_length", "max_candidate_length"):
-            if (value := getattr(self, name)) < 8:
-                raise ValueError(f"{name}={value} leaves no room for text; use 8 or more")
-        for name in ("extractive_min_length_ratio", "extractive_max_overlap"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ValueError(f"{name}={value}; it is a share from 0 to 1")
-        for name in ("extractive_coherence", "extractive_agreement", "extractive_consensus"):
-            if not math.isfinite(value := getattr(self, name)):
-                raise ValueError(f"{name}={value}; it is a number, 0 for none")
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "GenFuserConfig":
@@ -90,7 +96,8 @@ class GenFuserConfig(T5Config):
         kind = config.get("model_type", cls.model_type)
         if kind not in LOADABLE_TYPES:
             raise ValueError(
-                f"this is a checkpoint of model_type {kind!r}; a GenFuser loads {', '.join(LOADABLE_TYPES)}"
+                f"this is a checkpoint of model_type {kind!r}; a GenFuser loads {', '.join(LOADABLE_TYPES)}, and "
+                "causal language models such as llama and qwen3"
             )
         if kind == MT5Config.model_type:
             config = _as_t5(config)
@@ -103,3 +110,35 @@ def _as_t5(config: dict[str, Any]) -> dict[str, Any]:
     Its output layer is separate and not scaled, whatever transformers 5 writes instead.
     """
     return {**MT5Config(**config).to_dict(), "tie_word_embeddings": False}
+
+
+def is_causal_type(model_type: str | None) -> bool:
+    """Return whether models of a type are causal language models, of which `GenFuser` makes a `CausalGenFuser`."""
+    others = (MODEL_FOR_MASKED_LM_MAPPING_NAMES, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, OTHER_CAUSAL_TYPES)
+    return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not any(model_type in names for names in others)
+
+
+def add_fusion_settings(config: PretrainedConfig, given: Mapping[str, Any]) -> None:
+    """Give the configuration of a causal language model, in place, the settings of a fuser that it lacks, or `given`.
+
+    It stays that of the language model, which servers and other libraries load as before.
+
+    Raises:
+        ValueError: If a value can't work.
+    """
+    for name, default in EXTRACTIVE_SETTINGS.items():
+        setattr(config, name, given.get(name, getattr(config, name, default)))
+    check_fusion_settings(config)
+
+
+def check_fusion_settings(config: PretrainedConfig) -> None:
+    """Raise ValueError if a setting of a fuser has a value that can't work."""
+    for name in ("max_source_length", "max_candidate_length"):
+        if (value := getattr(config, name, 8)) < 8:
+            raise ValueError(f"{name}={value} leaves no room for text; use 8 or more")
+    for name in ("extractive_min_length_ratio", "extractive_max_overlap"):
+        if not 0 <= (value := getattr(config, name)) <= 1:
+            raise ValueError(f"{name}={value}; it is a share from 0 to 1")
+    for name in ("extractive_coherence", "extractive_agreement", "extractive_consensus"):
+        if not math.isfinite(value := getattr(config, name)):
+            raise ValueError(f"{name}={value}; it is a number, 0 for none")

@@ -38,10 +38,15 @@ from .tokenizer_files import file_options
 if TYPE_CHECKING:
     # The pipeline that `config.custom_pipelines` names, and all that it imports. transformers saves the files that are
     # imported here beside the weights; from a local folder, transformers 4 loads only those that this very file names.
+    from .chat_templates import PromptEncoder  # noqa: F401
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
     from .conversations import render_prompt  # noqa: F401
+    from .fusion_encoding import FusionProcessor  # noqa: F401
+    from .fusion_generation import ExtractiveGenerationMixin  # noqa: F401
+    from .modeling_causal_gen_fuser import CausalGenFuser  # noqa: F401
     from .modeling_gen_fuser import GenFuser  # noqa: F401
     from .pipeline_llm_blending import LlmBlendingPipeline  # noqa: F401
+    from .processing_causal_gen_fuser import CausalGenFuserProcessor  # noqa: F401
     from .processing_gen_fuser import GenFuserProcessor  # noqa: F401
     from .processing_pair_ranker import PairRankerProcessor  # noqa: F401
     from .record_fields import read_fields  # noqa: F401

@@ -24,8 +24,9 @@ from .conversations import (
     report_unread,
     turns,
 )
+from .fusion_generation import one_text_options
 from .hub_mixins import access_of
-from .modeling_gen_fuser import GenFuser, one_text_options
+from .modeling_gen_fuser import GenFuser
 from .processing_gen_fuser import GenFuserProcessor
 from .processing_pair_ranker import PairRankerProcessor
 from .ranking_math import (
@@ -46,9 +47,13 @@ from .tokenization import unknown_id, unknown_in
 
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
+    from .chat_templates import PromptEncoder  # noqa: F401
     from .configuration_gen_fuser import GenFuserConfig  # noqa: F401
     from .configuration_pair_ranker import PairRankerConfig  # noqa: F401
     from .fast_kernels import use_fast_products  # noqa: F401
+    from .fusion_encoding import FusionProcessor  # noqa: F401
+    from .modeling_causal_gen_fuser import CausalGenFuser  # noqa: F401
+    from .processing_causal_gen_fuser import CausalGenFuserProcessor  # noqa: F401
     from .record_values import candidate_parts  # noqa: F401
     from .segmentation import split_segments  # noqa: F401
 
@@ -244,14 +249,16 @@ class LlmBlendingPipeline(Pipeline):
         encoding = self.fuser_processor.encode(item.prompt, texts, item.instruction)
         inputs = self.fuser_processor.pad([encoding.input_ids]).to(self.device)
         extractive = {"segments": [encoding.segments]} if self.fuser.config.extractive else {}
-        written = self.fuser.generate(**inputs, **extractive, **generation)
+        written = self.fuser_processor.new_tokens(inputs, self.fuser.generate(**inputs, **extractive, **generation))[0]
+        ends, most = self.fuser.end_ids(generation), self.fuser.max_new_tokens(generation)
         cut = {"prompt": encoding.truncated_prompt, "candidates": list(encoding.truncated_candidates)}
         unread = {"prompt": encoding.unknown_prompt, "candidates": list(encoding.unknown_candidates)}
         return {
-            "text": self.fuser_processor.decode_text(written[0]),
+            "text": self.fuser_processor.decode_text(written),
             "fused_from": list(chosen),
             "truncated": cut,
             "unread": {**unread, "indistinguishable": []},
+            "unfinished": most is not None and len(written) >= most and set(ends).isdisjoint(written),
         }
 
     def _compare(self, source: str, a: str, b: str, rows: int, known: Encodings) -> dict[str, Any]:

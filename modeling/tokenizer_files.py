@@ -9,7 +9,9 @@ the backend of a loaded tokenizer is always that of the file. Only what tokenize
 - `do_lower_case`, `strip_accents` and `tokenize_chinese_chars`, if the normalizer is that of BERT.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -38,6 +40,12 @@ PROBE = "a"
 def file_options(hub: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that say where a file of a checkpoint is looked up."""
     return {name: value for name, value in hub.items() if name in FILE_OPTIONS and value is not None}
+
+
+def settings_of(where: Any, file: str, **hub: Any) -> dict[str, Any]:
+    """Return what a JSON file of a checkpoint states; nothing if there is no such file."""
+    path = cached_file(where, file, _raise_exceptions_for_missing_entries=False, **file_options(hub))
+    return {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def load_tokenizer(where: Any, **hub: Any) -> Any:

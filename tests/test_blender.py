@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from blender_hf import Blender, BlenderError, InputError, InputTypeError, ModelOutputError
 from blender_hf.inputs import Item, make_item
-from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.modeling.ranking_math import best_distinct
+from blender_hf.modeling.segmentation import split_segments
 from tests.conftest import build_fuser, build_ranker, example_texts
 
 TEXTS = example_texts()

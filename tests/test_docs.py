@@ -49,7 +49,7 @@ WITH_EXAMPLES = (
     "blender_hf.training.prompt_data",
     "blender_hf.training.ranker_trainer",
     "blender_hf.training.settings",
-    "blender_hf.modeling.processing_gen_fuser",
+    "blender_hf.modeling.fusion_encoding",
     "blender_hf.modeling.ranking_math",
     "blender_hf.modeling.segmentation",
 )

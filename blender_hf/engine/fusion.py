@@ -8,9 +8,10 @@ import torch
 
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate, Item
-from blender_hf.modeling import FusionEncoding, GenFuser, GenFuserProcessor
-from blender_hf.modeling.modeling_gen_fuser import ONE_TEXT, one_text_options
+from blender_hf.modeling import CausalGenFuser, FusionEncoding, FusionProcessor, GenFuser
+from blender_hf.modeling.fusion_generation import ONE_TEXT, one_text_options
 from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
+from blender_hf.modeling.tokenization import n_positions
 
 from .concurrency import lock_of, lock_to_run
 from .model_state import check_vocabulary, evaluating, make_ready
@@ -39,7 +40,7 @@ class ItemFuser(Protocol):
         ...
 
 
-def as_fuser(fuser: Any, processor: GenFuserProcessor | None) -> ItemFuser | None:
+def as_fuser(fuser: Any, processor: FusionProcessor | None) -> ItemFuser | None:
     """Return the fuser of a model with its processor, or an object that is one already; None for None."""
     if isinstance(fuser, ItemFuser) and processor is None:
         return fuser
@@ -56,7 +57,7 @@ class Fuser:
         processor: Its processor.
     """
 
-    def __init__(self, model: GenFuser, processor: GenFuserProcessor) -> None:
+    def __init__(self, model: GenFuser | CausalGenFuser, processor: FusionProcessor) -> None:
         make_ready(model)
         check_vocabulary(model, processor.tokenizer)
         self.model = model
@@ -71,21 +72,23 @@ class Fuser:
     def fuse(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion]:
         """Write one answer for each item from all of its candidates, ordered best first."""
         generation = _checked(generation)
-        encodings = [self._encode(item) for item in items]
+        limit = self._max_source_length(generation)
+        encodings = [self._encode(item, limit) for item in items]
         unread = [Unread(encoding.unknown_prompt, encoding.unknown_candidates) for encoding in encodings]
         for item, found in zip(items, unread, strict=True):
             self._warning.check(item.where, found)
         by_length = sorted(range(len(items)), key=lambda index: len(encodings[index].input_ids))
-        texts: dict[int, str] = {}
+        written: dict[int, tuple[str, bool]] = {}
         for start in range(0, len(items), BATCH_SIZE):
             batch = by_length[start : start + BATCH_SIZE]
-            texts |= zip(batch, self._generate([encodings[i] for i in batch], generation), strict=True)
+            written |= zip(batch, self._generate([encodings[i] for i in batch], generation), strict=True)
         return [
             Fusion(
-                texts[index],
+                written[index][0],
                 tuple(range(len(encoding.truncated_candidates))),
                 Truncation(encoding.truncated_prompt, encoding.truncated_candidates),
                 unread[index],
+                unfinished=written[index][1],
             )
             for index, encoding in enumerate(encodings)
         ]
@@ -94,15 +97,30 @@ class Fuser:
         """Do as `fuse`: an error of this fuser concerns all items."""
         return self.fuse(items, generation)
 
-    def _encode(self, item: Item) -> FusionEncoding:
+    def _max_source_length(self, generation: Mapping[str, Any]) -> int | None:
+        """Return how many tokens an input may have, where the positions of a model are for its answer too."""
+        config = self.model.config
+        positions = None if config.is_encoder_decoder else n_positions(config)
+        new = self.model.max_new_tokens(generation)
+        if positions is None or new is None:
+            return None
+        if new >= positions:
+            raise InputError(
+                f"max_new_tokens={new} leaves nothing of the {positions} tokens that this fuser reads and writes "
+                "together; lower it"
+            )
+        return min(self.processor.max_source_length, positions - new)
+
+    def _encode(self, item: Item, limit: int | None = None) -> FusionEncoding:
         try:
             with lock_of(self.processor.tokenizer):
-                return self.processor.encode(item.prompt, item.texts, item.instruction)
+                return self.processor.encode(item.prompt, item.texts, item.instruction, max_source_length=limit)
         except ValueError as error:
             raise InputError(f"{item.where}: {error}") from None
 
     @torch.inference_mode()
-    def _generate(self, encodings: Sequence[FusionEncoding], generation: Mapping[str, Any]) -> list[str]:
+    def _generate(self, encodings: Sequence[FusionEncoding], generation: Mapping[str, Any]) -> list[tuple[str, bool]]:
+        """Return for each input its answer, and whether that ends because no more tokens were allowed."""
         inputs = self.processor.pad([encoding.input_ids for encoding in encodings]).to(self.model.device)
         segments = [encoding.segments for encoding in encodings] if self.model.config.extractive else None
         try:
@@ -110,8 +128,12 @@ class Fuser:
                 written = self.model.generate(**inputs, segments=segments, **{**generation, **ONE_TEXT})
         except (ValueError, TypeError) as error:
             raise InputError(f"the fuser can't generate with {dict(generation)}: {error}") from error
+        rows = self.processor.new_tokens(inputs, written)
+        ends, most = set(self.model.end_ids(generation)), self.model.max_new_tokens(generation)
         with lock_of(self.processor.tokenizer):
-            return [self.processor.decode_text(ids) for ids in written]
+            texts = [self.processor.decode_text(ids) for ids in rows]
+        unfinished = [most is not None and len(ids) >= most and ends.isdisjoint(ids) for ids in rows]
+        return list(zip(texts, unfinished, strict=True))
 
 
 def blend_items(

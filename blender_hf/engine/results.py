@@ -297,14 +297,16 @@ class Fusion(_Result):
         fused_from: Indices of the candidates that the fuser read, the best first.
         truncated: What was cut; its candidates are those of `fused_from`, in that order.
         unread: What the fuser could not read of them, likewise; None for a chat model, which does not say.
+        unfinished: Whether the text ends where it does only because the fuser might write no more tokens.
     """
 
-    KEYS = ("text", "fused_from", "truncated", "unread")
+    KEYS = ("text", "fused_from", "truncated", "unread", "unfinished")
 
     text: str
     fused_from: tuple[int, ...]
     truncated: Truncation
     unread: Unread | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, repr=False)

@@ -82,7 +82,7 @@ class ChatFuser:
         if isinstance(outcome, Failure):
             raise GenerationError(f"{item.where}: the fuser {outcome.model} gave no answer: {outcome.reason}")
         read = tuple(range(len(item.candidates)))
-        return Fusion(outcome.text, read, Truncation(0, (0,) * len(read)))
+        return Fusion(outcome.text, read, Truncation(0, (0,) * len(read)), unfinished=outcome.truncated)
 
 
 def fusion_messages(item: Item) -> list[Message]:

@@ -12,7 +12,15 @@ from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blender_hf.errors import CheckpointError, InputError, InputTypeError, chosen
-from blender_hf.modeling import GenFuser, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.modeling import (
+    CausalGenFuser,
+    FusionProcessor,
+    GenFuser,
+    GenFuserProcessor,
+    PairRanker,
+    PairRankerConfig,
+    PairRankerProcessor,
+)
 from blender_hf.modeling.configuration_pair_ranker import TRUNCATION
 from blender_hf.modeling.fast_kernels import cpu_features
 from blender_hf.modeling.hub_mixins import PublishingMixin, make_portable
@@ -85,8 +93,8 @@ def load_fuser(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     attn_implementation: str | None = None,
-) -> tuple[GenFuser, GenFuserProcessor]:
-    """Load a fuser and its processor; everything is as in `load_ranker`."""
+) -> tuple[GenFuser | CausalGenFuser, FusionProcessor]:
+    """Load a fuser, of either kind, and its processor; everything is as in `load_ranker`."""
     running = _running(device, dtype, attn_implementation)
     return _load(name, "fuser", GenFuser, GenFuserProcessor, options, *running)
 

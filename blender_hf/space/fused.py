@@ -16,8 +16,8 @@ from blender_hf.engine.rankers import Ranker
 from blender_hf.engine.results import Comparison, Fusion, Ranking, Unread
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
-from blender_hf.modeling.processing_gen_fuser import split_segments
 from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
+from blender_hf.modeling.segmentation import split_segments
 
 from .settings import FusionSettings
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 from transformers.trainer_utils import PredictionOutput
 
 from blender_hf.modeling import GenFuser, GenFuserProcessor
-from blender_hf.modeling.processing_gen_fuser import split_segments
+from blender_hf.modeling.segmentation import split_segments
 
 from .fusion_data import FusionExample
 from .length_grouped import LengthGroupedTrainer

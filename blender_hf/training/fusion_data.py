@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
-from blender_hf.modeling.processing_gen_fuser import split_segments
+from blender_hf.modeling.segmentation import split_segments
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.errors import InputError, require
 from blender_hf.inputs import Candidate
-from blender_hf.modeling.processing_gen_fuser import split_segments
+from blender_hf.modeling.segmentation import split_segments
 
 from .fusion_data import good_answers
 

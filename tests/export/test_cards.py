@@ -68,7 +68,7 @@ def test_figures_become_results() -> None:
     assert {result["task"]["type"] for result in index["results"]} == {"text-ranking"}
 
 
-@pytest.mark.parametrize("kind", ["ranker", "fuser"])
+@pytest.mark.parametrize("kind", ["ranker", "fuser", "causal fuser"])
 def test_a_model_without_a_card_gets_a_short_one_without_results(kind: str) -> None:
     card = card_text(kind, "org/small")
     assert card.count("# small\n") == 1

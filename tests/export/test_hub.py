@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import pipeline
+from huggingface_hub import ModelCard
+from transformers import AutoModelForCausalLM, pipeline
 
 from blender_hf import CheckpointError, InputError
 from blender_hf.export.hub import Publication, files_of, prepared
@@ -24,6 +25,7 @@ from tests import hub_server
 from tests.conftest import build_ranker, example_texts
 from tests.export.conftest import small_graph
 from tests.forking import WITHOUT_THE_HUB, Process, forked
+from tests.generation.tiny_models import save_chat_model
 from tests.hub_server import TOKEN, Fault, Handler, Hub, running_hub
 
 Running = subprocess.Popen[str] | Process
@@ -157,7 +159,7 @@ def test_a_pushed_ranker_is_a_whole_repository(place: Place, pushed: dict[str, t
         "pipeline_llm_blending.py",
         "modeling_gen_fuser.py",
     } <= files.keys()
-    assert sum(name.endswith(".py") for name in files) <= 19, "a reader of the Hub should not look through more"
+    assert sum(name.endswith(".py") for name in files) <= 24, "a reader of the Hub should not look through more"
     config = json.loads(files["config.json"])
     assert config["auto_map"]["AutoModel"] == "modeling_pair_ranker.PairRanker"
     assert config["custom_pipelines"]["llm-blending"]["impl"] == "pipeline_llm_blending.LlmBlendingPipeline"
@@ -404,6 +406,18 @@ def test_what_is_beside_the_checkpoint_goes_along_and_nothing_is_changed(checkpo
     assert published.dtype == torch.float16
     assert not folder.exists()
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_fuser_that_is_a_language_model_is_published_as_one(tmp_path: Path) -> None:
+    plain = save_chat_model(tmp_path / "plain", context=640)
+    with prepared(Publication("fuser", plain, "org/mine")) as folder:
+        assert {"model.safetensors", "processing_causal_gen_fuser.py", "chat_template.jinja"} <= files_of(folder).keys()
+        card = ModelCard.load(folder / "README.md")
+        model = AutoModelForCausalLM.from_pretrained(folder)
+    assert (card.data.pipeline_tag, card.data.tags) == ("text-generation", ["llm-blending", "fusion"])
+    assert "AutoModelForCausalLM" in card.text
+    for name, weight in AutoModelForCausalLM.from_pretrained(plain).state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight)
 
 
 @pytest.mark.parametrize(

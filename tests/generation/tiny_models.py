@@ -1,18 +1,22 @@
 """Small real language models with chat templates, made on the spot."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
     LlamaConfig,
-    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
     set_seed,
 )
 
+from blender_hf import CausalGenFuserProcessor, GenFuser, GenFuserProcessor
 from tests.conftest import T5_SETTINGS, example_texts, fuser_tokenizer
 
 CONTEXT = 160
@@ -57,18 +61,26 @@ def chat_tokenizer(template: str | None = TEMPLATE, *, start_is_special: bool = 
     return made
 
 
-def save_chat_model(folder: Path, *, seed: int = 0, template: str | None = TEMPLATE, context: int = CONTEXT) -> Path:
-    """Save a small random Llama whose likeliest tokens stand out, so that padding and batches can't change them."""
+def save_chat_model(
+    folder: Path,
+    *,
+    seed: int = 0,
+    template: str | None = TEMPLATE,
+    context: int = CONTEXT,
+    kind: type[PretrainedConfig] = LlamaConfig,
+) -> Path:
+    """Save a small random model whose likeliest tokens stand out, so that padding and batches can't change them."""
     set_seed(seed)
     tokenizer = chat_tokenizer(template)
-    model = LlamaForCausalLM(
-        LlamaConfig(
+    model = AutoModelForCausalLM.from_config(
+        kind(
             vocab_size=len(tokenizer),
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=2,
+            head_dim=16,
             max_position_embeddings=context,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=None,
@@ -84,6 +96,15 @@ def save_chat_model(folder: Path, *, seed: int = 0, template: str | None = TEMPL
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def build_causal_fuser(
+    kind: type[PretrainedConfig] = LlamaConfig, *, context: int = 640, **options: object
+) -> tuple[PreTrainedModel, CausalGenFuserProcessor]:
+    """Return a small causal fuser with random weights, as it is made of a plain language model, and its processor."""
+    with TemporaryDirectory() as made:
+        folder = save_chat_model(Path(made), kind=kind, context=context, **options)
+        return GenFuser.from_pretrained(folder).eval(), GenFuserProcessor.from_pretrained(folder)
 
 
 def save_encoder_decoder(folder: Path) -> Path:

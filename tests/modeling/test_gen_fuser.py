@@ -29,8 +29,9 @@ from transformers import (
 from blender_hf import GenFuser, GenFuserConfig, GenFuserProcessor
 from blender_hf.loading.checkpoints import locate
 from blender_hf.modeling.configuration_gen_fuser import RENAMED_SETTINGS
-from blender_hf.modeling.modeling_gen_fuser import SegmentLogitsProcessor, agreements, consensus_of
-from blender_hf.modeling.processing_gen_fuser import Segment, fair_shares, split_segments
+from blender_hf.modeling.fusion_encoding import Segment, fair_shares
+from blender_hf.modeling.fusion_generation import SegmentLogitsProcessor, agreements, consensus_of
+from blender_hf.modeling.segmentation import split_segments
 from tests.conftest import SMALL, T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
 from tests.modeling.test_segments import allowed_tokens
 

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from blender_hf import GenFuser, GenFuserProcessor
 from blender_hf.loading.checkpoints import locate
-from blender_hf.modeling.modeling_gen_fuser import SegmentLogitsProcessor
-from blender_hf.modeling.processing_gen_fuser import FusionEncoding, Segment
+from blender_hf.modeling.fusion_encoding import FusionEncoding, Segment
+from blender_hf.modeling.fusion_generation import SegmentLogitsProcessor
 from blender_hf.modeling.segmentation import trimmed
 from tests.conftest import build_fuser, example_texts
 from tests.modeling.test_segments import allowed_tokens

@@ -15,6 +15,7 @@ from transformers.dynamic_module_utils import get_relative_import_files, get_rel
 import blender_hf.modeling
 from blender_hf import Blender
 from tests.conftest import build_fuser, build_ranker, build_separate_ranker, ranker_processor
+from tests.generation.tiny_models import build_causal_fuser
 from tests.stacks.families import config_of
 
 SCRIPT = """
@@ -22,14 +23,17 @@ import importlib.util, json, sys
 import torch
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
-from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoProcessor, pipeline
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoProcessor, pipeline
 
 assert importlib.util.find_spec("blender_hf") is None, "the package can be imported here"
 folder, kind, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-auto = AutoModelForSeq2SeqLM if kind == "fuser" else AutoModel
-model = auto.from_pretrained(folder, trust_remote_code=True)
+auto = {"fuser": AutoModelForSeq2SeqLM, "causal fuser": AutoModelForCausalLM}.get(kind, AutoModel)
+# A causal fuser is a plain language model; only its processor has code of its own.
+needs_code = kind != "causal fuser"
+model = auto.from_pretrained(folder, trust_remote_code=needs_code)
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-assert type(model).__module__.startswith("transformers_modules."), type(model).__module__
+for part in (processor, model) if needs_code else (processor,):
+    assert type(part).__module__.startswith("transformers_modules."), type(part).__module__
 batch = processor(*arguments)
 with torch.no_grad():
     if kind == "fuser":
@@ -46,6 +50,7 @@ ARGUMENTS = {
     "ranker": [["2 + 2?", "[SEP]"], ["4", "a"], ["5", "<|candidate1|>"]],
     "separate ranker": [["2 + 2?", "[SEP]"], ["4", "<|candidate1|>"]],
     "fuser": [["2 + 2?"], [["4", "It is 4."]]],
+    "causal fuser": [["2 + 2?", "<|im_end|>"], [["4", "It is 4."], ["### Task", "5"]]],
 }
 
 
@@ -65,9 +70,10 @@ def outputs_without_the_package(folder: Path, kind: str, cache: Path) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ranker", "fuser"])
+@pytest.mark.parametrize("kind", ["ranker", "fuser", "causal fuser"])
 def test_a_saved_model_gives_the_same_logits_without_the_package(kind: str, tmp_path: Path) -> None:
-    model, processor = {"ranker": build_ranker, "fuser": build_fuser}[kind]()
+    builders = {"ranker": build_ranker, "fuser": build_fuser, "causal fuser": build_causal_fuser}
+    model, processor = builders[kind]()
     folder, cache = tmp_path / "model", tmp_path / "cache"
     cache.mkdir()
     model.save_pretrained(folder)
@@ -111,7 +117,7 @@ def test_the_code_that_travels_is_whole(tmp_path: Path) -> None:
         "pipeline_llm_blending.py",
         "separate_encoding.py",
     } <= copied
-    assert len(copied) <= 19, "a reader of the Hub should not have to look through more"
+    assert len(copied) <= 24, "a reader of the Hub should not have to look through more"
     auto_map = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["auto_map"]
     assert auto_map["AutoModel"] == "modeling_pair_ranker.PairRanker"
 
@@ -121,6 +127,11 @@ def test_the_code_that_travels_is_whole(tmp_path: Path) -> None:
 def test_files_name_all_that_they_need(kind: str, model: str) -> None:
     """From a local folder, transformers 4 copies what a file imports, but not what the imported files import."""
     assert_names_all(f"{kind}_{model}.py", brought_by=f"configuration_{model}.py" if kind == "modeling" else None)
+
+
+def test_the_processor_of_causal_fusers_names_all_that_it_needs() -> None:
+    """Their models need no code: transformers has it."""
+    assert_names_all("processing_causal_gen_fuser.py", brought_by=None)
 
 
 def test_the_pipeline_names_all_that_it_needs() -> None:

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from blender_hf import Blender, GenFuserProcessor, InputError
 from blender_hf.loading.checkpoints import locate
-from blender_hf.modeling.modeling_gen_fuser import SegmentLogitsProcessor
+from blender_hf.modeling.fusion_generation import SegmentLogitsProcessor
 from blender_hf.modeling.segmentation import is_block, is_open, split_segments, trimmed
 from tests.modeling.test_segments import allowed_tokens
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from blender_hf.modeling.modeling_gen_fuser import SegmentLogitsProcessor, shortest_candidate
-from blender_hf.modeling.processing_gen_fuser import Segment
+from blender_hf.modeling.fusion_encoding import Segment
+from blender_hf.modeling.fusion_generation import SegmentLogitsProcessor, shortest_candidate
 
 # "Hi. Yes. One." and "Hi.\nYes.\nTwo.": the second segment is the same but for its white space.
 HI = Segment((5,), frozenset({(0, 0), (1, 0)}), apart=(4, 5))

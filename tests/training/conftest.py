@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertModel, PreTrainedTokenizerFast, set_seed
 
-from blender_hf.modeling.processing_gen_fuser import split_segments
+from blender_hf.modeling.segmentation import split_segments
 from tests.conftest import EXAMPLES, backbone_config, encoder_tokenizer, example_texts
 
 

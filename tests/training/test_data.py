@@ -9,7 +9,7 @@ from blender_hf import InputError
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.modeling.processing_gen_fuser import split_segments
+from blender_hf.modeling.segmentation import split_segments
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
 from blender_hf.training.pair_data import balance_lengths, balance_sources, training_pairs
 from blender_hf.training.synthetic_negatives import (

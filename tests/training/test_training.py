@@ -19,7 +19,7 @@ from blender_hf import Blender, GenFuser, GenFuserProcessor, InputError, PairRan
 from blender_hf.blender import make_items
 from blender_hf.cli.main import main
 from blender_hf.data.labelled_formats import read_labelled
-from blender_hf.modeling.processing_gen_fuser import split_segments
+from blender_hf.modeling.segmentation import split_segments
 from blender_hf.training import checkpoint, gen_fuser
 from blender_hf.training.fine_tuning import copied_weights, interpolate
 from blender_hf.training.fuser_trainer import FusionCollator, FusionDataset
