@@ -85,7 +85,9 @@ class PairSettings(DataSettings):
     min_pairs_per_source: int = setting(0, "A smaller source is repeated, three times at most.")
     balance_lengths: bool = setting(False, "Leave out pairs until the longer answer is better as often as the shorter.")
     synthetic_negatives: int = setting(0, "Number of synthetic pairs of a good and a corrupted answer.")
-    corruptions: list[str] = setting([], "Kinds of them; one that is named twice is made twice as often; empty: all.")
+    corruptions: list[str] = setting(
+        [], "Kinds of them; one that is named twice is made twice as often; empty: six of them."
+    )
     sampling_seed: int = setting(0, "Random seed of the choice of pairs.")
     max_eval_pairs_per_source: int | None = setting(None, "The same for evaluation.")
 

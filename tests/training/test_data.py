@@ -1,7 +1,7 @@
 """Which pairs and examples a model is trained on."""
 
 import random
-from itertools import accumulate, combinations
+from itertools import combinations
 
 import pytest
 
@@ -12,14 +12,7 @@ from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.segmentation import split_segments
 from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
 from blender_hf.training.pair_data import balance_lengths, balance_sources, training_pairs
-from blender_hf.training.synthetic_negatives import (
-    CORRUPTIONS,
-    LABEL,
-    LABELS,
-    SOURCE,
-    _Collection,
-    synthetic_negatives,
-)
+from blender_hf.training.synthetic_negatives import synthetic_negatives
 
 
 def prompts_of(*records: dict) -> list[LabelledPrompt]:
@@ -174,54 +167,6 @@ def test_the_reference_is_never_among_what_the_fuser_reads() -> None:
     assert by_metric.candidates == ("5", "4")
     [ranked] = reference_examples(prompts_of(SCORED), 2, [[3, 2, 1, 0]])
     assert ranked.candidates == ("a hen", "5")
-
-
-def test_synthetic_negatives_prefer_the_whole_answer() -> None:
-    pairs = synthetic_negatives(PROMPTS, 40, seed=0)
-    assert len(pairs) > 30
-    for pair in pairs:
-        assert pair.label in {LABEL, *LABELS.values()}
-        assert pair.source == SOURCE
-        assert pair.candidate_a != pair.candidate_b
-    cut = [pair for pair in pairs if pair.candidate_a.startswith(pair.candidate_b)]
-    foreign = [pair for pair in pairs if pair.candidate_b.startswith("Good") and pair not in cut]
-    loops = [pair for pair in pairs if len(pair.candidate_b) > len(pair.candidate_a) + 3]
-    assert min(len(cut), len(foreign), len(loops)) > 3
-    assert len(synthetic_negatives(PROMPTS, 5, seed=0)) == 5
-    assert synthetic_negatives(PROMPTS, 0, seed=0) == []
-
-
-def test_every_kind_of_corruption_is_what_it_is_called() -> None:
-    made = {kind: synthetic_negatives(PROMPTS, 12, 0, [kind]) for kind in CORRUPTIONS}
-    assert all(pair.candidate_a.startswith(pair.candidate_b) for pair in made["cut"])
-    for pair in made["shortened"]:
-        assert pair.candidate_a.startswith(pair.candidate_b)
-        assert pair.candidate_b in accumulate(split_segments(pair.candidate_a)), "it ends where a segment does"
-        assert pair.label == LABELS["shortened"]
-    assert all(len(pair.candidate_b) > len(pair.candidate_a) for pair in made["loop"])
-    for pair in made["shuffled"]:
-        assert sorted(pair.candidate_b.split()) == sorted(pair.candidate_a.split())
-    answers = {answer for prompt in PROMPTS for answer in good_answers(prompt)}
-    assert all(pair.candidate_b in answers - {pair.candidate_a} for kind in ("near", "foreign") for pair in made[kind])
-    assert min(map(len, made.values())) > 8
-    with pytest.raises(
-        InputError, match="unknown corruption 'rude'; use near, foreign, cut, shortened, loop, shuffled"
-    ):
-        synthetic_negatives(PROMPTS, 12, 0, ["cut", "rude"])
-
-
-def test_the_nearest_prompts_lend_their_answers() -> None:
-    questions = {"How do hens lay eggs?": "h", "Why do my hens never sing?": "o", "Où est Paris ?": "p", "xyz": "x"}
-    prompts = prompts_of(
-        *(
-            {"prompt": prompt, "candidates": [answer, "bad"], "pairs": [{"a": 0, "b": 1, "label": 1}]}
-            for prompt, answer in questions.items()
-        )
-    )
-    lent = {pair.candidate_a: pair.candidate_b for pair in synthetic_negatives(prompts, 9, 0, ["near"])}
-    assert (lent["h"], lent["o"]) == ("o", "h")
-    assert "x" not in lent, "nothing is near to it"
-    assert _Collection([(" ", "a"), ("", "b")]).near(" ", random.Random(0)) == "", "no prompt has a word"
 
 
 @pytest.mark.parametrize(
