@@ -14,7 +14,7 @@ from blender_hf import InputError
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.modeling.processing_gen_fuser import split_segments
+from blender_hf.modeling.segmentation import split_segments
 from blender_hf.training.bad_answers import (
     ECHOES,
     NON_ANSWERS,
