@@ -25,6 +25,10 @@ ESSENTIAL = (
     "bundled/pair-ranker-mini/model.safetensors",
     "bundled/gen-fuser-mini/config.json",
     "bundled/gen-fuser-mini/model.safetensors",
+    "bundled/smollm2-135m/LICENSE",
+    "bundled/smollm2-135m/config.json",
+    "bundled/smollm2-135m/model-00001-of-00002.safetensors",
+    "bundled/smollm2-135m/model-00002-of-00002.safetensors",
     "examples/smoke.jsonl",
 )
 N_LINES = 3

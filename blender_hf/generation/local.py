@@ -20,6 +20,7 @@ from blender_hf.loading.checkpoints import (
     pick_dtype,
 )
 from blender_hf.loading.load_errors import reason_for
+from blender_hf.loading.low_bits import has_low_bits, low_bit_language_model
 from blender_hf.modeling.chat_templates import PromptEncoder
 from blender_hf.modeling.configurations import keep_generation_config, load_config, use_exact_attention
 from blender_hf.modeling.conversations import Message, report_unread, turns
@@ -186,15 +187,18 @@ def _generation_options(sampling: Sampling) -> dict[str, Any]:
 
 def _load(llm: LocalLLM) -> tuple[Any, Any]:
     device = pick_device(llm.device)
-    running = {"dtype": pick_dtype(llm.dtype, device), **pick_attention(llm.attn_implementation)}
+    running: dict[str, Any] = {"dtype": pick_dtype(llm.dtype, device), **pick_attention(llm.attn_implementation)}
     hub = hub_settings(HubOptions(**{name: getattr(llm, name) for name in HUB_FIELDS}))
     home = locate(llm.model)
     try:
         config = load_config(home, **hub)
         auto_class: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         tokenizer = load_tokenizer(home, **hub)
-        model, info = auto_class.from_pretrained(home, config=config, output_loading_info=True, **running, **hub)
-        raise_if_incomplete({"missing_keys": info["missing_keys"]}, llm.model, "language model")
+        if has_low_bits(config):
+            model = low_bit_language_model(home, config, **running, **hub)
+        else:
+            model, info = auto_class.from_pretrained(home, config=config, output_loading_info=True, **running, **hub)
+            raise_if_incomplete({"missing_keys": info["missing_keys"]}, llm.model, "language model")
         check_vocabulary(model, tokenizer)
     # Loading calls four libraries with errors of their own; the user needs one line in every case.
     except Exception as error:

@@ -32,6 +32,8 @@ DEFAULT_RANKER = "pair-ranker-mini"
 DEFAULT_FUSER = "gen-fuser-mini"
 AUTO_FUSER = "auto"
 BUNDLED = (DEFAULT_RANKER, DEFAULT_FUSER)
+# SmolLM2-135M-Instruct, of which rankers and fusers can be made too.
+BUNDLED_LLM = "smollm2-135m"
 # Of `save_pretrained`, for whatever is saved: with them it goes up to the Hub too.
 HUB_OPTIONS = ("push_to_hub", "repo_id", "token", "private", "revision", "create_pr", "commit_message")
 
@@ -66,7 +68,7 @@ def locate(name: str | Path) -> str:
             f"a checkpoint is named by a string or a path, not by a {type(name).__name__}; what is loaded already goes "
             "to Blender(model, processor)"
         )
-    return str(files("blender_hf") / "bundled" / name) if name in BUNDLED else str(name)
+    return str(files("blender_hf") / "bundled" / name) if name in (*BUNDLED, BUNDLED_LLM) else str(name)
 
 
 def load_ranker(
