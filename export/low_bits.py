@@ -16,14 +16,12 @@ from typing import Any
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel, Digits
-from tokenizers.pre_tokenizers import Sequence as Steps
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from blender_hf.errors import CheckpointError, require
+from blender_hf.loading.gguf_files import load_gguf_tokenizer
 from blender_hf.loading.low_bits import ENTRY, LARGEST_PARTS, VERSION
 
 # What the parts of a Llama are called in GGUF, and in transformers.
@@ -145,7 +143,7 @@ def write(file: str | Path, folder: str | Path, bits: int = 5, group: int = 64) 
     file, folder = Path(file), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer = load_gguf_tokenizer(str(file.parent), file.name)
     _write_weights(low_bit_weights(file, config, bits, group), folder)
     _write_json(folder / "config.json", _settings(config))
     ends = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -171,10 +169,7 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    # What transformers makes of a GGUF file leaves out that digits stand alone, as `tokenizer.ggml.pre` says (smollm).
-    backend.pre_tokenizer = Steps([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
-    text = json.dumps(json.loads(backend.to_str()), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(json.loads(tokenizer.backend_tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
     (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
     tokens = {name: str(getattr(tokenizer, name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **tokens}

@@ -44,7 +44,7 @@ def run(options: Options) -> None:
     quieten_libraries()
     (llm,) = chosen_llms([options.judge], options)
     sampling = Sampling(max_new_tokens=options.max_new_tokens, temperature=0)
-    settings = {"model": llm.model, "dtype": options.dtype, **asdict(sampling)}
+    settings = {"model": llm.origin, "dtype": options.dtype, **asdict(sampling)}
     # What a local model answers may depend on its batch, so a resumed run makes the same batches again.
     window = DEFAULT_WINDOW if isinstance(llm, LocalLLM) else None
     columns = Columns(options.columns)

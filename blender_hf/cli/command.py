@@ -185,6 +185,8 @@ LLM_OPTIONS = (
 LLM_FORMS = """\
 A language model is written as
   org/model or a folder                       runs locally, with transformers
+  smollm2-135m                                the same; comes with the package
+  org/model#file.gguf or FILE.gguf            the same, from a GGUF file (needs the extra gguf)
   http://host:8000/v1#model                   an OpenAI-compatible server: vLLM, TGI, Ollama, ...
   https://host/v1?api_key_env=NAME#model      with the API key in the environment variable NAME
   providers:org/model, providers:org/model:together   Hugging Face Inference Providers

@@ -44,7 +44,7 @@ def run(options: Options) -> None:
     llms = chosen_llms(options.llm, options)
     sampling = Sampling(options.n, options.max_new_tokens, options.temperature, options.top_p, options.seed)
     names = [llm.label for llm in llms]
-    settings = {"models": {llm.label: llm.model for llm in llms}, "dtype": options.dtype, **asdict(sampling)}
+    settings = {"models": {llm.label: llm.origin for llm in llms}, "dtype": options.dtype, **asdict(sampling)}
     # What a local model samples depends on its batch, so a resumed run makes the same batches again.
     window = DEFAULT_WINDOW if any(isinstance(llm, LocalLLM) for llm in llms) else None
     columns = Columns(options.columns)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from blender_hf.engine.concurrency import lock_to_run
 from blender_hf.engine.model_state import check_ids, check_vocabulary
@@ -19,10 +20,11 @@ from blender_hf.loading.checkpoints import (
     pick_device,
     pick_dtype,
 )
+from blender_hf.loading.gguf_files import gguf_path, load_gguf_tokenizer
 from blender_hf.loading.load_errors import reason_for
 from blender_hf.loading.low_bits import has_low_bits, low_bit_language_model
 from blender_hf.modeling.chat_templates import PromptEncoder
-from blender_hf.modeling.configurations import keep_generation_config, load_config, use_exact_attention
+from blender_hf.modeling.configurations import keep_generation_config, load_config, read_alike, use_exact_attention
 from blender_hf.modeling.conversations import Message, report_unread, turns
 from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import raise_if_incomplete
@@ -33,6 +35,9 @@ from .outcomes import Answers, Failure, Outcome, Reply, empty_reason
 from .sampling import Sampling
 from .specs import HUB_FIELDS, LocalLLM
 from .thoughts import MARK_TOKENS, OTHER_TOKENS, answer_in, open_mark_at_end
+
+# What transformers says of a GGUF file of an architecture that it can't read.
+UNREAD = "is not supported"
 
 
 @dataclass(frozen=True)
@@ -191,23 +196,47 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
     hub = hub_settings(HubOptions(**{name: getattr(llm, name) for name in HUB_FIELDS}))
     home = locate(llm.model)
     try:
-        config = load_config(home, **hub)
-        auto_class: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        tokenizer = load_tokenizer(home, **hub)
-        if has_low_bits(config):
-            model = low_bit_language_model(home, config, **running, **hub)
-        else:
-            model, info = auto_class.from_pretrained(home, config=config, output_loading_info=True, **running, **hub)
-            raise_if_incomplete({"missing_keys": info["missing_keys"]}, llm.model, "language model")
+        model, tokenizer = (_from_gguf if llm.gguf_file else _from_checkpoint)(llm, home, running, hub)
         check_vocabulary(model, tokenizer)
     # Loading calls four libraries with errors of their own; the user needs one line in every case.
     except Exception as error:
-        reason = reason_for(error, home, revision=llm.revision, cache_dir=llm.cache_dir) or first_line(error)
         raise CheckpointError(
-            f"can't load the language model {llm.model!r}: {reason} (give a folder or a Hub id that can be "
-            "reached; a model on a server is written http://host:8000/v1#model)"
+            f"can't load the language model {llm.origin!r}: {_reason(error, llm, home)} (give a folder or a Hub id "
+            "that can be reached; a model on a server is written http://host:8000/v1#model)"
         ) from error
     use_exact_attention(model)
     keep_generation_config(model)
     use_fast_products(model)
     return model.eval().to(device), tokenizer
+
+
+def _from_checkpoint(llm: LocalLLM, home: str, running: dict[str, Any], hub: dict[str, Any]) -> tuple[Any, Any]:
+    config = load_config(home, **hub)
+    tokenizer = load_tokenizer(home, **hub)
+    if has_low_bits(config):
+        return low_bit_language_model(home, config, **running, **hub), tokenizer
+    auto_class: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model, info = auto_class.from_pretrained(home, config=config, output_loading_info=True, **running, **hub)
+    raise_if_incomplete({"missing_keys": info["missing_keys"]}, llm.model, "language model")
+    return model, tokenizer
+
+
+def _from_gguf(llm: LocalLLM, home: str, running: dict[str, Any], hub: dict[str, Any]) -> tuple[Any, Any]:
+    file = str(llm.gguf_file)
+    gguf_path(home, file, **hub)  # first, for its errors say what is wrong
+    config = read_alike(AutoConfig.from_pretrained(home, gguf_file=file, **hub))
+    auto_class: Any = AutoModelForCausalLM
+    model, info = auto_class.from_pretrained(
+        home, gguf_file=file, config=config, output_loading_info=True, **running, **hub
+    )
+    raise_if_incomplete({"missing_keys": info["missing_keys"]}, llm.origin, "language model")
+    return model, load_gguf_tokenizer(home, file, **hub)
+
+
+def _reason(error: Exception, llm: LocalLLM, home: str) -> str:
+    if llm.gguf_file and Path(home).is_dir():
+        if UNREAD in str(error):
+            file = Path(home, llm.gguf_file)
+            return f"{first_line(error)}; llama.cpp may read it: `llama-server -m {file}` is http://localhost:8080/v1#{file.stem}"
+        return first_line(error)
+    return reason_for(error, home, revision=llm.revision, cache_dir=llm.cache_dir) or first_line(error)

@@ -3,6 +3,8 @@
 | name | language model |
 | --- | --- |
 | `org/model` or a folder | local, with transformers |
+| `smollm2-135m` | local, the one that comes with the package |
+| `org/model#file.gguf`, or the path of a GGUF file | local, from that file |
 | `http://host:8000/v1#model` | a server with OpenAI's API (vLLM, TGI, Ollama, ...) |
 | `https://host/v1?api_key_env=NAME#model` | the same, with the key in the environment variable NAME |
 | `providers:org/model` | Hugging Face Inference Providers, with automatic choice of the provider |
@@ -23,11 +25,12 @@ from blender_hf.errors import InputError, InputTypeError
 # The fields of a `LocalLLM` that say how to load it from the Hub, named as in `HubOptions`.
 HUB_FIELDS = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
 PROVIDERS = "providers:"
+GGUF_SUFFIX = ".gguf"
 KEY_VARIABLE = "api_key_env"
 # A name before an equals sign; an address, or a path such as "./a=b", has another separator before it.
 NAMED = re.compile(r"([^\s=/\\:?#]+)=(.+)")
 WAYS = (
-    "a Hub id or folder runs here, 'http://host:8000/v1#model' is asked at that address, "
+    "a Hub id or folder, or 'org/model#file.gguf', runs here, 'http://host:8000/v1#model' is asked at that address, "
     "'providers:org/model' through Inference Providers"
 )
 
@@ -37,9 +40,14 @@ class _Labelled:
     name: str | None
 
     @property
+    def origin(self) -> str:
+        """Which model it is, whatever its candidates are called."""
+        return self.model
+
+    @property
     def label(self) -> str:
         """The name of its candidates."""
-        return self.name or self.model
+        return self.name or self.origin
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,8 @@ class LocalLLM(_Labelled):
     """A local language model, run with transformers.
 
     Args:
-        model: Hub id or folder of a causal or an encoder-decoder model.
-        name: The name of its candidates; None is `model`.
+        model: Hub id or folder of a causal or an encoder-decoder model, or "smollm2-135m", which is bundled.
+        name: The name of its candidates; None is `model`, with `gguf_file` if there is one.
         revision: Branch, tag or commit.
         device: The device; None is a GPU if there is one.
         dtype: Its precision; "auto" is bfloat16 where the device has it in hardware, else float32.
@@ -58,6 +66,8 @@ class LocalLLM(_Labelled):
         cache_dir: Folder of downloads.
         local_files_only: Never ask the Hub.
         trust_remote_code: Whether code from the repository may run.
+        gguf_file: Path, within the repository or folder, of a GGUF file that is the model, its tokenizer included;
+            None is a checkpoint of transformers.
     """
 
     model: str
@@ -71,11 +81,19 @@ class LocalLLM(_Labelled):
     cache_dir: str | None = None
     local_files_only: bool = False
     trust_remote_code: bool = False
+    gguf_file: str | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.model)
         if self.batch_size < 1:
             raise InputError(f"{self.model}: batch_size={self.batch_size}; use 1 or more")
+        if self.gguf_file is not None and not str(self.gguf_file).lower().endswith(GGUF_SUFFIX):
+            raise InputError(f"{self.model}: gguf_file={self.gguf_file!r}; use a file that ends with .gguf")
+
+    @property
+    def origin(self) -> str:
+        """Which model it is, as `as_llm` reads it."""
+        return self.model if self.gguf_file is None else f"{self.model}#{self.gguf_file}"
 
 
 @dataclass(frozen=True)
@@ -200,9 +218,20 @@ def _from_text(text: str) -> LLM:
         return RemoteLLM(model, provider=provider or None)
     if "://" in text:
         raise InputError(f"{text!r} has an unknown scheme: {WAYS}")
+    if text.lower().endswith(GGUF_SUFFIX):
+        return _from_gguf(text)
     if "#" in text and not Path(text).exists():
         raise InputError(f"{text!r} is neither a folder nor an address, which begins with http:// or https://")
     return LocalLLM(text)
+
+
+def _from_gguf(text: str) -> LocalLLM:
+    if Path(text).is_file():
+        return LocalLLM(str(Path(text).parent), gguf_file=Path(text).name)
+    model, separator, file = text.partition("#")
+    if not separator:
+        raise InputError(f"there is no file {text}; one of a repository is written org/model#file.gguf")
+    return LocalLLM(model, gguf_file=file)
 
 
 def _from_address(text: str) -> RemoteLLM:

@@ -62,8 +62,8 @@ def _gguf(folder: Path, causes: str, name: str) -> str | None:
     if not files or (folder / CONFIG).is_file():
         return None
     return (
-        f"{files[0].name} is a GGUF file, which llama.cpp reads: a language model can be served, with "
-        f"`llama-server -m {files[0]}`, and is then named http://localhost:8080/v1#{files[0].stem}; for all else give "
+        f"{files[0].name} is a GGUF file: as a language model it is named {name}#{files[0].name}, or served with "
+        f"`llama-server -m {files[0]}`, and is then http://localhost:8080/v1#{files[0].stem}; for all else give "
         "the repository that has its safetensors"
     )
 

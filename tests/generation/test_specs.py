@@ -26,6 +26,8 @@ pytestmark = pytest.mark.once
         ("providers:org/model", RemoteLLM("org/model")),
         ("providers:org/model:together", RemoteLLM("org/model", provider="together")),
         ("qwen=org/model", LocalLLM("org/model", name="qwen")),
+        ("org/model#q4/m.gguf", LocalLLM("org/model", gguf_file="q4/m.gguf")),
+        ("m=org/model#m.GGUF", LocalLLM("org/model", name="m", gguf_file="m.GGUF")),
         ("big=http://localhost/v1?x=y#m", RemoteLLM("m", "http://localhost/v1?x=y", name="big")),
     ],
 )
@@ -34,8 +36,17 @@ def test_what_a_text_means(text: str, meant: Any) -> None:
     assert as_llm(meant) is meant
 
 
-def test_a_path_is_a_local_model() -> None:
+def test_a_path_is_a_local_model(tmp_path: Path) -> None:
     assert as_llm(Path("a/b")) == LocalLLM("a/b")
+    (tmp_path / "m.gguf").touch()
+    assert as_llm(tmp_path / "m.gguf") == LocalLLM(str(tmp_path), gguf_file="m.gguf")
+
+
+def test_a_gguf_file_is_named_with_its_repository() -> None:
+    one, two = as_llms(["org/model#a.gguf", "org/model#b.gguf"])
+    assert (one.label, two.label) == ("org/model#a.gguf", "org/model#b.gguf")
+    with pytest.raises(InputError, match=r"org/model: gguf_file='a.bin'; use a file that ends with .gguf"):
+        LocalLLM("org/model", gguf_file="a.bin")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +61,8 @@ def test_a_path_is_a_local_model() -> None:
         ("big = http://localhost/v1#m", "an unknown scheme"),
         ("localhost:8000/v1#m", "is neither a folder nor an address, which begins with http://"),
         ("providers:", "has no name"),
+        ("org/model/m.gguf", r"there is no file org/model/m\.gguf; one of a repository is written org/model#file"),
+        ("#m.gguf", "has no name"),
     ],
 )
 def test_what_can_not_be_read(text: str, message: str) -> None:

@@ -38,7 +38,12 @@ CASES = [
         {"adapter_config.json": ADAPTER},
         "a LoRA adapter of org/base, not a whole model: merge",
     ),
-    ("GGUF", EVERYWHERE, {"m-q4.gguf": b"GGUF"}, r"llama-server -m .*m-q4\.gguf`, and is then named http"),
+    (
+        "GGUF",
+        EVERYWHERE,
+        {"m-q4.gguf": b"GGUF"},
+        r"named \S+#m-q4\.gguf, or served with `llama-server -m \S+m-q4\.gguf`",
+    ),
     ("data set", EVERYWHERE, {"data/train.parquet": b"PAR1"}, "holds a data set, not a model"),
     (
         *("embedding model", EVERYWHERE),
