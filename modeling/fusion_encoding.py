@@ -100,6 +100,11 @@ class FusionProcessor(PortableProcessorMixin, ProcessorMixin, ABC):
     def max_candidates(self) -> int:
         """Maximum number of candidates in one input."""
 
+    @property
+    @abstractmethod
+    def end_id(self) -> int:
+        """Id of the token that ends an answer."""
+
     @abstractmethod
     def encode(
         self,

@@ -10,7 +10,7 @@
     Write the one best answer to the request above ...
 
 The conversation, with its system message and its earlier turns, goes through the tokenizer's chat template. Without one
-it is its text, and `Answer:` stands at its end.
+it is its text, and a line `Answer:` stands at the end of a single message.
 """
 
 import re
@@ -42,7 +42,7 @@ REQUEST = (
 )
 # An answer is written at once, without a thought that would cost more tokens than it.
 TEMPLATE_OPTIONS = {"enable_thinking": False}
-ANSWER = "Answer:"  # ends a prompt for a model without a chat template
+ANSWER = "Answer:\n"  # ends a prompt of one message for a model without a chat template
 SHORTEST_FENCE = 3
 # Nobody weighs more candidates with care.
 MAX_CANDIDATES = 32
@@ -111,16 +111,21 @@ class CausalGenFuserProcessor(FusionProcessor):
         return MAX_CANDIDATES
 
     @cached_property
-    def end_id(self) -> int | None:
-        """Id of the token that ends an answer: what the chat template writes after one, else the tokenizer's own."""
+    def end_id(self) -> int:
+        """Id of the token that ends an answer: what the chat template writes after one, else the tokenizer's own.
+
+        ValueError is raised if there is neither.
+        """
+        found = self.tokenizer.eos_token_id
         if self.tokenizer.chat_template:
             said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": SLOT}]
             rest = ChatTemplate(self.tokenizer).render(said, **TEMPLATE_OPTIONS).rpartition(SLOT)[2]
             ids = self.tokenizer(rest, add_special_tokens=False)["input_ids"]
             ends = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
-            if (found := next((token for token in ids if token in ends), None)) is not None:
-                return found
-        return self.tokenizer.eos_token_id
+            found = next((token for token in ids if token in ends), found)
+        if found is None:
+            raise ValueError("the tokenizer has no token that ends a text; state one as its eos_token")
+        return found
 
     def encode(
         self,
@@ -161,11 +166,15 @@ class CausalGenFuserProcessor(FusionProcessor):
         """Return the conversation whose tokens `encode` returns, for servers and for trainers of language models."""
         return self._encoded(prompt, candidates, instruction, max_source_length)[0]
 
+    @property
+    def pad_token_id(self) -> int:
+        """Id of the token that fills rows; any will do, since padding is masked."""
+        pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((token_id for token_id in pads if token_id is not None), 0)
+
     def pad(self, inputs: Sequence[Sequence[int]]) -> BatchEncoding:
         """Return tensors `input_ids` and `attention_mask`, both (batch, length), with the padding on the left."""
-        pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
-        # Any will do, since padding is masked.
-        return pad_left(inputs, next((token_id for token_id in pads if token_id is not None), 0))
+        return pad_left(inputs, self.pad_token_id)
 
     def new_tokens(self, inputs: Mapping[str, Any], written: Any) -> list[list[int]]:
         """Return the tokens of each answer from what `generate` returned, without those of the prompt."""
@@ -235,7 +244,7 @@ class FusionLayout:
         self.texts = [*(self._messages[place]["content"] for place in self._own), *candidates]
         self._n_candidates = len(candidates)
         self._fence = "#" * (1 + max([SHORTEST_FENCE - 1, *map(_longest_run, self.texts)]))
-        self._end = "" if has_template else f"\n\n{ANSWER}"
+        self._end = "" if has_template or len(self._messages) > 1 else f"\n\n{ANSWER}"
 
     def messages(self, texts: Sequence[str]) -> list[Message]:
         """Return the conversation with these texts, or beginnings of them."""

@@ -59,6 +59,11 @@ class GenFuserProcessor(FusionProcessor):
         """Maximum number of candidates in one input: one for each `<extra_id_k>` of the tokenizer."""
         return len(self._sentinels)
 
+    @property
+    def end_id(self) -> int:
+        """Id of the token that ends an answer."""
+        return self.tokenizer.eos_token_id
+
     def encode(
         self,
         prompt: Any,

@@ -96,10 +96,14 @@ def merged(trained: Any) -> PreTrainedModel:
 
 
 def _linear_layers(model: PreTrainedModel) -> list[str]:
+    written_by = model.get_output_embeddings()  # as a language model calls its output layer what it likes
     return [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and name.partition(".")[0] not in OUTPUT_LAYERS and layer.weight.requires_grad
+        if isinstance(layer, nn.Linear)
+        and layer is not written_by
+        and name.partition(".")[0] not in OUTPUT_LAYERS
+        and layer.weight.requires_grad
     ]
 
 

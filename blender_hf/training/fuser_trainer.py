@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -11,8 +12,11 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
-from blender_hf.modeling import GenFuser, GenFuserProcessor
+from blender_hf.engine.model_state import unwrapped
+from blender_hf.errors import InputError
+from blender_hf.modeling import CausalGenFuserProcessor, FusionProcessor, GenFuser
 from blender_hf.modeling.segmentation import split_segments
+from blender_hf.modeling.tokenization import pad_right
 
 from .fusion_data import FusionExample
 from .length_grouped import LengthGroupedTrainer
@@ -34,7 +38,7 @@ class FusionDataset(Dataset):
     def __init__(
         self,
         examples: Iterable[FusionExample],
-        processor: GenFuserProcessor,
+        processor: FusionProcessor,
         *,
         max_tokens: int | None = None,
         by_segments: bool = False,
@@ -55,7 +59,7 @@ class FusionDataset(Dataset):
         return self.examples[index]
 
 
-def encode_example(example: FusionExample, processor: GenFuserProcessor, *, by_segments: bool) -> dict[str, list[int]]:
+def encode_example(example: FusionExample, processor: FusionProcessor, *, by_segments: bool) -> dict[str, list[int]]:
     """Return the input and the target of an example as `input_ids` and `labels`, nothing of the target cut."""
     tokenize = processor.tokenizer
     target = [
@@ -63,8 +67,8 @@ def encode_example(example: FusionExample, processor: GenFuserProcessor, *, by_s
         for part in (split_segments(example.target) if by_segments else [example.target])
         for token in tokenize(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     ]
-    encoding = processor.encode(example.prompt, example.candidates)
-    return {"input_ids": encoding.input_ids, "labels": [*target, tokenize.eos_token_id]}
+    encoding = processor.encode(example.conversation, example.candidates)
+    return {"input_ids": encoding.input_ids, "labels": [*target, processor.end_id]}
 
 
 class FusionCollator:
@@ -75,7 +79,7 @@ class FusionCollator:
         model: The fuser, which knows how its decoder starts.
 
     >>> from blender_hf.loading.checkpoints import locate
-    >>> from blender_hf.modeling import GenFuser
+    >>> from blender_hf.modeling import GenFuser, GenFuserProcessor
     >>> model, processor = (kind.from_pretrained(locate("gen-fuser-mini")) for kind in (GenFuser, GenFuserProcessor))
     >>> rows = [{"input_ids": [7, 8, 9], "labels": [5, 1]}, {"input_ids": [7], "labels": [4, 5, 1]}]
     >>> {name: tensor.tolist() for name, tensor in FusionCollator(processor, model)(rows).items()}
@@ -84,18 +88,54 @@ class FusionCollator:
      'labels': [[5, 1, -100], [4, 5, 1]], 'decoder_input_ids': [[0, 5, 1], [0, 4, 5]]}
     """
 
-    def __init__(self, processor: GenFuserProcessor, model: PreTrainedModel) -> None:
+    def __init__(self, processor: FusionProcessor, model: PreTrainedModel) -> None:
         self.processor = processor
         self.model = cast(GenFuser, model)
 
     def __call__(self, batch: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Return a batch of tensors with a row an example."""
         inputs = self.processor.pad([example["input_ids"] for example in batch])
-        longest = max(len(example["labels"]) for example in batch)
-        labels = [example["labels"] + [IGNORED] * (longest - len(example["labels"])) for example in batch]
-        targets = torch.tensor(labels)
+        targets = _padded([example["labels"] for example in batch])
         shifted = self.model.prepare_decoder_input_ids_from_labels(targets)
         return {**inputs, "labels": targets, "decoder_input_ids": shifted}
+
+
+class CausalFusionCollator:
+    """Batches encoded examples for a causal fuser, which reads input and target as one row.
+
+    The logits are only those of the places from which tokens of a target are predicted (`logits_to_keep`), where the
+    model can leave out the others: with a vocabulary of 50,000 tokens those of a prompt need more memory than all else.
+    `labels` has the token after each of these places, -100 if it is of an input or there is none. So only an answer
+    counts in the loss, and `token_loss` needs to shift nothing.
+
+    Args:
+        pad_token_id: The id that fills rows; any will do, since padding is masked.
+        model: The fuser.
+    """
+
+    def __init__(self, pad_token_id: int, model: PreTrainedModel) -> None:
+        self.pad_token_id = pad_token_id
+        self.keeps_some = "logits_to_keep" in signature(unwrapped(model).forward).parameters
+
+    def __call__(self, batch: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
+        """Return a batch of tensors with a row an example, and how many logits the model computes of each row."""
+        rows = pad_right([[*row["input_ids"], *row["labels"]] for row in batch], self.pad_token_id)
+        following = [[*[IGNORED] * (len(row["input_ids"]) - 1), *row["labels"], IGNORED] for row in batch]
+        first = min(len(row["input_ids"]) for row in batch) - 1 if self.keeps_some else 0
+        labels = _padded(following)[:, first:]
+        return {**rows, "labels": labels, **({"logits_to_keep": labels.shape[1]} if self.keeps_some else {})}
+
+
+def collator_for(processor: FusionProcessor, model: PreTrainedModel) -> FusionCollator | CausalFusionCollator:
+    """Return what batches the examples of a fuser of either kind."""
+    if isinstance(processor, CausalGenFuserProcessor):
+        return CausalFusionCollator(processor.pad_token_id, model)
+    return FusionCollator(processor, model)
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[IGNORED] * (longest - len(row))] for row in rows])
 
 
 class GenFuserTrainer(LengthGroupedTrainer, Seq2SeqTrainer):
@@ -110,6 +150,12 @@ class GenFuserTrainer(LengthGroupedTrainer, Seq2SeqTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        generates = cast(Seq2SeqTrainingArguments, self.args).predict_with_generate
+        if generates and isinstance(kwargs.get("data_collator"), CausalFusionCollator):
+            raise InputError(
+                "predict_with_generate is for encoder-decoders: a causal fuser is evaluated by its loss, and what it "
+                "writes by blender-hf evaluate"
+            )
         if self.compute_loss_func is None:
             # T5 of transformers 5 ignores the number of tokens of a step, and that of 4 does not take it.
             self.compute_loss_func = partial(token_loss, label_smoothing=self.args.label_smoothing_factor)

@@ -5,16 +5,35 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
+from blender_hf.modeling.conversations import Message, as_messages
 from blender_hf.modeling.segmentation import split_segments
 
 
 @dataclass(frozen=True)
 class FusionExample:
-    """A prompt, candidates and the answer that a fuser should write from them."""
+    """A prompt, candidates and the answer that a fuser should write from them.
+
+    Args:
+        prompt: The text of the prompt.
+        candidates: The candidates, the best first.
+        target: The answer.
+        messages: The prompt as chat messages; none for one message of the user.
+    """
 
     prompt: str
     candidates: tuple[str, ...]
     target: str
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def conversation(self) -> list[Message]:
+        """The prompt as chat messages."""
+        return list(self.messages or as_messages(self.prompt))
+
+
+def fusion_example(prompt: LabelledPrompt, candidates: Sequence[str], target: str) -> FusionExample:
+    """Return the example in which a fuser writes a target from candidates for a prompt."""
+    return FusionExample(prompt.item.source, tuple(candidates), target, prompt.item.messages)
 
 
 def good_answers(prompt: LabelledPrompt) -> list[str]:
@@ -41,7 +60,7 @@ def merging_examples(prompts: Iterable[LabelledPrompt], copies: int, seed: int) 
         for answer in good_answers(prompt):
             segments = split_segments(answer)
             if foreign and len(segments) > 1:
-                yield FusionExample(prompt.item.source, _corrupted_copies(segments, foreign, copies, rng), answer)
+                yield fusion_example(prompt, _corrupted_copies(segments, foreign, copies, rng), answer)
             foreign = (foreign + segments)[-200:]
 
 
@@ -55,7 +74,7 @@ def selection_examples(prompts: Iterable[LabelledPrompt], max_candidates: int, s
             if answer.strip() and others:
                 chosen = [answer, *rng.sample(others, min(max_candidates - 1, len(others)))]
                 rng.shuffle(chosen)
-                yield FusionExample(prompt.item.source, tuple(chosen), answer)
+                yield fusion_example(prompt, chosen, answer)
 
 
 def reference_examples(
@@ -84,7 +103,7 @@ def reference_examples(
         texts = dict.fromkeys(prompt.item.texts[index] for index in order)
         best = [text for text in texts if text.strip() and text.strip() != prompt.reference.strip()][:max_candidates]
         if best:
-            yield FusionExample(prompt.item.source, tuple(best), prompt.reference)
+            yield fusion_example(prompt, best, prompt.reference)
 
 
 def _gold_order(prompt: LabelledPrompt, metric: str | None) -> list[int]:

@@ -1,4 +1,4 @@
-"""Training of a `GenFuser` from any T5-like model, on from a fuser, or from scratch.
+"""Training of a `GenFuser` from any T5-like or causal language model, on from a fuser, or from scratch.
 
 From scratch a small model is made, with a tokenizer of its own. It can't learn to write in hours, but it can learn to
 select and to merge: its weights start as a copying machine, see `copying_init`, and training teaches what to copy and
@@ -26,10 +26,18 @@ from blender_hf.blender import Blender
 from blender_hf.data.labelled import LabelledPrompt, check_metric
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import locate, pick_attention
-from blender_hf.modeling import GenFuser, GenFuserConfig, GenFuserProcessor
+from blender_hf.modeling import (
+    CausalGenFuser,
+    CausalGenFuserProcessor,
+    FusionProcessor,
+    GenFuser,
+    GenFuserConfig,
+    GenFuserProcessor,
+)
+from blender_hf.modeling.tokenization import n_positions
 
 from .cards import fuser_card
-from .fuser_trainer import FusionCollator, FusionDataset, GenFuserTrainer, StopAfter
+from .fuser_trainer import FusionDataset, GenFuserTrainer, StopAfter, collator_for
 from .fusion_data import FusionExample, merging_examples, reference_examples, selection_examples
 from .settings import HEAD_WIDTH, FuserSettings
 from .training_run import TrainingRun, check_evaluation
@@ -80,7 +88,7 @@ class FuserRun(TrainingRun[FuserSettings, FusionExample]):
     def _check_examples(self) -> None:
         check_evaluation(self.arguments, self.eval_examples, [])
 
-    def _starting_point(self) -> tuple[GenFuser, GenFuserProcessor]:
+    def _starting_point(self) -> tuple[GenFuser | CausalGenFuser, FusionProcessor]:
         return starting_point(self.settings, self.data.prompts)
 
     def _fitting(self, examples: list[FusionExample], model: PreTrainedModel) -> list[FusionExample]:
@@ -88,18 +96,21 @@ class FuserRun(TrainingRun[FuserSettings, FusionExample]):
         top_k, limit = self.settings.top_k, self.processor.max_candidates
         if top_k > limit:
             raise InputError(
-                f"top_k={top_k} candidates need as many <extra_id_k> tokens, and the tokenizer of "
-                f"{self.settings.model} has {limit}: lower top_k, or add such tokens to it"
+                f"top_k={top_k} candidates are more than the {limit} that {self.settings.model} can tell apart: lower "
+                "top_k, or give the tokenizer of a T5 more <extra_id_k> tokens"
             )
         self._dataset = self._encoded(examples, model)
         if not len(self._dataset):
             raise InputError(
-                f"there is nothing to train on: all {len(examples)} examples are longer than max_train_tokens; raise it"
+                f"there is nothing to train on: all {len(examples)} examples are longer than max_train_tokens, or than "
+                "the positions of the model; raise it, or lower max_source_length"
             )
         return [examples[index] for index in self._dataset.kept]
 
     def _encoded(self, examples: list[FusionExample], model: PreTrainedModel) -> FusionDataset:
         limit = self.settings.max_train_tokens
+        if not model.config.is_encoder_decoder and (positions := n_positions(model.config)) is not None:
+            limit = positions if limit is None else min(limit, positions)
         return FusionDataset(examples, self.processor, max_tokens=limit, by_segments=model.config.extractive)
 
     def _trainer(self, model: PreTrainedModel, arguments: Any, examples: list[FusionExample]) -> GenFuserTrainer:
@@ -109,7 +120,7 @@ class FuserRun(TrainingRun[FuserSettings, FusionExample]):
             args=arguments,
             train_dataset=self._dataset,
             eval_dataset=self._encoded(self.eval_examples, model) if self.eval_examples else None,
-            data_collator=FusionCollator(self.processor, model),
+            data_collator=collator_for(self.processor, model),
             callbacks=[*self.callbacks, *([] if minutes is None else [StopAfter(minutes)])],
         )
 
@@ -136,21 +147,33 @@ def _nothing_to_learn(prompts: Prompts, settings: FuserSettings) -> str:
     )
 
 
-def starting_point(settings: FuserSettings, prompts: Prompts) -> tuple[GenFuser, GenFuserProcessor]:
-    """Load the fuser or T5 that training goes on from, or make a small one, with a tokenizer made for the prompts."""
+def starting_point(settings: FuserSettings, prompts: Prompts) -> tuple[GenFuser | CausalGenFuser, FusionProcessor]:
+    """Load the fuser or language model that training goes on from, or make a small T5 with a tokenizer of its own."""
     lengths = {name: getattr(settings, name) for name in LENGTHS if getattr(settings, name) is not None}
     if settings.model is not None:
         where = locate(settings.model)
-        options: dict[str, Any] = {"revision": settings.revision, **lengths}
+        hub = {"revision": settings.revision}
+        processor = GenFuserProcessor.from_pretrained(where, **hub, **lengths)
+        # A causal fuser has the configuration of its language model; what it reads is up to its processor.
+        stated = {} if isinstance(processor, CausalGenFuserProcessor) else lengths
         attention = pick_attention(settings.attn_implementation)
-        model = GenFuser.from_pretrained(where, dtype=torch.float32, **attention, **options)
-        return model.train(), GenFuserProcessor.from_pretrained(where, **options)
+        model = GenFuser.from_pretrained(where, dtype=torch.float32, **attention, **hub, **stated)
+        if isinstance(processor, CausalGenFuserProcessor):
+            end_as_trained(model, processor)
+        return model.train(), processor
     tokenizer = train_tokenizer(_texts(prompts), settings.vocab_size)
     own = {"max_source_length": MAX_SOURCE_LENGTH, "max_candidate_length": MAX_CANDIDATE_LENGTH, **lengths}
     model = build_model(tokenizer, d_model=settings.d_model, layers=settings.layers)
     for name, length in own.items():
         setattr(model.config, name, length)
     return model, GenFuserProcessor(tokenizer, **own)
+
+
+def end_as_trained(model: CausalGenFuser, processor: CausalGenFuserProcessor) -> None:
+    """Let a causal fuser end its answers at the token that ends those of its training too."""
+    ends = model.end_ids({})
+    if processor.end_id not in ends:
+        model.generation_config.eos_token_id = [*ends, processor.end_id]
 
 
 def _texts(prompts: Prompts) -> Iterable[str]:

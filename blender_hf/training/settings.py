@@ -165,7 +165,7 @@ class RewardModelSettings(PairSettings):
 class FuserSettings(LoraSettings):
     """How a `GenFuser` is built and what it learns."""
 
-    model: str | None = setting(None, "A fuser or T5, mT5 too, to go on from; none makes a small model that copies.")
+    model: str | None = setting(None, "A fuser, T5 or causal language model to go on from; none makes a small T5.")
     revision: str | None = setting(None, "Branch, tag or commit of the model.")
     attn_implementation: str | None = setting(None, "Attention: eager, sdpa, flash_attention_2, ...")
     tasks: list[str] = setting(["merging", "selection"], "What it learns: reference (the paper's), selection, merging.")

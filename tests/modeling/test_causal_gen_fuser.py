@@ -57,7 +57,7 @@ def shown(processor: CausalGenFuserProcessor, *arguments: Any, **options: Any) -
 
 def test_the_candidates_stand_in_the_last_message_of_the_user() -> None:
     assert shown(PROCESSOR, ASKED, CANDIDATES) == f"<|im_start|>user\n{LAYOUT}<|im_end|>\n<|im_start|>assistant\n"
-    assert shown(FUSERS["without a template"][1], ASKED, CANDIDATES) == f"{LAYOUT}\n\nAnswer:"
+    assert shown(FUSERS["without a template"][1], ASKED, CANDIDATES) == f"{LAYOUT}\n\nAnswer:\n"
 
 
 def test_the_ids_are_those_of_the_chat_template() -> None:
@@ -151,7 +151,7 @@ def test_a_long_input_keeps_its_layout_and_a_fair_share_of_every_text(limit: int
     assert limit - 16 < len(encoding.input_ids) <= limit
     frame = ["Candidate 1\n", "Candidate 2\nshort\n", "Candidate 3\n", f" Task\n{REQUEST}", "Yes."]
     assert all(part in text for part in frame)
-    assert text.endswith("<|im_start|>assistant\n" if processor.tokenizer.chat_template else "Answer:\nASSISTANT:")
+    assert text.endswith("<|im_start|>assistant\n" if processor.tokenizer.chat_template else "\nASSISTANT:")
     first, second, third = encoding.truncated_candidates
     assert second == 0
     assert abs(first - third) <= 1

@@ -10,7 +10,13 @@ from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
 from blender_hf.modeling.segmentation import split_segments
-from blender_hf.training.fusion_data import good_answers, merging_examples, reference_examples, selection_examples
+from blender_hf.training.fusion_data import (
+    FusionExample,
+    good_answers,
+    merging_examples,
+    reference_examples,
+    selection_examples,
+)
 from blender_hf.training.pair_data import balance_lengths, balance_sources, training_pairs
 from blender_hf.training.synthetic_negatives import synthetic_negatives
 
@@ -161,7 +167,8 @@ def test_the_reference_is_never_among_what_the_fuser_reads() -> None:
     [scored] = reference_examples(
         prompts_of({**SCORED, "candidates": [{**c, "score": -n} for n, c in enumerate(SCORED["candidates"])]}), 2
     )
-    assert scored == type(scored)("Add.\n2 + 2", ("4", "four"), "4, of course")
+    asked = ({"role": "user", "content": "Add.\n2 + 2"},)
+    assert scored == FusionExample("Add.\n2 + 2", ("4", "four"), "4, of course", asked)
     assert list(reference_examples(prompts_of(SCORED), 2)) == [], "nothing says which are the best"
     [by_metric] = reference_examples(prompts_of(SCORED), 2, metric="rougeL")
     assert by_metric.candidates == ("5", "4")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from blender_hf import Blender, GenFuser, GenFuserProcessor, InputError, PairRanker
 from blender_hf.blender import make_items
@@ -33,6 +33,7 @@ from blender_hf.training.starting_point import starting_point
 from blender_hf.training.training_run import save_checkpoint
 from tests.conftest import build_fuser, encoder_tokenizer, ranker_processor
 from tests.forking import RUN_A_COMMAND, forked
+from tests.generation.tiny_models import save_chat_model
 from tests.stacks.families import config_of
 
 ROOT = Path(__file__).parents[2]
@@ -403,6 +404,27 @@ def test_a_fuser_is_trained_on_from_a_t5(changes: list[str], data: Path, checkpo
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("changes", [[], ADAPTERS])
+def test_a_fuser_is_trained_on_from_a_language_model(changes: list[str], data: Path, tmp_path: Path) -> None:
+    plain = save_chat_model(tmp_path / "plain", context=900)
+    lengths = {"max_source_length": 500, "max_candidate_length": 60, "per_device_train_batch_size": 4}
+    work = {"tasks": ["selection"], "max_steps": 3, "learning_rate": 1e-2, **lengths}
+    config = run_config(tmp_path, model=str(plain), data=[str(data)], eval_data=[str(data)], **work)
+    assert train(config, *changes, kind="fuser") == 0
+    run = tmp_path / "run"
+    assert json.loads((run / "metrics.json").read_text(encoding="utf-8"))["eval_loss"] > 0
+    assert "Loss on examples" in (run / "README.md").read_text(encoding="utf-8")
+    before, after = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16) for folder in (plain, run))
+    same = {name for name, weight in before.named_parameters() if torch.equal(weight, after.get_parameter(name))}
+    adapted = {name for name, _ in before.named_parameters() if name.endswith("_proj.weight")}
+    assert same == ({name for name, _ in before.named_parameters()} - adapted if changes else set())
+    processor = GenFuserProcessor.from_pretrained(run)
+    assert (processor.max_source_length, processor.max_candidate_length) == (500, 60)
+    fusion = Blender.from_pretrained(fuser=run).fuse("2 + 2?", ["4", "It is 4."], generation={"max_new_tokens": 5})
+    assert fusion.truncated.candidates == (0, 0)
+
+
+@pytest.mark.slow
 def test_a_fuser_is_trained_from_nothing(data: Path, tmp_path: Path) -> None:
     config = tmp_path / "fuser.yaml"
     small = "vocab_size: 600\nd_model: 192\nlayers: 1\nmax_steps: 4\nper_device_train_batch_size: 4\n"
@@ -453,7 +475,7 @@ def test_candidates_that_a_fuser_can_not_tell_apart_are_too_many(
 ) -> None:
     config = run_config(tmp_path, model=str(checkpoints / "fuser"), data=[str(data)])
     assert train(config, "top_k=101", kind="fuser") == 2
-    assert "top_k=101 candidates need as many <extra_id_k> tokens" in capsys.readouterr().err
+    assert "top_k=101 candidates are more than the 100 that" in capsys.readouterr().err
 
 
 def test_a_text_that_is_better_than_itself_stops_a_training_or_is_counted(
