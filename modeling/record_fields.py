@@ -4,7 +4,7 @@ Every reader of records uses it: the package's, and the pipeline that travels wi
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -276,7 +276,7 @@ def read_fields(record: Mapping[str, Any], columns: Mapping[str, Sequence[str]] 
         suffixes = _take_numbered(record, taken, values, keys, unread)
     if any(is_given(values.get(role)) for role in ("candidates", "conversations", "chosen")):
         single = [name for name in NAMES["answer"] if name in record and name not in taken]
-        unread |= dict.fromkeys(name for name in single if name != _reference_key(keys))
+        unread |= dict.fromkeys(name for name in single if name != _reference_key(keys, stated))
     return Fields(record, values, keys, suffixes, tuple(unread), frozenset(stated), absent)
 
 
@@ -386,14 +386,16 @@ def _series(n: int) -> list[tuple[str, ...]]:
     return [*numbers, *(tuple(letters[:n]) for letters in LETTERS)]
 
 
-def _reference_key(keys: Mapping[str, str]) -> str:
-    """Return the key of a good answer: that of MixInstruct is called output."""
+def _reference_key(keys: Mapping[str, str], stated: Collection[str]) -> str:
+    """Return the key of a good answer: as the caller states it; that of MixInstruct is called output."""
+    if "reference" in stated:
+        return keys["reference"]
     return "output" if keys.get("prompt") == "input" and "instruction" in keys else "reference"
 
 
 def reference_of(fields: Fields) -> Any:
     """Return the good answer of a record, or None."""
-    return fields.record.get(_reference_key(fields.keys))
+    return fields.record.get(_reference_key(fields.keys, fields.stated))
 
 
 def missing(role: str, fields: Fields) -> str:

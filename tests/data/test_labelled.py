@@ -305,3 +305,12 @@ def test_a_split_of_a_dictionary_of_data_sets() -> None:
     assert [prompt.item.prompt for prompt in read_labelled(data, split="test")] == ["test"]
     with pytest.raises(InputError, match="the dataset has the splits train, test, not None"):
         list(read_labelled(data))
+
+
+def test_a_reference_may_have_any_name() -> None:
+    """It was read under its known name alone, whatever was stated."""
+    record = {"prompt": "2 + 2?", "candidates": ["4", "5"], "gold": "It is 4."}
+    [prompt] = read_labelled([record], columns={"reference": "gold"})
+    assert prompt.reference == "It is 4."
+    [prompt] = read_labelled([{**record, "reference": "4"}], columns={"reference": "gold"})
+    assert prompt.reference == "It is 4."
