@@ -261,6 +261,17 @@ class FusionLayout:
         return "\n".join([*head, *parts, f"{self._fence} Task\n{REQUEST}{self._end}"])
 
 
+def fusion_messages(messages: Sequence[Message], candidates: Sequence[str]) -> list[Message]:
+    """Return the conversation of `CausalGenFuserProcessor.messages` with nothing cut, for a model with a chat template.
+
+    Args:
+        messages: The conversation, as `as_messages` returns it.
+        candidates: The candidates, the best first.
+    """
+    layout = FusionLayout(messages, candidates, has_template=True)
+    return layout.messages(layout.texts)
+
+
 def _plain(message: Message) -> Message:
     """Return a message with its text as its content, if that is all that it says."""
     said = turns([message])

@@ -44,6 +44,7 @@ WITH_EXAMPLES = (
     "blender_hf.space.fused",
     "blender_hf.space.prompts",
     "blender_hf.data.columns",
+    "blender_hf.data.labelled",
     "blender_hf.data.preferences",
     "blender_hf.training.fuser_trainer",
     "blender_hf.training.prompt_data",

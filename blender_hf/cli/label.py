@@ -68,6 +68,8 @@ def _check(options: Options) -> None:
         raise InputError(f"--{unused[0]} is for --push-to-hub")
     if options.pairs is not None and options.format != "dpo":
         raise InputError(f"--pairs is for --format dpo, not {options.format}; remove it")
+    if options.max_candidates is not None and options.format != "sft":
+        raise InputError(f"--max-candidates is for --format sft, not {options.format}; remove it")
     if options.engine != "ray":
         for name in ("workers", "gpus_per_worker"):
             if getattr(options, name) is not None:
@@ -91,7 +93,7 @@ def _settings(options: Options) -> "LabelSettings":
             ranker_arguments(options), checked_schedule(options), options.aggregation, options.batch_size
         ),
         form=options.format,
-        **({} if options.pairs is None else {"pairs": options.pairs}),
+        **{name: value for name in ("pairs", "max_candidates") if (value := getattr(options, name)) is not None},
         seed=options.seed,
         filters=Filters(
             options.min_margin, options.min_probability, options.no_ties, options.drop_flips, options.min_candidates
@@ -121,8 +123,8 @@ COMMAND = Command(
     name="label",
     help="Make preference data from prompts with candidates",
     about="""Make preference data by ranking the candidates of each prompt: pairs for DPO, labels for KTO, probabilities
-    for SPPO, rankings or rewards. After an interruption of any kind, run the same command again to resume; an invalid
-    line stops it before any work.""",
+    for SPPO, rankings or rewards, or what a fuser reads and should write for SFT. After an interruption of any kind,
+    run the same command again to resume; an invalid line stops it before any work.""",
     options=(
         option("data", "a file as of `rank`, a folder of datasets, or a Hub id", metavar="DATA"),
         option("--output OUT", "a .jsonl, .jsonl.gz or .parquet file", required=True),
@@ -143,8 +145,11 @@ COMMAND = Command(
         ),
         *grouped(
             "rows",
-            option("--format FORMAT", "dpo, kto, sppo, rankings or rewards", default="dpo"),
+            option("--format FORMAT", "dpo, kto, sft, sppo, rankings or rewards", default="dpo"),
             option("--pairs PAIRS", "pairs of dpo: best-worst, best-random or all (default: best-worst)"),
+            option(
+                "--max-candidates N", "how many of the best candidates a prompt of sft has (default: 3)", type=whole(1)
+            ),
             option("--seed N", "random seed (default: 0)", type=int, default=0),
             option("--min-margin X", "minimum logit by which the chosen answer wins", type=float),
             option("--min-probability P", "minimum probability that it is better", type=float),

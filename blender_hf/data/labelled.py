@@ -60,6 +60,15 @@ class LabelledPrompt:
         return known if len(known) == len(found) else None
 
 
+def without_reference(texts: Iterable[str], reference: str) -> list[str]:
+    """Return the different texts, in their order, without empty ones and without those that are the reference.
+
+    >>> without_reference(["4 ", "5", "5", " "], "4")
+    ['5']
+    """
+    return [text for text in dict.fromkeys(texts) if text.strip() not in ("", reference.strip())]
+
+
 def win_shares(prompt: LabelledPrompt) -> tuple[float | None, ...]:
     """Return for each candidate the share of its judged pairs that it wins, a tie counting one half.
 

@@ -9,11 +9,10 @@ from typing import Any
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Item, check_characters
 from blender_hf.modeling.record_fields import Fields, reference_of
-from blender_hf.modeling.record_values import is_given
 
 from .columns import ColumnNames, Columns
 from .labelled import UNKNOWN, JudgedPair, LabelledPrompt
-from .records import id_of
+from .records import id_of, text_of
 from .shapes import naming, read_shape
 from .sources import STDIN, Entry, is_stream, one_split, open_source
 from .tables import answers_together
@@ -93,7 +92,10 @@ def from_mapping(
     with naming(where):
         pairs = tuple(_checked(pair, found.item) for pair in found.pairs())
         scores = {name: numbers(name, values) for name, values in found.scores().items()}
-        reference, license = _text("reference", reference_of(fields)), _text("license", fields.values.get("license"))
+        reference, license = (
+            text_of("reference", reference_of(fields)),
+            text_of("license", fields.values.get("license")),
+        )
     prompt = LabelledPrompt(
         id=id_of(fields.record, default_id),
         item=found.item,
@@ -134,12 +136,6 @@ def _name_of(data: str | Path | Iterable[Mapping[str, Any]]) -> str:
     if str(data) == STDIN:
         return "stdin"
     return Path(data).name.split(".")[0] if Path(data).exists() else str(data)
-
-
-def _text(name: str, value: Any) -> str | None:
-    if is_given(value) and not isinstance(value, str):
-        raise ValueError(f"{name} must be a string, not {type(value).__name__}")
-    return value if isinstance(value, str) and value else None
 
 
 def _checked(pair: JudgedPair, item: Item) -> JudgedPair:

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Item, check_characters
+from blender_hf.modeling.record_fields import reference_of
+from blender_hf.modeling.record_values import is_given
 
 from .columns import ColumnNames, Columns
 from .shapes import read_shape
@@ -17,17 +19,21 @@ from .shapes import read_shape
 
 @dataclass(frozen=True)
 class Record:
-    """A prompt with its candidates, and the record's own id or the number of its line."""
+    """A prompt with its candidates, and the record's own id or the number of its line.
+
+    The `reference`, a good answer, is what the record states, which nobody has checked yet; see `text_of`.
+    """
 
     id: str | int
     item: Item
+    reference: Any = None
 
 
 def record_from_mapping(value: Any, *, where: str, default_id: str | int, columns: Columns | None = None) -> Record:
     """Check a decoded record in any of `shapes.SHAPES`, with an id for one that has none."""
     fields = (columns or Columns()).fields(value, where)
     item = read_shape(fields, where).item
-    record = Record(id_of(fields.record, default_id), item)
+    record = Record(id_of(fields.record, default_id), item, reference_of(fields))
     check_characters((str(record.id), *(candidate.model or "" for candidate in item.candidates)), where)
     return record
 
@@ -74,6 +80,13 @@ def _json_text(value: Any) -> str:
     if isinstance(value, Number | UUID):
         return str(value)
     raise TypeError(f"it holds {type(value).__name__}")
+
+
+def text_of(name: str, value: Any) -> str | None:
+    """Return a text of a record, None if it is not given or empty; `ValueError` names one that is no text."""
+    if is_given(value) and not isinstance(value, str):
+        raise ValueError(f"{name} must be a string, not {type(value).__name__}")
+    return value if isinstance(value, str) and value else None
 
 
 def id_of(value: Mapping[str, Any], default: str | int) -> str | int:

@@ -1,7 +1,7 @@
 """Formats of preference data: each turns a ranked record into rows.
 
-DPO, KTO and rewards have the columns of TRL (https://huggingface.co/docs/trl/dataset_formats); SPPO has those of the
-data of its authors (github.com/uclaml/SPPO, scripts/compute_prob.py), with the probabilities of the comparisons
+DPO, KTO, SFT and rewards have the columns of TRL (https://huggingface.co/docs/trl/dataset_formats). SPPO has those of
+the data of its authors (github.com/uclaml/SPPO, scripts/compute_prob.py), with the probabilities of the comparisons
 themselves where theirs are made from differences of scores.
 """
 
@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from blender_hf.data.labelled import without_reference
 from blender_hf.data.records import Record
 from blender_hf.engine.results import Ranking
 from blender_hf.engine.rewards import group_rewards
 from blender_hf.inputs import Item
 from blender_hf.modeling.conversations import Message
+from blender_hf.modeling.processing_causal_gen_fuser import TEMPLATE_OPTIONS, fusion_messages
 
 Messages = list[Message]
 Fields = dict[str, Any]
@@ -60,6 +62,8 @@ class Labelled:
     pairs: str = "best-worst"
     #: Random seed.
     seed: int | str = 0
+    #: How many of the best candidates a prompt of SFT has at most.
+    max_candidates: int = 3
 
     @property
     def prompt(self) -> str | Messages:
@@ -122,6 +126,8 @@ class OutputFormat:
     min_candidates: int
     #: What a row is.
     unit: str
+    #: Whether a record without a reference has no rows.
+    needs_reference: bool = False
 
 
 def dpo_rows(labelled: Labelled) -> Iterator[Row]:
@@ -187,6 +193,25 @@ def ranking_rows(labelled: Labelled) -> Iterator[Row]:
     row = {**ranked_fields(ranking, labelled.record.item), **labelled.start()}
     order = ("id", "prompt", *(name for name in row if name not in ("id", "prompt")))
     yield Row({name: row[name] for name in order}, pair_outcome(ranking, ranking.order[0], ranking.order[-1]))
+
+
+def sft_rows(labelled: Labelled) -> Iterator[Row]:
+    """Yield one row, or none without a candidate beside the reference: the best candidates to fuse, and the reference.
+
+    It is what `train fuser` makes of a record for its task "reference".
+    """
+    ranking, reference = labelled.ranking, labelled.record.reference
+    texts = without_reference((ranking.candidates[index] for index in ranking.order), reference)
+    if best := texts[: labelled.max_candidates]:
+        yield Row(
+            {
+                "id": str(labelled.record.id),
+                "prompt": fusion_messages(labelled.record.item.messages, best),
+                "completion": [{"role": "assistant", "content": reference}],
+                "chat_template_kwargs": dict(TEMPLATE_OPTIONS),
+            },
+            pair_outcome(ranking, ranking.order[0], ranking.order[-1]),
+        )
 
 
 def ranked_fields(ranking: Ranking, item: Item) -> Fields:
@@ -257,6 +282,14 @@ FORMATS = {
         states_a_winner=False,
         min_candidates=1,
         unit="prompt",
+    ),
+    "sft": OutputFormat(
+        sft_rows,
+        {"id": "string", "prompt": "messages", "completion": "messages", "chat_template_kwargs": "template_options"},
+        states_a_winner=False,
+        min_candidates=1,
+        unit="prompt",
+        needs_reference=True,
     ),
     "rewards": OutputFormat(
         reward_rows,

@@ -17,7 +17,7 @@ from blender_hf.data.sources import FileSource, Source
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.loading.checkpoints import locate
 
-from .parts import Part, PartLog, PartMaker, RawPart, entries_of, raw_parts
+from .parts import Part, PartLog, PartMaker, RawPart, entries_of, raw_parts, usable_record
 from .settings import LabelSettings
 from .tables import as_line, table_format
 
@@ -132,12 +132,12 @@ def _checked(source: Source, settings: LabelSettings, log: Log, progress: bool) 
 
 def _check_records(source: Source, settings: LabelSettings, on_record: Callable[[], object]) -> int:
     """Return the number of records, bad ones included."""
-    n_records = n_bad = 0
+    n_records = n_bad = n_references = 0
     first: str | None = None
     for entry in entries_of(source, settings):
         n_records += 1
         try:
-            entry.record()
+            n_references += usable_record(entry, settings).reference is not None
         except (InputError, InputTypeError) as error:
             n_bad += 1
             first = first or str(error)
@@ -145,6 +145,11 @@ def _check_records(source: Source, settings: LabelSettings, on_record: Callable[
     source.columns.report(source.title)
     if first is not None and not settings.skip_bad:
         raise InputError(f"{first} ({n_bad} bad in all; correct them, or give --skip-bad to log them and go on)")
+    if settings.output_format.needs_reference and n_records > n_bad and not n_references:
+        raise InputError(
+            f"{source.title}: no record has a reference, the answer that is learned; say which key holds it with "
+            "--columns reference=KEY"
+        )
     return n_records
 
 

@@ -4,12 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count, islice
 from typing import Any
 
 from blender_hf.data.jobs import Log
-from blender_hf.data.records import Record
+from blender_hf.data.records import Record, text_of
+from blender_hf.data.shapes import naming
 from blender_hf.data.sources import Entry, Source
 from blender_hf.engine.results import Ranking
 from blender_hf.errors import InputError, InputTypeError
@@ -102,6 +103,15 @@ def entries_of(source: Source, settings: LabelSettings) -> Iterator[Entry]:
     yield from islice(first, settings.shard.number - 1, None, settings.shard.of)
 
 
+def usable_record(entry: Entry, settings: LabelSettings) -> Record:
+    """Return the record of a job, checked as far as its rows need it."""
+    record = entry.record()
+    if not settings.output_format.needs_reference:
+        return record
+    with naming(entry.where):
+        return replace(record, reference=text_of("reference", record.reference))
+
+
 def raw_parts(source: Source, settings: LabelSettings, done: Collection[int]) -> Iterator[RawPart]:
     """Yield the parts that are not done, in order, each read when it is asked for."""
     entries = entries_of(source, settings)
@@ -141,7 +151,7 @@ class PartMaker:
         records, bad = [], []
         for entry in raw.entries:
             try:
-                records.append((entry.index, entry.record()))
+                records.append((entry.index, usable_record(entry, self.settings)))
             except (InputError, InputTypeError) as error:
                 if not self.settings.skip_bad:
                     raise
@@ -153,9 +163,16 @@ class PartMaker:
         if len(set(ranking.candidates)) < settings.filters.fewest(form):
             filtered["candidates"] += 1
             return
+        if form.needs_reference and record.reference is None:
+            filtered["reference"] += 1
+            return
         # Seeded by the record's place in the source, so that shards and resumed jobs draw the same.
         seed = f"{settings.seed}:{index}"
-        for row in form.rows(Labelled(record, ranking, self.conversational, settings.pairs, seed)):
+        labelled = Labelled(record, ranking, self.conversational, settings.pairs, seed, settings.max_candidates)
+        found = list(form.rows(labelled))
+        if not found:
+            filtered["candidates"] += 1
+        for row in found:
             reason = settings.filters.reason(row, form)
             if reason is None:
                 yield row

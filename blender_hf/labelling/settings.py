@@ -78,6 +78,7 @@ class LabelSettings:
         judge: The ranker.
         form: Name of the output format, one of `formats.FORMATS`.
         pairs: Which pairs become rows of DPO, one of `formats.PAIRS`.
+        max_candidates: How many of the best candidates a prompt of SFT has at most.
         seed: Random seed.
         filters: Which rows are kept.
         conversational: Whether prompts and completions are chat messages; None does as the first record does.
@@ -93,6 +94,7 @@ class LabelSettings:
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     form: str = "dpo"
     pairs: str = "best-worst"
+    max_candidates: int = 3
     seed: int = 0
     filters: Filters = field(default_factory=Filters)
     conversational: bool | None = None
@@ -104,6 +106,8 @@ class LabelSettings:
     def __post_init__(self) -> None:
         chosen(FORMATS, self.form, "format")
         chosen(PAIRS, self.pairs, "choice of pairs")
+        if self.max_candidates < 1:
+            raise InputError(f"max_candidates={self.max_candidates}; a fuser reads 1 candidate or more")
         if self.part_size < 1:
             raise InputError(f"part_size={self.part_size}; a part has 1 record or more")
         if self.filters.drop_flips and self.judge.schedule.orders == "one":
@@ -132,6 +136,7 @@ class LabelSettings:
             "orders": self.judge.schedule.orders,
             "format": self.form,
             "pairs": self.pairs,
+            **({"max_candidates": self.max_candidates} if self.form == "sft" else {}),
             "seed": self.seed,
             **asdict(self.filters),
             "conversational": self.conversational,

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from blender_hf.errors import InputError, require
 from blender_hf.modeling.conversations import Message
+from blender_hf.modeling.processing_causal_gen_fuser import TEMPLATE_OPTIONS
 
 # Rows of a row group: enough to be read fast, few enough to be held in memory.
 ROW_GROUP = 4096
@@ -161,6 +162,7 @@ def _types(pa: Any) -> dict[str, Any]:
                 ("indistinguishable", pa.list_(pa.list_(pa.int64()))),
             ]
         ),
+        "template_options": pa.struct([(name, pa.bool_()) for name in TEMPLATE_OPTIONS]),
         "truncated": pa.struct([("prompt", pa.int64()), ("candidates", pa.list_(pa.int64()))]),
     }
 

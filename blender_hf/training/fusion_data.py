@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from blender_hf.data.labelled import LabelledPrompt, gold_scores
+from blender_hf.data.labelled import LabelledPrompt, gold_scores, without_reference
 from blender_hf.modeling.conversations import Message, as_messages
 from blender_hf.modeling.segmentation import split_segments
 
@@ -100,8 +100,7 @@ def reference_examples(
     for prompt, order in ranked:
         if not prompt.reference:
             continue
-        texts = dict.fromkeys(prompt.item.texts[index] for index in order)
-        best = [text for text in texts if text.strip() and text.strip() != prompt.reference.strip()][:max_candidates]
+        best = without_reference((prompt.item.texts[index] for index in order), prompt.reference)[:max_candidates]
         if best:
             yield fusion_example(prompt, best, prompt.reference)
 

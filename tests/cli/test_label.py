@@ -83,8 +83,10 @@ def test_bad_lines(ranker: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "ppo"], "unknown format 'ppo'; use one of dpo, kto, sppo, rankings, rewards"),
+        (["--format", "ppo"], "unknown format 'ppo'; use one of dpo, kto, sppo, rankings, sft, rewards"),
         (["--pairs", "all", "--format", "kto"], "--pairs is for --format dpo, not kto"),
+        (["--max-candidates", "2"], "--max-candidates is for --format sft, not dpo"),
+        (["--format", "sft"], "no record has a reference"),
         (["--pairs", "some"], "unknown choice of pairs 'some'"),
         (["--min-probability", "0.2"], "min_probability=0.2"),
         (["--orders", "one", "--drop-flips"], "remove --orders one"),

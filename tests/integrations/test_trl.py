@@ -23,12 +23,17 @@ from transformers import (
 )
 from transformers.integrations import deepspeed as hf_deepspeed
 
-from blender_hf import Blender, BlenderError, CheckpointError, InputError, InputTypeError
+from blender_hf import Blender, BlenderError, CheckpointError, GenFuserProcessor, InputError, InputTypeError
+from blender_hf.cli.main import main
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.integrations.trl import PairRMJudge, WinRateCallback, pairwise_reward
 from blender_hf.integrations.trl.win_rate import generate
 from blender_hf.loading.partitioning import FSDP_LOADING, ZERO_INIT, whole_weights
+from blender_hf.training.fuser_trainer import encode_example
+from blender_hf.training.fusion_data import reference_examples
 from tests.conftest import SMALL, encoder_tokenizer
 from tests.forking import TRL, forked, ranks
+from tests.generation.tiny_models import save_chat_model
 
 trl = pytest.importorskip("trl")
 # TRL's own settings have the old name of activation checkpointing.
@@ -483,3 +488,35 @@ def test_two_processes_reward_as_one_would(checkpoints: Path, blender: Blender, 
         assert close(rewards, blender.group_reward(prompts[0], completions))
     assert found[0]["rates"] == found[1]["rates"]
     assert len(found[0]["rates"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_sft_trains_a_fuser(suffix: str, checkpoints: Path, tmp_path: Path) -> None:
+    """On the tokens that `train fuser` trains on, and what comes out is a fuser."""
+    data, labelled = tmp_path / "data.jsonl", tmp_path / f"sft.{suffix}"
+    record = {"prompt": "What is 2 + 2?", "candidates": ["It is 4.", "Four, I am sure.", "I like trains."]}
+    records = [{**record, "gold": "It is 4."}, {**record, "gold": "2 + 2 is 4."}, {**record}]
+    data.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    ranker = ["--ranker", str(checkpoints / "ranker"), "--columns", "reference=gold", "--quiet"]
+    assert main(["label", str(data), "--output", str(labelled), "--format", "sft", *ranker]) == 0
+    rows = datasets.load_dataset(suffix.replace("jsonl", "json"), data_files=str(labelled), split="train")
+    assert len(rows) == 2, "one has no reference"
+    plain = save_chat_model(tmp_path / "plain", context=640)
+    trainer = trl.SFTTrainer(
+        model=str(plain),
+        args=trl.SFTConfig(str(tmp_path / "run"), max_steps=1, use_cpu=True, report_to="none", disable_tqdm=True),
+        train_dataset=rows,
+    )
+    blender = Blender.from_pretrained(checkpoints / "ranker", None, device="cpu")
+    orders = [blender.rank(record["prompt"], record["candidates"]).order] * 3
+    prompts = read_labelled(data, columns={"reference": "gold"})
+    processor = GenFuserProcessor.from_pretrained(plain)
+    for row, example in zip(trainer.train_dataset, reference_examples(prompts, 3, orders), strict=True):
+        expected = encode_example(example, processor, by_segments=False)
+        ids = [*expected["input_ids"], *expected["labels"]]
+        assert row["input_ids"][: len(ids)] == ids, "with the line break of the template behind it"
+    trainer.train()
+    trainer.save_model(str(tmp_path / "run"))
+    fuser = Blender.from_pretrained(checkpoints / "ranker", tmp_path / "run", device="cpu")
+    assert fuser.fuse("2 + 2?", ["4", "It is 4."], generation={"max_new_tokens": 4}).fused_from == (0, 1)

@@ -59,10 +59,14 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def values() -> list[dict[str, Any]]:
-    """Real records of two to six candidates."""
+    """Real records of two to six candidates, with one more as the reference."""
     found = list(islice(read_values(EXAMPLES), N_RECORDS))
     return [
-        {"id": value["id"], "prompt": value["prompt"], "candidates": value["candidates"][: 2 + index % 5]}
+        {
+            **{key: value[key] for key in ("id", "prompt")},
+            "candidates": value["candidates"][: 2 + index % 5],
+            "reference": value["candidates"][-1]["text"],
+        }
         for index, value in enumerate(found)
     ]
 

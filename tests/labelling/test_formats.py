@@ -122,6 +122,20 @@ def test_sppo_has_the_matrix_and_what_its_trainer_reads() -> None:
     assert row["chosen_probs_lose"] == pytest.approx(sum(row["probability"][2]) / 3)
 
 
+def test_sft_is_what_a_fuser_reads_and_should_write() -> None:
+    """The best candidates, none of them the reference, in the user's last message."""
+    record = record_of(CHAT, reference="a ", texts=("a", "b", "c"))
+    (row,) = fields_of("sft", Labelled(record, RANKING))
+    assert row["completion"] == [{"role": "assistant", "content": "a "}]
+    system, user = row["prompt"]
+    assert system == CHAT[0]
+    assert user["content"].startswith("2 + 2?\n\n### Candidate 1\nb\n### Candidate 2\nc\n### Task\n")
+    (row,) = fields_of("sft", Labelled(record, RANKING, max_candidates=1))
+    assert "Candidate 2" not in row["prompt"][-1]["content"]
+    alone = record_of(texts=("a",), reference="a")
+    assert fields_of("sft", Labelled(alone, ranking_of([[NAN]], ("a",)))) == []
+
+
 def test_rankings_and_rewards() -> None:
     labelled = Labelled(record_of(), RANKING)
     (row,) = fields_of("rankings", labelled)
