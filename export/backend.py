@@ -4,19 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import CONFIG_NAME
 
 from blender_hf.engine.pointwise import PointwiseRanker
 from blender_hf.errors import InputError, InputTypeError, chosen
 from blender_hf.loading.checkpoints import (
     DEFAULT_OPTIONS,
     HubOptions,
+    explained,
+    hub_settings,
     load_fuser,
+    locate,
     pick_attention,
     pick_device,
     pick_dtype,
 )
+from blender_hf.modeling.tokenizer_files import settings_of
 
-from .graph import FUSER_FILES, find_onnx_file, has_optimum
+from .graph import find_onnx_file, fuser_files, has_optimum
 
 BACKENDS = ("torch", "onnx")
 
@@ -67,8 +72,13 @@ def load_fuser_for_onnx(
     Device and precision are those in torch, as in `load_fuser`; the provider is that of ONNX Runtime.
     """
     pick_dtype(dtype, pick_device(device))
-    if has_optimum() and all(find_onnx_file(name, options, file) is not None for file in FUSER_FILES):
+    if has_optimum() and all(find_onnx_file(name, options, file) is not None for file in _fuser_files(name, options)):
         from .onnx_fuser import load_onnx_fuser
 
         return load_onnx_fuser(name, options, provider)
     return load_fuser(name, options, device=device, dtype=dtype)
+
+
+def _fuser_files(name: str | Path, options: HubOptions) -> tuple[str, ...]:
+    where, hub = locate(name), hub_settings(options)
+    return fuser_files(explained(lambda: settings_of(where, CONFIG_NAME, **hub), name, "fuser", options))

@@ -1,18 +1,23 @@
 """ONNX graphs: the names of their files, inputs and outputs, and where they lie in a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from transformers.utils.hub import cached_file
 
 from blender_hf.errors import CheckpointError
 from blender_hf.loading.checkpoints import HubOptions, explained, hub_settings, locate
 from blender_hf.modeling import PairRankerConfig
+from blender_hf.modeling.configuration_gen_fuser import is_causal_type
+from blender_hf.modeling.configuration_pair_ranker import format_of
 
 MODEL_FILE, INT8_FILE, FLOAT16_FILE = "model.onnx", "model_int8.onnx", "model_fp16.onnx"
 FUSER_FILES = ("encoder_model.onnx", "decoder_model_merged.onnx")
+# Of a fuser that is a causal language model, which is one graph, with its cache.
+CAUSAL_FUSER_FILES = (MODEL_FILE,)
 # All that an export of a fuser may write; the merged decoder is made of the other two.
 FUSER_GRAPHS = (*FUSER_FILES, "decoder_model.onnx", "decoder_with_past_model.onnx")
 # Suffix of the file of weights that don't fit the graph's own, which is limited to 2 GB.
@@ -27,6 +32,16 @@ AXES = {0: "batch_size", 1: "sequence_length"}
 OPSET = 18
 MAX_OPSET = 23  # the last one that both tracers write and ONNX Runtime reads
 ROLE = "ONNX file"
+
+
+def is_causal_fuser(settings: Mapping[str, Any]) -> bool:
+    """Return whether a config.json is that of a causal language model, and not of a ranker made of one."""
+    return is_causal_type(settings.get("model_type")) and format_of(settings) is None
+
+
+def fuser_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the graphs that run a fuser, given its config.json."""
+    return CAUSAL_FUSER_FILES if is_causal_fuser(settings) else FUSER_FILES
 
 
 def output_of(config: PairRankerConfig) -> str:

@@ -23,11 +23,12 @@ from blender_hf.loading.checkpoints import (
     load_ranker,
     locate,
 )
-from blender_hf.modeling import PairRanker
+from blender_hf.modeling import CausalGenFuser, PairRanker
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
 
 from .graph import (
     AXES,
+    CAUSAL_FUSER_FILES,
     FUSER_FILES,
     FUSER_GRAPHS,
     MAX_BYTES_INSIDE,
@@ -37,6 +38,7 @@ from .graph import (
     OPSET,
     WEIGHTS_SUFFIX,
     has_optimum,
+    is_causal_fuser,
     output_of,
 )
 from .onnx_ranker import OnnxPairRanker
@@ -68,7 +70,7 @@ def export_onnx(
         config, _ = explained(
             lambda: PretrainedConfig.get_config_dict(locate(name), **hub_settings(hub)), name, "model"
         )
-        if config.get("model_type") not in LOADABLE_TYPES:
+        if config.get("model_type") not in LOADABLE_TYPES and not is_causal_fuser(config):
             return _export_ranker(name, Path(output), unproved, precisions, opset, accepted, hub)
         if precisions:
             raise InputError(f"{', '.join(precisions)}: only a ranker has files of other precisions, not a fuser")
@@ -169,29 +171,32 @@ def _export_fuser(
     if not has_optimum():
         raise BlenderError(f"a fuser is exported by Optimum, which needs transformers 4.57: {NEEDS_OPTIMUM}")
     from .onnx_fuser import load_onnx_fuser
-    from .optimum_configs import FUSER_TASK_WITH_CACHE, ExportableGenFuser, register
+    from .optimum_configs import CAUSAL_TASK_WITH_CACHE, FUSER_TASK_WITH_CACHE, ExportableGenFuser, register
 
     register()
     model, processor = load_fuser(name, hub, device="cpu", dtype="float32")
     statement = statement_of(model)
-    check_output(output, statement, FUSER_GRAPHS, _is_source(output, name, hub))
-    model.__class__ = ExportableGenFuser
+    is_causal = isinstance(model, CausalGenFuser)
+    check_output(output, statement, CAUSAL_FUSER_FILES if is_causal else FUSER_GRAPHS, _is_source(output, name, hub))
+    if not is_causal:
+        model.__class__ = ExportableGenFuser
+    task = CAUSAL_TASK_WITH_CACHE if is_causal else FUSER_TASK_WITH_CACHE
     with _explaining(name):
         from optimum.exporters.onnx import onnx_export_from_model
 
-        onnx_export_from_model(model, unproved, task=FUSER_TASK_WITH_CACHE, opset=opset, do_validation=False)
+        onnx_export_from_model(model, unproved, task=task, opset=opset, do_validation=False)
         processor.save_pretrained(unproved)
         for graph in unproved.glob("*.onnx"):
             add_metadata(graph, statement)
         # Exporting changed the settings of its parts; the reference must be what users load.
         model, _ = load_fuser(name, hub, device="cpu", dtype="float32")
         exported, _ = load_onnx_fuser(unproved, HubOptions())
-        parity = check_fuser(model, exported, tolerance)
+        parity = check_fuser(model, exported, tolerance, processor.max_source_length)
     settings_stay = _has_settings(output, name, hub)
     for path in sorted(unproved.iterdir()):
         if path.name.endswith((".onnx", WEIGHTS_SUFFIX)) or not settings_stay:
             path.replace(output / path.name)
-    return {FUSER_FILES[-1]: parity}
+    return {(CAUSAL_FUSER_FILES if is_causal else FUSER_FILES)[-1]: parity}
 
 
 @contextmanager

@@ -21,6 +21,8 @@ except ModuleNotFoundError:
 RANKER_TASK = "text-classification"
 FUSER_TASK = "text2text-generation"
 FUSER_TASK_WITH_CACHE = "text2text-generation-with-past"
+# Of a fuser that is a causal language model, which Optimum knows itself.
+CAUSAL_TASK_WITH_CACHE = "text-generation-with-past"
 
 
 class RowGenerator(DummyTextInputGenerator):

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from blender_hf.errors import ModelOutputError
 from blender_hf.modeling import CausalGenFuser, GenFuser, PairRanker, PairRankerConfig
 from blender_hf.modeling.ranking_math import compare_encodings
-from blender_hf.modeling.tokenization import pad_right
+from blender_hf.modeling.tokenization import n_positions, pad_left, pad_right
 
 from .graph import output_of
 
@@ -58,14 +58,21 @@ def check_ranker(model: PairRanker, exported: Callable[..., Any], tolerance: flo
     return _judged(*both, tolerance, longest)
 
 
-def check_fuser(model: GenFuser | CausalGenFuser, exported: Any, tolerance: float) -> Parity:
-    """Compare the logits of every token that both fusers generate greedily with their caches."""
+def check_fuser(model: GenFuser | CausalGenFuser, exported: Any, tolerance: float, max_source_length: int) -> Parity:
+    """Compare the logits of every token that both fusers generate greedily with their caches.
+
+    The inputs are of all lengths up to `max_source_length`, and to what the positions of a decoder leave for it.
+    """
     wanted, found, longest = [], [], 0
     config = model.config
-    padding, end = cast(int, config.pad_token_id), cast(int, config.eos_token_id)
-    for ids in _random_rows(config.vocab_size, config.max_source_length, end):
+    ends = model.end_ids({})
+    positions = None if config.is_encoder_decoder else n_positions(config)
+    room = max_source_length if positions is None else min(max_source_length, positions - N_TOKENS)
+    padding = config.pad_token_id if config.pad_token_id is not None else next(iter(ends), 0)
+    pad = pad_right if config.is_encoder_decoder else pad_left
+    for ids in _random_rows(config.vocab_size, room, *ends):
         longest = max(longest, len(ids[0]))
-        inputs = pad_right(ids, padding)
+        inputs = pad(ids, padding)
         ours, theirs = _steps(model, inputs), _steps(exported, inputs)
         # After a tie that rounding decides, they write different texts.
         n_same = next((i for i, (a, b) in enumerate(zip(ours[1], theirs[1], strict=True)) if a != b), len(ours[1]) - 1)
@@ -102,7 +109,7 @@ def _steps(model: Any, inputs: Any) -> tuple[torch.Tensor, list[list[int]]]:
     options = {"max_new_tokens": N_TOKENS, "min_new_tokens": N_TOKENS, "num_beams": 1, "do_sample": False}
     with torch.inference_mode():
         written = model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
-    return torch.stack(written.logits), written.sequences[:, 1:].T.tolist()
+    return torch.stack(written.logits), written.sequences[:, -len(written.logits) :].T.tolist()
 
 
 def _all_pairs(encodings: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from blender_hf.errors import CheckpointError, require
 from blender_hf.loading.other_formats import json_object
 from blender_hf.modeling import PairRankerConfig
-from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
+from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES, is_causal_type
 from blender_hf.modeling.configuration_pair_ranker import TOKEN_IDS
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def fingerprints(tensors: Iterable[torch.Tensor]) -> frozenset[str]:
 
 def saved_fingerprints(folder: Path) -> frozenset[str] | None:
     """Return the fingerprints of a checkpoint's safetensors, or None if they are incomplete or in another format."""
-    if settings_in(folder).get("model_type") not in OWN_TYPES:
+    kind = settings_in(folder).get("model_type")
+    if kind not in OWN_TYPES and not is_causal_type(kind):
         return None
     try:
         paths = weight_files(folder)

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from transformers import (
+    LlamaConfig,
     MT5Config,
     MT5ForConditionalGeneration,
+    Qwen3Config,
     T5Config,
     T5ForConditionalGeneration,
     pipeline,
@@ -20,6 +22,7 @@ from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_export import export_onnx
 from blender_hf.export.onnx_ranker import OnnxPairRanker
 from tests.conftest import T5_SETTINGS, build_fuser, example_texts, fuser_tokenizer
+from tests.generation.tiny_models import save_chat_model
 
 TEXTS = example_texts()
 PROMPT, CANDIDATES = TEXTS[0], list(TEXTS[1:5])
@@ -143,6 +146,31 @@ def test_an_exported_fuser_writes_what_torch_writes(
     expected = in_torch.fuse([PROMPT, "x"], [CANDIDATES[:3], ["y", "z"]], generation=generation)
     assert exported.fuse([PROMPT, "x"], [CANDIDATES[:3], ["y", "z"]], generation=generation) == expected
     assert all(fusion.text for fusion in expected)
+
+
+@with_optimum
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [LlamaConfig, Qwen3Config])
+def test_an_exported_language_model_fuses_as_in_torch(kind: Any, ranker_folder: Path, tmp_path: Path) -> None:
+    """In batches with padding on the left, with and without segments; and its graph needs no weights beside it."""
+    plain, exported = tmp_path / "plain", tmp_path / "onnx"
+    save_chat_model(plain, kind=kind, context=640, head_dim=24)
+    assert export_onnx(plain, exported).keys() == {"model.onnx"}
+    assert not (exported / "model.safetensors").exists()
+    in_onnx = Blender.from_pretrained(ranker_folder, exported, backend="onnx")
+    in_torch = Blender.from_pretrained(ranker_folder, plain, device="cpu")
+    assert type(in_onnx.fuser.model).__name__ == "OnnxCausalGenFuser"
+    assert in_onnx.fuser.model.generation_config.max_new_tokens == 256
+    inputs = [PROMPT, "x"], [CANDIDATES[:3], ["y", "z. Yes. No."]]
+    for extractive, generation in ((False, {"max_new_tokens": 20}), (False, {"num_beams": 3}), (True, {})):
+        in_onnx.fuser.model.config.extractive = in_torch.fuser.model.config.extractive = extractive
+        options = {"max_new_tokens": 12, **generation}
+        expected = in_torch.fuse(*inputs, generation=options)
+        assert in_onnx.fuse(*inputs, generation=options) == expected
+    save_chat_model(plain, kind=kind, context=640, head_dim=24, seed=1)
+    shutil.move(exported, plain / "onnx")
+    with pytest.raises(CheckpointError, match="made of other weights"):
+        load_fuser_for_onnx(plain)
 
 
 @with_optimum

@@ -10,6 +10,7 @@ from blender_hf.export.parity import check_fuser, check_ranker, ranker_inputs
 from blender_hf.modeling import PairRankerOutput
 from tests.conftest import build_fuser, build_ranker
 from tests.export.conftest import separate_ranker
+from tests.generation.tiny_models import build_causal_fuser
 
 
 def test_the_same_ranker_passes() -> None:
@@ -78,6 +79,11 @@ def test_inputs_have_markers_and_padding() -> None:
 @pytest.mark.slow
 def test_fusers_are_told_apart() -> None:
     model, _ = build_fuser(max_source_length=64)
-    assert check_fuser(model, model, 1e-6).difference == 0
+    assert check_fuser(model, model, 1e-6, 64).difference == 0
     with pytest.raises(ModelOutputError):
-        check_fuser(model, build_fuser(seed=1, max_source_length=64)[0], 1e-3)
+        check_fuser(model, build_fuser(seed=1, max_source_length=64)[0], 1e-3, 64)
+    causal, _ = build_causal_fuser(context=80)
+    found = check_fuser(causal, causal, 1e-6, 64)
+    assert (found.difference, found.longest) == (0, 56), "the tokens that it writes have positions too"
+    with pytest.raises(ModelOutputError):
+        check_fuser(causal, build_causal_fuser(context=80, seed=1)[0], 1e-3, 64)

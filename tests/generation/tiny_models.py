@@ -68,6 +68,7 @@ def save_chat_model(
     template: str | None = TEMPLATE,
     context: int = CONTEXT,
     kind: type[PretrainedConfig] = LlamaConfig,
+    head_dim: int = 16,
 ) -> Path:
     """Save a small random model whose likeliest tokens stand out, so that padding and batches can't change them."""
     set_seed(seed)
@@ -80,7 +81,7 @@ def save_chat_model(
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=2,
-            head_dim=16,
+            head_dim=head_dim,
             max_position_embeddings=context,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=None,
