@@ -19,6 +19,7 @@ from .configurations import load_config, use_exact_attention
 from .fast_deberta import states_at, supports_states_at, use_fast_attention, uses_states_at
 from .fast_kernels import FastLinear, is_traced, use_fast_products
 from .hub_mixins import PublishingMixin, StrictLoadingMixin
+from .packed_rows import read_packs
 from .ranking_math import compare_encodings
 from .separate_encoding import (
     PromptStates,
@@ -254,6 +255,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         prompt_ids: torch.Tensor | None = None,
         prompt_mask: torch.Tensor | None = None,
         prompt_index: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
     ) -> PairRankerOutput | tuple[torch.Tensor, ...]:
         """Score one presentation order of each pair, or encode each candidate.
 
@@ -270,6 +272,9 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
                 `shares_prompts`: the rows of `input_ids` are the candidates' parts then, as of `encode_after`.
             prompt_mask: (prompts, length). 1 for their tokens, 0 for padding.
             prompt_index: (candidates,). Which of the prompts each candidate belongs to.
+            segments: (batch, length). Where rows are packed, a prompt and several of its candidates each: the part that
+                a token belongs to, 0 for the prompt, then 1, 2, ..., and -1 for padding; see `read_packs`. Candidates
+                are numbered row by row.
 
         Returns:
             Logits or encodings or both, and with labels the multi-task binary cross-entropy of the paper (section 3.3),
@@ -281,7 +286,9 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         """
         _check_rows(input_ids, self.config)
         if self.config.is_separate:
-            if prompt_ids is None or prompt_index is None:
+            if segments is not None:
+                encodings = self.head.encode(*read_packs(self.backbone, self.config, input_ids, segments))
+            elif prompt_ids is None or prompt_index is None:
                 encodings = self.encode_rows(input_ids, attention_mask, token_type_ids)
             else:
                 encodings = self._encode_apart(

@@ -5,12 +5,12 @@ So a backbone of a hundred million weights trains on a CPU: only the upper layer
 
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,8 +18,10 @@ from blender_hf.engine.model_state import evaluating
 from blender_hf.engine.scorer import pack_by_tokens
 from blender_hf.errors import InputError
 from blender_hf.modeling import CandidateEncoding, PairRanker, PairRankerProcessor
+from blender_hf.modeling.packed_rows import read_packs
 from blender_hf.modeling.separate_encoding import read_rows
 
+from .prompt_rows import Arrangement, Group, arrangement_of, packed_rows, packs_of, whole_rows
 from .state_cache import StateCache
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,10 @@ class FrozenLayers:
     def __init__(self, model: PairRanker, n_layers: int) -> None:
         self.model = model
         self.n_layers = n_layers
+        #: How prompts and candidates are put into rows: packed, where the model reads them so, else whole.
+        self.arrangement: Arrangement = (
+            packed_rows if n_layers != WHOLE and arrangement_of(model) is packed_rows else whole_rows
+        )
         #: (batch, length, hidden), the states of the rows of a step; of a whole encoder (batch, 2, hidden), the
         #: representations of the prompts and the candidates. None runs the layers.
         self.states: torch.Tensor | None = None
@@ -62,6 +68,7 @@ class FrozenLayers:
         self._identity = {
             "weights": _digest(frozen),
             "layers": n_layers,
+            "packed": self.arrangement is packed_rows,
             "shared_prompt": model.config.shared_prompt,
             "pooling": model.config.pooling if n_layers == WHOLE else None,
         }
@@ -74,29 +81,39 @@ class FrozenLayers:
         Raises:
             InputError: If the cache was made with another encoder, or the disk is too small.
         """
-        identity = {**self._identity, "dtype": "bfloat16" if bf16 else str(self.model.dtype)}
-        self._cache = StateCache(folder, identity, self.model.config.backbone_config.hidden_size)
-        missing = self._cache.missing([row.input_ids for row in rows])
+        dtype = torch.bfloat16 if bf16 else torch.float16
+        self._cache = StateCache(folder, self._identity, self.model.config.backbone_config.hidden_size, dtype)
+        missing = self._cache.missing([ids for pack in self._packs_of_all(rows) for ids, _ in self._parts_of(pack)])
         if not missing:
             return
-        sizes = [2 if self.n_layers == WHOLE else len(ids) for ids in missing]
+        unknown = set(missing)
+        packs = self._packs_of_all([row for row in rows if row.input_ids in unknown])
         logger.info(
             "computing the states of frozen layers for %d rows: %s in %s",
-            len(missing),
-            self._cache.reserve(sum(sizes)),
+            len(packs),
+            self._cache.reserve(sum(n for parts in map(self._parts_of, packs) for ids, n in parts if ids in unknown)),
             folder,
         )
         with self._cache.writing() as write:
-            for batch in pack_by_tokens([len(ids) for ids in missing], MAX_BATCH_TOKENS, MAX_PADDING):
-                together = [missing[index] for index in batch]
-                found = self._computed(processor.pad(together), bf16=bf16)
-                write(together, [states[: sizes[index]] for index, states in zip(batch, found, strict=True)])
+            for batch in pack_by_tokens([_n_tokens(pack) for pack in packs], MAX_BATCH_TOKENS, MAX_PADDING):
+                chosen = [packs[index] for index in batch]
+                found = self._computed(self.arrangement(chosen, processor), bf16=bf16)
+                fresh: dict[tuple[int, ...], torch.Tensor] = {}
+                for pack, states in zip(chosen, found, strict=True):
+                    sizes = [n for _, n in self._parts_of(pack)]
+                    own = states[: sum(sizes)].split(sizes)
+                    fresh |= {ids: part for (ids, _), part in zip(self._parts_of(pack), own, strict=True)}
+                fresh = {ids: part for ids, part in fresh.items() if ids in unknown}
+                write(list(fresh), list(fresh.values()))
+                unknown.difference_update(fresh)
 
-    def states_of(self, rows: Sequence[CandidateEncoding]) -> torch.Tensor:
-        """Return the states of rows from the cache, padded to the longest with zeros, float16; see `states`."""
+    def states_of(self, groups: Sequence[Group]) -> torch.Tensor:
+        """Return the states of the rows of prompts from the cache, padded to the longest with zeros; see `states`."""
         if self._cache is None:
             raise RuntimeError("compute the states before they are read")
-        found = [torch.from_numpy(self._cache.read(row.input_ids)) for row in rows]
+        read = self._cache.read
+        packs = [pack for group in groups for pack in self._packs_of(group)]
+        found = [torch.cat([read(ids) for ids, _ in self._parts_of(pack)]) for pack in packs]
         return nn.utils.rnn.pad_sequence(found, batch_first=True)
 
     def check_trained(self) -> None:
@@ -122,7 +139,7 @@ class FrozenLayers:
         if self.n_layers != WHOLE:
             markers = torch.tensor([self.model.config.markers[:2]], device=self.model.device)
             with torch.enable_grad(), evaluating(self.model):
-                states = self._captured(markers, torch.ones_like(markers))
+                states = self._captured({"input_ids": markers, "attention_mask": torch.ones_like(markers)})
             grads = torch.autograd.grad(states.sum(), list(weights.values()), allow_unused=True)
             # Of the layers all, whether these two tokens reach them or not.
             within = {id(weight) for layer in self._layers for weight in layer.parameters()}
@@ -135,18 +152,43 @@ class FrozenLayers:
             weight.requires_grad = False
         return weights
 
+    def _packs_of(self, group: Group) -> Sequence[Group]:
+        """Return what the rows of a prompt consist of."""
+        return packs_of(group) if self.arrangement is packed_rows else [[row] for row in group]
+
+    def _packs_of_all(self, rows: Sequence[CandidateEncoding]) -> list[Group]:
+        """Return the same of different rows of any prompts."""
+        groups: dict[tuple[int, ...], list[CandidateEncoding]] = defaultdict(list)
+        for row in {row.input_ids: row for row in rows}.values():
+            groups[row.prompt_ids].append(row)
+        return [pack for group in groups.values() for pack in self._packs_of(group)]
+
+    def _parts_of(self, pack: Group) -> list[tuple[tuple[int, ...], int]]:
+        """Return the parts of a row that have states of their own: the tokens that these depend on, and their number.
+
+        In packed rows a prompt has states of its own, whichever candidates it is packed with.
+        """
+        if self.arrangement is packed_rows:
+            prompt = pack[0].prompt_ids
+            return [(prompt, len(prompt)), *((row.input_ids, len(row.candidate_ids)) for row in pack)]
+        ids = pack[0].input_ids
+        return [(ids, 2 if self.n_layers == WHOLE else len(ids))]
+
     @torch.no_grad()
-    def _computed(self, batch: Any, *, bf16: bool) -> np.ndarray:
+    def _computed(self, batch: Any, *, bf16: bool) -> torch.Tensor:
         device = self.model.device
-        inputs = [batch[name].to(device) for name in ("input_ids", "attention_mask")]
+        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
         with evaluating(self.model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            found = torch.stack(self._parts(*inputs), dim=1) if self.n_layers == WHOLE else self._captured(*inputs)
-        return found.float().cpu().numpy()
+            found = torch.stack(self._read(inputs), dim=1) if self.n_layers == WHOLE else self._captured(inputs)
+        return found.float().cpu()
 
-    def _parts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return read_rows(self.model.backbone, self.model.config, input_ids, attention_mask.bool())
+    def _read(self, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        backbone, config = self.model.backbone, self.model.config
+        if "segments" in inputs:
+            return read_packs(backbone, config, inputs["input_ids"], inputs["segments"])
+        return read_rows(backbone, config, inputs["input_ids"], inputs["attention_mask"].bool())
 
-    def _captured(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def _captured(self, inputs: Any) -> torch.Tensor:
         """Return what the last frozen layer gives, without running those above it."""
 
         def stop(layer: nn.Module, args: Any, output: Any) -> None:
@@ -154,7 +196,7 @@ class FrozenLayers:
 
         hook = self._layers[-1].register_forward_hook(stop)
         try:
-            self._parts(input_ids, attention_mask)
+            self._read(inputs)
         except _ReachedError as reached:
             return reached.states
         finally:
@@ -198,6 +240,10 @@ def _layers_of(backbone: Any, n_layers: int) -> list[nn.Module]:
     if not lists:
         raise InputError(f"frozen_layers can't be used with a {kind}, whose layers are not one list")
     return min(lists, key=lambda entry: entry[0])[1][:n_layers]
+
+
+def _n_tokens(pack: Group) -> int:
+    return len(pack[0].prompt_ids) + sum(len(row.candidate_ids) for row in pack)
 
 
 def _hidden(output: Any) -> torch.Tensor:

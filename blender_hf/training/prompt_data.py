@@ -16,6 +16,10 @@ from blender_hf.modeling import CandidateEncoding, PairRankerProcessor
 from blender_hf.modeling.ranking_math import compare_encodings
 
 from .frozen_layers import FrozenLayers
+from .prompt_rows import Arrangement, n_tokens, whole_rows
+
+# Among so many prompts, those of similar length are batched.
+SHUFFLED_TOGETHER = 400
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,11 @@ class PromptDataset(Dataset):
 
     def lengths(self) -> list[int]:
         """Return the number of tokens of the longest row of each prompt."""
-        return [max(len(self.rows[row]) for n in group for row in self.row_pairs[n]) for group in self._groups]
+        return [max(map(len, rows)) for rows in self._rows_of_groups()]
+
+    def n_tokens(self, arrangement: Arrangement) -> list[int]:
+        """Return how many tokens of each prompt and its candidates are read."""
+        return [n_tokens(rows, arrangement) for rows in self._rows_of_groups()]
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -66,6 +74,55 @@ class PromptDataset(Dataset):
         pairs = [self.row_pairs[number] for number in group]
         rows = {row: self.rows[row] for pair in pairs for row in pair}
         return PromptExample(rows, pairs, [self.pairs[number].targets for number in group])
+
+    def _rows_of_groups(self) -> list[list[CandidateEncoding]]:
+        places = ({row: None for n in group for row in self.row_pairs[n]} for group in self._groups)
+        return [[self.rows[row] for row in rows] for rows in places]
+
+
+class TokenBatches(Dataset):
+    """The prompts of a `PromptDataset` in batches of at most some number of tokens; each example is a list of prompts.
+
+    Prompts of similar length are batched; which ones depends on the seed alone, so that a resumed run has the same.
+
+    Args:
+        dataset: The prompts.
+        max_tokens: How many tokens of prompts and candidates a batch has, if it is not one prompt that has more.
+        arrangement: How they are put into rows.
+        seed: Of the choice among similar prompts.
+    """
+
+    def __init__(self, dataset: PromptDataset, max_tokens: int, arrangement: Arrangement, seed: int) -> None:
+        self.dataset = dataset
+        self.pairs, self.n_truncated = dataset.pairs, dataset.n_truncated
+        sizes = dataset.n_tokens(arrangement)
+        order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed)).tolist()
+        self._batches: list[list[int]] = []
+        self._sizes: list[int] = []
+        for start in range(0, len(order), SHUFFLED_TOGETHER):
+            self._batch(
+                sorted(order[start : start + SHUFFLED_TOGETHER], key=lambda index: -sizes[index]), sizes, max_tokens
+            )
+
+    def _batch(self, order: Sequence[int], sizes: Sequence[int], max_tokens: int) -> None:
+        width = 0  # of the longest prompt of the batch, to which the others are padded
+        for index in order:
+            if not width or (len(self._batches[-1]) + 1) * width > max_tokens:
+                self._batches.append([])
+                self._sizes.append(0)
+                width = sizes[index]
+            self._batches[-1].append(index)
+            self._sizes[-1] += sizes[index]
+
+    def lengths(self) -> list[int]:
+        """Return the number of tokens of each batch."""
+        return self._sizes
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> list[PromptExample]:
+        return [self.dataset[number] for number in self._batches[index]]
 
 
 class CandidateRows(Dataset):
@@ -91,14 +148,15 @@ class PromptCollator:
 
     Args:
         processor: The ranker's processor.
-        shares_prompts: Whether prompts are read once for all of their candidates; else each row has its prompt.
-        frozen: Layers whose states a batch of prompts carries, as `states`; each row has its prompt then.
+        arrangement: How prompts and candidates are put into rows; single candidates are whole rows.
+        frozen: Layers whose states a batch of prompts carries, as `states`.
 
     >>> from blender_hf.loading.checkpoints import locate
+    >>> from blender_hf.training.prompt_rows import behind_prompts
     >>> processor = PairRankerProcessor.from_pretrained(locate("pair-ranker-mini"))
     >>> pairs = [("2 + 2?", "4", "5", 1.0), ("Hi", "Hello there", "No", 0.75), ("2 + 2?", "four", "5", 0.9)]
     >>> dataset = PromptDataset((PreferencePair.of(*pair) for pair in pairs), processor)
-    >>> batch = PromptCollator(processor, shares_prompts=True)([dataset[0], dataset[1]])
+    >>> batch = PromptCollator(processor, behind_prompts)([dataset[0], dataset[1]])
     >>> tuple(batch["input_ids"].shape), tuple(batch["prompt_ids"].shape), batch["prompt_index"].tolist()
     ((5, 5), (2, 7), [0, 0, 0, 1, 1])
     >>> batch["pairs"].tolist()
@@ -106,44 +164,31 @@ class PromptCollator:
     """
 
     def __init__(
-        self, processor: PairRankerProcessor, *, shares_prompts: bool, frozen: FrozenLayers | None = None
+        self, processor: PairRankerProcessor, arrangement: Arrangement, *, frozen: FrozenLayers | None = None
     ) -> None:
         self.processor = processor
-        self.shares_prompts = shares_prompts and frozen is None
+        self.arrangement = arrangement
         self.frozen = frozen
 
     def __call__(self, examples: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """Return a batch of tensors with a row a candidate."""
+        """Return a batch of tensors."""
+        if isinstance(examples[0], list):
+            examples = [example for batch in examples for example in batch]
         if isinstance(examples[0], PromptExample):
             return self._prompts(examples)
         numbers, rows = zip(*examples, strict=True)
-        return {**self._whole(rows), "labels": torch.tensor(numbers)}
+        return {**whole_rows([rows], self.processor), "labels": torch.tensor(numbers)}
 
     def _prompts(self, examples: Sequence[PromptExample]) -> dict[str, torch.Tensor]:
-        rows = {number: row for example in examples for number, row in example.rows.items()}
-        places = {number: place for place, number in enumerate(rows)}
-        inputs = self._apart(examples) if self.shares_prompts else self._whole(list(rows.values()))
+        places = {number: place for place, number in enumerate(row for example in examples for row in example.rows)}
+        groups = [list(example.rows.values()) for example in examples]
+        inputs = self.arrangement(groups, self.processor)
         if self.frozen is not None:
-            inputs["states"] = self.frozen.states_of(list(rows.values()))
+            inputs["states"] = self.frozen.states_of(groups)
         return {
             **inputs,
             "pairs": torch.tensor([[places[row] for row in pair] for example in examples for pair in example.pairs]),
             "labels": torch.tensor([labels for example in examples for labels in example.labels]),
-        }
-
-    def _whole(self, rows: Sequence[CandidateEncoding]) -> dict[str, torch.Tensor]:
-        return dict(self.processor.pad([row.input_ids for row in rows]))
-
-    def _apart(self, examples: Sequence[PromptExample]) -> dict[str, torch.Tensor]:
-        """Return the tensors of prompts and of candidates apart."""
-        prompts = self.processor.pad([next(iter(example.rows.values())).prompt_ids for example in examples])
-        candidates = self.processor.pad([row.candidate_ids for example in examples for row in example.rows.values()])
-        index = [number for number, example in enumerate(examples) for _ in example.rows]
-        return {
-            **candidates,
-            "prompt_ids": prompts["input_ids"],
-            "prompt_mask": prompts["attention_mask"],
-            "prompt_index": torch.tensor(index),
         }
 
 

@@ -21,7 +21,15 @@ from blender_hf.modeling import PairRankerProcessor
 from .frozen_layers import FrozenLayers
 from .length_grouped import EpochLengthSampler, LengthGroupedTrainer
 from .pair_data import training_pairs
-from .prompt_data import CandidateRows, PromptCollator, PromptDataset, mean_over_pairs, task_logits_of
+from .prompt_data import (
+    CandidateRows,
+    PromptCollator,
+    PromptDataset,
+    TokenBatches,
+    mean_over_pairs,
+    task_logits_of,
+)
+from .prompt_rows import arrangement_of
 from .ranker_metrics import pair_metrics
 
 Predicted = EvalPrediction | PredictionOutput
@@ -35,6 +43,10 @@ class PairRankerTrainingArguments(TrainingArguments):
 
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the head, which is new; None is that of the encoder."}
+    )
+    max_batch_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Separate: a batch is as many prompts as have so many tokens with their candidates."},
     )
 
 
@@ -224,12 +236,15 @@ class PairRankerTrainer(LengthGroupedTrainer):
                     "`accelerate launch`, or show it one of them with CUDA_VISIBLE_DEVICES"
                 )
             kwargs.setdefault("compute_loss_func", self.reading.loss)
+        collator = kwargs.pop("data_collator", None) or self._collator(shown, args)
         super().__init__(
             model=model,
             args=args,
-            train_dataset=None if train_dataset is None else self._as_pairs(train_dataset),
+            train_dataset=None
+            if train_dataset is None
+            else self._batched(self._as_pairs(train_dataset), args, collator),
             eval_dataset=None if eval_dataset is None else self._all_as_pairs(eval_dataset),
-            data_collator=kwargs.pop("data_collator", None) or self._collator(shown, args),
+            data_collator=collator,
             **kwargs,
         )
         self.label_names = ["labels"]
@@ -308,14 +323,28 @@ class PairRankerTrainer(LengthGroupedTrainer):
             found |= self._own_metrics(EvalPrediction(logits, _labels(dataset)))
         return found
 
+    def _batched(self, dataset: Any, args: TrainingArguments | None, collator: Any) -> Any:
+        """Return prompts in batches of as many tokens as the arguments say, or as they are."""
+        most = getattr(args, "max_batch_tokens", None)
+        if args is None or most is None:
+            return dataset
+        if not isinstance(dataset, PromptDataset) or not isinstance(collator, PromptCollator):
+            raise InputError("max_batch_tokens is for candidate_encoding=separate; use per_device_train_batch_size")
+        if most < 1 or args.per_device_train_batch_size != 1:
+            raise InputError(
+                f"max_batch_tokens={most} with per_device_train_batch_size={args.per_device_train_batch_size}: the "
+                "former is a number of tokens above 0, of a batch; set the latter, then a number of these, to 1"
+            )
+        seed = args.seed if args.data_seed is None else args.data_seed
+        return TokenBatches(dataset, most, collator.arrangement, seed)
+
     def _collator(self, model: Any, args: TrainingArguments | None) -> Any:
         if self.reading.dataset is PairDataset:
             return PairCollator(self.processor)
-        # The encoders that read prompts apart do it layer by layer, and checkpointing is in the encoder's own forward.
+        if self.frozen is not None:
+            return PromptCollator(self.processor, self.frozen.arrangement, frozen=self.frozen)
         checkpoints = any(getattr(args, f"{kind}_checkpointing", False) for kind in ("activation", "gradient"))
-        return PromptCollator(
-            self.processor, shares_prompts=model.shares_prompts and not checkpoints, frozen=self.frozen
-        )
+        return PromptCollator(self.processor, arrangement_of(model, checkpoints=checkpoints))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from blender_hf.data.jobs import Log, open_log
 from blender_hf.errors import CheckpointError, InputError, ModelOutputError
 
-DTYPE = np.dtype(np.float16)
+# Of a number of a state, in bytes: both float16 and bfloat16, which NumPy does not have.
+BITS = np.dtype(np.int16)
 GIB = 1 << 30
-Write = Callable[[Sequence[Sequence[int]], Sequence[np.ndarray]], None]
+Write = Callable[[Sequence[Sequence[int]], Sequence[torch.Tensor]], None]
 
 
 class StateCache:
-    """Vectors of rows of tokens: one file of float16 numbers, and a log that says which of them are whose.
+    """Vectors of rows of tokens: one file of 16-bit numbers, and a log that says which of them are whose.
 
     A row counts as written when it is in the log; what a killed process wrote beyond that is written over.
 
@@ -28,15 +30,17 @@ class StateCache:
         folder: The folder of the files; it may not exist yet.
         identity: What the states depend on besides the tokens.
         width: How many numbers a vector has.
+        dtype: float16 or bfloat16, in which they are kept; a part of the identity.
 
     Raises:
         CheckpointError: If the folder has states of something else.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], width: int) -> None:
+    def __init__(self, folder: Path, identity: Mapping[str, Any], width: int, dtype: torch.dtype) -> None:
         self.folder = folder
         self.width = width
-        self._identity = dict(identity)
+        self.dtype = dtype
+        self._identity = {**identity, "dtype": str(dtype)}
         # By the digest of its tokens, where the vectors of a row begin, and how many they are.
         self._places: dict[str, tuple[int, int]] = {}
         self._vectors: np.ndarray | None = None
@@ -55,7 +59,7 @@ class StateCache:
 
     def reserve(self, n_vectors: int) -> str:
         """Return in words how much space so many vectors take; raises `InputError` if the disk has less."""
-        wanted = n_vectors * self.width * DTYPE.itemsize
+        wanted = n_vectors * self.width * BITS.itemsize
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if wanted > free:
@@ -71,17 +75,17 @@ class StateCache:
         with open_log(self._log, ".about.json") as log, open(self._file, "ab+") as file:
             log.begin(self._identity)
             end = max((start + n for start, n in self._places.values()), default=0)
-            file.truncate(end * self.width * DTYPE.itemsize)
+            file.truncate(end * self.width * BITS.itemsize)
 
-            def write(rows: Sequence[Sequence[int]], states: Sequence[np.ndarray]) -> None:
+            def write(rows: Sequence[Sequence[int]], states: Sequence[torch.Tensor]) -> None:
                 nonlocal end
-                with np.errstate(over="ignore"):
-                    vectors = np.concatenate(states).astype(DTYPE)
-                if not np.isfinite(vectors).all():
+                vectors = torch.cat(list(states)).to(self.dtype)
+                if not vectors.isfinite().all():
                     raise ModelOutputError(
-                        "a state of the frozen layers is NaN, or too large for float16: freeze fewer layers"
+                        f"a state of the frozen layers is NaN, or too large for {self.dtype}: freeze fewer layers, or "
+                        "train with bf16=true"
                     )
-                file.write(vectors.tobytes())
+                file.write(vectors.view(torch.int16).numpy().tobytes())
                 file.flush()
                 os.fsync(file.fileno())
                 fresh: dict[str, tuple[int, int]] = {}
@@ -94,13 +98,13 @@ class StateCache:
             yield write
         self._vectors = None
 
-    def read(self, ids: Sequence[int]) -> np.ndarray:
-        """Return the vectors of a row, (vectors, width), float16."""
+    def read(self, ids: Sequence[int]) -> torch.Tensor:
+        """Return the vectors of a row, (vectors, width)."""
         if self._vectors is None:
             end = max(start + n for start, n in self._places.values())
-            self._vectors = np.memmap(self._file, DTYPE, mode="r", shape=(end, self.width))
+            self._vectors = np.memmap(self._file, BITS, mode="r", shape=(end, self.width))
         start, n = self._places[_key(ids)]
-        return np.array(self._vectors[start : start + n])
+        return torch.from_numpy(np.array(self._vectors[start : start + n])).view(self.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_vectors": None}  # a map of a file would be copied whole

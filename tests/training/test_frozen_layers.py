@@ -15,6 +15,7 @@ from blender_hf.errors import CheckpointError
 from blender_hf.training.fine_tuning import set_dropouts
 from blender_hf.training.frozen_layers import WHOLE, FrozenLayers
 from blender_hf.training.prompt_data import PromptCollator, PromptDataset, mean_over_pairs
+from blender_hf.training.prompt_rows import whole_rows
 from blender_hf.training.ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
 from tests.conftest import LENGTHS, build_ranker, ranker_processor
 from tests.stacks.families import config_of
@@ -66,7 +67,7 @@ def test_states_from_the_disk_give_the_gradients_of_layers_that_are_run(
         for dropout in layer.modules() if below else ():
             if isinstance(dropout, nn.Dropout):
                 dropout.p = 0.5
-    batch = PromptCollator(processor, shares_prompts=False, frozen=frozen)(examples)
+    batch = PromptCollator(processor, frozen.arrangement, frozen=frozen)(examples)
     assert batch["states"].dtype == torch.float16
     frozen.states = batch.pop("states")
     expected_loss, expected = gradients(other, dict(batch))
@@ -78,7 +79,7 @@ def test_states_from_the_disk_give_the_gradients_of_layers_that_are_run(
     frozen.restore()
     model.eval()
     other.eval()
-    whole = PromptCollator(processor, shares_prompts=False)(examples)
+    whole = PromptCollator(processor, whole_rows)(examples)
     assert torch.equal(model(**whole).logits, other(**whole).logits), "its own layers run again"
 
 
@@ -97,12 +98,12 @@ def test_what_a_kill_left_is_completed_and_another_encoder_refused(tmp_path: Pat
     straight = FrozenLayers(separate("bert")[0], 1)
     straight.compute(rows, processor, tmp_path / "straight", bf16=False)
     for row in rows:
-        torch.testing.assert_close(again.states_of([row]), straight.states_of([row]), rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(again.states_of([[row]]), straight.states_of([[row]]), rtol=1e-2, atol=1e-3)
     longer = ranker_processor(max_candidate_length=9)
     cut = PromptDataset(PAIRS, longer).rows
     assert {row.input_ids for row in cut} - {row.input_ids for row in rows}, "some rows are cut"
     again.compute(cut, longer, tmp_path, bf16=False)
-    assert len(again.states_of(cut)) == len(cut)
+    assert len(again.states_of([cut])) == len(cut)
     other, _ = build_ranker("bert", seed=1, **SEPARATE)
     for changed in (FrozenLayers(other, 1), FrozenLayers(separate("bert")[0], 2)):
         with pytest.raises(CheckpointError, match="another revision of the encoder than the cache was made with"):

@@ -21,6 +21,7 @@ from blender_hf.modeling import separate_encoding
 from blender_hf.training.fine_tuning import set_dropouts
 from blender_hf.training.pair_data import training_pairs
 from blender_hf.training.prompt_data import PromptCollator, PromptDataset
+from blender_hf.training.prompt_rows import behind_prompts, whole_rows
 from blender_hf.training.ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
 from blender_hf.training.settings import RankerSettings, renamed
 from blender_hf.training.starting_point import starting_point
@@ -214,10 +215,10 @@ def test_a_decoder_is_read_at_the_last_token_and_padded_with_the_end_token(tmp_p
     model, processor = starting_point(RankerSettings(model=folder, candidate_encoding="separate", **LENGTHS))
     assert (model.config.pooling, processor.tokenizer.pad_token) == ("last", "[SEP]")
     dataset = PromptDataset(PAIRS, processor)
-    batch = PromptCollator(processor, shares_prompts=model.shares_prompts)([dataset[0], dataset[1]])
+    batch = PromptCollator(processor, behind_prompts)([dataset[0], dataset[1]])
     model.eval()
     apart = model(**batch)
-    rows = PromptCollator(processor, shares_prompts=False)([dataset[0], dataset[1]])
+    rows = PromptCollator(processor, whole_rows)([dataset[0], dataset[1]])
     torch.testing.assert_close(apart.logits, model(**rows).logits, rtol=1e-4, atol=1e-5)
     assert "prompt_ids" in batch
     with pytest.raises(InputError, match="neither a padding token nor an end token"):
