@@ -21,8 +21,6 @@ PEER := 'llm-blender==0.0.2' 'transformers>=4.57,<4.58' sentencepiece protobuf
 # A process a core; each file stays with one of them, so that what its tests share is made once.
 PYTEST := pytest -n auto --maxprocesses 4 --dist loadfile
 
-EXAMPLE := blender_hf/examples/smoke.jsonl
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -31,8 +29,8 @@ EXAMPLE := blender_hf/examples/smoke.jsonl
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: .venv/.installed ## install, then rank and fuse the candidates of the bundled example file
-	.venv/bin/blender-hf blend $(EXAMPLE) --format text --limit 6
+demo: .venv/.installed ## install, then let the bundled language model answer, rank and fuse, beside large models
+	.venv/bin/blender-hf demo
 
 test: lint test-5 test-4 ## install, check the style, and run the tests on both stacks
 

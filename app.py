@@ -243,6 +243,7 @@ def _blend_tab(service: Service, settings: Settings, public: bool) -> None:
                     label="Candidates", info="A line of --- separates them", lines=5, max_lines=12, elem_id="pasted"
                 )
                 paste = gr.Button("Use these candidates", size="sm", elem_id="paste")
+            _small_answers(service, rows, [prompt, system, turns])
             _generation(rows, [prompt, system, turns], public)
         with gr.Column(scale=6, min_width=320):
             ranking = gr.HTML(markup.note_html("Ranking", "Press Blend to rank the candidates."), elem_id="ranking")
@@ -309,6 +310,21 @@ def _blend_steps(service: Service, rows: Rows, fuse: bool, *values: Any) -> Iter
                 yield [gr.skip(), gr.skip(), markup.writing_html(step), ""]
     except BlenderError as error:  # the ranking stands
         yield [gr.skip(), gr.skip(), markup.note_html("Fused answer", str(error)), ""]
+
+
+def _small_answers(service: Service, rows: Rows, prompt_fields: list[Any]) -> None:
+    """Arrange the candidates that the bundled language model writes."""
+    with gr.Accordion("Let a small model answer", open=False):
+        gr.Markdown("A model of 135 million parameters runs here. It answers three times: fluently, and often wrongly.")
+        tokens = gr.Slider(32, 512, 128, step=32, label="Most tokens of an answer")
+        write = gr.Button("Add its answers", size="sm", elem_id="small")
+
+    def answer(prompt: str, system: str, turns: str, most: int, *row_values: Any) -> list[Any]:
+        with plain_errors():
+            written = service.small_answers(make_prompt(prompt or "", system or "", turns or ""), int(most))
+            return rows.show([*(c for c in rows.read(row_values) if c.text.strip()), *written])
+
+    write.click(answer, [*prompt_fields, tokens, *rows.values], rows.outputs, concurrency_limit=1, **PRIVATE)
 
 
 def _generation(rows: Rows, prompt_fields: list[Any], public: bool) -> None:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import blender_hf
 from blender_hf.errors import BlenderError
 
-from . import annotate, convert, evaluate, export, generate, label, push, rank, train
+from . import annotate, convert, demo, evaluate, export, generate, label, push, rank, train
 from .output import log
 
 COMMANDS = (
     rank.RANK,
     rank.FUSE,
     rank.BLEND,
-    *(module.COMMAND for module in (evaluate, convert, push, export, generate, annotate, label, train)),
+    *(module.COMMAND for module in (evaluate, convert, push, export, generate, annotate, label, train, demo)),
 )
 
 # A full disk, a quota, a file size limit: the user can free space.

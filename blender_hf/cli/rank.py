@@ -103,7 +103,7 @@ def _run(
 
     def shown(record: "Record", result: Result) -> str:
         if options.format == "text":
-            return _as_text(record, text(result))
+            return as_text(record, text(result))
         return json.dumps({"id": record.id, "prompt": record.item.source, **fields(result)}, ensure_ascii=False)
 
     arguments = {**ranker_arguments(options), **_fuser_arguments(options)}
@@ -214,7 +214,8 @@ def _verdict(blend: "Blend") -> str:
     return f"Returned: the best candidate (the text fused from {sources} has {chance})"
 
 
-def _as_text(record: "Record", body: str) -> str:
+def as_text(record: "Record", body: str) -> str:
+    """Return a text about a record under its name and prompt."""
     title = f"== {record.id} "
     return f"{title:=<{WIDTH}}\n{_wrapped(record.item.source)}\n\n{body}\n"
 

@@ -8,7 +8,9 @@ from blender_hf.blender import load_fuser_of
 from blender_hf.engine.fusion import ItemFuser
 from blender_hf.engine.rankers import Ranker, as_ranker
 from blender_hf.errors import InputError
-from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_OPTIONS, DEFAULT_RANKER
+from blender_hf.generation.local import LocalModel
+from blender_hf.generation.specs import LocalLLM
+from blender_hf.loading.checkpoints import BUNDLED_LLM, DEFAULT_FUSER, DEFAULT_OPTIONS, DEFAULT_RANKER
 from blender_hf.loading.rankers import load_any_ranker
 
 Loaded = TypeVar("Loaded")
@@ -31,6 +33,7 @@ class Models:
         self._loading = threading.Lock()
         self._rankers: dict[str, Ranker] = {}
         self._fusers: dict[str, ItemFuser] = {}
+        self._llms: dict[str, LocalModel] = {}
 
     def ranker(self, name: str | None = None) -> Ranker:
         """Return a ranker, a pair ranker or a reward model, by default the first.
@@ -44,6 +47,10 @@ class Models:
     def fuser(self, name: str | None = None) -> ItemFuser:
         """Return a fuser, by default the first; everything is as in `ranker`."""
         return self._get(name, self.fusers, self._fusers, _fuser)
+
+    def small_llm(self) -> LocalModel:
+        """Return the bundled language model."""
+        return self._get(BUNDLED_LLM, (BUNDLED_LLM,), self._llms, lambda name: LocalModel(LocalLLM(name)))
 
     def _get(
         self, name: str | None, offered: Sequence[str], loaded: dict[str, Loaded], load: Callable[[str], Loaded]

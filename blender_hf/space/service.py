@@ -6,8 +6,11 @@ from typing import Any
 
 from blender_hf.data.records import Record, record_from_mapping
 from blender_hf.engine.results import Comparison, Ranking
-from blender_hf.errors import InputError
-from blender_hf.inputs import Item, make_item
+from blender_hf.errors import GenerationError, InputError
+from blender_hf.generation.outcomes import Failure, Reply
+from blender_hf.generation.prompts import prompt_item
+from blender_hf.generation.sampling import Sampling
+from blender_hf.inputs import Candidate, Item, make_item
 from blender_hf.labelling.filters import Filters
 from blender_hf.labelling.formats import FORMATS, Labelled, ranked_fields
 
@@ -15,6 +18,9 @@ from .fused import Fused, fusion_item, iter_fusion, judge_fusion
 from .leaderboard import leaderboard
 from .models import Models
 from .settings import DEFAULT_LIMITS, FusionSettings, Limits, RankingSettings, check_batch, check_item
+
+# Temperature and nucleus of a small language model: a spread for its answers to differ, and little enough for sense.
+SMALL = (0.5, 0.95)
 
 
 class Service:
@@ -34,6 +40,23 @@ class Service:
         item = make_item(prompt, candidates, where="the request")
         check_item(item, self.limits)
         return item
+
+    def small_answers(self, prompt: Any, max_tokens: int, n: int = 3) -> list[Candidate]:
+        """Let the bundled language model answer a prompt several times.
+
+        Raises:
+            GenerationError: If it gives no answer, as to a prompt that is longer than it reads.
+        """
+        item = prompt_item(prompt)
+        check_item(item, self.limits)
+        model = self.models.small_llm()
+        with self.models.lock:
+            (outcomes,) = model.start([item.messages], Sampling(n, max_tokens, *SMALL)).result()
+        written = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+        if not written:
+            reasons = {outcome.reason for outcome in outcomes if isinstance(outcome, Failure)}
+            raise GenerationError(f"{model.name}: {'; '.join(sorted(reasons))}")
+        return [Candidate(reply.text, f"{model.name} ({number})") for number, reply in enumerate(written, 1)]
 
     def rank(self, item: Item, settings: RankingSettings, ranker: str | None = None) -> Ranking:
         """Rank the candidates of a prompt."""
