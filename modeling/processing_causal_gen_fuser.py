@@ -7,7 +7,7 @@
     ### Candidate 2
     {c2}
     ### Task
-    Write the one best answer to the request above ...
+    Write one best answer to the request ...
 
 The conversation, with its system message and its earlier turns, goes through the tokenizer's chat template. Without one
 it is its text, and a line `Answer:` stands at the end of a single message.
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from .segmentation import split_segments  # noqa: F401
 
 REQUEST = (
-    "Write the one best answer to the request above. The candidates are sorted, the best first: keep what is right and "
-    "useful in them, and correct what is wrong."
+    "Write one best answer to the request: keep what is right in the candidates, which stand the best first, and "
+    "correct what is wrong."
 )
 # An answer is written at once, without a thought that would cost more tokens than it.
 TEMPLATE_OPTIONS = {"enable_thinking": False}
@@ -189,7 +189,8 @@ class CausalGenFuserProcessor(FusionProcessor):
         lengths = [len(body) for body in bodies]
         n = len(texts)
         limit = self.max_source_length if limit is None else limit
-        shares = [*lengths[:-n], *(min(length, self.max_candidate_length) for length in lengths[-n:])]
+        most = [*[limit] * (len(lengths) - n), *[self.max_candidate_length] * n]
+        shares = [*map(min, lengths, most)]
         fixed = 0
         for _ in range(ATTEMPTS):
             messages = layout.messages(self._cut(layout.texts, bodies, shares))

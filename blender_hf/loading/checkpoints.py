@@ -12,15 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blender_hf.errors import CheckpointError, InputError, InputTypeError, chosen
-from blender_hf.modeling import (
-    CausalGenFuser,
-    FusionProcessor,
-    GenFuser,
-    GenFuserProcessor,
-    PairRanker,
-    PairRankerConfig,
-    PairRankerProcessor,
-)
+from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import TRUNCATION
 from blender_hf.modeling.fast_kernels import cpu_features
 from blender_hf.modeling.hub_mixins import PublishingMixin, make_portable
@@ -82,23 +74,10 @@ def load_ranker(
 ) -> tuple[PairRanker, PairRankerProcessor]:
     """Load a ranker and its processor."""
     given = _checked(truncation)
-    running = _running(device, dtype, attn_implementation)
-    model, processor = _load(name, "ranker", PairRanker, PairRankerProcessor, options, *running)
+    running = running_options(device, dtype, attn_implementation)
+    model, processor = load_both(name, "ranker", PairRanker.from_pretrained, PairRankerProcessor, options, *running)
     set_truncation(model.config, processor, given)
     return model, processor
-
-
-def load_fuser(
-    name: str | Path,
-    options: HubOptions = DEFAULT_OPTIONS,
-    *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-    attn_implementation: str | None = None,
-) -> tuple[GenFuser | CausalGenFuser, FusionProcessor]:
-    """Load a fuser, of either kind, and its processor; everything is as in `load_ranker`."""
-    running = _running(device, dtype, attn_implementation)
-    return _load(name, "fuser", GenFuser, GenFuserProcessor, options, *running)
 
 
 def save_portable(model: PreTrainedModel, processor: ProcessorMixin, output: str | Path, **options: Any) -> None:
@@ -243,7 +222,7 @@ def _checked(truncation: Mapping[str, int | str] | None) -> dict[str, Any]:
     return dict(truncation)
 
 
-def _running(
+def running_options(
     device: str | torch.device | None, dtype: str | torch.dtype | None, attn_implementation: str | None
 ) -> tuple[torch.device, dict[str, Any]]:
     """Return the device, and the options of `from_pretrained` that say how a model runs."""
@@ -251,21 +230,22 @@ def _running(
     return chosen_device, {"dtype": pick_dtype(dtype, chosen_device), **pick_attention(attn_implementation)}
 
 
-def _load(
+def load_both(
     name: str | Path,
     role: str,
-    model_class: Callable[..., Any],
+    load_model: Callable[..., Any],
     processor_class: Callable[..., Any],
     options: HubOptions,
     device: torch.device,
     running: Mapping[str, Any],
 ) -> tuple[Any, Any]:
+    """Load a model, in evaluation mode and on its device, and its processor."""
     where = locate(name)
     found = hub_settings(options)
     processor = explained(lambda: processor_class.from_pretrained(where, **found), name, role, options)  # type: ignore[attr-defined]
     with whole_weights():
         model = explained(
-            lambda: model_class.from_pretrained(where, **running, **found),  # type: ignore[attr-defined]
+            lambda: load_model(where, **running, **found),
             name,
             role,
             options,

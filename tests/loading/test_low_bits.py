@@ -12,12 +12,17 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
 from blender_hf import CheckpointError
+from blender_hf.blender import make_items
+from blender_hf.engine.fusion import Fuser
 from blender_hf.export.low_bits import kept, packed, quantised
 from blender_hf.generation.local import LocalModel
 from blender_hf.generation.specs import LocalLLM
 from blender_hf.loading.checkpoints import BUNDLED_LLM, locate
+from blender_hf.loading.fusers import load_fuser
 from blender_hf.loading.low_bits import base_weights, has_low_bits, low_bit_language_model, restored, unpacked
 from blender_hf.modeling.tokenizer_files import load_tokenizer
+from blender_hf.training.gen_fuser import starting_point
+from blender_hf.training.settings import FuserSettings
 
 FOLDER = Path(locate(BUNDLED_LLM))
 LARGEST_FILE, MOST_BYTES = 50_000_000, 80_000_000
@@ -173,3 +178,17 @@ def test_a_newer_version_of_the_format_is_refused() -> None:
     assert has_low_bits(LlamaConfig(low_bits=1))
     with pytest.raises(CheckpointError, match=r"version 2 .* update it"):
         has_low_bits(LlamaConfig(low_bits=2))
+
+
+@pytest.mark.once
+def test_the_bundled_language_model_fuses() -> None:
+    """With the weights of the others that are made of it; what is trained has its own, and what is saved is whole."""
+    model, processor = load_fuser(BUNDLED_LLM, device="cpu")
+    shared = base_weights(locate(BUNDLED_LLM))["model.embed_tokens.weight"]
+    assert model.get_input_embeddings().weight.data_ptr() == shared.data_ptr()
+    [item], _ = make_items("What is the capital of France?", ["Paris.", "The capital of France is Paris."])
+    [fusion] = Fuser(model, processor).fuse([item], {"max_new_tokens": 12})
+    assert "Paris" in fusion.text
+    trained, _ = starting_point(FuserSettings(data=["none"], model=BUNDLED_LLM), [])
+    assert trained.get_input_embeddings().weight.data_ptr() != shared.data_ptr()
+    assert not hasattr(trained.config, "low_bits")
