@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def test_a_killed_run_resumes_with_the_same_records(tmp_path: Path) -> None:
     ) as run:
         while not (resumed.exists() and resumed.read_bytes().count(b"\n")):
             assert run.poll() is None
+            time.sleep(0.05)
         run.send_signal(signal.SIGKILL)
     assert main([*arguments, str(resumed)]) == 0
     assert resumed.read_bytes() == whole.read_bytes()
