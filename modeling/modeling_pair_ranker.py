@@ -186,7 +186,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
     @classmethod
     def from_backbone(
         cls,
-        backbone: str,
+        backbone: str | PreTrainedModel,
         *,
         n_added_tokens: int = 0,
         n_positions: int = 0,
@@ -196,10 +196,10 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         """Create a ranker with a pretrained encoder and a new head, for training.
 
         Args:
-            backbone: Hub id or folder of an encoder.
+            backbone: Hub id or folder of an encoder; or the encoder, whose weights are copied.
             n_added_tokens: By how many tokens the vocabulary grows for the special tokens of the processor.
             n_positions: How many positions the encoder needs: a shorter table of absolute positions is repeated.
-            backbone_options: Options of the encoder's configuration, such as its dropout.
+            backbone_options: Options of the encoder's configuration, such as its dropout, where it is loaded here.
             **config: Options of `PairRankerConfig`.
 
         Returns:
@@ -210,7 +210,9 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
             name: options.pop(name) for name in ("attn_implementation", "dtype") if name in options
         }
         loading: dict[str, Any] = {**file_options(options), **running}
-        encoder = AutoModel.from_pretrained(backbone, config=load_config(backbone, **options), **loading)
+        encoder: Any = backbone
+        if isinstance(backbone, str):
+            encoder = AutoModel.from_pretrained(backbone, config=load_config(backbone, **options), **loading)
         if n_added_tokens:
             encoder.resize_token_embeddings(encoder.config.vocab_size + n_added_tokens)
         if getattr(encoder, "pooler", None) is not None:

@@ -9,6 +9,7 @@ from transformers import PretrainedConfig
 
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import locate, pick_attention
+from blender_hf.loading.low_bits import has_low_bits, low_bit_language_model
 from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import OF_JOINT, format_of, is_causal
 from blender_hf.modeling.configurations import load_config
@@ -113,12 +114,17 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
     processor = PairRankerProcessor.for_training(tokenizer, **lengths)
     # At the marker in front of a part, a model that reads from left to right has not read that part.
     pooling = {"pooling": "last"} if is_causal(config) else {}
+    dropouts = dropouts_of(settings, config)
+    attention: dict[str, Any] = pick_attention(settings.attn_implementation)
+    encoder: Any = where
+    if has_low_bits(config):
+        encoder = low_bit_language_model(where, load_config(where, **dropouts, **hub), **attention, **hub).base_model
     model = PairRanker.from_backbone(
-        where,
+        encoder,
         n_added_tokens=len(tokenizer) - n_tokens,
         n_positions=processor.max_pair_length,
         n_tasks=max(1, len(settings.metrics)),
-        backbone_options={**dropouts_of(settings, config), **pick_attention(settings.attn_implementation), **hub},
+        backbone_options={**dropouts, **attention, **hub},
         **{**pooling, **_given(settings, FORM)},
         **processor.special_token_ids(),
         **{name: getattr(processor, name) for name in LENGTHS},

@@ -8,10 +8,14 @@ import torch
 from transformers import TrainerCallback
 
 from blender_hf import InputError, PairRanker
+from blender_hf.loading.checkpoints import BUNDLED_LLM, locate
+from blender_hf.loading.low_bits import base_weights
 from blender_hf.training.frozen_layers import FrozenLayers
 from blender_hf.training.prompt_data import PromptDataset, TokenBatches
 from blender_hf.training.prompt_rows import Arrangement, behind_prompts, packed_rows, whole_rows
 from blender_hf.training.ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
+from blender_hf.training.settings import RankerSettings
+from blender_hf.training.starting_point import starting_point
 from tests.conftest import ranker_processor
 
 from .test_frozen_layers import separate
@@ -118,3 +122,21 @@ def test_a_resumed_run_of_batches_by_tokens_ends_with_the_same_weights(tmp_path:
 def test_what_max_batch_tokens_can_not_be_used_with_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="max_batch_tokens=9 with per_device_train_batch_size=8"):
         trainer_of(tmp_path, max_batch_tokens=9)
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_a_ranker_starts_from_the_bundled_language_model() -> None:
+    """Its weights are of a few bits, which transformers would take for missing ones."""
+    settings = RankerSettings(model=BUNDLED_LLM, candidate_encoding="separate", preference_dim=0)
+    model, processor = starting_point(settings)
+    expected = base_weights(locate(BUNDLED_LLM))
+    backbone = model.backbone.state_dict()
+    assert torch.equal(backbone["layers.29.mlp.down_proj.weight"], expected["model.layers.29.mlp.down_proj.weight"])
+    n_known = len(expected["model.embed_tokens.weight"])
+    assert torch.equal(backbone["embed_tokens.weight"][:n_known], expected["model.embed_tokens.weight"])
+    assert len(backbone["embed_tokens.weight"]) == len(processor.tokenizer)
+    with torch.no_grad():  # what is kept of the bundled model stays as it is
+        model.backbone.layers[0].mlp.down_proj.weight.zero_()
+    assert base_weights(locate(BUNDLED_LLM))["model.layers.0.mlp.down_proj.weight"].any()
+    assert not hasattr(model.config.backbone_config, "low_bits")
