@@ -127,6 +127,7 @@ class Blender(AsyncMethods):
         revision: str | None = None,
         fuser_revision: str | None = None,
         subfolder: str | None = None,
+        base: str | Path | None = None,
         token: str | bool | None = None,
         cache_dir: str | None = None,
         local_files_only: bool = False,
@@ -155,6 +156,8 @@ class Blender(AsyncMethods):
             revision: Branch, tag or commit of the ranker.
             fuser_revision: Branch, tag or commit of the fuser.
             subfolder: Folder of the ranker inside its repository.
+            base: For a ranker that is an adapter, a folder or Hub id of another copy of its language model, such as one
+                in full precision; None takes the one that it names.
             token: Token for private repositories.
             cache_dir: Where downloads are kept.
             local_files_only: Never ask the Hub.
@@ -197,6 +200,8 @@ class Blender(AsyncMethods):
         running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
         model: Any
         if isinstance(ranker, PointwiseRanker):
+            if base is not None:
+                raise InputError("base= is for a ranker that is an adapter, and this is an object that ranks by itself")
             if truncation is not None:
                 raise InputError("truncation= is for a PairRanker; an object that scores by itself reads what it likes")
             model, processor = ranker, None
@@ -205,7 +210,7 @@ class Blender(AsyncMethods):
                 ranker, hub, provider=provider, file_name=file_name, truncation=truncation
             )
         else:
-            model, processor = load_any_ranker(ranker, hub, truncation=truncation, **running)
+            model, processor = load_any_ranker(ranker, hub, base=base, truncation=truncation, **running)
         item_fuser = fuser and load_fuser_of(
             fuser,
             getattr(model, "config", None),

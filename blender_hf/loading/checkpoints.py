@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from blender_hf.modeling.configuration_pair_ranker import TRUNCATION
 from blender_hf.modeling.fast_kernels import cpu_features
 from blender_hf.modeling.hub_mixins import PublishingMixin, make_portable
 
+from .adapters import load_model
 from .load_errors import reason_for
 from .partitioning import whole_weights
 
@@ -70,12 +72,14 @@ def load_ranker(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     attn_implementation: str | None = None,
+    base: str | Path | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PairRanker, PairRankerProcessor]:
-    """Load a ranker and its processor."""
+    """Load a ranker and its processor; for one that is an adapter, `base` is another copy of its language model."""
     given = _checked(truncation)
     running = running_options(device, dtype, attn_implementation)
-    model, processor = load_both(name, "ranker", PairRanker.from_pretrained, PairRankerProcessor, options, *running)
+    load = partial(load_model, PairRanker, base=None if base is None else locate(base))
+    model, processor = load_both(name, "ranker", load, PairRankerProcessor, options, *running)
     set_truncation(model.config, processor, given)
     return model, processor
 
@@ -233,7 +237,7 @@ def running_options(
 def load_both(
     name: str | Path,
     role: str,
-    load_model: Callable[..., Any],
+    load: Callable[..., Any],
     processor_class: Callable[..., Any],
     options: HubOptions,
     device: torch.device,
@@ -245,7 +249,7 @@ def load_both(
     processor = explained(lambda: processor_class.from_pretrained(where, **found), name, role, options)  # type: ignore[attr-defined]
     with whole_weights():
         model = explained(
-            lambda: load_model(where, **running, **found),
+            lambda: load(where, **running, **found),
             name,
             role,
             options,

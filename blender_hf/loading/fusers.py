@@ -12,6 +12,7 @@ from blender_hf.modeling import CausalGenFuser, FusionProcessor, GenFuser, GenFu
 from blender_hf.modeling.configurations import load_config
 from blender_hf.modeling.tokenizer_files import file_options, settings_of
 
+from .adapters import load_model
 from .checkpoints import DEFAULT_OPTIONS, HubOptions, load_both, running_options
 from .low_bits import ENTRY, base_weights, has_low_bits
 
@@ -32,7 +33,7 @@ def load_fuser(
 def fuser_from_pretrained(
     where: str, *, dtype: torch.dtype = torch.float32, own_weights: bool = False, **options: Any
 ) -> Any:
-    """Load a fuser as `GenFuser.from_pretrained` does, or make one of a language model whose weights are of a few bits.
+    """Load a fuser from its weights or an adapter, or make one of a language model whose weights are of a few bits.
 
     Args:
         where: A folder or a Hub id.
@@ -43,7 +44,7 @@ def fuser_from_pretrained(
     """
     hub = file_options(options)
     if ENTRY not in settings_of(where, CONFIG_NAME, **hub):
-        return GenFuser.from_pretrained(where, dtype=dtype, **options)
+        return load_model(GenFuser, where, dtype=dtype, **options)
     config = load_config(where, **hub)
     has_low_bits(config)  # in a version of the format that is known
     weights: Mapping[str, torch.Tensor] = base_weights(where, dtype, **hub)

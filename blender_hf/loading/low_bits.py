@@ -29,8 +29,6 @@ from blender_hf.errors import CheckpointError
 from blender_hf.modeling.hub_mixins import raise_if_incomplete
 from blender_hf.modeling.tokenizer_files import file_options
 
-from .checkpoints import pick_attention
-
 ENTRY, VERSION = "low_bits", 1
 PARTS = {"codes": torch.uint8, "steps": torch.uint8, "offsets": torch.int8, "tops": torch.float16}
 # What the largest step and the largest offset of a row are stored as.
@@ -105,7 +103,7 @@ def low_bit_language_model(
         state_dict=weights,
         dtype=dtype,
         output_loading_info=True,
-        **pick_attention(attn_implementation),
+        **({} if attn_implementation is None else {"attn_implementation": attn_implementation}),
     )
     raise_if_incomplete(info, where, "language model")
     return model

@@ -16,6 +16,7 @@ from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import HubAccess, raise_if_incomplete
 from blender_hf.modeling.tokenizer_files import file_options, load_tokenizer
 
+from .adapters import load_model
 from .checkpoints import (
     DEFAULT_OPTIONS,
     HubOptions,
@@ -47,12 +48,18 @@ def load_any_ranker(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     attn_implementation: str | None = None,
+    base: str | Path | None = None,
     truncation: Mapping[str, int | str] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
-    """Load a pair ranker with its processor, or a reward model with its tokenizer, which takes no `truncation`."""
+    """Load a pair ranker with its processor, or a reward model with its tokenizer.
+
+    A reward model takes no `truncation` and no `base`; see `load_ranker`.
+    """
     running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
     if names_pair_ranker(name, options):
-        return load_ranker(name, options, truncation=truncation, **running)
+        return load_ranker(name, options, base=base, truncation=truncation, **running)
+    if base is not None:
+        raise InputError("base= is for a ranker that is an adapter; a reward model has all of its weights")
     if truncation is not None:
         raise InputError(
             "truncation= is for a PairRanker; a reward model reads what its tokenizer and its configuration state"
@@ -112,7 +119,7 @@ class AutoRanker:
 
         def load() -> PreTrainedModel:
             is_pair_ranker = format_of(_config_of(where, **kwargs)) is not None
-            return (PairRanker.from_pretrained if is_pair_ranker else strictly_loaded)(where, **kwargs)
+            return load_model(PairRanker, where, **kwargs) if is_pair_ranker else strictly_loaded(where, **kwargs)
 
         try:
             return explained(load, where, "ranker", options)

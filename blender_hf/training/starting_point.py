@@ -8,6 +8,7 @@ import torch
 from transformers import PretrainedConfig
 
 from blender_hf.errors import InputError
+from blender_hf.loading.adapters import load_model
 from blender_hf.loading.checkpoints import locate, pick_attention
 from blender_hf.loading.low_bits import has_low_bits, low_bit_language_model
 from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
@@ -55,14 +56,14 @@ def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> t
     _check_tasks(before.n_tasks, settings)
     if settings.candidate_encoding in (None, before.candidate_encoding):
         _check_preference_dim(before, settings)
-        model = PairRanker.from_pretrained(where, **loading, **changes)
+        model = load_model(PairRanker, where, **loading, **changes)
     elif before.is_separate:
         raise InputError(
             f"{settings.model} encodes each candidate by itself, and can't go on with candidate_encoding=joint: leave "
             "it out, or train from an encoder"
         )
     else:
-        model = _separate(PairRanker.from_pretrained(where, **loading), stated, changes, settings.model)
+        model = _separate(load_model(PairRanker, where, **loading), stated, changes, settings.model)
     model.config.logit_temperature = 1.0  # it was fitted to the old weights
     set_dropouts(model.backbone, dropouts_of(settings, model.backbone.config))
     return model, PairRankerProcessor.from_pretrained(where, **lengths, **hub)
