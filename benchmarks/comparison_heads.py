@@ -227,18 +227,18 @@ class Encoder:
         present = torch.zeros(len(prompts), max(len(prompt.item.candidates) for prompt in prompts), dtype=torch.bool)
         pooled = torch.zeros(2, *present.shape, config.backbone_config.hidden_size)
         for batch in tqdm(batches_of(sorted(self._readings(prompts), key=lambda reading: len(reading[1])))):
-            inputs = self.processor.pad([encoding.input_ids for _, encoding in batch])
+            inputs = self.processor.pad_candidates([encoding for _, encoding in batch])
             real = inputs["attention_mask"].bool()
             rows, columns = torch.tensor([place for place, _ in batch]).T
-            parts = read_rows(self.ranker.backbone, config, inputs["input_ids"], real)
+            parts = read_rows(self.ranker.backbone, config, inputs["input_ids"], real, inputs.get("token_type_ids"))
             pooled[:, rows, columns] = torch.stack(parts).float()
             present[rows, columns] = True
         return States(pooled[0], pooled[1], present)
 
     def _readings(self, prompts: Sequence[LabelledPrompt]) -> Iterator[Reading]:
         for row, prompt in enumerate(prompts):
-            source, *candidates = self.processor.encode_texts([prompt.item.source, *prompt.item.texts])
-            for number, candidate in enumerate(candidates):
+            [source] = self.processor.encode_prompts([prompt.item.messages])
+            for number, candidate in enumerate(self.processor.encode_texts(prompt.item.texts)):
                 yield (row, number), self.processor.encode_candidate(source, candidate)
 
 

@@ -25,7 +25,6 @@ WEIGHTS_SUFFIX = "_data"
 MAX_BYTES_INSIDE = 1_900_000_000
 FOLDERS = ("", "onnx")
 NEEDS_OPTIMUM = "pip install 'blender-hf[onnx]' 'transformers>=4.57,<4.58'"
-INPUTS = ("input_ids", "attention_mask")
 # What a ranker's graph gives of each row: the logit of a pair or, with separate encodings, the encoding of a candidate.
 LOGITS, ENCODINGS = "logits", "encodings"
 AXES = {0: "batch_size", 1: "sequence_length"}
@@ -47,6 +46,11 @@ def fuser_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def output_of(config: PairRankerConfig) -> str:
     """Return the name of the output of a ranker's graph."""
     return ENCODINGS if config.is_separate else LOGITS
+
+
+def inputs_of(config: PairRankerConfig) -> tuple[str, ...]:
+    """Return the names of the inputs of a ranker's graph, as its processor makes them."""
+    return ("input_ids", "attention_mask", *(["token_type_ids"] if config.is_chat else []))
 
 
 def has_optimum() -> bool:

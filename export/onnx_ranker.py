@@ -23,7 +23,7 @@ from blender_hf.loading.checkpoints import (
 from blender_hf.modeling import PairRankerConfig, PairRankerOutput, PairRankerProcessor
 from blender_hf.modeling.modeling_pair_ranker import lead_in_distinct_tokens
 
-from .graph import ENCODINGS, INPUTS, LOGITS, MODEL_FILE, checkpoint_of, output_of, require_onnx_file
+from .graph import ENCODINGS, LOGITS, MODEL_FILE, checkpoint_of, inputs_of, output_of, require_onnx_file
 from .provenance import DISTINCT_TOKEN_WEIGHT, check_settings, check_weights, settings_in
 
 DEFAULT_PROVIDER = "CPUExecutionProvider"
@@ -77,23 +77,33 @@ class OnnxPairRanker(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_sessions": {}}
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> PairRankerOutput:
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> PairRankerOutput:
         """Score one presentation order of each pair, or encode each candidate, as `PairRanker.forward` does."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        if self.config.is_chat and token_type_ids is None:
+            raise ValueError("this ranker has no markers (layout='chat'): give the token_type_ids of its processor")
+        types = [token_type_ids] if self.config.is_chat and token_type_ids is not None else []
+        found = self._outputs(input_ids, attention_mask, *types)
         if self.config.is_separate:
-            return PairRankerOutput(encodings=self._outputs(input_ids, attention_mask))
-        logits = self._outputs(input_ids, attention_mask)
+            return PairRankerOutput(encodings=found)
+        logits = found
         if change := self.config.distinct_token_weight - self._exported_weight:
             lead = lead_in_distinct_tokens(input_ids, attention_mask.bool(), self.config.markers)
             logits = logits + (change * lead).to(logits)
         return PairRankerOutput(logits=logits)
 
-    def _outputs(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def _outputs(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Run the graph on `inputs_of` the ranker."""
         if not self._one_by_one:
-            return self._run(input_ids, attention_mask)
-        lengths = attention_mask.sum(dim=1).tolist()
-        rows = [(input_ids[i : i + 1, :n], attention_mask[i : i + 1, :n]) for i, n in enumerate(lengths)]
+            return self._run(*inputs)
+        lengths = inputs[1].sum(dim=1).tolist()
+        rows = [[tensor[i : i + 1, :n] for tensor in inputs] for i, n in enumerate(lengths)]
         return torch.cat([self._run(*row) for row in rows])
 
     def _run(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -105,7 +115,7 @@ class OnnxPairRanker(nn.Module):
         place = (self.device.type, self.device.index or 0)
         # The binding keeps addresses, not tensors, and trusts the types it is given.
         bound = [tensor.to(self.device, torch.int64).contiguous() for tensor in inputs]
-        for name, tensor in zip(INPUTS, bound, strict=True):
+        for name, tensor in zip(inputs_of(self.config), bound, strict=True):
             binding.bind_input(name, *place, np.int64, tuple(tensor.shape), tensor.data_ptr())
         binding.bind_output(self._output, *place, numpy_type, shape, outputs.data_ptr())
         if self.device.type == "cuda":
@@ -218,10 +228,12 @@ def _checked_graph(session: Any, path: Path, config: PairRankerConfig) -> tuple[
     known = [
         name for name, n_axes in ((LOGITS, 1), (ENCODINGS, 3)) if name in outputs and len(outputs[name].shape) == n_axes
     ]
-    if sorted(inputs) != sorted(INPUTS) or not known:
+    expected = inputs_of(config)
+    if sorted(inputs) != sorted(expected) or not known:
         raise CheckpointError(
             f"{path} is not an exported PairRanker: it maps {', '.join(inputs)} to {', '.join(outputs)}, and a ranker "
-            f"maps {', '.join(INPUTS)} to {LOGITS}, one for each pair, or {ENCODINGS}, one for each candidate"
+            f"with layout={config.layout!r} maps {', '.join(expected)} to {LOGITS}, one for each pair, or "
+            f"{ENCODINGS}, one for each candidate"
         )
     output = output_of(config)
     if output not in known:

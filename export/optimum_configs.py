@@ -8,7 +8,7 @@ from blender_hf.errors import BlenderError
 from blender_hf.modeling import GenFuser, GenFuserConfig, PairRanker, PairRankerConfig
 from blender_hf.modeling.hub_mixins import TASKS
 
-from .graph import AXES, NEEDS_OPTIMUM, OPSET, output_of
+from .graph import AXES, NEEDS_OPTIMUM, OPSET, inputs_of, output_of
 
 try:
     from optimum.exporters.onnx.config import TextEncoderOnnxConfig
@@ -29,9 +29,17 @@ class RowGenerator(DummyTextInputGenerator):
     """Creates the inputs on which Optimum compares the graph: random pairs or candidates, as the ranker reads them."""
 
     def generate(self, input_name: str, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return (batch, length), with a token after each of the markers, and no padding in between."""
+        """Return (batch, length), with a token after each of the markers, and no padding in between.
+
+        Without markers the first half is the prompt.
+        """
         made = super().generate(input_name, *args, **kwargs)
         config = self.normalized_config.config
+        if config.is_chat:
+            if input_name == "attention_mask":
+                return torch.ones_like(made)
+            half = torch.arange(made.shape[1]) >= made.shape[1] // 2
+            return made if input_name == "input_ids" else half.to(made.dtype).expand_as(made).clone()
         markers = config.row_markers
         if input_name == "input_ids":
             ordinary = next(token for token in range(self.vocab_size) if token not in config.markers)
@@ -45,6 +53,7 @@ class RowGenerator(DummyTextInputGenerator):
 class PairRankerOnnxConfig(TextEncoderOnnxConfig):
     """One graph: `input_ids` and `attention_mask`, both (batch, length), give `logits`, (batch,), or encodings.
 
+    With layout "chat" it has `token_type_ids` too.
     Those of a ranker that reads each candidate by itself are `encodings`, (batch, n_tasks, 1 + preference_dim).
     """
 
@@ -55,7 +64,7 @@ class PairRankerOnnxConfig(TextEncoderOnnxConfig):
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
         """Names of the inputs and of their free axes."""
-        return {"input_ids": AXES, "attention_mask": AXES}
+        return dict.fromkeys(inputs_of(self._config), AXES)
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:

@@ -82,15 +82,17 @@ def check_fuser(model: GenFuser | CausalGenFuser, exported: Any, tolerance: floa
 
 
 def ranker_inputs(config: PairRankerConfig) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield batches of random rows with the markers of their parts; a batch's last row is shorter than its first."""
-    markers: list[int] = list(config.row_markers)
+    """Yield batches of random rows with the markers or types of their parts; the last row is shorter than the first."""
+    markers = [] if config.is_chat else list(config.row_markers)
     backbone = config.backbone_config
     padding: int | None = backbone.pad_token_id
     for rows in _random_rows(backbone.vocab_size, config.longest_row(config), *config.markers, padding):
         for row in rows:
             for place, marker in enumerate(markers):
                 row[place * len(row) // len(markers)] = marker
-        yield dict(pad_right(rows, padding or 0))
+        types = [[int(place >= len(row) // 2) for place in range(len(row))] for row in rows]
+        parts = {"token_type_ids": pad_right(types, 0)["input_ids"]} if config.is_chat else {}
+        yield {**pad_right(rows, padding or 0), **parts}
 
 
 def _random_rows(vocab_size: int, longest: int, *reserved: int | None) -> Iterator[list[list[int]]]:

@@ -23,8 +23,8 @@ WEIGHTS, DISTINCT_TOKEN_WEIGHT = "blender_hf.weights", "blender_hf.distinct_toke
 SETTINGS = "blender_hf.settings"
 # Settings of a ranker that are part of its graph: changing them later in `config.json` would not change what it gives.
 GRAPH_SETTINGS = (
-    *("candidate_encoding", "shared_prompt", "preference_dim", "pooling", "symmetric", "cross_candidate_bias"),
-    *TOKEN_IDS,
+    *("candidate_encoding", "shared_prompt", "preference_dim", "layout", "pooling", "symmetric"),
+    *("cross_candidate_bias", *TOKEN_IDS),
 )
 # Formats whose files hold the weights as the model has them; those of the original authors are converted.
 OWN_TYPES = (PairRankerConfig.model_type, *LOADABLE_TYPES)

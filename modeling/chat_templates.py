@@ -208,8 +208,11 @@ class PromptEncoder:
         longest_first = sorted(filter(None, special), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
-    def __call__(self, messages: Sequence[Message]) -> tuple[list[int], str]:
-        """Return the token ids of a conversation, untruncated, and its rendered text."""
+    def __call__(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> tuple[list[int], str]:
+        """Return the token ids of a conversation, untruncated, and its rendered text.
+
+        Without `add_generation_prompt` a template leaves out the header of the answer.
+        """
         if not self._tokenizer.chat_template:
             return self._without_template(messages)
         messages = self._template.fitted(messages)
@@ -222,7 +225,7 @@ class PromptEncoder:
             return f"{mark}{len(forged) - 1}{mark}"
 
         hidden = [with_texts(message, lambda text: self._special.sub(hide, text)) for message in messages]
-        rendered = self._template.render(hidden, add_generation_prompt=True, **self._options)
+        rendered = self._template.render(hidden, add_generation_prompt=add_generation_prompt, **self._options)
         return self._joined(rendered, forged, mark), rendered
 
     def _joined(self, rendered: str, forged: Sequence[str], mark: str) -> list[int]:

@@ -26,6 +26,8 @@ from .tokenizer_files import load_tokenizer
 POOLINGS = ("marker", "mean", "last")
 # How a ranker reads the candidates of a prompt.
 CANDIDATE_ENCODINGS = ("joint", "separate")
+# How rows are made of texts: with a special token in front of each part, or by the tokenizer's chat template.
+LAYOUTS = ("markers", "chat")
 # Settings that only one of them has, with what they are in the other.
 OF_JOINT = {"symmetric": False, "distinct_token_weight": 0.0}
 OF_SEPARATE = {"shared_prompt": False, "preference_dim": 0}
@@ -68,9 +70,14 @@ class PairRankerConfig(PretrainedConfig):
             once for all of them. Causal backbones always read so; for encoders of `SHARING_ENCODERS`.
         preference_dim: With separate encodings, how many coordinates an encoding has besides its score, an even number.
             With 0 a logit is a difference of two scores, so preferences are transitive.
+        layout: How a row is made of the texts: with a special token in front of each part ("markers", PairRM), or as
+            the tokenizer's chat template writes the conversation, with the candidate as the assistant's answer
+            ("chat"), so that a chat model reads what it knows. "chat" is for separate encodings and causal backbones;
+            it adds no tokens, and the ids of the special tokens are None.
         pooling: What represents the prompt and each candidate: the state at the special token in front of it ("marker",
             PairRM), the mean over its tokens ("mean"), as sentence encoders are trained, or the state at its last token
-            ("last"), where a causal model has read all of it.
+            ("last"), where a causal model has read all of it: with layout "chat", at the end of the header of the
+            answer and at the token that ends the answer.
         encoder_sample: With separate encodings, a few weights of the encoder, which `save_pretrained` writes, so that a
             head is not taken for that of another revision of the encoder. None says nothing.
         symmetric: Whether the model has no position bias by construction: swapping the candidates negates the logit,
@@ -80,12 +87,13 @@ class PairRankerConfig(PretrainedConfig):
             (n1 - n2) / (n1 + n2), where n1 and n2 count the distinct tokens of the candidates after truncation. 0
             disables it. It may be changed at any time, but `logit_temperature` was fitted with it.
         head_dropout: Dropout before both layers of the head, in training.
-        source_token_id: Id of the special token in front of the prompt.
+        source_token_id: Id of the special token in front of the prompt; None with layout "chat", as the next two.
         candidate1_token_id: Id of the special token in front of the first candidate.
         candidate2_token_id: Id of the special token in front of the second candidate.
         max_pair_length: Maximum tokens of what is read at once, special tokens included: of a prompt with a pair of
             candidates or, with separate encodings, with one.
-        max_source_length: Maximum tokens of the prompt's part, special tokens included.
+        max_source_length: Maximum tokens of the prompt's part, special tokens included, and with layout "chat" all that
+            the template writes.
         max_candidate_length: Maximum tokens of a candidate's part, special tokens included. Each candidate also gets at
             most half of what the prompt leaves of `max_pair_length`, so its budget depends on the prompt alone; with
             separate encodings, all of it.
@@ -114,6 +122,7 @@ class PairRankerConfig(PretrainedConfig):
         candidate_encoding: str = "joint",
         shared_prompt: bool = False,
         preference_dim: int = 0,
+        layout: str = "markers",
         pooling: str = "marker",
         encoder_sample: list[float] | None = None,
         symmetric: bool = False,
@@ -139,6 +148,7 @@ class PairRankerConfig(PretrainedConfig):
         self.candidate_encoding = candidate_encoding
         self.shared_prompt = shared_prompt
         self.preference_dim = preference_dim
+        self.layout = layout
         self.pooling = pooling
         self.encoder_sample = encoder_sample
         self.symmetric = symmetric
@@ -171,6 +181,11 @@ class PairRankerConfig(PretrainedConfig):
     def is_separate(self) -> bool:
         """Whether each candidate is read by itself, and encodings are compared."""
         return self.candidate_encoding == "separate"
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether rows are written by a chat template; then they have no markers, but `token_type_ids`."""
+        return self.layout == "chat"
 
     @property
     def row_markers(self) -> tuple[Any, ...]:
@@ -262,6 +277,7 @@ class PairRankerConfig(PretrainedConfig):
             )
         if not isinstance(self.preference_dim, int) or self.preference_dim < 0 or self.preference_dim % 2:
             raise ValueError(f"preference_dim={self.preference_dim!r}; use an even number, 0 for none")
+        self._check_layout()
         kind = self.backbone_config.model_type
         if self.shared_prompt and not is_causal(self.backbone_config) and kind not in SHARING_ENCODERS:
             raise ValueError(
@@ -273,6 +289,28 @@ class PairRankerConfig(PretrainedConfig):
         if wrong:
             other = CANDIDATE_ENCODINGS[0 if self.is_separate else 1]
             raise ValueError(f"{wrong[0]} is for candidate_encoding={other!r}, not {self.candidate_encoding!r}")
+
+    def _check_layout(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(
+                f"layout={self.layout!r}; this release knows {', '.join(LAYOUTS)}: correct the name, or upgrade "
+                "blender-hf if the checkpoint is from a newer release"
+            )
+        if not self.is_chat:
+            return
+        if not self.is_separate:
+            raise ValueError(
+                "layout='chat' is for candidate_encoding='separate': a template has one place for an answer"
+            )
+        if not is_causal(self.backbone_config):
+            raise ValueError(
+                f"layout='chat' with a {self.backbone_config.model_type}, which does not read from left to right; use "
+                "a chat model, such as Llama, or layout='markers'"
+            )
+        if stated := [name for name in TOKEN_IDS if getattr(self, name) is not None]:
+            raise ValueError(
+                f"{stated[0]}={getattr(self, stated[0])} with layout='chat', which has no markers: leave it out"
+            )
 
 
 def is_causal(config: PretrainedConfig) -> bool:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .processing_pair_ranker import PairRankerProcessor  # noqa: F401
     from .record_fields import read_fields  # noqa: F401
     from .record_values import as_turns  # noqa: F401
+    from .row_layouts import ChatLayout  # noqa: F401
     from .segmentation import split_segments  # noqa: F401
     from .tokenization import PlainTextEncoder  # noqa: F401
 
@@ -265,7 +266,8 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
             input_ids: (batch, length). Rows as `PairRankerProcessor` encodes them: each a pair or, with separate
                 encodings, a candidate.
             attention_mask: (batch, length). 1 for tokens, 0 for padding.
-            token_type_ids: (batch, length). For backbones with segment embeddings.
+            token_type_ids: (batch, length). For backbones with segment embeddings; with layout "chat", 0 for the tokens
+                of the prompt and 1 for those of the candidate.
             labels: (pairs,) or (pairs, n_tasks), each in [0, 1]: the probability that the **first** candidate is
                 better. 1: the first is better, 0: the second is, 0.5: a tie; soft labels in between.
             return_dict: Whether to return a `PairRankerOutput` (default) or a tuple.
@@ -461,7 +463,7 @@ def _check_rows(input_ids: torch.Tensor, config: PairRankerConfig) -> None:
 
     A GPU would have to be waited for, and a graph has no branch on its data.
     """
-    if not input_ids.is_cpu or is_traced():
+    if not input_ids.is_cpu or is_traced() or config.is_chat:
         return
     is_pair = torch.eq(input_ids, config.candidate2_token_id).any(dim=1)  # type: ignore[arg-type] # None fails below
     if config.is_separate and is_pair.any():

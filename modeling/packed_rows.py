@@ -99,7 +99,10 @@ def _representations(
     if config.pooling == "last":
         places = (spans * torch.arange(spans.shape[2], device=spans.device)).argmax(dim=2)
         return hidden.gather(1, places[:, :, None].expand(-1, -1, hidden.shape[-1]))
-    markers = [torch.eq(input_ids, marker)[:, None, :] for marker in config.markers[:2]]
-    marked = torch.cat([spans[:, :1] & markers[0], spans[:, 1:] & markers[1]], dim=1)  # (rows, parts, length)
-    begun = (spans & (marked.cumsum(dim=2) > 0)).to(hidden.dtype)
+    begun = spans  # (rows, parts, length)
+    if not config.is_chat:
+        markers = [torch.eq(input_ids, marker)[:, None, :] for marker in config.markers[:2]]
+        marked = torch.cat([spans[:, :1] & markers[0], spans[:, 1:] & markers[1]], dim=1)
+        begun = spans & (marked.cumsum(dim=2) > 0)
+    begun = begun.to(hidden.dtype)
     return begun @ hidden / begun.sum(dim=2, keepdim=True).clamp(min=1)

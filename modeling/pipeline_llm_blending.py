@@ -6,7 +6,7 @@ package has more: schedules, aggregations, batches over several prompts, and pro
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .conversations import (
+    Message,
     after_prompt,
     as_messages,
     candidate_of,
@@ -43,6 +44,7 @@ from .ranking_math import (
     ranks_of,
 )
 from .record_fields import candidates_of, missing, prompt_of, read_fields
+from .row_layouts import Part
 from .tokenization import unknown_id, unknown_in
 
 if TYPE_CHECKING:
@@ -67,13 +69,24 @@ Encodings = dict[tuple[int, ...], torch.Tensor]
 
 @dataclass(frozen=True)
 class BlendingInput:
-    """A prompt with its candidates, checked; `source` is the text of the conversation that the ranker reads."""
+    """A prompt with its candidates, checked; `messages` is the conversation, `source` its text."""
 
     prompt: Any
     instruction: str | None
+    messages: tuple[Message, ...]
     source: str
     texts: tuple[str, ...]
     models: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """The tokens of a prompt and of some candidates, uncut."""
+
+    source: str  # the text of the prompt
+    texts: Sequence[str]
+    ids: Mapping[str, Sequence[int]]  # of all of these texts
+    prompt: Part | None  # the prompt as a ranker with separate encodings reads it
 
 
 def rows_of(inputs: Any) -> Iterable[Any] | None:
@@ -183,7 +196,8 @@ class LlmBlendingPipeline(Pipeline):
             if fields.unread:
                 listed = ", ".join(f'"{key}"' for key in fields.unread)
                 logger.warning_once(f"not read: {listed}")
-            said = turns(as_messages(prompt, instruction))
+            messages = as_messages(prompt, instruction)
+            said = turns(messages)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
         asked = (prompt, instruction)
@@ -192,7 +206,7 @@ class LlmBlendingPipeline(Pipeline):
             raise ValueError(f"{where}: there are no candidates; give at least one answer to rank")
         texts, models = zip(*pairs, strict=True)
         report_unread(said, where)
-        return BlendingInput(prompt, instruction, render_turns(said), texts, models)
+        return BlendingInput(prompt, instruction, messages, render_turns(said), texts, models)
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         """Return the result unchanged: it is plain dictionaries and lists."""
@@ -214,13 +228,13 @@ class LlmBlendingPipeline(Pipeline):
         if len(chosen) < 2:
             return _result(ranking, None, None, fused=False)
         fusion = self._fuse(model_inputs, chosen, generation or {})
-        comparison = self._compare(model_inputs.source, fusion["text"], ranking["best"], rows, known)
+        comparison = self._compare(model_inputs, fusion["text"], ranking["best"], rows, known)
         kept = not fallback or keeps_fusion(fusion["text"], comparison["preferred"])
         return _result(ranking, fusion, comparison, fused=kept)
 
     def _rank(self, item: BlendingInput, rows: int, known: Encodings) -> dict[str, Any]:
-        ids = self._tokenize([item.source, *item.texts])
-        orders = self._both_orders(item.source, item.texts, ids, rows, known)
+        read = self._tokenize(item, item.texts)
+        orders = self._both_orders(read, rows, known)
         means = {pair: mean_logit(*both) for pair, both in orders.items()}
         means |= {(b, a): -logit for (a, b), logit in means.items()}
         n = len(item.texts)
@@ -239,7 +253,7 @@ class LlmBlendingPipeline(Pipeline):
             "n_encodings": len(known) or len(orders) * (1 if self.model.config.symmetric else 2),
             "flip_rate": sum(is_flip(*both) for both in orders.values()) / len(orders) if orders else None,
             "n_cycles": count_cycles(logits),
-            **self._reading(item.source, item.texts, ids),
+            **self._reading(read),
             "schedule": "full",
             "best": item.texts[order[0]],
         }
@@ -261,9 +275,9 @@ class LlmBlendingPipeline(Pipeline):
             "unfinished": most is not None and len(written) >= most and set(ends).isdisjoint(written),
         }
 
-    def _compare(self, source: str, a: str, b: str, rows: int, known: Encodings) -> dict[str, Any]:
-        ids = self._tokenize([source, a, b])
-        ab, ba = self._both_orders(source, [a, b], ids, rows, known).get((a, b), (0.0, 0.0))
+    def _compare(self, item: BlendingInput, a: str, b: str, rows: int, known: Encodings) -> dict[str, Any]:
+        read = self._tokenize(item, (a, b))
+        ab, ba = self._both_orders(read, rows, known).get((a, b), (0.0, 0.0))
         logit = mean_logit(ab, ba)
         probability = probability_of(logit, self.model.config.logit_temperature)
         return {
@@ -272,71 +286,67 @@ class LlmBlendingPipeline(Pipeline):
             "probability": probability,
             "logit_ab": ab,
             "logit_ba": ba,
-            **self._reading(source, [a, b], ids),
+            **self._reading(read),
         }
 
-    def _tokenize(self, texts: Sequence[str]) -> dict[str, list[int]]:
-        different = list(dict.fromkeys(texts))
-        return dict(zip(different, self.processor.encode_texts(different), strict=True))
+    def _tokenize(self, item: BlendingInput, texts: Sequence[str]) -> Tokenized:
+        different = list(dict.fromkeys((item.source, *texts)))
+        ids = dict(zip(different, self.processor.encode_texts(different), strict=True))
+        prompt = self.processor.encode_prompts([item.messages])[0] if self.model.config.is_separate else None
+        return Tokenized(item.source, texts, ids, prompt)
 
-    def _both_orders(
-        self,
-        source: str,
-        texts: Sequence[str],
-        ids: Mapping[str, Sequence[int]],
-        rows: int,
-        known: Encodings,
-    ) -> dict[tuple[str, str], tuple[float, float]]:
+    def _both_orders(self, read: Tokenized, rows: int, known: Encodings) -> dict[tuple[str, str], tuple[float, float]]:
         """Return for each pair (a, b) of different texts its logit with a first, and with b first.
 
         With separate encodings, candidates that are not yet `known` are read, and added to it.
         """
-        different = list(dict.fromkeys(texts))
+        ids, different = read.ids, list(dict.fromkeys(read.texts))
         pairs = list(combinations(different, 2))
-        if self.model.config.is_separate:
-            encoded = [self.processor.encode_candidate(ids[source], ids[text]).input_ids for text in different]
-            new = [row for row in dict.fromkeys(encoded) if row not in known]
-            known.update(zip(new, self._read(new, rows), strict=True))
-            encodings = torch.stack([known[row] for row in encoded])
+        if read.prompt is not None:
+            encoded = [self.processor.encode_candidate(read.prompt, ids[text]) for text in different]
+            new = {row.input_ids: row for row in encoded if row.input_ids not in known}
+            known.update(zip(new, self._read([*new.values()], self.processor.pad_candidates, rows), strict=True))
+            encodings = torch.stack([known[row.input_ids] for row in encoded])
             matrix = compare_encodings(encodings[:, None], encodings[None, :]).mean(dim=-1).tolist()
             places = list(combinations(range(len(different)), 2))
             logits = [*(matrix[i][j] for i, j in places), *(matrix[j][i] for i, j in places)]
         else:
             shown = [*pairs, *((b, a) for a, b in pairs)]
-            inputs = [self.processor.encode_pair(ids[source], ids[a], ids[b]).input_ids for a, b in shown]
-            logits = [value.item() for value in self._read(inputs, rows)]
+            inputs = [self.processor.encode_pair(ids[read.source], ids[a], ids[b]).input_ids for a, b in shown]
+            logits = [value.item() for value in self._read(inputs, self.processor.pad, rows)]
         return dict(zip(pairs, zip(logits[: len(pairs)], logits[len(pairs) :], strict=True), strict=True))
 
-    def _read(self, inputs: Sequence[Sequence[int]], rows: int) -> list[torch.Tensor]:
+    def _read(self, inputs: Sequence[Any], pad: Callable[[Sequence[Any]], Any], rows: int) -> list[torch.Tensor]:
         """Return what the ranker gives of each row, the logit of a pair or the encoding of a candidate, in float64."""
         by_length = sorted(range(len(inputs)), key=lambda index: len(inputs[index]))
         found: dict[int, torch.Tensor] = {}
         for start in range(0, len(inputs), rows):
             batch = by_length[start : start + rows]
-            output = self.model(**self.processor.pad([inputs[index] for index in batch]).to(self.device))
+            output = self.model(**pad([inputs[index] for index in batch]).to(self.device))
             values = output.encodings if self.model.config.is_separate else output.logits
             found |= zip(batch, values.float().cpu().double(), strict=True)
         if not all(value.isfinite().all() for value in found.values()):
             raise ArithmeticError("the ranker gave NaN or an infinite logit; try dtype=torch.float32")
         return [found[index] for index in range(len(inputs))]
 
-    def _reading(self, source: str, texts: Sequence[str], ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    def _reading(self, read: Tokenized) -> dict[str, Any]:
         """Return how much is cut and not read."""
-        read, cut_prompt, cut = zip(*(self._cut(ids[source], ids[text]) for text in texts), strict=True)
+        rows, cut_prompt, cut = zip(*(self._cut(read, text) for text in read.texts), strict=True)
         unknown = unknown_id(self.processor.tokenizer)
-        counts = [unknown_in(text, ids[text], unknown) for text in (source, *texts)]
-        same = indistinguishable(texts, read)
+        counts = [unknown_in(text, read.ids[text], unknown) for text in (read.source, *read.texts)]
+        same = indistinguishable(read.texts, rows)
         return {
             "truncated": {"prompt": cut_prompt[0], "candidates": list(cut)},
             "unread": {"prompt": counts[0], "candidates": counts[1:], "indistinguishable": [*map(list, same)]},
         }
 
-    def _cut(self, source: Sequence[int], text: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
+    def _cut(self, read: Tokenized, text: str) -> tuple[tuple[int, ...], int, int]:
         """Return what is read of a prompt and a candidate, and how many tokens of either are cut."""
-        if self.model.config.is_separate:
-            row = self.processor.encode_candidate(source, text)
+        ids = read.ids[text]
+        if read.prompt is not None:
+            row = self.processor.encode_candidate(read.prompt, ids)
             return row.input_ids, row.truncated_source, row.truncated_candidate
-        pair = self.processor.encode_pair(source, text, text)  # whose budget depends on the prompt alone
+        pair = self.processor.encode_pair(read.ids[read.source], ids, ids)  # whose budget depends on the prompt alone
         return tuple(pair.input_ids), pair.truncated_source, pair.truncated_first
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -4,7 +4,7 @@
 
 each part as the tokenizer encodes it alone, so with its own [CLS] where the tokenizer adds one. Each text is tokenized
 once, and pairs are assembled from token ids. A ranker that encodes each candidate by itself reads the same without the
-third part.
+third part. With `layout="chat"` a row is a conversation by the tokenizer's chat template, see `row_layouts`.
 
 For ordinary text these are the ids of the recipe on the PairRM-hf card, which encodes "<|source|>" + text. They differ
 on purpose where a text contains a special token, which is plain text here, or begins with a combining mark, which
@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 from transformers import BatchEncoding, PretrainedConfig, ProcessorMixin
 
 from .configuration_pair_ranker import (
-    SPECIAL_TOKENS,
-    TOKEN_IDS,
     TRUNCATION,
     PairRankerConfig,
     add_special_tokens,
@@ -29,10 +27,12 @@ from .configuration_pair_ranker import (
 )
 from .conversations import render_prompt
 from .hub_mixins import PortableProcessorMixin
-from .tokenization import PlainTextEncoder, affixes, pad_right
+from .row_layouts import LAYOUTS, Part
+from .tokenization import pad_right
 
 if TYPE_CHECKING:
     # From a local folder, transformers 4 loads only the files that this one names; these are what its imports import.
+    from .chat_templates import PromptEncoder  # noqa: F401
     from .configurations import MAJOR_VERSION  # noqa: F401
     from .record_values import candidate_parts  # noqa: F401
     from .tokenizer_files import load_tokenizer  # noqa: F401
@@ -77,16 +77,19 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
     Special tokens in user text, such as `<|candidate2|>` or `[SEP]`, are always plain text.
 
     Args:
-        tokenizer: The tokenizer of the backbone with the four special tokens of `SPECIAL_TOKENS` added.
+        tokenizer: The tokenizer of the backbone: with the four special tokens of `SPECIAL_TOKENS` added or, for layout
+            "chat", with a chat template.
         max_pair_length: As in `PairRankerConfig`, like the next four.
         max_source_length: Maximum tokens of the prompt's part.
         max_candidate_length: Maximum tokens of a candidate's part.
         source_truncation_side: Which end of a long prompt is cut.
         candidate_truncation_side: Which end of a long candidate is cut.
+        layout: How rows are made of texts, "markers" or "chat", as in `PairRankerConfig`.
         **kwargs: Options of every processor in transformers.
 
     Raises:
-        ValueError: If the tokenizer lacks one of the special tokens, or a length or a side can't work.
+        ValueError: If the tokenizer lacks one of the special tokens or the chat template, or a length or a side can't
+            work.
     """
 
     attributes = ["tokenizer"]  # noqa: RUF012 (the form that transformers 4 expects)
@@ -100,6 +103,7 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         max_candidate_length: int = 1024,
         source_truncation_side: str = "right",
         candidate_truncation_side: str = "right",
+        layout: str = "markers",
         **kwargs: Any,
     ) -> None:
         super().__init__(tokenizer, **kwargs)
@@ -108,16 +112,22 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         self.max_candidate_length = max_candidate_length
         self.source_truncation_side = source_truncation_side
         self.candidate_truncation_side = candidate_truncation_side
+        self.layout = layout
         check_truncation(vars(self))
-        self._markers = [_special_id(tokenizer, token) for token in SPECIAL_TOKENS[:3]]
-        self._prefix, self._suffix = affixes(tokenizer)
-        self._encode_plain = PlainTextEncoder(tokenizer, SPECIAL_TOKENS)
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout={layout!r}; use {' or '.join(LAYOUTS)}")
+        self._rows = LAYOUTS[layout](tokenizer)
+        self._rows.check_lengths(max_source_length)
 
     @classmethod
-    def for_training(cls, tokenizer: Any, **lengths: Any) -> "PairRankerProcessor":
-        """Create a processor from the tokenizer of a plain encoder, to which the four special tokens are added."""
-        add_special_tokens(tokenizer)
-        return cls(tokenizer, **lengths)
+    def for_training(cls, tokenizer: Any, *, layout: str = "markers", **lengths: Any) -> "PairRankerProcessor":
+        """Create a processor from the tokenizer of a plain encoder or decoder.
+
+        With layout "markers" the four special tokens are added to the tokenizer, with "chat" none.
+        """
+        if layout == "markers":
+            add_special_tokens(tokenizer)
+        return cls(tokenizer, layout=layout, **lengths)
 
     @classmethod
     def from_pretrained(  # type: ignore[override] # transformers passes options by name
@@ -153,15 +163,22 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
 
     def set_truncation(self, **settings: Any) -> None:
         """Change any settings of `TRUNCATION`; if they can't work, raise ValueError and change nothing."""
-        check_truncation({**vars(self), **settings})
+        changed = {**vars(self), **settings}
+        check_truncation(changed)
+        self._rows.check_lengths(changed["max_source_length"])
         vars(self).update(settings)
 
     def check_tokens(self, config: PairRankerConfig) -> None:
         """Check that this processor belongs to a ranker.
 
         Raises:
-            ValueError: If the special tokens differ, or there are more tokens than embeddings.
+            ValueError: If the layouts or the special tokens differ, or there are more tokens than embeddings.
         """
+        if config.layout != self.layout:
+            raise ValueError(
+                f"layout is {config.layout!r} in the configuration and {self.layout!r} in the processor, so they are "
+                "not of one ranker: correct config.json, or load both from one checkpoint"
+            )
         for name, found in self.special_token_ids().items():
             if (stated := getattr(config, name)) != found:
                 raise ValueError(
@@ -190,13 +207,28 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
                 f"max_pair_length={config.n_positions} and max_source_length={source}, or less"
             )
 
-    def special_token_ids(self) -> dict[str, int]:
-        """Return the ids of the special tokens under their names in `PairRankerConfig`."""
-        return dict(zip(TOKEN_IDS, self._markers, strict=True))
+    def special_token_ids(self) -> dict[str, int | None]:
+        """Return the ids of the special tokens under their names in `PairRankerConfig`; None with layout "chat"."""
+        return self._rows.token_ids
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize texts without special tokens and without truncation."""
-        return self._encode_plain(texts)
+        return self._rows.encode_texts(texts)
+
+    def encode_prompts(self, prompts: Sequence[Any]) -> list[Part]:
+        """Tokenize prompts for `encode_candidate`, without truncation.
+
+        Args:
+            prompts: Strings or conversations.
+
+        Returns:
+            The tokens of each text, and those that frame it: the markers, or what the chat template writes.
+
+        Raises:
+            TypeError: If a prompt is of another type.
+            ValueError: If a conversation can't be read, or the chat template refuses it.
+        """
+        return self._rows.prompts(prompts)
 
     def encode_pair(self, source: Sequence[int], first: Sequence[int], second: Sequence[int]) -> PairEncoding:
         """Assemble a pair from the ids of its three texts (recipe of the PairRM-hf card).
@@ -212,34 +244,47 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
         Returns:
             The ids of the pair and how much was cut.
         """
-        source_part, cut_source = self._part(0, source, self.max_source_length, self.source_truncation_side)
+        part = self._rows.part
+        source_part, cut_source = part(0, source).cut(self.max_source_length, self.source_truncation_side)
         budget = min(self.max_candidate_length, (self.max_pair_length - len(source_part)) // 2)
-        first_part, cut_first = self._part(1, first, budget, self.candidate_truncation_side)
-        second_part, cut_second = self._part(2, second, budget, self.candidate_truncation_side)
-        return PairEncoding(source_part + first_part + second_part, cut_source, cut_first, cut_second)
+        first_part, cut_first = part(1, first).cut(budget, self.candidate_truncation_side)
+        second_part, cut_second = part(2, second).cut(budget, self.candidate_truncation_side)
+        return PairEncoding([*source_part, *first_part, *second_part], cut_source, cut_first, cut_second)
 
-    def encode_candidate(self, source: Sequence[int], candidate: Sequence[int]) -> CandidateEncoding:
+    def encode_candidate(self, source: Part, candidate: Sequence[int]) -> CandidateEncoding:
         """Assemble what a ranker with separate encodings reads from the ids of a prompt and of one candidate.
 
         The prompt keeps at most `max_source_length` tokens, the candidate at most `max_candidate_length` and what the
         prompt leaves of `max_pair_length`. So truncation depends on this prompt and this candidate alone.
 
         Args:
-            source: Ids of the prompt from `encode_texts`.
-            candidate: Ids of the candidate.
+            source: The prompt from `encode_prompts`.
+            candidate: Ids of the candidate from `encode_texts`.
 
         Returns:
             The ids of both parts and how much was cut.
         """
-        prompt_part, cut_source = self._part(0, source, self.max_source_length, self.source_truncation_side)
+        prompt_part, cut_source = source.cut(self.max_source_length, self.source_truncation_side)
         budget = min(self.max_candidate_length, self.max_pair_length - len(prompt_part))
-        part, cut = self._part(1, candidate, budget, self.candidate_truncation_side)
-        return CandidateEncoding(tuple(prompt_part), tuple(part), cut_source, cut)
+        part, cut = self._rows.candidate(candidate).cut(budget, self.candidate_truncation_side)
+        return CandidateEncoding(prompt_part, part, cut_source, cut)
 
     def pad(self, rows: Sequence[Sequence[int]]) -> BatchEncoding:
-        """Return tensors `input_ids` and `attention_mask`, both (batch, length), of the ids of rows."""
+        """Return tensors `input_ids` and `attention_mask`, both (batch, length), of the ids of pairs or of parts."""
         padding = self.tokenizer.pad_token_id
         return pad_right(rows, 0 if padding is None else padding)  # whichever it is, it is masked
+
+    def pad_candidates(self, rows: Sequence[CandidateEncoding]) -> BatchEncoding:
+        """Return the tensors of whole rows of candidates, (batch, length) each.
+
+        They are `input_ids`, `attention_mask` and, with layout "chat", where no marker says it, `token_type_ids`: 0 for
+        the prompt, 1 for the candidate.
+        """
+        batch = self.pad([row.input_ids for row in rows])
+        if self._rows.has_types:
+            types = [[0] * len(row.prompt_ids) + [1] * len(row.candidate_ids) for row in rows]
+            batch["token_type_ids"] = pad_right(types, 0)["input_ids"]
+        return batch
 
     def __call__(
         self, prompts: Sequence[Any], candidates_a: Sequence[str], candidates_b: Sequence[str] | None = None
@@ -252,7 +297,8 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
             candidates_b: One string per row; None for a ranker that encodes each candidate by itself.
 
         Returns:
-            A batch of tensors `input_ids` and `attention_mask`, both (batch, length).
+            A batch of tensors `input_ids` and `attention_mask`, both (batch, length); of candidates those of
+            `pad_candidates`.
 
         Raises:
             TypeError: If a single string is given instead of lists.
@@ -274,20 +320,13 @@ class PairRankerProcessor(PortableProcessorMixin, ProcessorMixin):
     def _candidate_rows(self, prompts: Sequence[Any], candidates: Sequence[str]) -> BatchEncoding:
         if len(prompts) != len(candidates):
             raise ValueError(f"{len(prompts)} prompts and {len(candidates)} candidates: give one of each for every row")
-        sources = self.encode_texts([render_prompt(prompt) for prompt in prompts])
-        rows = zip(sources, self.encode_texts(candidates), strict=True)
-        return self.pad([self.encode_candidate(*row).input_ids for row in rows])
+        rows = zip(self.encode_prompts(prompts), self.encode_texts(candidates), strict=True)
+        return self.pad_candidates([self.encode_candidate(*row) for row in rows])
 
     @property
     def model_input_names(self) -> list[str]:
         """Names of the tensors that `PairRanker.forward` takes from this processor."""
-        return ["input_ids", "attention_mask"]
-
-    def _part(self, marker: int, ids: Sequence[int], budget: int, side: str) -> tuple[list[int], int]:
-        room = budget - len(self._prefix) - 1 - len(self._suffix)
-        cut = max(0, len(ids) - room)
-        kept = ids[cut:] if side == "left" else ids[: len(ids) - cut]
-        return [*self._prefix, self._markers[marker], *kept, *self._suffix], cut
+        return ["input_ids", "attention_mask", *(["token_type_ids"] if self._rows.has_types else [])]
 
 
 def _refuse_misspelt(options: Mapping[str, Any]) -> None:
@@ -296,10 +335,3 @@ def _refuse_misspelt(options: Mapping[str, Any]) -> None:
         meant = OLD_NAMES.get(name) or next(iter(get_close_matches(name, TRUNCATION, 1, MIN_SIMILARITY)), None)
         if meant is not None:
             raise TypeError(f"a ranker's processor has no option {name}; use {meant}")
-
-
-def _special_id(tokenizer: Any, token: str) -> int:
-    token_id = tokenizer.get_vocab().get(token)
-    if token_id is None:
-        raise ValueError(f"the tokenizer lacks the special token {token}: this is not the tokenizer of a PairRanker")
-    return token_id

@@ -131,10 +131,8 @@ def read_rows(
     token_type_ids: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the representations of the prompts and of the candidates of whole rows, (batch, hidden) each."""
-    source, candidate = (start_of(input_ids, marker)[:, None] for marker in config.markers[:2])
     places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
-    # What a tokenizer puts before a text, such as [CLS], it puts before each part.
-    in_prompt = places < candidate - source
+    in_prompt, *spans = _parts_of_rows(config, input_ids, real, token_type_ids)
     if config.shared_prompt and not is_causal(config.backbone_config):
         require_masks(backbone, "ranker with shared prompts")
         hidden = backbone.embeddings(input_ids=input_ids, position_ids=places + _first_position(backbone))
@@ -142,9 +140,8 @@ def read_rows(
         bias = torch.where(mask, 0.0, torch.finfo(hidden.dtype).min).to(hidden.dtype)
         hidden = backbone.encoder(hidden, attention_mask=bias[:, None]).last_hidden_state
     else:
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        types = {} if token_type_ids is None or config.is_chat else {"token_type_ids": token_type_ids}
         hidden = backbone(input_ids, attention_mask=real.long(), return_dict=True, **types).last_hidden_state
-    spans = in_prompt & (places >= source) & real, (places >= candidate) & real
     first, second = (
         part_of(hidden, input_ids, span, marker, config.pooling)
         for span, marker in zip(spans, config.markers, strict=False)
@@ -177,7 +174,7 @@ def read_prompts(backbone: Any, config: PairRankerConfig, input_ids: torch.Tenso
             keys.append(key)
             values.append(value)
     source = config.markers[0]
-    span = real & ((input_ids == source).cumsum(dim=1) > 0)
+    span = _span_from(source, input_ids, real)
     return PromptStates(part_of(hidden, input_ids, span, source, config.pooling), real, keys, values)
 
 
@@ -225,8 +222,31 @@ def read_candidates(
             )
             hidden = _run_layer(layer, hidden, keys, values, seen)
     marker = config.markers[1]
-    span = real & ((input_ids == marker).cumsum(dim=1) > 0)
-    return part_of(hidden, input_ids, span, marker, config.pooling)
+    return part_of(hidden, input_ids, _span_from(marker, input_ids, real), marker, config.pooling)
+
+
+def _parts_of_rows(
+    config: PairRankerConfig, input_ids: torch.Tensor, real: torch.Tensor, token_type_ids: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return which tokens of whole rows are in front of the candidate, of the prompt, and of the candidate."""
+    if config.is_chat:
+        if token_type_ids is None:
+            raise ValueError(
+                "this ranker has no markers (layout='chat'): give token_type_ids, 0 for the prompt and 1 for the "
+                "candidate, as its processor makes them"
+            )
+        in_prompt = token_type_ids == 0
+        return in_prompt, in_prompt & real, ~in_prompt & real
+    source, candidate = (start_of(input_ids, marker)[:, None] for marker in config.markers[:2])
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
+    # What a tokenizer puts before a text, such as [CLS], it puts before each part.
+    in_prompt = places < candidate - source
+    return in_prompt, in_prompt & (places >= source) & real, (places >= candidate) & real
+
+
+def _span_from(marker: int | None, input_ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Return which tokens of a part stand from its marker on; all, if it has none."""
+    return real if marker is None else real & ((input_ids == marker).cumsum(dim=1) > 0)
 
 
 def _cache_name(backbone: Any) -> str | None:

@@ -22,7 +22,7 @@ from transformers import (
 
 from blender_hf import Blender, GenFuser, GenFuserConfig, GenFuserProcessor, PairRanker, PairRankerConfig
 from blender_hf.modeling import PairRankerProcessor
-from blender_hf.modeling.configuration_pair_ranker import is_causal
+from blender_hf.modeling.configuration_pair_ranker import TRUNCATION, is_causal
 from tests.language_server import LanguageServer, serving
 
 EXAMPLES = Path(__file__).parent.parent / "blender_hf" / "examples" / "smoke.jsonl"
@@ -151,13 +151,15 @@ def build_ranker(kind: str = "bert", *, seed: int = 0, **config: object) -> tupl
 
 
 def build_separate_ranker(
-    backbone: PretrainedConfig, *, seed: int = 0, **config: object
+    backbone: PretrainedConfig, processor: PairRankerProcessor | None = None, *, seed: int = 0, **config: object
 ) -> tuple[PairRanker, PairRankerProcessor]:
     """Return a ranker with random weights whose encodings are far apart, and its processor."""
     set_seed(seed)
-    processor = ranker_processor()
+    processor = processor or ranker_processor()
     pooling = "last" if is_causal(backbone) else "mean"
-    settings = {"pooling": pooling, "preference_dim": 4, **LENGTHS, **processor.special_token_ids(), **config}
+    lengths = {name: getattr(processor, name) for name in TRUNCATION}
+    layout = {"layout": processor.layout, **processor.special_token_ids()}
+    settings = {"pooling": pooling, "preference_dim": 4, **lengths, **layout, **config}
     model = PairRanker(PairRankerConfig(backbone_config=backbone, candidate_encoding="separate", **settings)).eval()
     with torch.no_grad():
         for layer in (model.head.dense, model.head.out_proj, model.head.preference):

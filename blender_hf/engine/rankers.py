@@ -96,7 +96,8 @@ class Pairwise:
     def _reading(self, item: Item, texts: Texts) -> tuple[Truncation, Unread]:
         """Return what was cut and not read of an item; a candidate's budget depends only on the prompt."""
         cuts = [self.scorer.encode(Presentation(item.source, text, text), texts) for text in item.texts]
-        unread = unread_of(item, texts, (tuple(cut.input_ids) for cut in cuts), self.scorer.unknown_id)
+        ids = [texts[text] for text in (item.source, *item.texts)]
+        unread = unread_of(item, ids, (tuple(cut.input_ids) for cut in cuts), self.scorer.unknown_id)
         self._warning.check(item.where, unread)
         return Truncation(cuts[0].truncated_source, tuple(cut.truncated_first for cut in cuts)), unread
 

@@ -1,8 +1,9 @@
 """Rankers that encode each candidate once: N readings give the logits of all pairs of N candidates."""
 
+import json
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from typing import Any
@@ -11,17 +12,18 @@ import numpy as np
 import torch
 from transformers import BatchEncoding
 
-from blender_hf.errors import chosen
+from blender_hf.errors import InputError, chosen
 from blender_hf.inputs import Item
 from blender_hf.modeling import CandidateEncoding, PairRanker, PairRankerProcessor
 from blender_hf.modeling.ranking_math import compare_encodings
+from blender_hf.modeling.row_layouts import Part
 
 from .aggregation import AGGREGATIONS
 from .concurrency import lock_of, lock_to_run
 from .model_state import check_ids, evaluating
 from .results import Comparison, Matrix, Ranking, Truncation, Unread, make_ranking
 from .schedules import Schedule
-from .scorer import RankerScorer, Texts, halved, in_order, pack_by_tokens
+from .scorer import RankerScorer, halved, in_order, pack_by_tokens, tokenised
 from .unread import UnreadWarning, unread_of
 
 # The schedule of rankings in which every pair was compared.
@@ -70,8 +72,8 @@ class CandidateEncoder(RankerScorer[CandidateEncoding]):
         self._kept.clear()
 
     def pad(self, rows: Sequence[CandidateEncoding]) -> BatchEncoding:
-        """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length), of whole rows."""
-        return self.processor.pad([row.input_ids for row in rows])
+        """Make a batch of tensors, (batch, length) each, of whole rows."""
+        return self.processor.pad_candidates(rows)
 
     def read(self, output: Any) -> torch.Tensor:
         """Return the encodings of the model's output, (batch, tasks, 1 + preference_dim)."""
@@ -124,6 +126,37 @@ class CandidateEncoder(RankerScorer[CandidateEncoding]):
         return {**vars(self), "_kept": OrderedDict(), "_weights": None}
 
 
+class ItemTokens:
+    """The tokens of items, each different prompt and candidate tokenized once, nothing cut.
+
+    Args:
+        items: Prompts with their candidates.
+        processor: The ranker's processor.
+
+    Raises:
+        InputError: If the ranker's chat template refuses a conversation; the message names the item.
+    """
+
+    def __init__(self, items: Iterable[Item], processor: PairRankerProcessor) -> None:
+        items = list(items)
+        different = {_prompt_key(item): item for item in items}
+        self._encode = processor.encode_candidate
+        self._texts = tokenised((text for item in items for text in item.texts), processor)
+        with lock_of(processor.tokenizer):
+            found = _encoded_prompts(list(different.values()), processor)
+        self._prompts = dict(zip(different, found, strict=True))
+
+    def rows(self, item: Item) -> list[CandidateEncoding]:
+        """Return what the ranker reads of each candidate of an item."""
+        prompt = self._prompts[_prompt_key(item)]
+        return [self._encode(prompt, self._texts[text]) for text in item.texts]
+
+    def unread(self, item: Item, rows: Sequence[CandidateEncoding], unknown_id: int | None) -> Unread:
+        """Return what of an item the ranker can't read, of which it reads these rows."""
+        ids = [self._prompts[_prompt_key(item)].ids, *(self._texts[text] for text in item.texts)]
+        return unread_of(item, ids, (row.input_ids for row in rows), unknown_id)
+
+
 class Separate:
     """Ranks by comparing encodings, of which each candidate has one: all pairs, whatever the schedule.
 
@@ -140,12 +173,12 @@ class Separate:
         """The loaded model."""
         return self.scorer.model
 
-    def prepare(self, items: Sequence[Item]) -> Texts:
-        """Tokenize all texts of the items, each once."""
-        return self.scorer.tokenise(text for item in items for text in (item.source, *item.texts))
+    def prepare(self, items: Sequence[Item]) -> ItemTokens:
+        """Tokenize all prompts and candidates of the items, each once."""
+        return ItemTokens(items, self.scorer.processor)
 
     def rank(
-        self, items: Sequence[Item], schedule: Schedule, aggregation: str, prepared: Texts | None = None
+        self, items: Sequence[Item], schedule: Schedule, aggregation: str, prepared: ItemTokens | None = None
     ) -> list[Ranking]:
         """Rank the candidates of every item; all comparisons are known, whatever the schedule."""
         chosen(AGGREGATIONS, aggregation, "aggregation")  # a misspelt name fails before the long work
@@ -164,7 +197,7 @@ class Separate:
         ]
 
     def compare(
-        self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: Texts | None = None
+        self, items: Sequence[Item], tie_threshold: float = 0.0, prepared: ItemTokens | None = None
     ) -> list[Comparison]:
         """Compare the two candidates of every item; there is no presentation order."""
         temperature = self.model.config.logit_temperature
@@ -173,24 +206,42 @@ class Separate:
             for logits, truncated, unread, _ in self._judge(items, prepared)
         ]
 
-    def _judge(self, items: Sequence[Item], prepared: Texts | None) -> list[tuple[Matrix, Truncation, Unread, int]]:
+    def _judge(
+        self, items: Sequence[Item], prepared: ItemTokens | None
+    ) -> list[tuple[Matrix, Truncation, Unread, int]]:
         """Return of each item all logits, what was cut and not read, and how many encodings it took."""
         if not items:
             return []
-        texts = self.prepare(items) if prepared is None else prepared
-        read = self.scorer.processor.encode_candidate
-        rows = [[read(texts[item.source], texts[text]) for text in item.texts] for item in items]
+        tokens = self.prepare(items) if prepared is None else prepared
+        rows = [tokens.rows(item) for item in items]
         encodings = self.scorer.encode([row for of_item in rows for row in of_item])
         ends = np.cumsum([len(of_item) for of_item in rows])[:-1]
         return [
-            (_matrix(found), *self._reading(item, of_item, texts), len({row.input_ids for row in of_item}))
+            (_matrix(found), *self._reading(item, of_item, tokens), len({row.input_ids for row in of_item}))
             for item, of_item, found in zip(items, rows, np.split(encodings, ends), strict=True)
         ]
 
-    def _reading(self, item: Item, rows: Sequence[CandidateEncoding], texts: Texts) -> tuple[Truncation, Unread]:
-        unread = unread_of(item, texts, (row.input_ids for row in rows), self.scorer.unknown_id)
+    def _reading(self, item: Item, rows: Sequence[CandidateEncoding], tokens: ItemTokens) -> tuple[Truncation, Unread]:
+        unread = tokens.unread(item, rows, self.scorer.unknown_id)
         self._warning.check(item.where, unread)
         return Truncation(rows[0].truncated_source, tuple(row.truncated_candidate for row in rows)), unread
+
+
+def _prompt_key(item: Item) -> str:
+    """Return what tells conversations apart; two that are rendered alike may be read differently."""
+    return json.dumps(item.messages, default=str)
+
+
+def _encoded_prompts(items: Sequence[Item], processor: PairRankerProcessor) -> list[Part]:
+    try:
+        return processor.encode_prompts([item.messages for item in items])
+    except ValueError:
+        for item in items:
+            try:
+                processor.encode_prompts([item.messages])
+            except ValueError as error:
+                raise InputError(f"{item.where}: {error}") from error
+        raise
 
 
 def _matrix(encodings: np.ndarray) -> Matrix:

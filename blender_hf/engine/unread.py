@@ -1,7 +1,7 @@
 """What a model can't read of the texts that it is given, and the warning about it."""
 
 import logging
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from blender_hf.inputs import Item
 from blender_hf.modeling.ranking_math import indistinguishable
@@ -12,18 +12,17 @@ from .results import Unread
 logger = logging.getLogger(__name__)
 
 
-def unread_of(
-    item: Item, texts: Mapping[str, Sequence[int]], read: Iterable[Hashable], unknown_id: int | None
-) -> Unread:
+def unread_of(item: Item, ids: Iterable[Sequence[int]], read: Iterable[Hashable], unknown_id: int | None) -> Unread:
     """Return what a ranker can't read of an item.
 
     Args:
         item: A prompt with its candidates.
-        texts: The token ids of its texts.
+        ids: The token ids of its prompt and of each of its candidates.
         read: What the ranker reads of each candidate, alike where it can't tell them apart.
         unknown_id: The token of what the tokenizer does not know; None if it has none.
     """
-    prompt, *candidates = (unknown_in(text, texts[text], unknown_id) for text in (item.source, *item.texts))
+    texts = (item.source, *item.texts)
+    prompt, *candidates = (unknown_in(text, row, unknown_id) for text, row in zip(texts, ids, strict=True))
     return Unread(prompt, tuple(candidates), indistinguishable(item.texts, read))
 
 

@@ -137,9 +137,12 @@ class FrozenLayers:
         backbone = self.model.backbone
         weights = {name: weight for name, weight in backbone.named_parameters() if weight.requires_grad}
         if self.n_layers != WHOLE:
-            markers = torch.tensor([self.model.config.markers[:2]], device=self.model.device)
+            # A prompt of one token and a candidate of one: where there are markers, these.
+            row = torch.tensor([[marker or 0 for marker in self.model.config.markers[:2]]], device=self.model.device)
+            types = torch.tensor([[0, 1]], device=self.model.device)
+            inputs = {"input_ids": row, "attention_mask": torch.ones_like(row)}
             with torch.enable_grad(), evaluating(self.model):
-                states = self._captured({"input_ids": markers, "attention_mask": torch.ones_like(markers)})
+                states = self._captured(inputs | ({"token_type_ids": types} if self.model.config.is_chat else {}))
             grads = torch.autograd.grad(states.sum(), list(weights.values()), allow_unused=True)
             # Of the layers all, whether these two tokens reach them or not.
             within = {id(weight) for layer in self._layers for weight in layer.parameters()}
@@ -186,7 +189,8 @@ class FrozenLayers:
         backbone, config = self.model.backbone, self.model.config
         if "segments" in inputs:
             return read_packs(backbone, config, inputs["input_ids"], inputs["segments"])
-        return read_rows(backbone, config, inputs["input_ids"], inputs["attention_mask"].bool())
+        real = inputs["attention_mask"].bool()
+        return read_rows(backbone, config, inputs["input_ids"], real, inputs.get("token_type_ids"))
 
     def _captured(self, inputs: Any) -> torch.Tensor:
         """Return what the last frozen layer gives, without running those above it."""

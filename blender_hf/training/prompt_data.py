@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from blender_hf.data.preferences import PreferencePair
-from blender_hf.engine.scorer import tokenised
+from blender_hf.engine.separate import ItemTokens
 from blender_hf.modeling import CandidateEncoding, PairRankerProcessor
 from blender_hf.modeling.ranking_math import compare_encodings
 
@@ -45,16 +45,17 @@ class PromptDataset(Dataset):
         self.pairs = list(pairs)
         self.n_truncated = 0
         self.row_pairs: list[tuple[int, int]] = []
-        ids = tokenised((text for pair in self.pairs for text in (pair.prompt, *pair.item.texts)), processor)
+        tokens = ItemTokens((pair.item for pair in self.pairs), processor)
         # Candidates of a prompt that are the same tokens are one row.
         rows: dict[tuple[str, CandidateEncoding], int] = {}
-        groups: dict[str, list[int]] = defaultdict(list)
+        # A conversation may have the text of another prompt, and be read differently.
+        groups: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
         for number, pair in enumerate(self.pairs):
-            first, second = (processor.encode_candidate(ids[pair.prompt], ids[text]) for text in pair.item.texts)
+            first, second = tokens.rows(pair.item)
             self.n_truncated += any((first.truncated_source, first.truncated_candidate, second.truncated_candidate))
             a, b = (rows.setdefault((pair.prompt, row), len(rows)) for row in (first, second))
             self.row_pairs.append((a, b))
-            groups[pair.prompt].append(number)
+            groups[pair.prompt, first.prompt_ids].append(number)
         self.rows = [row for _, row in rows]
         self._groups = list(groups.values())
 

@@ -19,7 +19,7 @@ MAX_PACK_TOKENS = 1600
 
 def whole_rows(groups: Sequence[Group], processor: PairRankerProcessor) -> Tensors:
     """Return rows of a prompt and a candidate each."""
-    return dict(processor.pad([row.input_ids for group in groups for row in group]))
+    return dict(processor.pad_candidates([row for group in groups for row in group]))
 
 
 def behind_prompts(groups: Sequence[Group], processor: PairRankerProcessor) -> Tensors:

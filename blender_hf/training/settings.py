@@ -7,7 +7,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from blender_hf.loading.checkpoints import pick_attention
-from blender_hf.modeling.configuration_pair_ranker import CANDIDATE_ENCODINGS
+from blender_hf.modeling.configuration_pair_ranker import CANDIDATE_ENCODINGS, LAYOUTS
 
 Limits = dict[str, tuple[float, float]]
 INFINITE = float("inf")
@@ -113,6 +113,7 @@ class RankerSettings(LoraSettings, PairSettings):
     preference_dim: int | None = setting(
         None, "Separate: coordinates of a candidate besides its score; an even number."
     )
+    layout: str | None = setting(None, "Separate: rows by markers, or by the chat template of a chat model (chat).")
     pooling: str | None = setting(None, "What represents a part: marker, mean or last; of a decoder, last.")
     symmetric: bool | None = setting(None, "Whether swapping candidates negates the logit.")
     distinct_token_weight: float | None = setting(None, "A stated preference for more distinct tokens.")
@@ -139,6 +140,8 @@ class RankerSettings(LoraSettings, PairSettings):
         if self.candidate_encoding not in (None, *CANDIDATE_ENCODINGS):
             known = " or ".join(CANDIDATE_ENCODINGS)
             raise ValueError(f"candidate_encoding={self.candidate_encoding!r}; use {known}")
+        if self.layout not in (None, *LAYOUTS):
+            raise ValueError(f"layout={self.layout!r}; use {' or '.join(LAYOUTS)}")
         _check_fraction(self, "interpolation")
         if self.frozen_layers == -1 and self.lora_rank:
             raise ValueError("frozen_layers=-1 freezes the whole encoder, and leaves lora_rank nothing to adapt")

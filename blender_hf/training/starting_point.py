@@ -12,7 +12,7 @@ from blender_hf.loading.adapters import load_model
 from blender_hf.loading.checkpoints import locate, pick_attention
 from blender_hf.loading.low_bits import has_low_bits, low_bit_language_model
 from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
-from blender_hf.modeling.configuration_pair_ranker import OF_JOINT, format_of, is_causal
+from blender_hf.modeling.configuration_pair_ranker import LAYOUTS, OF_JOINT, format_of, is_causal
 from blender_hf.modeling.configurations import load_config
 from blender_hf.modeling.tokenizer_files import load_tokenizer
 
@@ -22,7 +22,15 @@ from .settings import RankerSettings
 logger = logging.getLogger(__name__)
 LENGTHS = ("max_pair_length", "max_source_length", "max_candidate_length", "source_truncation_side")
 # What else of `PairRankerConfig` the settings may change, in a new ranker and in one that a run goes on from.
-FORM = ("candidate_encoding", "shared_prompt", "preference_dim", "pooling", "symmetric", "distinct_token_weight")
+FORM = (
+    "candidate_encoding",
+    "shared_prompt",
+    "preference_dim",
+    "layout",
+    "pooling",
+    "symmetric",
+    "distinct_token_weight",
+)
 
 
 def starting_point(settings: RankerSettings) -> tuple[PairRanker, PairRankerProcessor]:
@@ -54,6 +62,11 @@ def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> t
     stated, _ = PairRankerConfig.get_config_dict(where, **hub)
     before = PairRankerConfig.from_dict(stated)
     _check_tasks(before.n_tasks, settings)
+    if settings.layout not in (None, before.layout):
+        raise InputError(
+            f"{settings.model} has layout={before.layout}, and can't go on with layout={settings.layout}: leave it "
+            "out, or train from a language model"
+        )
     if settings.candidate_encoding in (None, before.candidate_encoding):
         _check_preference_dim(before, settings)
         model = load_model(PairRanker, where, **loading, **changes)
@@ -112,7 +125,7 @@ def _from_encoder(where: str, hub: dict[str, Any], settings: RankerSettings) -> 
         add_line_break_token(tokenizer)
     config = load_config(where, **hub)
     lengths = {**_lengths_of(where, hub), **_given(settings, LENGTHS)}
-    processor = PairRankerProcessor.for_training(tokenizer, **lengths)
+    processor = PairRankerProcessor.for_training(tokenizer, layout=settings.layout or LAYOUTS[0], **lengths)
     # At the marker in front of a part, a model that reads from left to right has not read that part.
     pooling = {"pooling": "last"} if is_causal(config) else {}
     dropouts = dropouts_of(settings, config)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -16,14 +17,21 @@ from transformers import (
     set_seed,
 )
 
-from blender_hf import CausalGenFuserProcessor, GenFuser, GenFuserProcessor
-from tests.conftest import T5_SETTINGS, example_texts, fuser_tokenizer
+from blender_hf import CausalGenFuserProcessor, GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
+from blender_hf.modeling.configuration_pair_ranker import TRUNCATION
+from tests.conftest import T5_SETTINGS, build_separate_ranker, example_texts, fuser_tokenizer
+from tests.stacks.families import config_of
 
 CONTEXT = 160
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# As that of SmolLM2: a conversation without a system message gets one.
+DEFAULT_SYSTEM = "Be good."
+SYSTEM_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\n" + DEFAULT_SYSTEM + "<|im_end|>\n{% endif %}"
+) + TEMPLATE
 # A template that refuses system messages, and two messages of the same role in a row, as Gemma's does.
 STRICT_TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -97,6 +105,14 @@ def save_chat_model(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def build_chat_ranker(template: str = SYSTEM_TEMPLATE, **config: Any) -> tuple[PairRanker, PairRankerProcessor]:
+    """Return a small random Llama that ranks by its chat template, and its processor."""
+    lengths = {name: config.pop(name) for name in TRUNCATION if name in config}
+    lengths = {"max_pair_length": 160, "max_source_length": 80, "max_candidate_length": 64, **lengths}
+    processor = PairRankerProcessor.for_training(chat_tokenizer(template), layout="chat", **lengths)
+    return build_separate_ranker(config_of("llama", len(processor.tokenizer)), processor, **config)
 
 
 def build_causal_fuser(

@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import PretrainedConfig
 
 from blender_hf import Blender, CheckpointError, PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.modeling import CandidateEncoding
 from blender_hf.modeling.configuration_pair_ranker import SHARING_ENCODERS
 from blender_hf.modeling.ranking_math import compare_encodings
 from blender_hf.modeling.separate_encoding import read_rows
@@ -36,19 +37,18 @@ def family(kind: str) -> PretrainedConfig:
     return config_of(kind, len(ranker_processor().tokenizer))
 
 
-def rows_of(processor: PairRankerProcessor) -> list[list[int]]:
-    ids = [processor.encode_texts([PROMPTS[prompt], text]) for prompt, text in ROWS]
-    return [list(processor.encode_candidate(*texts).input_ids) for texts in ids]
+def rows_of(processor: PairRankerProcessor) -> list[CandidateEncoding]:
+    prompts, texts = processor.encode_prompts(PROMPTS), processor.encode_texts([text for _, text in ROWS])
+    return [processor.encode_candidate(prompts[row[0]], ids) for row, ids in zip(ROWS, texts, strict=True)]
 
 
 def encode_alone(model: PairRanker, processor: PairRankerProcessor) -> torch.Tensor:
     with torch.no_grad():
-        return torch.cat([model(**processor.pad([row])).encodings for row in rows_of(processor)])
+        return torch.cat([model(**processor.pad_candidates([row])).encodings for row in rows_of(processor)])
 
 
 def encode_behind_prompts(model: PairRanker, processor: PairRankerProcessor) -> torch.Tensor:
-    ids = [processor.encode_texts([PROMPTS[prompt], text]) for prompt, text in ROWS]
-    encodings = [processor.encode_candidate(*texts) for texts in ids]
+    encodings = rows_of(processor)
     first = {prompt: encoding.prompt_ids for (prompt, _), encoding in zip(ROWS, encodings, strict=True)}
     with torch.no_grad():
         prompts = model.read_prompts(**processor.pad([first[prompt] for prompt in range(len(PROMPTS))]))
@@ -71,7 +71,7 @@ def test_an_encoding_depends_on_the_prompt_and_the_candidate_alone(kind: str) ->
     assert alone.shape == (len(ROWS), 1, 5)
     for some in ([0, 1, 2, 3, 4, 5], [5, 0]):
         with torch.no_grad():
-            together = model(**processor.pad([rows_of(processor)[row] for row in some])).encodings
+            together = model(**processor.pad_candidates([rows_of(processor)[row] for row in some])).encodings
         torch.testing.assert_close(together, alone[some], atol=1e-5, rtol=1e-5)
     swapped = processor(["Another prompt entirely", PROMPTS[0]], [ROWS[0][1], "Quite another answer."])
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_a_prompt_is_read_once_for_all_of_its_candidates(kind: str, pooling: str
 def test_only_a_shared_prompt_is_read_without_the_candidate(shared: bool) -> None:
     model, processor = build_separate_ranker(family("bert"), shared_prompt=shared)
     assert model.shares_prompts == shared
-    batch = processor.pad(rows_of(processor)[:2])
+    batch = processor.pad_candidates(rows_of(processor)[:2])
     with torch.no_grad():
         prompts, _ = read_rows(model.backbone, model.config, batch["input_ids"], batch["attention_mask"].bool())
     assert torch.allclose(prompts[0], prompts[1], atol=1e-5) == shared
@@ -118,7 +118,7 @@ def test_without_preference_embeddings_a_logit_is_a_difference_of_scores() -> No
     assert encodings.shape == (len(ROWS), 1, 1)
     pairs = torch.tensor(list(itertools.combinations(range(len(ROWS)), 2)))
     with torch.no_grad():
-        logits = model(**processor.pad(rows_of(processor)), pairs=pairs).logits
+        logits = model(**processor.pad_candidates(rows_of(processor)), pairs=pairs).logits
     torch.testing.assert_close(logits, (encodings[pairs[:, 0]] - encodings[pairs[:, 1]])[:, 0, 0], atol=1e-5, rtol=0)
 
 
@@ -126,7 +126,7 @@ def test_without_preference_embeddings_a_logit_is_a_difference_of_scores() -> No
 def test_the_loss_is_that_of_pairs(n_tasks: int) -> None:
     model, processor = build_separate_ranker(family("bert"), shared_prompt=True, n_tasks=n_tasks)
     pairs, labels = torch.tensor([[0, 1], [4, 3], [5, 0]]), torch.tensor([1.0, 0.0, 0.3])
-    output = model(**processor.pad(rows_of(processor)), pairs=pairs, labels=labels)
+    output = model(**processor.pad_candidates(rows_of(processor)), pairs=pairs, labels=labels)
     logits = compare_encodings(output.encodings[pairs[:, 0]], output.encodings[pairs[:, 1]])
     wanted = functional.binary_cross_entropy_with_logits(logits, labels[:, None].expand(-1, n_tasks))
     torch.testing.assert_close(output.loss, wanted)
@@ -151,13 +151,13 @@ def test_a_tokenizer_without_padding_will_do() -> None:
     wanted = encode_alone(model, processor)
     processor.tokenizer.pad_token = None
     with torch.no_grad():
-        found = model(**processor.pad(rows_of(processor))).encodings
+        found = model(**processor.pad_candidates(rows_of(processor))).encodings
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_what_is_cut_of_a_candidate_does_not_depend_on_others() -> None:
     processor = ranker_processor(max_pair_length=64, max_source_length=30, max_candidate_length=60)
-    source, long, short = processor.encode_texts(["a " * 50, "b " * 90, "c"])
+    [source], [long, short] = processor.encode_prompts(["a " * 50]), processor.encode_texts(["b " * 90, "c"])
     cut = processor.encode_candidate(source, long)
     assert (len(cut.prompt_ids), len(cut)) == (30, 64)
     assert cut.truncated_source > 0

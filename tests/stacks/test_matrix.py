@@ -96,8 +96,9 @@ def _pair(folder: str, attention: str | None) -> dict[str, Any]:
 
 def _separate(folder: str, attention: str | None) -> dict[str, Any]:
     blender: Any = Blender.from_pretrained(folder, None, device="cpu", attn_implementation=attention)
-    source, *candidates = blender.scorer.processor.encode_texts([PROMPT, *CANDIDATES])
-    rows = [blender.scorer.processor.encode_candidate(source, ids) for ids in candidates]
+    processor = blender.scorer.processor
+    [source] = processor.encode_prompts([PROMPT])
+    rows = [processor.encode_candidate(source, ids) for ids in processor.encode_texts(CANDIDATES)]
     return {"scores": blender.scorer.encode(rows).flatten().tolist()}
 
 
