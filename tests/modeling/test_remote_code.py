@@ -15,7 +15,7 @@ from transformers.dynamic_module_utils import get_relative_import_files, get_rel
 import blender_hf.modeling
 from blender_hf import Blender
 from tests.conftest import build_fuser, build_ranker, build_separate_ranker, ranker_processor
-from tests.generation.tiny_models import build_causal_fuser
+from tests.generation.tiny_models import build_causal_fuser, build_chat_ranker
 from tests.stacks.families import config_of
 
 SCRIPT = """
@@ -88,9 +88,13 @@ def test_a_saved_model_gives_the_same_logits_without_the_package(kind: str, tmp_
 
 
 @pytest.mark.slow
-def test_a_ranker_with_separate_encodings_ranks_the_same_without_the_package(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["markers", "chat"])
+def test_a_ranker_with_separate_encodings_ranks_the_same_without_the_package(layout: str, tmp_path: Path) -> None:
     kind = "separate ranker"
-    model, processor = build_separate_ranker(config_of("llama", len(ranker_processor().tokenizer)))
+    if layout == "chat":
+        model, processor = build_chat_ranker()
+    else:
+        model, processor = build_separate_ranker(config_of("llama", len(ranker_processor().tokenizer)))
     folder, cache = tmp_path / "model", tmp_path / "cache"
     cache.mkdir()
     model.save_pretrained(folder, processor=processor)
@@ -115,9 +119,10 @@ def test_the_code_that_travels_is_whole(tmp_path: Path) -> None:
         "conversations.py",
         "tokenization.py",
         "pipeline_llm_blending.py",
+        "row_layouts.py",
         "separate_encoding.py",
     } <= copied
-    assert len(copied) <= 24, "a reader of the Hub should not have to look through more"
+    assert len(copied) <= 25, "a reader of the Hub should not have to look through more"
     auto_map = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["auto_map"]
     assert auto_map["AutoModel"] == "modeling_pair_ranker.PairRanker"
 
