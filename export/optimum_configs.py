@@ -36,10 +36,12 @@ class RowGenerator(DummyTextInputGenerator):
         made = super().generate(input_name, *args, **kwargs)
         config = self.normalized_config.config
         if config.is_chat:
+            half = made.shape[1] // 2
             if input_name == "attention_mask":
-                return torch.ones_like(made)
-            half = torch.arange(made.shape[1]) >= made.shape[1] // 2
-            return made if input_name == "input_ids" else half.to(made.dtype).expand_as(made).clone()
+                made[:, : half + 1] = 1
+            elif input_name == "token_type_ids":
+                made[:] = torch.arange(made.shape[1]) >= half
+            return made
         markers = config.row_markers
         if input_name == "input_ids":
             ordinary = next(token for token in range(self.vocab_size) if token not in config.markers)

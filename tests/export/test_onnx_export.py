@@ -9,10 +9,18 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from blender_hf import BlenderError, CheckpointError, InputError, ModelOutputError, PairRanker, PairRankerProcessor
+from blender_hf import (
+    Blender,
+    BlenderError,
+    CheckpointError,
+    InputError,
+    ModelOutputError,
+    PairRanker,
+    PairRankerProcessor,
+)
 from blender_hf.export.graph import has_optimum
 from blender_hf.export.onnx_export import export_onnx
-from blender_hf.export.onnx_ranker import load_onnx_ranker
+from blender_hf.export.onnx_ranker import OnnxPairRanker, load_onnx_ranker
 from blender_hf.export.provenance import statement_of
 from blender_hf.loading.checkpoints import HubOptions
 from tests.conftest import (
@@ -24,6 +32,7 @@ from tests.conftest import (
     example_texts,
     ranker_processor,
 )
+from tests.generation.tiny_models import build_chat_ranker
 from tests.stacks.families import config_of
 
 TEXTS = example_texts()
@@ -36,6 +45,8 @@ POOLING_OF = {
     **{"llama": "last", "roberta": "mean", "deberta-v2": "marker"},
     **{"modernbert": "marker", "mpnet": "mean", "qwen3": "mean"},
 }
+# The folders of a ranker and of its export, and how each is loaded.
+BACKENDS = {"ranker": {"device": "cpu", "dtype": "float32"}, "onnx": {"backend": "onnx"}}
 without_optimum = pytest.mark.skipif(has_optimum(), reason="for where Optimum is not installed")
 with_optimum = pytest.mark.skipif(not has_optimum(), reason="Optimum's exporter needs transformers 4.57")
 
@@ -79,6 +90,26 @@ def test_encodings_of_every_backbone_are_exported_with_free_axes(kind: str, tmp_
         encodings = session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})[0]
         with torch.no_grad():
             torch.testing.assert_close(torch.from_numpy(encodings), model(**batch).encodings, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_ranker_of_chat_templates_is_exported(tmp_path: Path) -> None:
+    model, processor = build_chat_ranker(preference_dim=2)
+    model.save_pretrained(tmp_path / "ranker", processor=processor)
+    found = export_onnx(tmp_path / "ranker", tmp_path / "onnx")["model.onnx"]
+    assert found.longest == 144
+    blenders = [Blender.from_pretrained(tmp_path / name, None, **options) for name, options in BACKENDS.items()]
+    asked = [PAIRS[0][0], [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello!"}]]
+    torch_rankings, onnx_rankings = (blender.rank(asked, [PAIRS[1], PAIRS[2]]) for blender in blenders)
+    for one, other in zip(torch_rankings, onnx_rankings, strict=True):
+        assert other.scores == pytest.approx(one.scores, abs=1e-4)
+    batch = processor(*(texts[:2] for texts in PAIRS[:2]))
+    running, _ = load_onnx_ranker(tmp_path / "onnx", HubOptions())
+    with pytest.raises(ValueError, match="give the token_type_ids of its processor"):
+        running(batch["input_ids"], batch["attention_mask"])
+    model.config.layout = "markers"
+    with pytest.raises(CheckpointError, match="with layout='markers' maps input_ids, attention_mask to"):
+        OnnxPairRanker(tmp_path / "onnx" / "model.onnx", model.config)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from blender_hf.loading.checkpoints import HubOptions
 from blender_hf.modeling import PairRanker, PairRankerOutput
 from tests.conftest import build_ranker, example_texts
 from tests.export.conftest import separate_ranker
+from tests.generation.tiny_models import build_chat_ranker
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +32,10 @@ def optimum_cli(checkpoint: Path, task: str, output: Path) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("task", "build"), [("text-classification", build_ranker), ("text-ranking", separate_ranker)])
+@pytest.mark.parametrize(
+    ("task", "build"),
+    [("text-classification", build_ranker), ("text-ranking", separate_ranker), ("text-ranking", build_chat_ranker)],
+)
 def test_optimum_cli_exports_a_ranker(task: str, build: Callable[..., Any], tmp_path: Path) -> None:
     """The second task is what the Hub says of a published ranker; random tokens without markers have no mean."""
     model, processor = build(pooling="mean")

@@ -9,6 +9,7 @@ from blender_hf.modeling.packed_rows import packs_prompts
 from blender_hf.training import prompt_rows
 from blender_hf.training.prompt_rows import arrangement_of, behind_prompts, packed_rows, packs_of, whole_rows
 from tests.conftest import build_separate_ranker, example_texts
+from tests.generation.tiny_models import build_chat_ranker
 from tests.stacks.families import DECODERS, ENCODERS
 
 from .test_separate_encoding import family
@@ -19,10 +20,11 @@ GROUPS = [("hello!", ["Yes, it is.", "no", example_texts()[1][:90]]), (example_t
 
 
 def groups_of(processor: PairRankerProcessor) -> list[list[CandidateEncoding]]:
-    def ids(text: str) -> list[int]:
-        return processor.encode_texts([text])[0]
-
-    return [[processor.encode_candidate(ids(prompt), ids(text)) for text in texts] for prompt, texts in GROUPS]
+    prompts = processor.encode_prompts([prompt for prompt, _ in GROUPS])
+    return [
+        [processor.encode_candidate(prompt, ids) for ids in processor.encode_texts(texts)]
+        for prompt, (_, texts) in zip(prompts, GROUPS, strict=True)
+    ]
 
 
 def encoded(model: PairRanker, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -54,8 +56,12 @@ def test_encodings_of_packed_rows_are_those_of_whole_rows(
 
 @pytest.mark.once
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-def test_all_parts_are_represented_as_in_whole_rows(pooling: str) -> None:
-    model, processor = build_separate_ranker(family("llama"), pooling=pooling)
+@pytest.mark.parametrize("layout", ["markers", "chat"])
+def test_all_parts_are_represented_as_in_whole_rows(layout: str, pooling: str) -> None:
+    if layout == "chat":
+        model, processor = build_chat_ranker(pooling=pooling)
+    else:
+        model, processor = build_separate_ranker(family("llama"), pooling=pooling)
     groups = groups_of(processor)
     expected = encoded(model, whole_rows(groups, processor))
     torch.testing.assert_close(encoded(model, packed_rows(groups, processor)), expected, atol=1e-5, rtol=1e-5)

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from blender_hf import Blender, InputError, PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.loading.checkpoints import locate
 from blender_hf.modeling import CandidateEncoding
+from blender_hf.modeling.tokenizer_files import load_tokenizer
 from tests.conftest import LENGTHS, backbone_config, encoder_tokenizer, example_texts, ranker_processor
 from tests.generation.tiny_models import (
     DEFAULT_SYSTEM,
@@ -74,6 +76,18 @@ def test_a_row_is_what_the_chat_template_writes(template: str, prompt: Any, text
     assert batch["token_type_ids"][0].tolist() == [0] * n_prompt + [1, 1]
     assert set(processor.special_token_ids().values()) == {None}
     assert len(tokenizer) == len(chat_tokenizer())
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("prompt", ["2 + 2?", TALK, "def f():\n    return 'ü'\n"])
+def test_the_bundled_model_reads_its_own_template(prompt: Any) -> None:
+    tokenizer = load_tokenizer(locate("smollm2-135m"))
+    said = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    written = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+    n_tokens = len(tokenizer)
+    ids = PairRankerProcessor.for_training(tokenizer, layout="chat")([prompt], ["It is 4."])["input_ids"][0].tolist()
+    assert ids == tokenizer(f"{written}It is 4.<|im_end|>", add_special_tokens=False)["input_ids"]
+    assert len(tokenizer) == n_tokens
 
 
 def test_special_tokens_in_texts_are_plain() -> None:

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from blender_hf import GenFuser, GenFuserConfig, GenFuserProcessor, PairRanker, PairRankerConfig, PairRankerProcessor
-from blender_hf.modeling.processing_pair_ranker import SPECIAL_TOKENS
+from blender_hf.modeling.configuration_pair_ranker import SPECIAL_TOKENS
 from tests.conftest import example_texts
 from tests.stacks.families import DECODERS, ENCODERS, MadeFrom, config_of, random_model
 from tests.stacks.tokenizer_kinds import write_tokenizer
@@ -75,6 +75,12 @@ WITHOUT_SCORE = ("olmo2", "olmo3")
 FUSERS = ("t5", "t5-untied", "mt5")
 # Families of rankers that encode each candidate by itself.
 SEPARATE = ("bert", "roberta", "modernbert", "deberta-v2", "mpnet", "llama", "qwen3")
+# Families of those that read a chat template, which is this one, of the ends of texts that their tokenizers have.
+CHAT = ("llama", "qwen2")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<s>{{ message['role'] }}\n{{ message['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+)
 # Tokenizers that are not what their class would make of them, of a family that reads them.
 UNUSUAL = {
     "bert": ("bert-cased", "bert-stated", "bert-accents", "electra-accents", "generic", "backend", "without-types"),
@@ -97,6 +103,7 @@ def cases() -> Iterator[Case]:
         yield from (Case("reward", family, name) for name in names if name not in OF_5)
     yield from (Case("pair", family, TOKENIZER_OF[family]) for family in (*ENCODERS, *DECODERS))
     yield from (Case("separate", family, TOKENIZER_OF[family]) for family in SEPARATE)
+    yield from (Case("chat", family, TOKENIZER_OF[family]) for family in CHAT)
     yield Case("pair", "bert", "bert-accents", saved=False)
     yield Case("pair", "xlm-roberta", "xlm-roberta-prefix", saved=False)
     for family in (*DECODERS, *FUSERS, "bart"):
@@ -199,6 +206,33 @@ def _separate(folder: Path, case: Case) -> dict[str, Any]:
 
 
 @torch.no_grad()
+def _chat(folder: Path, case: Case) -> dict[str, Any]:
+    backend = write_tokenizer(folder, case.tokenizer, saved=True)
+    config = PairRankerConfig(
+        backbone_config=config_of(case.family, backend.get_vocab_size()),
+        candidate_encoding="separate",
+        layout="chat",
+        pooling="last",
+        initializer_range=0.5,
+        **LENGTHS,
+    )
+    model = random_model(MadeFrom(PairRanker), config)
+    model.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    PairRankerProcessor(tokenizer, layout="chat", **LENGTHS).save_pretrained(folder)
+    [prompt] = _tokens(backend, (f"<s>user\n{PROMPT}</s>\n<s>assistant\n",))
+    end = backend.token_to_id("</s>")
+    n_after = len(prompt) - prompt.index(end)  # the end of the user's turn is kept, the text before it cut
+    source = [*prompt[: 64 - n_after], *prompt[-n_after:]] if len(prompt) > 64 else prompt
+    encodings = []
+    for ids in _tokens(backend, CANDIDATES):
+        types = torch.tensor([[0] * len(source) + [1] * (len(ids) + 1)])
+        encodings.append(model(torch.tensor([[*source, *ids, end]]), token_type_ids=types).encodings)
+    return {"tokens": _tokens(backend), "scores": torch.cat(encodings).flatten().tolist()}
+
+
+@torch.no_grad()
 def _language(folder: Path, case: Case) -> dict[str, Any]:
     reads = case.family in (*FUSERS, "bart")
     backend, model = _saved(folder, case, AutoModelForSeq2SeqLM if reads else AutoModelForCausalLM)
@@ -272,6 +306,7 @@ KINDS: dict[str, Callable[[Path, Case], dict[str, Any]]] = {
     "reward": _reward,
     "pair": _pair,
     "separate": _separate,
+    "chat": _chat,
     "language": _language,
     "fuser": _fuser,
     "masked": lambda folder, case: _scorer(folder, case, AutoModelForMaskedLM, _masked),

@@ -131,6 +131,7 @@ FOUND: dict[str, Any] = {
     "reward": _reward,
     "pair": _pair,
     "separate": _separate,
+    "chat": _separate,
     "language": _language,
     "fuser": _fuser,
     "masked": lambda folder, attention: _pointwise(MlmScorer, folder, attention),

@@ -18,6 +18,7 @@ from blender_hf.training.prompt_data import PromptCollator, PromptDataset, mean_
 from blender_hf.training.prompt_rows import whole_rows
 from blender_hf.training.ranker_trainer import PairRankerTrainer, PairRankerTrainingArguments
 from tests.conftest import LENGTHS, build_ranker, ranker_processor
+from tests.generation.tiny_models import build_chat_ranker
 from tests.stacks.families import config_of
 
 from .test_separate_ranker import PAIRS, SEPARATE
@@ -25,6 +26,8 @@ from .test_training import same_weights, train
 
 
 def separate(kind: str) -> tuple[PairRanker, PairRankerProcessor]:
+    if kind == "chat":
+        return build_chat_ranker(preference_dim=4, head_dropout=0.0)
     if kind != "llama":
         return build_ranker(kind, **SEPARATE)
     set_seed(0)
@@ -42,7 +45,7 @@ def gradients(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.T
 
 
 @pytest.mark.parametrize("n_layers", [1, WHOLE])
-@pytest.mark.parametrize("kind", ["bert", "deberta-v2", "modernbert", "llama"])
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2", "modernbert", "llama", "chat"])
 def test_states_from_the_disk_give_the_gradients_of_layers_that_are_run(
     kind: str, n_layers: int, tmp_path: Path
 ) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AutoModel, TrainerCallback
+from transformers import AutoModel, AutoTokenizer, TrainerCallback
 
 from blender_hf import Blender, InputError, PairRanker
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.data.preferences import PreferencePair
+from blender_hf.inputs import make_item
 from blender_hf.modeling import separate_encoding
 from blender_hf.training.fine_tuning import set_dropouts
 from blender_hf.training.pair_data import training_pairs
@@ -223,6 +224,34 @@ def test_a_decoder_is_read_at_the_last_token_and_padded_with_the_end_token(tmp_p
     assert "prompt_ids" in batch
     with pytest.raises(InputError, match="neither a padding token nor an end token"):
         starting_point(RankerSettings(model=decoder(tmp_path / "none"), candidate_encoding="separate", **LENGTHS))
+
+
+def test_a_chat_model_is_trained_by_its_own_template(chat_model: Path, tmp_path: Path) -> None:
+    form = {"candidate_encoding": "separate", "layout": "chat"}
+    model, processor = starting_point(RankerSettings(model=str(chat_model), **form, **LENGTHS))
+    language = AutoModel.from_pretrained(chat_model)
+    assert len(processor.tokenizer) == len(AutoTokenizer.from_pretrained(chat_model)), "no tokens are added"
+    torch.testing.assert_close(model.get_input_embeddings().weight, language.get_input_embeddings().weight)
+    assert (model.config.layout, model.config.pooling, model.config.markers) == ("chat", "last", (None, None, None))
+    before = [weight.detach().clone() for weight in model.parameters()]
+    silent = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
+    given = PairRankerTrainingArguments(str(tmp_path), max_steps=2, learning_rate=1e-2, **silent)
+    talk = [{"role": "system", "content": "x"}, {"role": "user", "content": "prompt 0"}]
+    pairs = [*PAIRS, PreferencePair(make_item(talk, ["good", "bad"]), 1.0, "s")]
+    trainer = PairRankerTrainer(model, given, pairs, pairs, processor)
+    assert len(trainer.train_dataset) == 7, "a system message makes another prompt"
+    trainer.train()
+    assert trainer.evaluate()["eval_accuracy"] >= 0
+    assert not any(map(torch.equal, model.parameters(), before))
+    trainer.save_model(str(tmp_path / "saved"))
+    ranking = Blender.from_pretrained(tmp_path / "saved", None, device="cpu").rank(talk, ["good", "bad"])
+    with torch.no_grad():
+        wanted = model.eval()(**processor([talk, talk], ["good", "bad"]), pairs=torch.tensor([[0, 1]])).logits
+    assert ranking.logits[0][1] == pytest.approx(wanted.item(), abs=1e-5)
+    with pytest.raises(ValueError, match="layout='chat' is for candidate_encoding='separate'"):
+        starting_point(RankerSettings(model=str(chat_model), layout="chat"))
+    with pytest.raises(InputError, match=r"has layout=chat, and can't go on with layout=markers"):
+        starting_point(RankerSettings(model=str(tmp_path / "saved"), layout="markers"))
 
 
 @pytest.mark.slow
