@@ -1,6 +1,7 @@
 """Measure a ranker on judged pairs: accuracy by source, next to the rule that the longer answer is better.
 
 python -m benchmarks.ranker_dev dev.jsonl.gz --save
+python -m benchmarks.ranker_dev dev.jsonl.gz --ranker pair-ranker-base --negatives 0 --save
 """
 
 import argparse
@@ -19,6 +20,7 @@ from benchmarks.judged import (
 from benchmarks.tables import Table, publish
 from blender_hf import Blender
 from blender_hf.data.labelled_formats import read_labelled
+from blender_hf.loading.checkpoints import DEFAULT_RANKER
 
 # What the documents call the corruptions.
 NEGATIVE_NAMES = {
@@ -45,7 +47,8 @@ def main() -> None:
     if options.negatives:
         sections.append("A good answer against a synthetic negative, on prompts of the same file:")
         sections.append(negatives_table(against_negatives(prompts, blender, options)))
-    publish(__file__, sections, options, details={"calibration": calibration})
+    variant = "" if options.ranker == DEFAULT_RANKER else options.ranker
+    publish(__file__, sections, options, variant=variant, details={"calibration": calibration})
 
 
 def accuracy_table(rows: Mapping[str, Metrics]) -> Table:

@@ -23,6 +23,8 @@ ESSENTIAL = (
     "modeling/modeling_gen_fuser.py",
     "bundled/pair-ranker-mini/config.json",
     "bundled/pair-ranker-mini/model.safetensors",
+    "bundled/pair-ranker-base/adapter_config.json",
+    "bundled/pair-ranker-base/adapter_model.safetensors",
     "bundled/gen-fuser-mini/config.json",
     "bundled/gen-fuser-mini/model.safetensors",
     "bundled/smollm2-135m/LICENSE",

@@ -57,7 +57,8 @@ def load_model(model_class: Any, where: str, *, base: str | None = None, **optio
             raise CheckpointError(f"it is no adapter (it has no {ADAPTER_CONFIG}), so it takes no base")
         return model_class.from_pretrained(where, **options)
     named = settings["base_model_name_or_path"] if base is None else base
-    beside = Path(where, options.get("subfolder") or "", named)
+    # As it is known to the other models that are made of it.
+    beside = Path(where, options.get("subfolder") or "", named).resolve()
     weights = _weights_of(str(beside if base is None and beside.is_dir() else named), options)
     if issubclass(model_class, PairRanker):
         config: Any = PairRankerConfig.from_pretrained(where, **file_options(options))

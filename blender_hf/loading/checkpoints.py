@@ -25,7 +25,9 @@ from .partitioning import whole_weights
 DEFAULT_RANKER = "pair-ranker-mini"
 DEFAULT_FUSER = "gen-fuser-mini"
 AUTO_FUSER = "auto"
-BUNDLED = (DEFAULT_RANKER, DEFAULT_FUSER)
+# A ranker over the bundled language model.
+BASE_RANKER = "pair-ranker-base"
+BUNDLED = (DEFAULT_RANKER, BASE_RANKER, DEFAULT_FUSER)
 # SmolLM2-135M-Instruct, of which rankers and fusers can be made too.
 BUNDLED_LLM = "smollm2-135m"
 # Of `save_pretrained`, for whatever is saved: with them it goes up to the Hub too.

@@ -9,8 +9,12 @@ from transformers import AutoModel, pipeline
 
 import blender_hf
 from blender_hf import Blender, CheckpointError, InputError, InputTypeError
+from blender_hf.generation.local import LocalModel
+from blender_hf.generation.specs import LocalLLM
 from blender_hf.loading.checkpoints import (
+    BASE_RANKER,
     BUNDLED,
+    BUNDLED_LLM,
     check_processor,
     load_ranker,
     locate,
@@ -21,6 +25,11 @@ from blender_hf.loading.checkpoints import (
 from blender_hf.modeling.pipeline_llm_blending import LlmBlendingPipeline
 from tests.conftest import build_ranker, example_texts
 
+TALK = [
+    {"role": "user", "content": "I am going to Rome."},
+    {"role": "assistant", "content": "How nice!"},
+    {"role": "user", "content": "What could I see there?"},
+]
 LARGEST_FILE = 50 * 1024 * 1024
 
 
@@ -28,13 +37,14 @@ LARGEST_FILE = 50 * 1024 * 1024
 def test_bundled_checkpoints_are_small_safe_and_name_no_path(name: str) -> None:
     folder = Path(locate(name))
     files = {path.name for path in folder.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json"} <= files
-    assert not [file for file in files if Path(file).suffix not in (".json", ".safetensors")]
+    weights = "adapter_model.safetensors" if name == BASE_RANKER else "model.safetensors"
+    assert {"config.json", weights, "tokenizer.json", "processor_config.json"} <= files
+    assert not [file for file in files if Path(file).suffix not in (".json", ".safetensors", ".jinja")]
     for path in folder.iterdir():
         assert path.stat().st_size < LARGEST_FILE
         if path.name.endswith("config.json"):
             text = path.read_text(encoding="utf-8")
-            assert "/" not in text.replace("</s>", ""), f"{path.name} names a path"
+            assert "/" not in text.replace("</s>", "").replace('"../smollm2-135m"', ""), f"{path.name} names a path"
 
 
 def test_the_bundled_ranker_knows_a_good_answer() -> None:
@@ -44,6 +54,31 @@ def test_the_bundled_ranker_knows_a_good_answer() -> None:
     other_prompt, off_the_point = example_texts()[14], example_texts()[15]
     assert prompt != other_prompt
     assert blender.rank(prompt, [off_the_point, good, good[: len(good) // 3]]).order[0] == 1
+
+
+def test_the_bundled_ranker_over_a_language_model_knows_what_an_answer_is() -> None:
+    """Of the kinds of obvious pairs that it is sure of; how good it is is measured by benchmarks/obvious.py."""
+    blender = Blender.from_pretrained(BASE_RANKER, None, device="cpu")
+    prompts = ["What is the capital of France?", "Name a fruit that is red.", TALK]
+    candidates = [
+        ["France is a country in Europe.", "The capital of France is Paris.", "", "I can't help with that."],
+        ["xk qpw zzv", "An apple.", "That's a great question!"],
+        ["Ich wohne in Rom.", "You could see the Colosseum and the Forum."],
+    ]
+    assert [ranking.order[0] for ranking in blender.rank(prompts, candidates)] == [1, 1, 1]
+
+
+def test_a_ranker_and_a_language_model_share_their_weights() -> None:
+    language_model = LocalModel(LocalLLM(BUNDLED_LLM, device="cpu", dtype="float32")).model
+    ranker = Blender.from_pretrained(BASE_RANKER, None, device="cpu").ranker.model
+    shared = [
+        ours.data_ptr() == theirs.data_ptr()
+        for ours, theirs in zip(ranker.backbone.layers, language_model.model.layers, strict=True)
+        for ours, theirs in zip(ours.parameters(), theirs.parameters(), strict=True)
+    ]
+    assert ranker.backbone.embed_tokens.weight.data_ptr() == language_model.model.embed_tokens.weight.data_ptr()
+    # The lower layers, and of the upper ones the norms.
+    assert sum(shared) == 16 * 9 + 14 * 2
 
 
 def test_everything_works_with_the_bundled_defaults() -> None:
