@@ -4,6 +4,7 @@ Section 3 of LLM-Blender (Jiang, Ren, Lin, ACL 2023, arXiv 2306.02561); the head
 PairRM-hf card.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -187,7 +188,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
     @classmethod
     def from_backbone(
         cls,
-        backbone: str | PreTrainedModel,
+        backbone: str | os.PathLike[str] | PreTrainedModel,
         *,
         n_added_tokens: int = 0,
         n_positions: int = 0,
@@ -212,7 +213,7 @@ class PairRanker(StrictLoadingMixin, PublishingMixin, PreTrainedModel):  # type:
         }
         loading: dict[str, Any] = {**file_options(options), **running}
         encoder: Any = backbone
-        if isinstance(backbone, str):
+        if not isinstance(backbone, PreTrainedModel):
             encoder = AutoModel.from_pretrained(backbone, config=load_config(backbone, **options), **loading)
         if n_added_tokens:
             encoder.resize_token_embeddings(encoder.config.vocab_size + n_added_tokens)

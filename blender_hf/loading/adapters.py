@@ -36,7 +36,9 @@ RUNNING = ("dtype", "attn_implementation")
 OF_THE_ADAPTER = ("revision", "subfolder")
 
 
-def load_model(model_class: Any, where: str, *, base: str | None = None, **options: Any) -> Any:
+def load_model(
+    model_class: Any, where: str, *, base: str | None = None, own_weights: bool = False, **options: Any
+) -> Any:
     """Load a model, as `from_pretrained` of its class does, from all of its weights or from an adapter.
 
     Args:
@@ -44,6 +46,8 @@ def load_model(model_class: Any, where: str, *, base: str | None = None, **optio
         where: The folder or Hub id of a checkpoint.
         base: For an adapter, the folder or Hub id of another copy of its language model, such as one in full precision;
             None takes the one that it names.
+        own_weights: Whether the weights of a language model that is stored in a few bits are copied, for training.
+            Without it they are those of all other models that are made of it.
         **options: The options of `from_pretrained`.
 
     Raises:
@@ -60,6 +64,8 @@ def load_model(model_class: Any, where: str, *, base: str | None = None, **optio
     # As it is known to the other models that are made of it.
     beside = Path(where, options.get("subfolder") or "", named).resolve()
     weights = _weights_of(str(beside if base is None and beside.is_dir() else named), options)
+    if own_weights:
+        weights = {name: weight.clone() for name, weight in weights.items()}
     if issubclass(model_class, PairRanker):
         config: Any = PairRankerConfig.from_pretrained(where, **file_options(options))
         # As `from_pretrained` of a model takes settings of its configuration by name.

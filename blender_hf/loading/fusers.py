@@ -44,7 +44,7 @@ def fuser_from_pretrained(
     """
     hub = file_options(options)
     if ENTRY not in settings_of(where, CONFIG_NAME, **hub):
-        return load_model(GenFuser, where, dtype=dtype, **options)
+        return load_model(GenFuser, where, dtype=dtype, own_weights=own_weights, **options)
     config = load_config(where, **hub)
     has_low_bits(config)  # in a version of the format that is known
     weights: Mapping[str, torch.Tensor] = base_weights(where, dtype, **hub)

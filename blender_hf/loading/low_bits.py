@@ -56,7 +56,8 @@ def base_weights(where: str | Path, dtype: torch.dtype = torch.float32, **hub: A
     """Return the weights of a checkpoint of a few bits, by the names that they have in a checkpoint of transformers.
 
     Whoever asks again for the same checkpoint in the same precision gets the same tensors, so that several models made
-    of them are in memory once: never write to them.
+    of them are in memory once. Nobody should write to them; after somebody did, as training of such a model does, they
+    are read anew for whoever asks next.
 
     Args:
         where: Its folder or Hub id; a bundled one is found by `locate`.
@@ -67,7 +68,11 @@ def base_weights(where: str | Path, dtype: torch.dtype = torch.float32, **hub: A
         CheckpointError: If a file is missing or damaged; the message names it.
     """
     files = tuple((path, *_stamp(path)) for path in _weight_files(where, hub))
-    return dict(_kept(files, dtype))
+    weights, versions = _kept(files, dtype)
+    if versions != _versions(weights):
+        _kept.cache_clear()
+        weights, _ = _kept(files, dtype)
+    return dict(weights)
 
 
 def low_bit_language_model(
@@ -151,7 +156,8 @@ def _check(parts: Mapping[str, Tensor]) -> None:
 
 @lru_cache(maxsize=MOST_KEPT)
 @torch.inference_mode(False)  # or what one caller asks for while it generates could not be trained by the next
-def _kept(files: tuple[tuple[str, int, int], ...], dtype: torch.dtype) -> Mapping[str, Tensor]:
+def _kept(files: tuple[tuple[str, int, int], ...], dtype: torch.dtype) -> tuple[Mapping[str, Tensor], dict[str, int]]:
+    """Return weights, and how often each was written to until now."""
     stored: dict[str, Tensor] = {}
     for path, *_ in files:
         try:
@@ -172,7 +178,12 @@ def _kept(files: tuple[tuple[str, int, int], ...], dtype: torch.dtype) -> Mappin
             weights[name] = restored(parts).to(dtype)
         except ValueError as error:
             raise CheckpointError(f"the weights {name} of {Path(files[0][0]).parent} are damaged: {error}") from None
-    return weights
+    return weights, _versions(weights)
+
+
+def _versions(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    # A parameter that is made of a tensor has its count.
+    return {name: weight._version for name, weight in weights.items()}
 
 
 def _weight_files(where: str | Path, hub: Mapping[str, Any]) -> list[str]:

@@ -69,14 +69,14 @@ def _from_ranker(where: str, hub: dict[str, Any], settings: RankerSettings) -> t
         )
     if settings.candidate_encoding in (None, before.candidate_encoding):
         _check_preference_dim(before, settings)
-        model = load_model(PairRanker, where, **loading, **changes)
+        model = load_model(PairRanker, where, own_weights=True, **loading, **changes)
     elif before.is_separate:
         raise InputError(
             f"{settings.model} encodes each candidate by itself, and can't go on with candidate_encoding=joint: leave "
             "it out, or train from an encoder"
         )
     else:
-        model = _separate(load_model(PairRanker, where, **loading), stated, changes, settings.model)
+        model = _separate(load_model(PairRanker, where, own_weights=True, **loading), stated, changes, settings.model)
     model.config.logit_temperature = 1.0  # it was fitted to the old weights
     set_dropouts(model.backbone, dropouts_of(settings, model.backbone.config))
     return model, PairRankerProcessor.from_pretrained(where, **lengths, **hub)

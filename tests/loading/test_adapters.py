@@ -14,6 +14,10 @@ from transformers import LlamaForCausalLM
 from blender_hf import Blender, CheckpointError, InputError, PairRanker
 from blender_hf.inputs import Item
 from blender_hf.loading.adapters import load_model
+from blender_hf.loading.checkpoints import BASE_RANKER, BUNDLED_LLM, locate
+from blender_hf.loading.low_bits import base_weights
+from blender_hf.training.settings import RankerSettings
+from blender_hf.training.starting_point import starting_point
 from tests.conftest import build_separate_ranker, example_texts, ranker_processor
 from tests.stacks.families import config_of
 
@@ -121,6 +125,12 @@ def test_a_base_is_for_adapters_alone(made: tuple[Path, PairRanker]) -> None:
         Blender.from_pretrained("pair-ranker-mini", None, base=made[0] / "model")
     with pytest.raises(InputError, match=r"base= is for a ranker that is an adapter"):
         Blender.from_pretrained(ByLength(), None, base="x")
+
+
+def test_what_is_trained_has_weights_of_its_own() -> None:
+    model, _ = starting_point(RankerSettings(model=BASE_RANKER))
+    shared = {weight.data_ptr() for weight in base_weights(locate(BUNDLED_LLM), torch.float32).values()}
+    assert shared.isdisjoint(weight.data_ptr() for weight in model.parameters())
 
 
 def test_settings_of_its_configuration_may_be_given(made: tuple[Path, PairRanker]) -> None:

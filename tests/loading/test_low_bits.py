@@ -75,6 +75,15 @@ def test_models_of_one_checkpoint_share_their_weights() -> None:
 
 
 @pytest.mark.once
+def test_weights_that_somebody_wrote_to_are_read_anew() -> None:
+    expected = {name: weight.clone() for name, weight in base_weights(FOLDER, torch.float16).items()}
+    model = LocalModel(LocalLLM(BUNDLED_LLM, device="cpu", dtype="float16")).model
+    with torch.no_grad():
+        model.get_parameter("model.layers.3.mlp.up_proj.weight").mul_(2)
+    found = base_weights(FOLDER, torch.float16)
+    assert [name for name, weight in found.items() if not torch.equal(weight, expected[name])] == []
+
+
 def test_weights_that_were_first_read_in_inference_can_be_trained_on(tmp_path: Path) -> None:
     shutil.copytree(_small(tmp_path), copy := tmp_path / "copy")
     with torch.inference_mode():
