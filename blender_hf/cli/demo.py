@@ -77,7 +77,7 @@ COMMAND = Command(
     options=(
         option("--llm MODEL", "a language model, repeatable (default: the bundled smollm2-135m)", action="append"),
         option("--n N", "answers per model and prompt", type=whole(1), default=4),
-        option("--max-new-tokens N", "maximum answer length", type=whole(1), default=128),
+        option("--max-new-tokens N", "maximum answer length", type=whole(1), default=256),
         option("--limit N", "only the first N prompts", type=whole(1)),
         option("--seed N", "random seed", type=whole(0), default=0),
         option("--device DEVICE", "cpu, cuda, cuda:1, mps (default: a GPU if available)"),
