@@ -23,8 +23,7 @@ from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.engine.fusion import subset
 from blender_hf.evaluation.pairwise import by_source
 from blender_hf.inputs import Item, make_item
-from blender_hf.loading.checkpoints import load_ranker
-from blender_hf.loading.fusers import load_fuser
+from blender_hf.loading.checkpoints import load_fuser, load_ranker
 from blender_hf.modeling.ranking_math import best_distinct
 from blender_hf.modeling.segmentation import split_segments
 

@@ -47,8 +47,7 @@ from .inputs import (
     make_items,
     pairs_of,
 )
-from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of
-from .loading.fusers import load_fuser
+from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
 from .loading.rankers import load_any_ranker
 from .modeling import CausalGenFuser, FusionProcessor, GenFuser, PairRanker, PairRankerProcessor
 

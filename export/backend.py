@@ -13,12 +13,12 @@ from blender_hf.loading.checkpoints import (
     HubOptions,
     explained,
     hub_settings,
+    load_fuser,
     locate,
     pick_attention,
     pick_device,
     pick_dtype,
 )
-from blender_hf.loading.fusers import load_fuser
 from blender_hf.modeling.tokenizer_files import settings_of
 
 from .graph import find_onnx_file, fuser_files, has_optimum

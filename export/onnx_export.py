@@ -19,10 +19,10 @@ from blender_hf.loading.checkpoints import (
     explained,
     first_line,
     hub_settings,
+    load_fuser,
     load_ranker,
     locate,
 )
-from blender_hf.loading.fusers import load_fuser
 from blender_hf.modeling import CausalGenFuser, PairRanker
 from blender_hf.modeling.configuration_gen_fuser import LOADABLE_TYPES
 

@@ -106,6 +106,21 @@ class ChatTemplate:
         return bool(rendered) and all(slot in rendered for slot in slots)
 
 
+def end_of_answer(tokenizer: Any, **options: Any) -> int | None:
+    """Return the token that ends an answer: what the chat template writes after one, else the tokenizer's own.
+
+    A template may refuse an answer with any error. `options` are those of the template.
+    """
+    found = tokenizer.eos_token_id
+    if tokenizer.chat_template:
+        said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": SLOT}]
+        rest = ChatTemplate(tokenizer).render(said, **options).rpartition(SLOT)[2]
+        ids = tokenizer(rest, add_special_tokens=False)["input_ids"]
+        ends = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        found = next((token for token in ids if token in ends), found)
+    return found
+
+
 def _attempt(render: Callable[[Sequence[Message]], str], messages: Sequence[Message]) -> str:
     """Return what a template writes; an empty text if it refuses."""
     try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import BatchEncoding, PretrainedConfig
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
-from .chat_templates import ChatTemplate, PromptEncoder
+from .chat_templates import ChatTemplate, PromptEncoder, end_of_answer
 from .configuration_gen_fuser import is_causal_type
 from .configurations import load_config
 from .conversations import Message, as_messages, turns
@@ -47,7 +47,6 @@ SHORTEST_FENCE = 3
 # Nobody weighs more candidates with care.
 MAX_CANDIDATES = 32
 MAX_SOURCE_LENGTH, MAX_CANDIDATE_LENGTH, MAX_NEW_TOKENS = 2048, 512, 256
-SLOT = "\ue0b5"  # a character for private use, which no template has, in place of an answer
 # How often an input that is too long is cut again, where tokens at the ends of its texts merge with the layout.
 ATTEMPTS = 4
 
@@ -116,13 +115,7 @@ class CausalGenFuserProcessor(FusionProcessor):
 
         ValueError is raised if there is neither.
         """
-        found = self.tokenizer.eos_token_id
-        if self.tokenizer.chat_template:
-            said = [{"role": "user", "content": "?"}, {"role": "assistant", "content": SLOT}]
-            rest = ChatTemplate(self.tokenizer).render(said, **TEMPLATE_OPTIONS).rpartition(SLOT)[2]
-            ids = self.tokenizer(rest, add_special_tokens=False)["input_ids"]
-            ends = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
-            found = next((token for token in ids if token in ends), found)
+        found = end_of_answer(self.tokenizer, **TEMPLATE_OPTIONS)
         if found is None:
             raise ValueError("the tokenizer has no token that ends a text; state one as its eos_token")
         return found

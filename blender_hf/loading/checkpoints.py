@@ -13,13 +13,21 @@ from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blender_hf.errors import CheckpointError, InputError, InputTypeError, chosen
-from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.modeling import (
+    CausalGenFuser,
+    FusionProcessor,
+    GenFuser,
+    GenFuserProcessor,
+    PairRanker,
+    PairRankerConfig,
+    PairRankerProcessor,
+)
 from blender_hf.modeling.configuration_pair_ranker import TRUNCATION
 from blender_hf.modeling.fast_kernels import cpu_features
 from blender_hf.modeling.hub_mixins import PublishingMixin, make_portable
 
-from .adapters import load_model
 from .load_errors import reason_for
+from .models import load_model
 from .partitioning import whole_weights
 
 DEFAULT_RANKER = "pair-ranker-mini"
@@ -84,6 +92,19 @@ def load_ranker(
     model, processor = load_both(name, "ranker", load, PairRankerProcessor, options, *running)
     set_truncation(model.config, processor, given)
     return model, processor
+
+
+def load_fuser(
+    name: str | Path,
+    options: HubOptions = DEFAULT_OPTIONS,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
+) -> tuple[GenFuser | CausalGenFuser, FusionProcessor]:
+    """Load a fuser, of either kind, and its processor; everything is as in `load_ranker`."""
+    running = running_options(device, dtype, attn_implementation)
+    return load_both(name, "fuser", partial(load_model, GenFuser), GenFuserProcessor, options, *running)
 
 
 def save_portable(model: PreTrainedModel, processor: ProcessorMixin, output: str | Path, **options: Any) -> None:

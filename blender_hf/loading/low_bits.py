@@ -52,6 +52,15 @@ def has_low_bits(config: PretrainedConfig) -> bool:
     return version is not None
 
 
+def whole_config(config: PretrainedConfig) -> PretrainedConfig:
+    """Return a configuration for a model that is made of such weights: what is saved of it has whole ones."""
+    if not has_low_bits(config):
+        return config
+    whole = deepcopy(config)
+    delattr(whole, ENTRY)
+    return whole
+
+
 def base_weights(where: str | Path, dtype: torch.dtype = torch.float32, **hub: Any) -> dict[str, Tensor]:
     """Return the weights of a checkpoint of a few bits, by the names that they have in a checkpoint of transformers.
 
@@ -99,12 +108,9 @@ def low_bit_language_model(
     if model_class is None:
         raise CheckpointError(f"transformers has no language model for a configuration of type {config.model_type!r}")
     weights = base_weights(where, dtype, **hub)
-    # What is saved of the model has whole weights.
-    config = deepcopy(config)
-    delattr(config, ENTRY)
     model, info = model_class.from_pretrained(
         None,
-        config=config,
+        config=whole_config(config),
         state_dict=weights,
         dtype=dtype,
         output_loading_info=True,

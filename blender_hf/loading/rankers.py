@@ -16,7 +16,6 @@ from blender_hf.modeling.fast_kernels import use_fast_products
 from blender_hf.modeling.hub_mixins import HubAccess, raise_if_incomplete
 from blender_hf.modeling.tokenizer_files import file_options, load_tokenizer
 
-from .adapters import load_model
 from .checkpoints import (
     DEFAULT_OPTIONS,
     HubOptions,
@@ -28,6 +27,7 @@ from .checkpoints import (
     pick_device,
     pick_dtype,
 )
+from .models import load_model
 from .partitioning import whole_weights
 
 HEAD = "ForSequenceClassification"

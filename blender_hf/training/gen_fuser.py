@@ -26,7 +26,7 @@ from blender_hf.blender import Blender
 from blender_hf.data.labelled import LabelledPrompt, check_metric
 from blender_hf.errors import InputError
 from blender_hf.loading.checkpoints import locate, pick_attention
-from blender_hf.loading.fusers import fuser_from_pretrained
+from blender_hf.loading.models import load_model
 from blender_hf.modeling import (
     CausalGenFuser,
     CausalGenFuserProcessor,
@@ -158,7 +158,8 @@ def starting_point(settings: FuserSettings, prompts: Prompts) -> tuple[GenFuser 
         # A causal fuser has the configuration of its language model; what it reads is up to its processor.
         stated = {} if isinstance(processor, CausalGenFuserProcessor) else lengths
         attention = pick_attention(settings.attn_implementation)
-        model = fuser_from_pretrained(where, dtype=torch.float32, own_weights=True, **attention, **hub, **stated)
+        loading: dict[str, Any] = {"dtype": torch.float32, **attention, **hub, **stated}
+        model = load_model(GenFuser, where, own_weights=True, **loading)
         if isinstance(processor, CausalGenFuserProcessor):
             end_as_trained(model, processor)
         return model.train(), processor

@@ -8,9 +8,9 @@ import torch
 from transformers import PretrainedConfig
 
 from blender_hf.errors import InputError
-from blender_hf.loading.adapters import load_model
 from blender_hf.loading.checkpoints import locate, pick_attention
 from blender_hf.loading.low_bits import has_low_bits, low_bit_language_model
+from blender_hf.loading.models import load_model
 from blender_hf.modeling import PairRanker, PairRankerConfig, PairRankerProcessor
 from blender_hf.modeling.configuration_pair_ranker import LAYOUTS, OF_JOINT, format_of, is_causal
 from blender_hf.modeling.configurations import load_config

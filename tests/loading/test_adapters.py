@@ -13,9 +13,10 @@ from transformers import LlamaForCausalLM
 
 from blender_hf import Blender, CheckpointError, InputError, PairRanker
 from blender_hf.inputs import Item
-from blender_hf.loading.adapters import load_model
 from blender_hf.loading.checkpoints import BASE_RANKER, BUNDLED_LLM, locate
 from blender_hf.loading.low_bits import base_weights
+from blender_hf.loading.models import load_model
+from blender_hf.loading.rankers import AutoRanker
 from blender_hf.training.settings import RankerSettings
 from blender_hf.training.starting_point import starting_point
 from tests.conftest import build_separate_ranker, example_texts, ranker_processor
@@ -125,6 +126,13 @@ def test_a_base_is_for_adapters_alone(made: tuple[Path, PairRanker]) -> None:
         Blender.from_pretrained("pair-ranker-mini", None, base=made[0] / "model")
     with pytest.raises(InputError, match=r"base= is for a ranker that is an adapter"):
         Blender.from_pretrained(ByLength(), None, base="x")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), (torch.float16, torch.float16)]
+)
+def test_a_precision_may_be_named_as_in_transformers(dtype: Any, expected: torch.dtype) -> None:
+    assert AutoRanker.from_pretrained(locate(BASE_RANKER), dtype=dtype).dtype == expected
 
 
 def test_what_is_trained_has_weights_of_its_own() -> None:

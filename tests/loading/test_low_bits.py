@@ -17,8 +17,7 @@ from blender_hf.engine.fusion import Fuser
 from blender_hf.export.low_bits import kept, packed, quantised
 from blender_hf.generation.local import LocalModel
 from blender_hf.generation.specs import LocalLLM
-from blender_hf.loading.checkpoints import BUNDLED_LLM, locate
-from blender_hf.loading.fusers import load_fuser
+from blender_hf.loading.checkpoints import BUNDLED_LLM, load_fuser, locate
 from blender_hf.loading.low_bits import base_weights, has_low_bits, low_bit_language_model, restored, unpacked
 from blender_hf.modeling.tokenizer_files import load_tokenizer
 from blender_hf.training.gen_fuser import starting_point
