@@ -348,7 +348,8 @@ class PairRankerTrainer(LengthGroupedTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        self.processor.save_pretrained(output_dir or self.args.output_dir)
+        if self.args.should_save:  # newer releases call this in every process
+            self.processor.save_pretrained(output_dir or self.args.output_dir)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Build the optimiser that the arguments name, with a learning rate of its own for the head."""

@@ -55,6 +55,17 @@ class Seen(PairCollator):
         return super().__call__(examples)
 
 
+def test_of_several_processes_one_writes_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wrote the files of the processor too, one while another read them."""
+    trainer = trainer_of(tmp_path / "run")
+    monkeypatch.setattr(PairRankerTrainingArguments, "should_save", False)
+    trainer.save_model(str(tmp_path / "other"))
+    assert not list(tmp_path.rglob("*.json"))
+    monkeypatch.setattr(PairRankerTrainingArguments, "should_save", True)
+    trainer.save_model(str(tmp_path / "other"))
+    assert (tmp_path / "other" / "processor_config.json").is_file()
+
+
 def test_a_place_chooses_which_candidate_is_presented_first() -> None:
     dataset = PairDataset(PAIRS[:2], ranker_processor())
     for row in (0, 1):
