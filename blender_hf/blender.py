@@ -490,13 +490,14 @@ class Blender(AsyncMethods):
             progress: Whether to show a progress bar on stderr.
 
         Returns:
-            A `Blend`, or a list of them; its `returned` says which of the two `output` is.
+            A `Blend`, or a list of them; its `returned` says which of the two `output` is. Where a chat model as fuser
+            gives no answer, `fusion_error` says why, and the best candidate is returned.
 
         Raises:
             InputTypeError: If something has the wrong type; the message names the item.
             InputError: If an item has no candidates, lists differ in length, or an option does not exist.
-            BlenderError: If this blender has no fuser; `GenerationError` if it is a chat model that gave no answer
-                without `fallback`, or gives none any more.
+            BlenderError: If this blender has no fuser; `GenerationError` if it is a chat model that gave no answer, and
+                there is no `fallback`.
         """
         items, single = make_items(prompts, candidates, instructions)
         options: dict[str, Any] = {

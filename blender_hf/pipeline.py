@@ -68,8 +68,8 @@ class BlenderPipeline(Pipeline):
 
     An input is `{"prompt": text or chat messages, "candidates": [...], "instruction"?: text}`, or a record of another
     shape in docs/data.md; a candidate is a text or `{"text", "model"}`. The output is `Blend.to_dict()`: `output`,
-    `returned`, `best`, `fused`, `fused_from`, `ranking`, `comparison`. A list gives a list; a generator or a dataset
-    gives a generator that works as it is read.
+    `returned`, `best`, `fused`, `fused_from`, `fusion_error`, `ranking`, `comparison`. A list gives a list; a generator
+    or a dataset gives a generator that works as it is read.
 
     With `llms=[...]` it takes a bare prompt, a text or chat messages, and lets them write the candidates; what an input
     has of its own stays. The output then also has `failures`, the models that gave no answer.

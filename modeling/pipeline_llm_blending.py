@@ -392,4 +392,5 @@ def _result(
         "best": ranking["best"],
         "fused": fusion["text"] if fusion else None,
         "fused_from": fusion["fused_from"] if fusion else [],
+        "fusion_error": None,
     }

@@ -126,7 +126,7 @@ additional_metadata annotation annotations annotator annotators author batch bes
 chosen_probs chosen_probs_lose chosen_probs_win cluster comparison content_type conversation_hash conversation_id
 correct_answers count created created_at created_time custom_id custom_system_prompt data_source dataset dataset_name
 date datetime decoding_method difficulty distilabel_metadata domain domain_name domains error evol_history failures
-file file_name filename finish_reason flip_rate flipped fold fused fused_from generation_prompt generator_1
+file file_name filename finish_reason flip_rate flipped fold fused fused_from fusion_error generation_prompt generator_1
 generator_2 group hash idx incorrect_answers index individual_preference info is_code is_english judge judge_hash
 judge_name kind labelling_model labelling_prompt language_code length level licence margin meta metadata model_chosen
 model_rejected n_comparisons n_cycles num_correct num_ratings num_rejected num_turns number openai_moderation order

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, tee
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from blender_hf.errors import InputError, chosen
+from blender_hf.errors import GenerationError, InputError, chosen
 from blender_hf.logs import quieten_libraries
 
 from .command import (
@@ -120,13 +120,29 @@ def _run(
             out.flush()
             tally.counts["prompts"] += 1
             tally.counts["unread"] += _has_unread(result)
+            tally.counts["fused"] += getattr(result, "fusion", None) is not None
+            if error := getattr(result, "fusion_error", None):
+                tally.reasons["fusion"][error] += 1
             bar.update()
+    _report(options, tally)
+
+
+def _report(options: Options, tally: Tally) -> None:
+    """Log and print the summary; fail if the fuser failed for every prompt."""
     where, prompts = options.output or "stdout", tally.counts["prompts"]
-    unread = tally.counts["unread"]
-    counted = {"command": options.command, "prompts": prompts, "unread": unread}
+    unread, errors = tally.counts["unread"], tally.reasons["fusion"]
+    counted: dict[str, Any] = {"command": options.command, "prompts": prompts, "unread": unread}
+    if options.command == "blend":
+        counted |= {"fused": tally.counts["fused"], "fusion_errors": dict(errors)}
     summary = {**counted, "seconds": tally.seconds, "output": where}
     line = f"{options.command}: {prompts} prompts in {tally.seconds:.1f} s, to {where}"
-    report(options, [] if options.quiet else [line, unread_text(unread)], summary)
+    failed = [f"{number} not fused: {error}" for error, number in errors.items()]
+    report(options, [] if options.quiet else [line, unread_text(unread), *failed], summary)
+    if errors and not tally.counts["fused"]:
+        raise GenerationError(
+            f"nothing could be fused: {next(iter(errors))}; the best candidates are written all the same, with the "
+            "reason as fusion_error"
+        )
 
 
 def _fuser_arguments(options: Options) -> dict[str, Any]:
@@ -176,6 +192,7 @@ def blend_fields(blend: "Blend") -> dict[str, Any]:
         **rank_fields(blend.ranking),
         "fused": blend.fused,
         "fused_from": list(blend.fused_from),
+        "fusion_error": blend.fusion_error,
         "returned": blend.returned,
         "output": blend.output,
     }
@@ -205,7 +222,8 @@ def blend_text(blend: "Blend") -> str:
 
 def _verdict(blend: "Blend") -> str:
     if blend.comparison is None:
-        return "Returned: the best candidate (there are not two different candidates to fuse)"
+        why = blend.fusion_error or "there are not two different candidates to fuse"
+        return f"Returned: the best candidate ({why})"
     names = _names(blend.ranking)
     sources = ", ".join(names[index] for index in blend.fused_from)
     chance = f"{blend.comparison.probability:.0%} against the best candidate"

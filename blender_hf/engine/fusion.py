@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from blender_hf.errors import InputError, InputTypeError
+from blender_hf.errors import GenerationError, InputError, InputTypeError
 from blender_hf.inputs import Candidate, Item
 from blender_hf.modeling import CausalGenFuser, FusionEncoding, FusionProcessor, GenFuser
 from blender_hf.modeling.fusion_generation import ONE_TEXT, one_text_options
@@ -35,8 +35,10 @@ class ItemFuser(Protocol):
         """Write one answer for each item from all of its candidates, which stand the best first."""
         ...
 
-    def attempt(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> Sequence[Fusion | None]:
-        """Do as `fuse`, but return None for an item that fails where others succeed."""
+    def attempt(
+        self, items: Sequence[Item], generation: Mapping[str, Any] | None = None
+    ) -> Sequence[Fusion | GenerationError]:
+        """Do as `fuse`, but return the error of an item for which no answer was written in its place."""
         ...
 
 
@@ -154,15 +156,18 @@ def blend_items(
     fusible = [index for index, indices in enumerate(chosen) if len(indices) > 1]
     fuse = fuser.attempt if fallback else fuser.fuse
     fused = fuse([subset(items[index], chosen[index]) for index in fusible], generation)
+    written = dict(zip(fusible, fused, strict=True))
     fusions = {
         index: replace(fusion, fused_from=tuple(chosen[index]))
-        for index, fusion in zip(fusible, fused, strict=True)
-        if fusion is not None
+        for index, fusion in written.items()
+        if isinstance(fusion, Fusion)
     }
+    errors = {index: str(error) for index, error in written.items() if isinstance(error, GenerationError)}
     compared = ranker.compare([duel(items[index], fusion, rankings[index]) for index, fusion in fusions.items()])
     comparisons = dict(zip(fusions, compared, strict=True))
     return [
-        _blend(ranking, fusions.get(index), comparisons.get(index), fallback) for index, ranking in enumerate(rankings)
+        _blend(ranking, fusions.get(index), comparisons.get(index), fallback, errors.get(index))
+        for index, ranking in enumerate(rankings)
     ]
 
 
@@ -176,9 +181,11 @@ def subset(item: Item, indices: Sequence[int]) -> Item:
     return replace(item, candidates=tuple(item.candidates[i] for i in indices))
 
 
-def _blend(ranking: Ranking, fusion: Fusion | None, comparison: Comparison | None, fallback: bool) -> Blend:
+def _blend(
+    ranking: Ranking, fusion: Fusion | None, comparison: Comparison | None, fallback: bool, error: str | None
+) -> Blend:
     if fusion is None or comparison is None:
-        return Blend(ranking.best, "best", ranking, None, None)
+        return Blend(ranking.best, "best", ranking, None, None, error)
     if fallback and not keeps_fusion(fusion.text, comparison.preferred):
         return Blend(ranking.best, "best", ranking, fusion, comparison)
     return Blend(fusion.text, "fused", ranking, fusion, comparison)

@@ -317,17 +317,20 @@ class Blend(_Result):
         output: The answer that is returned: the fused text, or the best candidate.
         returned: Which of the two `output` is.
         ranking: The ranking of the candidates.
-        fusion: What the fuser wrote; None if there was nothing to fuse (fewer than two different candidates).
+        fusion: What the fuser wrote; None if there was nothing to fuse (fewer than two different candidates), or if the
+            fuser failed.
         comparison: The fused text (a) against the best candidate (b); None without a fusion.
+        fusion_error: Why the fuser failed; None if it did not, or was not asked.
     """
 
-    KEYS = ("output", "returned", "ranking", "fusion", "comparison", "best", "fused", "fused_from")
+    KEYS = ("output", "returned", "ranking", "fusion", "comparison", "best", "fused", "fused_from", "fusion_error")
 
     output: str
     returned: Returned
     ranking: Ranking
     fusion: Fusion | None
     comparison: Comparison | None
+    fusion_error: str | None = None
 
     @property
     def best(self) -> str:

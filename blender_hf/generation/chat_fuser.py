@@ -48,26 +48,30 @@ class ChatFuser:
     def __init__(self, model: LanguageModel, sampling: Sampling = DEFAULT_SAMPLING) -> None:
         self.model = model
         self.sampling = sampling
+        self._logged: set[str] = set()
 
     def fuse(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion]:
         """Write one answer for each item from all of its candidates, the best first.
 
         `generation` overrides fields of this fuser's `Sampling`, such as `{"max_new_tokens": 256}`.
         """
-        return [self._fusion(item, outcome) for item, outcome in zip(items, self._ask(items, generation), strict=True)]
+        found: list[Fusion] = []
+        for item, outcome in zip(items, self._ask(items, generation), strict=True):
+            fusion = _fusion(item, outcome)
+            if isinstance(fusion, GenerationError):
+                raise GenerationError(f"{item.where}: {fusion}")
+            found.append(fusion)
+        return found
 
-    def attempt(self, items: Sequence[Item], generation: Mapping[str, Any] | None = None) -> list[Fusion | None]:
-        """Do as `fuse`, but return None for an item without an answer, and log why."""
-        outcomes = self._ask(items, generation)
-        if self.model.given_up is not None:
-            raise GenerationError(f"the fuser {self.model.name} can't be asked any more: {self.model.given_up}")
-        found: list[Fusion | None] = []
-        for item, outcome in zip(items, outcomes, strict=True):
-            try:
-                found.append(self._fusion(item, outcome))
-            except GenerationError as error:
-                logger.warning("%s", error)
-                found.append(None)
+    def attempt(
+        self, items: Sequence[Item], generation: Mapping[str, Any] | None = None
+    ) -> list[Fusion | GenerationError]:
+        """Do as `fuse`, but return the error of an item without an answer in its place; each reason is logged once."""
+        found = [_fusion(item, outcome) for item, outcome in zip(items, self._ask(items, generation), strict=True)]
+        for item, fusion in zip(items, found, strict=True):
+            if isinstance(fusion, GenerationError) and str(fusion) not in self._logged:
+                self._logged.add(str(fusion))
+                logger.warning("%s: %s", item.where, fusion)
         return found
 
     def _ask(self, items: Sequence[Item], generation: Mapping[str, Any] | None) -> list[Outcome]:
@@ -78,11 +82,12 @@ class ChatFuser:
             answers = pending.start(self.model, [fusion_messages(item) for item in items], sampling).result()
         return [outcome for (outcome,) in answers]
 
-    def _fusion(self, item: Item, outcome: Outcome) -> Fusion:
-        if isinstance(outcome, Failure):
-            raise GenerationError(f"{item.where}: the fuser {outcome.model} gave no answer: {outcome.reason}")
-        read = tuple(range(len(item.candidates)))
-        return Fusion(outcome.text, read, Truncation(0, (0,) * len(read)), unfinished=outcome.truncated)
+
+def _fusion(item: Item, outcome: Outcome) -> Fusion | GenerationError:
+    if isinstance(outcome, Failure):
+        return GenerationError(f"the fuser {outcome.model} gave no answer: {outcome.reason}")
+    read = tuple(range(len(item.candidates)))
+    return Fusion(outcome.text, read, Truncation(0, (0,) * len(read)), unfinished=outcome.truncated)
 
 
 def fusion_messages(item: Item) -> list[Message]:

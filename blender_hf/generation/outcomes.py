@@ -2,7 +2,9 @@
 
 import json
 import re
+import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -71,6 +73,16 @@ def is_transient(error: BaseException) -> bool:
     return is_of_client or isinstance(error, TimeoutError | ConnectionError)
 
 
+def unreachable(error: BaseException) -> str | None:
+    """Return why a server can't be reached at all, or None: there is no such host, or nothing listens at its port."""
+    for cause in _causes(error):
+        if isinstance(cause, ConnectionRefusedError):
+            return "the connection was refused: no server listens at its address"
+        if isinstance(cause, socket.gaierror):
+            return "the host of its address is unknown"
+    return None
+
+
 def retry_after(error: BaseException) -> float | None:
     """Return how many seconds a server asks to wait, or None."""
     headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
@@ -93,7 +105,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, json.JSONDecodeError):
         return "the server's reply is not JSON, so it does not have OpenAI's API; check the address"
     if status is None:
-        return _one_line(said or str(error)) or type(error).__name__
+        return _one_line(said or unreachable(error) or str(error)) or type(error).__name__
     meaning = KNOWN.get(status, f"the server answered {status}")
     return f"{meaning} ({_one_line(said)})" if said else meaning
 
@@ -103,6 +115,19 @@ def empty_reason(truncated: bool) -> str:
     if truncated:
         return "it gave no answer within max_new_tokens; a model that thinks first needs more"
     return "it gave an empty answer"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what caused it: clients raise their own errors from those of the system."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        cause = waiting.pop()
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [cause.__cause__, cause.__context__]
+            waiting += cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
 
 
 def _said(error: BaseException) -> str:

@@ -31,6 +31,7 @@ from .outcomes import (
     reason_of,
     retry_after,
     status_of,
+    unreachable,
 )
 from .reply_errors import check_body, check_reply
 from .sampling import Sampling
@@ -56,7 +57,8 @@ class RemoteModel:
     """A language model behind an API, asked by many requests at once.
 
     A model whose requests keep failing, or that is unavailable (no such model, a refused token), is given up: for a
-    minute, all that follows fails at once, for the same reason.
+    minute, all that follows fails at once, for the same reason. So is, without a retry, a server that refuses the
+    connection or has an unknown host, unless it has answered before: then it may be starting again.
 
     Args:
         llm: Which model, and how to ask it.
@@ -73,6 +75,7 @@ class RemoteModel:
             _check_client(llm)
         self.llm = llm
         self.name = llm.label
+        self._has_answered = False
         self._failed_in_a_row = 0
         self._resting: tuple[str, float] | None = None
         self._limits: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
@@ -117,22 +120,29 @@ class RemoteModel:
                     timeout=self.llm.timeout,
                     max_retries=self.llm.max_retries,
                     backoff=self.llm.backoff,
+                    may_pass=self._may_pass,
                 )
                 outcome = _outcome(self.name, completion)
             # An error of one server must not cost the answers of the others.
             except Exception as error:
                 return self._failure(error)
         with lock_of(self):
+            self._has_answered = True
             self._failed_in_a_row = 0
             self._resting = None
         return outcome
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return is_transient(error) and (self._has_answered or unreachable(error) is None)
 
     def _failure(self, error: Exception) -> Failure:
         reason = reason_of(error)
         with lock_of(self):
             # A request that is refused for its content says nothing about the next one.
             self._failed_in_a_row = self._failed_in_a_row + 1 if is_transient(error) else 0
-            if status_of(error) in FATAL or self._failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self._has_answered |= status_of(error) is not None
+            is_absent = status_of(error) in FATAL or (is_transient(error) and not self._may_pass(error))
+            if is_absent or self._failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 self._resting = reason, time.monotonic() + REST_S
         return Failure(self.name, reason)
 
@@ -203,7 +213,12 @@ async def _checked(create: Create, body: Mapping[str, Any]) -> Any:
 
 
 async def with_retries(
-    ask: Callable[[], Awaitable[Result]], *, timeout: float, max_retries: int, backoff: float
+    ask: Callable[[], Awaitable[Result]],
+    *,
+    timeout: float,
+    max_retries: int,
+    backoff: float,
+    may_pass: Callable[[BaseException], bool] = is_transient,
 ) -> Result:
     """Await a request, repeated after transient failures: 429, an overloaded server, a lost connection, a time-out.
 
@@ -215,7 +230,7 @@ async def with_retries(
             return await asyncio.wait_for(ask(), timeout)
         # Every client raises errors of its own.
         except Exception as error:
-            if attempt == max_retries or not is_transient(error):
+            if attempt == max_retries or not may_pass(error):
                 raise
             await asyncio.sleep(pause(attempt, backoff, retry_after(error)))
         attempt += 1

@@ -13,6 +13,7 @@ from blender_hf import Blender, __version__
 from blender_hf.cli.main import COMMANDS, main
 from tests.conftest import EXAMPLES
 from tests.forking import RUN_A_COMMAND, Streams, forked
+from tests.language_server import Fault, LanguageServer
 
 RECORDS = [
     {"id": "one", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}, "It is 4. Yes."]},
@@ -106,6 +107,42 @@ def test_text_for_people(file: Path, models: list[str], capsys: pytest.CaptureFi
     for command in (["rank", *models[:2]], ["fuse", *models]):
         assert main([command[0], str(file), *command[1:], "--format", "text"]) == 0
         assert "Reply." in capsys.readouterr().out
+
+
+def test_a_fuser_that_can_not_be_reached_is_an_error_that_keeps_the_rankings(
+    file: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It took 23 seconds, said that no two candidates were different, and ended with code 0."""
+    reason = "the fuser m gave no answer: the connection was refused: no server listens at its address"
+    command = ["blend", str(file), *models[:2], "--fuser", "chat:http://127.0.0.1:9/v1#m"]
+    output = tmp_path / "out.jsonl"
+    assert main([*command, "--output", str(output), "--json"]) == 2
+    out, err = capsys.readouterr()
+    first, second, third = lines(output.read_text(encoding="utf-8"))
+    assert [(line["fused"], line["fusion_error"]) for line in (first, third)] == [(None, reason)] * 2
+    assert (first["output"], first["returned"], second["fusion_error"]) == (first["best"], "best", None)
+    [summary] = lines(out)
+    assert (summary["fused"], summary["fusion_errors"]) == (0, {reason: 2})
+    assert err.splitlines()[-1].startswith(f"blender-hf: error: nothing could be fused: {reason}")
+    assert main([*command, "--format", "text"]) == 2
+    out = capsys.readouterr().out
+    assert out.count(f"Returned: the best candidate ({reason})") == 2
+    assert out.count("there are not two different candidates to fuse") == 1
+
+
+def test_a_prompt_that_is_not_fused_is_no_error_of_the_others(
+    file: Path, models: list[str], server: LanguageServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.faults = [Fault("echo", 400, message="too long")]
+    fuser = ["--fuser", f"chat:{server.url}#echo", "--batch-size", "1"]
+    assert main(["blend", str(file), *models[:2], *fuser]) == 0
+    out, err = capsys.readouterr()
+    assert [(line["fused"] is None, line["fusion_error"] is None) for line in lines(out)] == [
+        (True, False),
+        (True, True),
+        (False, True),
+    ]
+    assert "1 not fused: the fuser echo gave no answer: the server answered 400 (too long)" in err.splitlines()[-1]
 
 
 def test_output_file(file: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

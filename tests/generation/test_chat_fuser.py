@@ -82,17 +82,26 @@ def test_a_request_that_fails_is_a_fallback(
     with caplog.at_level(logging.WARNING):
         first, second = blender.blend(["2 + 2?", "3 + 1?"], [CANDIDATES, CANDIDATES])
     assert (first.returned, first.fusion, first.output) == ("best", None, first.best)
-    assert second.fused == "The answer is 4."
-    assert "item 0: the fuser wise gave no answer: the server answered 400 (refused)" in caplog.text
+    assert first.fusion_error == "the fuser wise gave no answer: the server answered 400 (refused)"
+    assert (second.fused, second.fusion_error) == ("The answer is 4.", None)
+    assert f"item 0: {first.fusion_error}" in caplog.text
     server.faults = [Fault("wise", 400, message="refused")]
     with pytest.raises(GenerationError, match=r"item 0: the fuser wise gave no answer: .* \(refused\)"):
         blender.blend(["2 + 2?", "3 + 1?"], [CANDIDATES, CANDIDATES], fallback=False)
 
 
-def test_a_fuser_that_is_not_there_stops_the_work(server: LanguageServer, checkpoints: Path) -> None:
+def test_a_fuser_that_is_not_there_costs_no_ranking(
+    server: LanguageServer, checkpoints: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     blender = blender_of(checkpoints, chat(server, "absent"))
-    with pytest.raises(GenerationError, match=r"the fuser absent can't be asked any more: there is no such model"):
-        blender.blend("2 + 2?", CANDIDATES)
+    prompts, lists = [f"{n} + 1?" for n in range(5)] + ["p"], [CANDIDATES] * 5 + [["same", "same"]]
+    *asked, alike = blender.blend(prompts, lists)
+    reason = "the fuser absent gave no answer: there is no such model at this endpoint (no model absent)"
+    assert [(blend.output, blend.fusion_error) for blend in asked] == [(blend.best, reason) for blend in asked]
+    assert (alike.fusion, alike.fusion_error) == (None, None)
+    assert [message for message in caplog.messages if "no answer" in message] == [f"item 0: {reason}"]
+    with pytest.raises(GenerationError, match=r"item 0: the fuser absent gave no answer: there is no such model"):
+        blender.blend(prompts, lists, fallback=False)
 
 
 def test_options_of_generation(server: LanguageServer, checkpoints: Path) -> None:

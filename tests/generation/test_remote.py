@@ -1,6 +1,8 @@
 """Language models on a real server: what is sent, what comes back, and what goes wrong."""
 
 import threading
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,11 +113,28 @@ def test_a_model_that_is_not_there_is_asked_once(server: LanguageServer) -> None
     assert model.given_up == reason
 
 
-def test_a_server_that_is_down_is_given_up(server: LanguageServer) -> None:
-    model = RemoteModel(RemoteLLM("m", "http://127.0.0.1:9/v1", max_retries=1, concurrency=1, **QUICK))
-    outcomes = ask(model, *"abcdef")
-    assert all(isinstance(outcome, Failure) for (outcome,) in outcomes)
-    assert model.given_up
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9/v1", "the connection was refused: no server listens at its address"),
+        ("http://no-such-host.invalid/v1", "the host of its address is unknown"),
+    ],
+)
+def test_a_server_that_was_never_there_is_asked_once(url: str, reason: str) -> None:
+    """It took 23 seconds to learn that nothing listens at a port."""
+    model = RemoteModel(RemoteLLM("m", url, max_retries=5, backoff=60))
+    assert ask(model, *"abcdef") == [(Failure("m", reason),)] * 6
+    assert model.given_up == reason
+
+
+def test_a_server_that_has_answered_may_be_starting_again(server: LanguageServer) -> None:
+    model = model_of(server, max_retries=2, backoff=0.2)
+    assert ask(model, "a") == [(Reply("echo: a"),)]
+    model.llm = replace(model.llm, base_url="http://127.0.0.1:9/v1")
+    started = time.monotonic()
+    assert ask(model, "b") == [(Failure("echo", "the connection was refused: no server listens at its address"),)]
+    assert time.monotonic() - started > 0.3  # two pauses, of at least half of 0.2 and 0.4 seconds
+    assert model.given_up is None
 
 
 def test_a_server_that_comes_back_is_found_again(server: LanguageServer) -> None:

@@ -1,6 +1,7 @@
 """Retries without a network: which errors are transient, and how long is waited."""
 
 import asyncio
+import socket
 import time
 from email.utils import formatdate
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from blender_hf.generation.outcomes import is_transient, reason_of, retry_after, status_of
+from blender_hf.generation.outcomes import is_transient, reason_of, retry_after, status_of, unreachable
 from blender_hf.generation.remote import MAX_PAUSE_S, pause, with_retries
 
 
@@ -82,6 +83,33 @@ def test_a_request_that_takes_too_long_is_repeated() -> None:
 )
 def test_errors_without_a_status(error: Exception, transient: bool) -> None:
     assert is_transient(error) is transient
+
+
+def caused(error: Exception, cause: BaseException) -> Exception:
+    """Return an error as a client raises it from that of the system."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionRefusedError(111, "refused"), "the connection was refused: no server listens at its address"),
+        (
+            caused(
+                httpx.ConnectError("All connection attempts failed"),
+                caused(OSError(), ExceptionGroup("several", [ConnectionRefusedError(), TimeoutError()])),
+            ),
+            "the connection was refused: no server listens at its address",
+        ),
+        (caused(httpx.ConnectError("no"), socket.gaierror(-2, "unknown")), "the host of its address is unknown"),
+        (httpx.ConnectError("lost"), None),
+        (ConnectionResetError(), None),
+    ],
+)
+def test_servers_that_are_not_there(error: Exception, reason: str | None) -> None:
+    assert unreachable(error) == reason
+    assert reason is None or reason_of(error) == reason
 
 
 def test_pauses_double_and_have_an_end() -> None:
