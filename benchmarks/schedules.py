@@ -26,7 +26,7 @@ from benchmarks.timing import medians
 from blender_hf import Blender
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.engine.aggregation import complete, max_logits
-from blender_hf.engine.rankers import Contest, leads
+from blender_hf.engine.contests import Contest, leads
 from blender_hf.engine.schedules import Schedule
 from blender_hf.engine.scorer import Presentation
 from blender_hf.evaluation.pairwise import by_source

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # editors and type checkers read these; at runtime `_HOMES` has them
     from .blender import Blender as Blender
     from .engine.aggregation import AGGREGATIONS as AGGREGATIONS
+    from .engine.pairwise import AsyncPairwiseRanker as AsyncPairwiseRanker
+    from .engine.pairwise import PairwiseRanker as PairwiseRanker
     from .engine.pointwise import PointwiseRanker as PointwiseRanker
     from .engine.results import Blend as Blend
     from .engine.results import Comparison as Comparison
@@ -17,6 +19,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at runtime `_HOMES` h
     from .engine.results import Ranking as Ranking
     from .engine.results import Truncation as Truncation
     from .engine.schedules import Schedule as Schedule
+    from .engine.scorer import Presentation as Presentation
     from .errors import BlenderError as BlenderError
     from .errors import CheckpointError as CheckpointError
     from .errors import GenerationError as GenerationError
@@ -50,6 +53,7 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when they are asked for.
 _HOMES = {
     "AGGREGATIONS": "engine.aggregation",
+    "AsyncPairwiseRanker": "engine.pairwise",
     "Blend": "engine.results",
     "Blender": "blender",
     "BlenderError": "errors",
@@ -74,7 +78,9 @@ _HOMES = {
     "PairRanker": "modeling",
     "PairRankerConfig": "modeling",
     "PairRankerProcessor": "modeling",
+    "PairwiseRanker": "engine.pairwise",
     "PointwiseRanker": "engine.pointwise",
+    "Presentation": "engine.scorer",
     "Ranking": "engine.results",
     "RemoteLLM": "generation.specs",
     "Schedule": "engine.schedules",

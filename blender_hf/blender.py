@@ -24,8 +24,9 @@ from .asynchronous import (
 from .data.records import as_items
 from .engine.aggregation import AGGREGATIONS
 from .engine.fusion import Fuser, ItemFuser, as_fuser, blend_items
-from .engine.pointwise import Pointwise, PointwiseRanker
-from .engine.rankers import Pairwise, as_ranker
+from .engine.pairwise import Pairwise
+from .engine.pointwise import Pointwise
+from .engine.rankers import OwnRanker, as_ranker
 from .engine.results import Blend, Comparison, Fusion, Ranking
 from .engine.rewards import SCALES, duel_rewards, duels, group_rewards, references_of
 from .engine.schedules import Schedule, as_schedule
@@ -75,8 +76,9 @@ class Blender(AsyncMethods):
 
     Args:
         ranker: The ranker: a `PairRanker`; a reward model, which is a sequence classification model with one label; or
-            any object with the method of `blender_hf.PointwiseRanker`. A model is put into evaluation mode, and scores
-            in it even while it is trained; on a CPU one in float16 is computed in float32.
+            any object with the method of `blender_hf.PairwiseRanker`, `AsyncPairwiseRanker` or `PointwiseRanker`. A
+            model is put into evaluation mode, and scores in it even while it is trained; on a CPU one in float16 is
+            computed in float32.
         ranker_processor: Its processor; the tokenizer of a reward model; None for an object that scores by itself.
         fuser: The fuser, a `GenFuser` or what fuses by itself, such as a `ChatFuser`; None to rank only.
         fuser_processor: The processor of a `GenFuser`.
@@ -86,7 +88,7 @@ class Blender(AsyncMethods):
 
     def __init__(
         self,
-        ranker: PairRanker | PreTrainedModel | PointwiseRanker,
+        ranker: PairRanker | PreTrainedModel | OwnRanker,
         ranker_processor: PairRankerProcessor | PreTrainedTokenizerBase | None = None,
         fuser: GenFuser | CausalGenFuser | ItemFuser | None = None,
         fuser_processor: FusionProcessor | None = None,
@@ -105,7 +107,7 @@ class Blender(AsyncMethods):
         return self._ranker
 
     @property
-    def scorer(self) -> PairScorer | CandidateEncoder | PointwiseRanker:
+    def scorer(self) -> PairScorer | CandidateEncoder | OwnRanker:
         """What scores pairs, or encodes or scores single candidates, for the ranker."""
         return self._ranker.scorer
 
@@ -117,7 +119,7 @@ class Blender(AsyncMethods):
     @classmethod
     def from_pretrained(
         cls,
-        ranker: str | Path | PointwiseRanker = DEFAULT_RANKER,
+        ranker: str | Path | OwnRanker = DEFAULT_RANKER,
         fuser: Any = AUTO_FUSER,
         *,
         device: str | torch.device | None = None,
@@ -142,7 +144,7 @@ class Blender(AsyncMethods):
 
         Args:
             ranker: "pair-ranker-mini" (bundled), a folder or a Hub id, of a `PairRanker` or of a reward model, which is
-                any sequence classification model with one label; or an object that is a `PointwiseRanker`.
+                any sequence classification model with one label; or an object that ranks by itself, as in `Blender`.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 and causal language models among them; "auto" for the one that the ranker's configuration names, else
                 the bundled one; None to rank only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here,
@@ -198,11 +200,11 @@ class Blender(AsyncMethods):
         )
         running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
         model: Any
-        if isinstance(ranker, PointwiseRanker):
+        if isinstance(ranker, OwnRanker):
             if base is not None:
                 raise InputError("base= is for a ranker that is an adapter, and this is an object that ranks by itself")
             if truncation is not None:
-                raise InputError("truncation= is for a PairRanker; an object that scores by itself reads what it likes")
+                raise InputError("truncation= is for a PairRanker; an object that ranks by itself reads what it likes")
             model, processor = ranker, None
         elif backend == "onnx":
             model, processor = load_onnx_ranker(

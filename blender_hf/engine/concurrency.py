@@ -1,4 +1,4 @@
-"""Locks for what threads share, and one thread for requests that come at about the same time.
+"""Locks for what threads share, one thread for requests that come at about the same time, and an event loop.
 
 - A fast tokenizer of transformers keeps in itself whether special tokens are read out of a text, and whether and how
   it cuts and pads; setting these while another thread tokenizes raises "Already borrowed", or changes what that gets.
@@ -8,12 +8,14 @@
 A fork has none of its parent's threads, so locks and threads are made anew in it.
 """
 
+import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Condition, Lock, RLock
+from functools import cache
+from threading import Condition, Lock, RLock, Thread
 from time import monotonic
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,11 +26,14 @@ from blender_hf.errors import BlenderError
 from blender_hf.inputs import Item
 
 Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 # How long, in seconds, the first of several requests waits for others: little beside the work on any of them.
 MAX_WAIT = 0.004
 # How many items are worked on together; a request that has more is worked on alone.
 MAX_ITEMS = 32
+# Synchronous clients wait in threads; asyncio's default is a handful.
+N_THREADS = 64
 
 Work = Callable[[Sequence[Item]], Iterable[Any]]
 
@@ -73,6 +78,7 @@ def lock_of(shared: Any) -> Any:
 
 
 _ran_in: int | None = None
+_starting = Lock()
 
 
 def lock_to_run(model: Any) -> Any:
@@ -187,3 +193,46 @@ def _answer(batch: Sequence[Request]) -> None:
         return
     for request, share in zip(batch, shares, strict=True):
         request.future.set_result(share)
+
+
+def in_background(coroutine: Coroutine[Any, Any, Result]) -> "Future[Result]":
+    """Start a coroutine in a background event loop, also for callers inside a loop of their own, such as notebooks.
+
+    Cancelling the future cancels the coroutine.
+    """
+    with _starting:
+        loop = _loop_of(os.getpid())
+    return asyncio.run_coroutine_threadsafe(coroutine, loop)
+
+
+@cache
+def _loop_of(process: int) -> asyncio.AbstractEventLoop:
+    """Return the loop of a process: a fork has none of its parent's threads, so it gets a loop of its own."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(N_THREADS, thread_name_prefix="blender-hf-client"))
+    Thread(target=loop.run_forever, name="blender-hf-remote", daemon=True).start()
+    return loop
+
+
+def wait_for(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine in the background event loop and return its result; an interrupt here cancels it."""
+    future = in_background(coroutine)
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Return the results of coroutines that run at the same time.
+
+    If one fails, the others are cancelled, and its error is raised when they have ended.
+    """
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -6,7 +6,7 @@ does not depend on the other pairs of its batch.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -14,7 +14,9 @@ import torch
 from transformers import BatchEncoding
 
 from blender_hf.errors import ModelOutputError
+from blender_hf.inputs import Item
 from blender_hf.modeling import PairEncoding, PairRanker, PairRankerProcessor
+from blender_hf.modeling.conversations import Message
 from blender_hf.modeling.tokenization import unknown_id
 
 from .concurrency import lock_of, lock_to_run
@@ -32,11 +34,19 @@ Texts = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Presentation:
-    """A pair in one presentation order: a prompt and two candidates as texts."""
+    """A pair in one presentation order: a prompt and two candidates as texts.
+
+    Args:
+        source: The text of the prompt with its instruction.
+        first: The candidate that is presented first.
+        second: The other one.
+        messages: The conversation of the prompt, for models that have a chat template; empty if only its text is known.
+    """
 
     source: str
     first: str
     second: str
+    messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
 
 
 class Form(NamedTuple):
@@ -194,6 +204,11 @@ class PairScorer(RankerScorer[TokenIds]):
     def pad(self, rows: Sequence[TokenIds]) -> BatchEncoding:
         """Make a batch of tensors `input_ids` and `attention_mask`, both (batch, length)."""
         return self.processor.pad(rows)
+
+
+def presented(item: Item, first: str, second: str) -> Presentation:
+    """Return the presentation of two candidates of an item."""
+    return Presentation(item.source, first, second, item.messages)
 
 
 def tokenised(texts: Iterable[str], processor: PairRankerProcessor) -> dict[str, list[int]]:

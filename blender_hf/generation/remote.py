@@ -2,21 +2,17 @@
 
 import asyncio
 import inspect
-import os
 import random
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import Any, TypeVar
 
 import huggingface_hub
 from huggingface_hub import AsyncInferenceClient, get_token
 from packaging.version import Version
 
-from blender_hf.engine.concurrency import lock_of
+from blender_hf.engine.concurrency import in_background, lock_of
 from blender_hf.errors import InputError, require
 from blender_hf.modeling.conversations import Message, as_answer, plain_values, render_answer, turns
 
@@ -44,13 +40,9 @@ MAX_FAILURES_IN_A_ROW = 3
 REST_S = 60.0
 # A server that asks for a longer pause is asked again after this one.
 MAX_PAUSE_S = 60.0
-# Synchronous clients wait in threads; asyncio's default is a handful.
-N_THREADS = 64
 
 Result = TypeVar("Result")
 Create = Callable[..., Any]
-
-_starting = threading.Lock()
 
 
 class RemoteModel:
@@ -243,25 +235,6 @@ def pause(attempt: int, backoff: float, asked: float | None = None) -> float:
     """
     doubled = backoff * 2**attempt * random.uniform(0.5, 1)
     return min(max(doubled, asked or 0.0), MAX_PAUSE_S)
-
-
-def in_background(coroutine: Coroutine[Any, Any, Result]) -> "Future[Result]":
-    """Start a coroutine in a background event loop, also for callers inside a loop of their own, such as notebooks.
-
-    Cancelling the future cancels the coroutine.
-    """
-    with _starting:
-        loop = _loop_of(os.getpid())
-    return asyncio.run_coroutine_threadsafe(coroutine, loop)
-
-
-@cache
-def _loop_of(process: int) -> asyncio.AbstractEventLoop:
-    """Return the loop of a process: a fork has none of its parent's threads, so it gets a loop of its own."""
-    loop = asyncio.new_event_loop()
-    loop.set_default_executor(ThreadPoolExecutor(N_THREADS, thread_name_prefix="blender-hf-client"))
-    threading.Thread(target=loop.run_forever, name="blender-hf-remote", daemon=True).start()
-    return loop
 
 
 def _body(llm: RemoteLLM, messages: Sequence[Message], sampling: Sampling, sample: int) -> dict[str, Any]:

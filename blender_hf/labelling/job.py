@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from blender_hf.data.jobs import Log, beside, check_settings, open_log, replacing
 from blender_hf.data.sources import FileSource, Source
+from blender_hf.engine.rankers import OwnRanker
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.loading.checkpoints import locate
 
@@ -200,6 +201,8 @@ def _pinned(settings: LabelSettings) -> LabelSettings:
     from huggingface_hub import HfApi
 
     loading = dict(settings.judge.loading)
+    if isinstance(loading.get("ranker"), OwnRanker):
+        return settings
     if Path(locate(settings.judge.ranker)).is_dir() or loading.get("local_files_only"):
         return settings
     try:

@@ -9,6 +9,7 @@ from blender_hf import __version__
 from blender_hf.blender import DEFAULT_WINDOW, Blender
 from blender_hf.data.sources import digest
 from blender_hf.engine.aggregation import AGGREGATIONS
+from blender_hf.engine.rankers import OwnRanker
 from blender_hf.engine.results import Ranking
 from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError, chosen
@@ -40,8 +41,9 @@ class JudgeSettings:
 
     @property
     def ranker(self) -> str:
-        """Name or folder of the ranker."""
-        return str(self.loading.get("ranker", DEFAULT_RANKER))
+        """Name or folder of the ranker; of an object that ranks by itself its `name`, or that of its class."""
+        ranker = self.loading.get("ranker", DEFAULT_RANKER)
+        return str(getattr(ranker, "name", type(ranker).__qualname__) if isinstance(ranker, OwnRanker) else ranker)
 
     def load(self) -> Blender:
         """Load the ranker where it works."""
@@ -129,6 +131,7 @@ class LabelSettings:
             "version": __version__,
             **{f"input {name}": value for name, value in source.items()},
             **{name: value for name, value in loading.items() if value is not None},
+            **({"ranker": self.judge.ranker} if "ranker" in loading else {}),
             "weights": weights_digest(self.judge.ranker),
             "aggregation": self.judge.aggregation,
             "schedule": self.judge.schedule.name,

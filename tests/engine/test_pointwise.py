@@ -366,7 +366,7 @@ def test_what_is_no_reward_model_is_refused(folders: dict[str, Path], tmp_path: 
 def test_a_ranker_needs_its_processor_and_must_be_one(folders: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="with its tokenizer if it is a reward model"):
         Blender(encoder_model(pair_tokenizer()))
-    with pytest.raises(InputTypeError, match=r"a method scores\(items\), not int"):
+    with pytest.raises(InputTypeError, match=r"alogits\(presentations\), not int"):
         Blender(7)
 
 

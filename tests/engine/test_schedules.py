@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from blender_hf import Blender, InputError, InputTypeError
 from blender_hf.engine.aggregation import max_logits
-from blender_hf.engine.rankers import Contest
+from blender_hf.engine.contests import Contest
 from blender_hf.engine.results import Truncation, Unread
 from blender_hf.engine.schedules import SCHEDULES, Pair, Schedule
 from blender_hf.inputs import make_item

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 from torch import distributed
 
 from blender_hf.blender import Blender
+from blender_hf.engine.rankers import OwnRanker
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import as_candidate
 from blender_hf.loading.checkpoints import DEFAULT_RANKER
 from blender_hf.modeling.conversations import plain_values, report_unread, turns
 
 Messages = Sequence[Mapping[str, Any]]
-RankerInput = Blender | str | Path
+RankerInput = Blender | str | Path | OwnRanker
 Value = TypeVar("Value")
 
 # A message of the assistant without any of these says nothing.
@@ -26,10 +27,11 @@ SAID = ("content", "tool_calls", "function_call", "refusal", "audio")
 class LazyBlender:
     """A blender that is loaded when first needed, in the process that trains and on its device.
 
-    Only the name is pickled, so it can be sent to other processes.
+    Only the name, or the object that ranks by itself, is pickled, so it can be sent to other processes.
 
     Args:
-        ranker: A blender, or the bundled name, folder or Hub id of a ranker, of pairs or a reward model.
+        ranker: A blender; the bundled name, folder or Hub id of a ranker, of pairs or a reward model; or an object that
+            ranks by itself, as in `Blender`.
         **options: Options of `Blender.from_pretrained`, for a name.
 
     Raises:
