@@ -1,13 +1,11 @@
 """The Space: see the ranking, see why, see the fusion. `python app.py` runs it on the bundled checkpoints.
 
-The page only arranges the functions of `blender_hf.space`, which know nothing of Gradio.
+The page only arranges the functions of `blender_hf.space`, which know nothing of Gradio; its tabs are in
+`blender_hf.space.page`.
 """
 
 import argparse
-import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from html import escape
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,159 +15,27 @@ from typing import Any, Literal
 from blender_hf.data.columns import Columns
 from blender_hf.data.files import SUFFIXES
 from blender_hf.data.records import Record
-from blender_hf.engine.aggregation import AGGREGATIONS
-from blender_hf.engine.schedules import SCHEDULES
-from blender_hf.errors import BlenderError, require
-from blender_hf.inputs import Candidate
 from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER
 from blender_hf.space import markup
-from blender_hf.space.answers import Failure, answer_models, iter_answers, make_client, on_space
+from blender_hf.space.answers import on_space
 from blender_hf.space.batches import read_data_set, read_upload
-from blender_hf.space.fused import Fused, blend_fields
+from blender_hf.space.fused import blend_fields
 from blender_hf.space.leaderboard import leaderboard
 from blender_hf.space.models import Models
-from blender_hf.space.prompts import candidates_of_rows, examples, make_prompt, split_candidates
+from blender_hf.space.page.blend_tab import blend_tab
+from blender_hf.space.page.compare_tab import compare_tab
+from blender_hf.space.page.events import PRIVATE, gr, plain_errors
+from blender_hf.space.page.inputs import SettingsPanel
+from blender_hf.space.prompts import make_prompt
 from blender_hf.space.service import Service, as_json_lines
 from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, Limits, RankingSettings
 
-require("gradio", "space", "the page")
-import gradio as gr  # noqa: E402
-
-logger = logging.getLogger(__name__)
-
 ScheduleName = Literal["full", "bubble", "knockout", "adaptive"]
 AggregationName = Literal["max_logits", "max_wins", "bradley_terry", "copeland"]
-# What the page begins with; its answers are short.
-FIRST_EXAMPLE = "How would you introduce yourself as a medieval knight at a royal banquet?"
 EXAMPLE_FILE = files("blender_hf") / "examples" / "smoke.jsonl"
 FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
-# The clipboard of browsers exists only on https and on this machine; elsewhere the old way works.
-COPY = """(text) => {
-    if (navigator.clipboard) { navigator.clipboard.writeText(text); return; }
-    const area = Object.assign(document.createElement("textarea"), {value: text});
-    document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
-}"""
 TITLE = """<div class="bh bh-title"><h1>LLM-Blender</h1><p>Several language models answer; a ranker reads the answers
 two by two and puts them in order; a fuser writes one answer from the best.</p></div>"""
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Show errors in plain words. Gradio renders messages as HTML, so they are escaped."""
-    try:
-        yield
-    except BlenderError as error:
-        raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
-    except gr.Error:
-        raise
-    except Exception as error:
-        logger.exception("a request failed")
-        raise gr.Error("Something went wrong on this side; the log says what.", print_exception=False) from error
-
-
-class Settings:
-    """The settings that all tabs share, as components and as what they mean."""
-
-    def __init__(self, models: Models) -> None:
-        with gr.Accordion("Settings", open=False, elem_id="settings"):
-            with gr.Row():
-                self.ranker = gr.Dropdown(list(models.rankers), label="Ranker", filterable=False)
-                self.schedule = gr.Dropdown(
-                    list(SCHEDULES), label="Schedule", info="Which pairs are compared", filterable=False
-                )
-                self.aggregation = gr.Dropdown(
-                    list(AGGREGATIONS), label="Aggregation", info="How comparisons become scores", filterable=False
-                )
-                self.tie_threshold = gr.Slider(
-                    0, 0.25, 0.02, step=0.01, label="Tie threshold", info="How close to 50 % is a tie"
-                )
-            with gr.Row():
-                self.fuser = gr.Dropdown(list(models.fusers), label="Fuser", filterable=False)
-                self.top_k = gr.Slider(2, 8, 3, step=1, label="Top K", info="How many of the best are fused")
-                most = FusionSettings.max_new_tokens
-                self.max_new_tokens = gr.Slider(16, 1024, most, step=16, label="Most new tokens", info="Of the fuser")
-                self.num_beams = gr.Slider(1, 8, 1, step=1, label="Beams", info="With 1 the text is streamed")
-
-    @property
-    def ranking(self) -> list[gr.components.Component]:
-        """The components that `ranking_settings` takes, after the ranker's."""
-        return [self.ranker, self.schedule, self.aggregation, self.top_k, self.tie_threshold]
-
-    @property
-    def fusion(self) -> list[gr.components.Component]:
-        """The components of the fuser."""
-        return [self.fuser, self.max_new_tokens, self.num_beams]
-
-
-class Rows:
-    """The candidates: as many rows as may be ranked, of which the first few are seen."""
-
-    def __init__(self, n: int, shown: Sequence[Candidate]) -> None:
-        self.count = gr.State(max(len(shown), 2))
-        self.boxes: list[gr.Column] = []
-        self.names: list[gr.Textbox] = []
-        self.texts: list[gr.Textbox] = []
-        self.removers: list[gr.Button] = []
-        filled = [*shown, *[Candidate("")] * (n - len(shown))]
-        for index, candidate in enumerate(filled):
-            self._add(index, candidate, visible=index < max(len(shown), 2))
-
-    def _add(self, index: int, candidate: Candidate, visible: bool) -> None:
-        letter = chr(ord("A") + index)
-        classes = ["bh-candidate", f"bh-c{index % markup.N_COLOURS}"]
-        with gr.Column(visible=visible, elem_classes=classes, elem_id=f"candidate-{index}", variant="panel") as box:
-            with gr.Row(equal_height=True, elem_classes="bh-candidate-head"):
-                name = gr.Textbox(
-                    candidate.model or "",
-                    label=f"Model of candidate {letter}",
-                    show_label=False,
-                    container=False,
-                    placeholder=f"{letter} · name of the model (optional)",
-                    max_length=100,
-                    scale=4,
-                    min_width=100,
-                )
-                remover = gr.Button(f"Remove {letter}", size="sm", scale=1, min_width=90, variant="secondary")
-            text = gr.Textbox(
-                candidate.text,
-                label=f"Candidate {letter}",
-                show_label=False,
-                container=False,
-                lines=2,
-                max_lines=4,
-                placeholder="An answer to the prompt",
-                elem_id=f"text-{index}",
-            )
-        self.boxes.append(box)
-        self.names.append(name)
-        self.texts.append(text)
-        self.removers.append(remover)
-
-    @property
-    def values(self) -> list[gr.components.Component]:
-        """All inputs: how many rows are seen, the names, the texts."""
-        return [self.count, *self.names, *self.texts]
-
-    @property
-    def outputs(self) -> list[Any]:
-        """What `show` changes."""
-        return [*self.values, *self.boxes]
-
-    def read(self, values: Sequence[Any]) -> list[Candidate]:
-        """Return the rows that are seen, empty ones too, from the values of `values`."""
-        count, n = values[0], len(self.names)
-        return [Candidate(values[1 + n + i] or "", values[1 + i] or None) for i in range(count)]
-
-    def show(self, candidates: Sequence[Candidate]) -> list[Any]:
-        """Return the updates of `outputs` that show these candidates, at least two rows."""
-        n = len(self.names)
-        if len(candidates) > n:
-            raise gr.Error(f"At most {n} candidates are ranked here.", print_exception=False)
-        count = max(len(candidates), 2)
-        filled = [*candidates, *[Candidate("")] * (n - len(candidates))]
-        names, texts = [c.model or "" for c in filled], [c.text for c in filled]
-        return [count, *names, *texts, *(gr.Column(visible=index < count) for index in range(n))]
 
 
 def build_app(
@@ -195,11 +61,11 @@ def build_app(
     with gr.Blocks(title="LLM-Blender", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         _endpoints(service)  # the first to take their names, which the page's own events would take otherwise
         gr.HTML(TITLE)
-        settings = Settings(service.models)
+        settings = SettingsPanel(service.models)
         with gr.Tab("Blend", id="blend"):
-            _blend_tab(service, settings, public)
+            blend_tab(service, settings, public)
         with gr.Tab("Compare", id="compare"):
-            _compare_tab(service, settings)
+            compare_tab(service, settings)
         with gr.Tab("Batch", id="batch"):
             _batch_tab(service, settings)
     return app.queue(max_size=64, default_concurrency_limit=4)
@@ -220,173 +86,7 @@ def launch_options() -> dict[str, Any]:
     }
 
 
-def _blend_tab(service: Service, settings: Settings, public: bool) -> None:
-    first = examples()[FIRST_EXAMPLE].item
-    with gr.Row():
-        with gr.Column(scale=5, min_width=320):
-            example = gr.Dropdown(list(examples()), value=FIRST_EXAMPLE, label="Example", elem_id="example")
-            prompt = gr.Textbox(first.source, label="Prompt", lines=2, max_lines=8, elem_id="prompt")
-            with gr.Accordion("System message and earlier turns", open=False):
-                system = gr.Textbox(label="System message", lines=1, max_lines=4)
-                turns = gr.Textbox(
-                    label="Earlier turns", lines=3, max_lines=8, placeholder="User: 2 + 2?\nAssistant: 4"
-                )
-            with gr.Row():
-                blend = gr.Button("Blend", variant="primary", elem_id="blend")
-                rank = gr.Button("Rank only", elem_id="rank")
-            rows = Rows(service.limits.candidates, first.candidates)
-            with gr.Row():
-                add = gr.Button("Add a candidate", size="sm", elem_id="add")
-                clear = gr.Button("Clear all", size="sm", elem_id="clear")
-            with gr.Accordion("Paste several candidates at once", open=False):
-                pasted = gr.Textbox(
-                    label="Candidates", info="A line of --- separates them", lines=5, max_lines=12, elem_id="pasted"
-                )
-                paste = gr.Button("Use these candidates", size="sm", elem_id="paste")
-            _small_answers(service, rows, [prompt, system, turns])
-            _generation(rows, [prompt, system, turns], public)
-        with gr.Column(scale=6, min_width=320):
-            ranking = gr.HTML(markup.note_html("Ranking", "Press Blend to rank the candidates."), elem_id="ranking")
-            heat = gr.HTML(elem_id="heat")
-            fused = gr.HTML(elem_id="fused")
-            text = gr.Textbox(visible="hidden", elem_id="fused-text")
-            copy = gr.Button("Copy the fused answer", size="sm", visible=False, elem_id="copy")
-
-    def load(title: str) -> list[Any]:
-        item = examples()[title].item
-        return [item.prompt, "", "", *rows.show(item.candidates)]
-
-    def steps(fuse: bool, *values: Any) -> Iterator[list[Any]]:
-        with plain_errors():
-            yield from _blend_steps(service, rows, fuse, *values)
-
-    def rank_and_fuse(*values: Any) -> Iterator[list[Any]]:
-        yield from steps(True, *values)
-
-    def only_rank(*values: Any) -> Iterator[list[Any]]:
-        yield from steps(False, *values)
-
-    shown, row_values = [ranking, heat, fused, text], [rows.values, rows.outputs]
-    example.input(load, example, [prompt, system, turns, *row_values[1]], **PRIVATE)
-    add.click(lambda *values: rows.show([*rows.read(values), Candidate("")]), row_values[0], row_values[1], **PRIVATE)
-    clear.click(lambda: ["", "", "", *rows.show([])], None, [prompt, system, turns, *row_values[1]], **PRIVATE)
-    paste.click(lambda new: [*rows.show(split_candidates(new or "")), ""], pasted, [*row_values[1], pasted], **PRIVATE)
-    for index, remover in enumerate(rows.removers):
-        remover.click(_remover(rows, index), row_values[0], row_values[1], **PRIVATE)
-    inputs = [prompt, system, turns, *settings.ranking, *settings.fusion, *rows.values]
-    for button, run in ((blend, rank_and_fuse), (rank, only_rank)):
-        button.click(run, inputs, shown, show_progress_on=[ranking], scroll_to_output=True, **PRIVATE)
-    # Not a step of what is streamed: Gradio sends only what changes in it, and now and then a page missed that.
-    text.change(lambda value: gr.Button(visible=bool(value)), text, copy, show_progress="hidden", **PRIVATE)
-    copy.click(None, text, None, js=COPY, **PRIVATE)
-
-
-def _remover(rows: Rows, index: int) -> Any:
-    def remove(*values: Any) -> list[Any]:
-        candidates = rows.read(values)
-        return rows.show([candidate for place, candidate in enumerate(candidates) if place != index])
-
-    return remove
-
-
-def _blend_steps(service: Service, rows: Rows, fuse: bool, *values: Any) -> Iterator[list[Any]]:
-    """Yield the updates of the results: the ranking first, then the fused text as it is written."""
-    prompt, system, turns, ranker, schedule, aggregation, top_k, tie, fuser, tokens, beams, *row_values = values
-    candidates = rows.read(row_values)
-    chosen = candidates_of_rows([c.model for c in candidates], [c.text for c in candidates])
-    item = service.item(make_prompt(prompt or "", system or "", turns or ""), chosen)
-    settings = RankingSettings(schedule, aggregation, int(top_k), tie)
-    writing = FusionSettings(int(tokens), int(beams))
-    ranking = service.rank(item, settings, ranker)
-    shown = [markup.ranking_html(ranking, tie), markup.heat_map_html(ranking)]
-    yield [*shown, markup.writing_html("") if fuse else "", ""]
-    if not fuse:
-        return
-    try:
-        for step in service.iter_fuse(item, ranking, settings, writing, ranker, fuser):
-            if isinstance(step, Fused):
-                yield [gr.skip(), gr.skip(), markup.fused_html(step, ranking), step.text]
-            else:
-                yield [gr.skip(), gr.skip(), markup.writing_html(step), ""]
-    except BlenderError as error:  # the ranking stands
-        yield [gr.skip(), gr.skip(), markup.note_html("Fused answer", str(error)), ""]
-
-
-def _small_answers(service: Service, rows: Rows, prompt_fields: list[Any]) -> None:
-    """Arrange the candidates that the bundled language model writes."""
-    with gr.Accordion("Let a small model answer", open=False):
-        gr.Markdown("A model of 135 million parameters runs here. It answers three times: fluently, and often wrongly.")
-        tokens = gr.Slider(32, 512, 128, step=32, label="Most tokens of an answer")
-        write = gr.Button("Add its answers", size="sm", elem_id="small")
-
-    def answer(prompt: str, system: str, turns: str, most: int, *row_values: Any) -> list[Any]:
-        with plain_errors():
-            written = service.small_answers(make_prompt(prompt or "", system or "", turns or ""), int(most))
-            return rows.show([*(c for c in rows.read(row_values) if c.text.strip()), *written])
-
-    write.click(answer, [*prompt_fields, tokens, *rows.values], rows.outputs, concurrency_limit=1, **PRIVATE)
-
-
-def _generation(rows: Rows, prompt_fields: list[Any], public: bool) -> None:
-    """Arrange the candidates that are written by language models."""
-    with gr.Accordion("Let language models answer", open=False):
-        models = gr.Textbox(
-            label="Language models",
-            info="Ids with commas between them, up to six",
-            placeholder="meta-llama/Llama-3.1-8B-Instruct, Qwen/Qwen3-8B",
-            elem_id="models",
-        )
-        with gr.Row():
-            base_url = gr.Textbox(
-                label="Endpoint",
-                info="Empty for Hugging Face Inference Providers",
-                placeholder="http://localhost:8000/v1",
-                elem_id="endpoint",
-            )
-            token = gr.Textbox(
-                label="Token", info="Sent to that endpoint, kept nowhere", type="password", elem_id="token"
-            )
-        tokens = gr.Slider(32, DEFAULT_LIMITS.new_tokens, 384, step=32, label="Most tokens of an answer")
-        generate = gr.Button("Add their answers", size="sm", elem_id="generate")
-
-    def answer(*values: Any) -> Iterator[list[Any]]:
-        with plain_errors():
-            prompt, system, turns, names, url, secret, most, *row_values = values
-            candidates = [c for c in rows.read(row_values) if c.text.strip()]
-            asked = answer_models(names or "")
-            client = make_client(url or "", secret or "", public=public)
-            messages = make_prompt(prompt or "", system or "", turns or "")
-            for found in iter_answers(client, messages, asked, int(most)):
-                if isinstance(found, Failure):
-                    gr.Warning(escape(f"{found.model}: {found.reason}", quote=False))
-                    continue
-                candidates.append(found)
-                yield rows.show(candidates)
-
-    generate.click(answer, [*prompt_fields, models, base_url, token, tokens, *rows.values], rows.outputs, **PRIVATE)
-
-
-def _compare_tab(service: Service, settings: Settings) -> None:
-    first = examples()[FIRST_EXAMPLE].item
-    prompt = gr.Textbox(first.source, label="Prompt", lines=2, max_lines=8, elem_id="compare-prompt")
-    with gr.Row():
-        a = gr.Textbox(first.texts[0], label="Answer A", lines=6, max_lines=14, elem_id="answer-a", min_width=300)
-        b = gr.Textbox(first.texts[1], label="Answer B", lines=6, max_lines=14, elem_id="answer-b", min_width=300)
-    with gr.Row():
-        run = gr.Button("Compare", variant="primary", elem_id="compare")
-        swap = gr.Button("Swap A and B", elem_id="swap")
-    result = gr.HTML(elem_id="comparison")
-
-    def compare(text: str, one: str, other: str, ranker: str, tie: float) -> str:
-        with plain_errors():
-            found = service.compare(make_prompt(text or ""), one or "", other or "", tie, ranker)
-            return markup.comparison_html(found)
-
-    run.click(compare, [prompt, a, b, settings.ranker, settings.tie_threshold], result, **PRIVATE)
-    swap.click(lambda one, other: (other, one, ""), [a, b], [a, b, result], **PRIVATE)
-
-
-def _batch_tab(service: Service, settings: Settings) -> None:
+def _batch_tab(service: Service, settings: SettingsPanel) -> None:
     gr.HTML(
         markup.note_html(
             "Which language model is best?",

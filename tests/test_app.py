@@ -11,11 +11,12 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
-from app import AggregationName, ScheduleName, build_app, plain_errors
+from app import AggregationName, ScheduleName, build_app
 from blender_hf import Blender
 from blender_hf.engine.aggregation import AGGREGATIONS
 from blender_hf.engine.schedules import SCHEDULES
 from blender_hf.errors import InputError
+from blender_hf.space.page.events import plain_errors
 
 pytestmark = pytest.mark.once
 

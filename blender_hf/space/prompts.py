@@ -11,6 +11,8 @@ from blender_hf.data.sources import read_records
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
 
+# What the page begins with; its answers are short.
+FIRST_EXAMPLE = "How would you introduce yourself as a medieval knight at a royal banquet?"
 TITLE_LENGTH = 88
 SPEAKER = re.compile(r"^(user|assistant)\s*:\s*", re.IGNORECASE | re.MULTILINE)
 SEPARATOR = re.compile(r"^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.MULTILINE)

@@ -1,0 +1,38 @@
+"""What the events of the page have in common. Its modules get Gradio from here, or the command that installs it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+from blender_hf.errors import BlenderError, require
+
+require("gradio", "space", "the page")
+import gradio as gr  # noqa: E402
+
+__all__ = ["COPY", "PRIVATE", "gr", "plain_errors"]
+
+logger = logging.getLogger(__name__)
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+# The clipboard of browsers exists only on https and on this machine; elsewhere the old way works.
+COPY = """(text) => {
+    if (navigator.clipboard) { navigator.clipboard.writeText(text); return; }
+    const area = Object.assign(document.createElement("textarea"), {value: text});
+    document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
+}"""
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Show errors in plain words. Gradio renders messages as HTML, so they are escaped."""
+    try:
+        yield
+    except BlenderError as error:
+        raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
+    except gr.Error:
+        raise
+    except Exception as error:
+        logger.exception("a request failed")
+        raise gr.Error("Something went wrong on this side; the log says what.", print_exception=False) from error
