@@ -32,6 +32,8 @@ from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, Limits, Ra
 
 ScheduleName = Literal["full", "bubble", "knockout", "adaptive"]
 AggregationName = Literal["max_logits", "max_wins", "bradley_terry", "copeland"]
+# What the schema of the endpoints says of a candidate.
+CandidateValue = str | dict[str, Any] | list[dict[str, Any]]
 EXAMPLE_FILE = files("blender_hf") / "examples" / "smoke.jsonl"
 FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 TITLE = """<div class="bh bh-title"><h1>LLM-Blender</h1><p>Several language models answer; a ranker reads the answers
@@ -155,7 +157,7 @@ def _endpoints(service: Service) -> None:
 
     def rank(
         prompt: str,
-        candidates: list[str],
+        candidates: list[CandidateValue],
         system: str = "",
         turns: str = "",
         schedule: ScheduleName = "full",
@@ -166,7 +168,7 @@ def _endpoints(service: Service) -> None:
 
         Args:
             prompt: What was asked.
-            candidates: The answers.
+            candidates: The answers, each a text, a chat message or a list of messages.
             system: The system message, or nothing.
             turns: Earlier turns, each beginning with User: or Assistant: on its own line, or nothing.
             schedule: Which pairs are compared.
@@ -181,13 +183,15 @@ def _endpoints(service: Service) -> None:
             settings = RankingSettings.chosen(schedule=schedule, aggregation=aggregation)
             return service.rank(item, settings, ranker).to_dict()
 
-    def compare(prompt: str, a: str, b: str, tie_threshold: float = 0.02, ranker: str = "") -> dict:
+    def compare(
+        prompt: str, a: CandidateValue, b: CandidateValue, tie_threshold: float = 0.02, ranker: str = ""
+    ) -> dict:
         """Compare two answers to a prompt in both orders of presentation.
 
         Args:
             prompt: What was asked.
-            a: One answer.
-            b: The other answer.
+            a: One answer, a text, a chat message or a list of messages.
+            b: The other answer, likewise.
             tie_threshold: How far, 0 to 0.5, the probability may be from 0.5 and still be a tie.
             ranker: The checkpoint; empty for the default.
 
@@ -199,7 +203,7 @@ def _endpoints(service: Service) -> None:
 
     def blend(
         prompt: str,
-        candidates: list[str],
+        candidates: list[CandidateValue],
         system: str = "",
         turns: str = "",
         top_k: int = 3,
@@ -212,7 +216,7 @@ def _endpoints(service: Service) -> None:
 
         Args:
             prompt: What was asked.
-            candidates: The answers.
+            candidates: The answers, each a text, a chat message or a list of messages.
             system: The system message, or nothing.
             turns: Earlier turns, each beginning with User: or Assistant: on its own line, or nothing.
             top_k: How many of the best are fused.

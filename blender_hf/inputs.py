@@ -149,7 +149,8 @@ def make_item(
         raise InputTypeError(f"{where}: the instruction must be a string, not {type(instruction).__name__}")
     if not _is_column(candidates):
         raise InputTypeError(
-            f"{where}: candidates must be a list of strings for this prompt, not {type(candidates).__name__}"
+            f"{where}: candidates must be a list of strings for this prompt, or of chat messages, not "
+            f"{type(candidates).__name__}"
         )
     checked = tuple(as_candidate(value, f"{where}, candidate {index}") for index, value in enumerate(candidates))
     if not checked and not allow_no_candidates:

@@ -145,9 +145,15 @@ def as_messages(prompt: Any, instruction: str | None = None) -> tuple[Message, .
 def as_answer(value: Any) -> tuple[Message, ...]:
     """Return the messages of an answer: a chat message, or several, as a model that calls tools writes them.
 
-    The errors are those of `as_messages`.
+    The errors are those of `as_messages`; it is a ValueError, too, if no message is the assistant's.
     """
-    return as_messages([value] if isinstance(value, Mapping) else value)
+    messages = as_messages([value] if isinstance(value, Mapping) else value)
+    if "assistant" not in (roles := [turn.role for turn in turns(messages)]):
+        raise ValueError(
+            f"an answer has a message of the assistant, and this one has the role {', '.join(dict.fromkeys(roles))} "
+            'alone; state "role": "assistant", or make it a part of the prompt'
+        )
+    return messages
 
 
 def after_prompt(messages: tuple[Message, ...], prompt: Any, instruction: str | None = None) -> tuple[Message, ...]:
@@ -184,7 +190,7 @@ def candidate_of(value: Any) -> tuple[str, str | None, tuple[Message, ...] | Non
     if is_conversation(value):
         return _of_messages(value, None)
     if not isinstance(value, Mapping):
-        name = "None" if value is None else type(value).__name__
+        name = "None" if value is None else "an empty list" if value == [] else type(value).__name__
         raise TypeError(f'a candidate must be a string, {{"text", "model"}} or chat messages, not {name}')
     if "role" in value and "text" not in value:
         return _of_messages({key: one for key, one in value.items() if key != "model"}, value.get("model"))

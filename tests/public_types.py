@@ -16,6 +16,7 @@ def one_prompt_has_one_result(blender: Blender) -> None:
     assert_type(blender.reward("q", ["a", "b"], rule="first"), list[float])
     assert_type(blender.group_reward("q", ["a", "b"], scale="probability"), list[float])
     assert_type(blender.compare("q", "a", "b", tie_threshold=0.1), Comparison)
+    assert_type(blender.compare("q", {"role": "assistant", "content": "a"}, CHAT), Comparison)
     assert_type(blender.fuse("q", ["a", "b"], generation={"num_beams": 2}), Fusion)
     assert_type(blender.blend("q", ["a", "b"], top_k=2), Blend)
 

@@ -65,6 +65,20 @@ def test_rank_takes_a_conversation_and_a_schedule(client: Client, blender: Blend
     assert (found["schedule"], found["order"]) == ("knockout", list(expected.order))
 
 
+@pytest.mark.once
+def test_candidates_may_be_messages(client: Client) -> None:
+    messages = [{"role": "assistant", "content": text} for text in TEXTS[:2]]
+    given = {"prompt": PROMPT, "api_name": "/rank"}
+    by_text = client.predict(candidates=TEXTS[:2], **given)
+    assert client.predict(candidates=[messages[0], [messages[1]]], **given) == by_text
+    compared = [
+        client.predict(prompt=PROMPT, a=a, b=b, api_name="/compare") for a, b in (TEXTS[:2], (messages[0], TEXTS[1]))
+    ]
+    assert compared[0] == compared[1]
+    with pytest.raises(Exception, match="candidate 1: an answer has a message of the assistant"):
+        client.predict(candidates=["a", {"role": "user", "content": "b"}], **given)
+
+
 def test_compare_gives_both_orders(client: Client, blender: Blender) -> None:
     found = client.predict(prompt=PROMPT, a=TEXTS[0], b=TEXTS[1], tie_threshold=0.0, api_name="/compare")
     expected = blender.compare(PROMPT, TEXTS[0], TEXTS[1])

@@ -74,7 +74,6 @@ CALLED = {"role": "assistant", "content": None, "tool_calls": [{"name": "a", "ar
         (ASKED, "Be brief.", [*ASKED, SAID], (SAID,)),
         ([*ASKED, SAID, *ASKED], None, [*ASKED, SAID, *ASKED, CALLED, SAID], (CALLED, SAID)),
         # No conversation that goes on from the prompt.
-        (ASKED, None, ASKED, tuple(ASKED)),
         ([*ASKED, SAID], None, [*ASKED, SAID], (*ASKED, SAID)),
         (ASKED, None, [CALLED, SAID], (CALLED, SAID)),
         (ASKED, None, [{"role": "user", "content": "q"}, SAID], ({"role": "user", "content": "q"}, SAID)),
@@ -86,6 +85,26 @@ def test_of_a_whole_conversation_the_answer_counts(
     """A chat pipeline of transformers returns the prompt too, which was ranked as a part of the answer."""
     [found] = make_item(prompt, [candidate], instruction).candidates
     assert (found.messages, found.text) == (messages, render_answer(messages))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "error", "message"),
+    [
+        (ASKED[0], InputError, "an answer has a message of the assistant, and this one has the role user alone"),
+        ([{"role": "system", "content": "s"}, *ASKED], InputError, "this one has the role system, user alone"),
+        ({"messages": [{"role": "tool", "content": "17 C"}]}, InputError, "this one has the role tool alone"),
+        ({"model": "m", "role": "user", "content": "a"}, InputError, "this one has the role user alone"),
+        ({"role": "boss", "content": "a"}, InputError, "a chat message has the role 'boss'"),
+        ([], InputTypeError, "must be a string, .* or chat messages, not an empty list"),
+        ([SAID, "a"], InputTypeError, r"a list of str \(message 1\)"),
+    ],
+)
+def test_messages_that_are_no_answer(candidate: Any, error: type[Exception], message: str) -> None:
+    """They were ranked as if the assistant had said what the user or a tool did."""
+    with pytest.raises(error, match=f"the prompt, candidate 1: .*{message}"):
+        make_items("p", [SAID, candidate])
+    with pytest.raises(error, match=f"the record, candidate 1: .*{message}"):
+        item_from_mapping({"prompt": "p", "candidates": ["a", candidate]}, where="the record")
 
 
 def test_instruction_and_prompt_are_separated() -> None:

@@ -10,7 +10,7 @@ from blender_hf.errors import GenerationError, InputError
 from blender_hf.generation.outcomes import Failure, Reply
 from blender_hf.generation.prompts import prompt_item
 from blender_hf.generation.sampling import Sampling
-from blender_hf.inputs import Candidate, Item, make_item
+from blender_hf.inputs import Candidate, CandidateInput, Item, make_item
 from blender_hf.labelling.filters import Filters
 from blender_hf.labelling.formats import FORMATS, Labelled, ranked_fields
 
@@ -65,7 +65,12 @@ class Service:
             return judge.rank([item], settings.as_schedule(), settings.aggregation)[0]
 
     def compare(
-        self, prompt: Any, a: str, b: str, tie_threshold: float | None = None, ranker: str | None = None
+        self,
+        prompt: Any,
+        a: CandidateInput,
+        b: CandidateInput,
+        tie_threshold: float | None = None,
+        ranker: str | None = None,
     ) -> Comparison:
         """Compare two answers in both orders."""
         settings = RankingSettings.chosen(tie_threshold=tie_threshold)

@@ -91,6 +91,11 @@ def test_completions_play_a_reference(blender: Blender) -> None:
     by_text = pairwise_reward(blender, reference="4", scale="probability")
     assert close(by_text(PROMPTS[:3], COMPLETIONS[:3]), expected[:3])
     assert by_text(["2 + 2?"], ["4"]) == [0.5]
+    for form in (message := {"role": "assistant", "content": "4"}), [message]:
+        by_message = pairwise_reward(blender, reference=form, scale="probability")
+        assert by_message(PROMPTS[:3], COMPLETIONS[:3]) == by_text(PROMPTS[:3], COMPLETIONS[:3])
+    with pytest.raises(InputTypeError, match="the reference: a completion must be a string or a list of messages"):
+        pairwise_reward(blender, reference=4)
 
 
 def test_what_the_assistant_says_counts(blender: Blender) -> None:
@@ -101,6 +106,8 @@ def test_what_the_assistant_says_counts(blender: Blender) -> None:
     ]
     reward = pairwise_reward(blender, reference="5")
     assert close(reward(["2 + 2?"], [said]), reward(["2 + 2?"], ["It is 4."]))
+    with pytest.raises(InputError, match=r"completion 0: an answer has a message of the assistant, .* role user alone"):
+        reward(["2 + 2?"], [[{"role": "user", "content": "It is 4."}]])
 
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}

@@ -205,8 +205,8 @@ def test_a_call_is_read_alike_however_it_is_stated(call: dict[str, Any]) -> None
     ],
 )
 def test_what_a_message_says(message: dict[str, Any], text: str) -> None:
-    assert render_answer(as_answer(message)) == text
-    assert as_answer(message) == (message,)
+    assert render_answer(as_messages([message])) == text
+    assert as_messages([message]) == (message,)
 
 
 @pytest.mark.parametrize(

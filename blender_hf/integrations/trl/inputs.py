@@ -80,8 +80,11 @@ def completion_text(completion: Any, where: str) -> str:
         raise InputTypeError(
             f"{where}: a completion must be a string or a list of messages, not {type(completion).__name__}"
         )
-    own = [m for m in messages if m.get("role", "assistant") == "assistant" and any(m.get(key) for key in SAID)]
-    said = [as_candidate({**message, "role": "assistant"}, where) for message in own]
+    own = [message for message in messages if message.get("role", "assistant") == "assistant"]
+    if messages and not own:
+        as_candidate(messages, where)  # which says that no message is the assistant's
+    own = [{**message, "role": "assistant"} for message in own if any(message.get(key) for key in SAID)]
+    said = [as_candidate(message, where) for message in own]
     for candidate in said:
         report_unread(turns(candidate.messages or ()), where)
     return "\n".join(candidate.text for candidate in said)

@@ -13,7 +13,7 @@ from .inputs import LazyBlender, RankerInput, completion_text, gathered, prompt_
 def pairwise_reward(
     ranker: RankerInput = DEFAULT_RANKER,
     *,
-    reference: str | None = None,
+    reference: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     reference_column: str | None = None,
     scale: str = "logit",
     name: str = "pairwise_reward",
@@ -28,8 +28,8 @@ def pairwise_reward(
     Args:
         ranker: A `Blender`, or the name, folder or Hub id of a ranker or a reward model, which each process loads on
             its own device for the first rewards, with full weights even under ZeRO-3 or FSDP.
-        reference: A string that all completions play instead.
-        reference_column: Instead, the column of the dataset with the string that the completions of a prompt play.
+        reference: What all completions play instead: a string, a chat message, or a list of them.
+        reference_column: Instead, the column of the dataset with what the completions of a prompt play.
         scale: "logit", "probability" or "llm-blender", as in `Blender.reward`. A tie is 0, or 0.5 as a probability.
         name: Under which trainers log the reward.
         **options: Options of `Blender.from_pretrained` for a ranker that is a name: `device`, `dtype`, ...
@@ -38,12 +38,14 @@ def pairwise_reward(
         The reward function, which can be pickled.
 
     Raises:
-        InputError: If both references are given, or there is no such scale.
+        InputError: If both references are given, or there is no such scale, or the reference can't be read.
+        InputTypeError: If the reference is neither a string nor chat messages.
     """
     chosen(SCALES, scale, "scale")
     if reference is not None and reference_column is not None:
-        raise InputError("give reference=, one text for all, or reference_column=, a text for each prompt; not both")
-    return PairwiseReward(LazyBlender(ranker, **options), reference, reference_column, scale, name)
+        raise InputError("give reference=, one answer for all, or reference_column=, one for each prompt; not both")
+    text = None if reference is None else completion_text(reference, "the reference")
+    return PairwiseReward(LazyBlender(ranker, **options), text, reference_column, scale, name)
 
 
 class PairwiseReward:
