@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # The constraints are part of every install: see constraints.txt for why.
 DEMO := -e .
 STACK_4 := -e '.[test,onnx]' 'transformers>=4.57,<4.58' 'optimum-onnx[onnxruntime]==0.1.0'
-STACK_5 := -e '.[dev,onnx-export]' 'transformers>=5,<6'
+STACK_5 := -e '.[dev,onnx-export,reranker]' 'transformers>=5,<6'
 # The package that this one succeeds, with the last transformers that imports it. It knows nothing of ours.
 PEER := 'llm-blender==0.0.2' 'transformers>=4.57,<4.58' sentencepiece protobuf
 

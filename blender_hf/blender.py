@@ -49,7 +49,7 @@ from .inputs import (
     pairs_of,
 )
 from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
-from .loading.rankers import load_any_ranker
+from .loading.rankers import PointwiseOptions, load_any_ranker
 from .modeling import CausalGenFuser, FusionProcessor, GenFuser, PairRanker, PairRankerProcessor
 
 # How many prompts are worked on together: enough to fill batches, few enough that results arrive as they are made.
@@ -75,15 +75,16 @@ class Blender(AsyncMethods):
     share a blender; its `async` methods work on requests together that come at about the same time.
 
     Args:
-        ranker: The ranker: a `PairRanker`; a reward model, which is a sequence classification model with one label; or
-            any object with the method of `blender_hf.PairwiseRanker`, `AsyncPairwiseRanker` or `PointwiseRanker`. A
-            model is put into evaluation mode, and scores in it even while it is trained; on a CPU one in float16 is
-            computed in float32.
+        ranker: The ranker: a `PairRanker`; a reward model, which is a sequence classification model with one label, or
+            two; or any object with the method of `blender_hf.PairwiseRanker`, `AsyncPairwiseRanker` or
+            `PointwiseRanker`. A model is put into evaluation mode, and scores in it even while it is trained; on a CPU
+            one in float16 is computed in float32.
         ranker_processor: Its processor; the tokenizer of a reward model; None for an object that scores by itself.
         fuser: The fuser, a `GenFuser` or what fuses by itself, such as a `ChatFuser`; None to rank only.
         fuser_processor: The processor of a `GenFuser`.
         max_batch_tokens: Maximum tokens per batch of the ranker, padding included; None chooses by device.
         compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
+        positive_label: Of a reward model with two labels, the index or the name of the one that means a good answer.
     """
 
     def __init__(
@@ -95,10 +96,17 @@ class Blender(AsyncMethods):
         *,
         max_batch_tokens: int | None = None,
         compile: bool = False,
+        positive_label: int | str | None = None,
     ) -> None:
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens={max_batch_tokens}; use a positive number of tokens, or None")
-        self._ranker = as_ranker(ranker, ranker_processor, max_batch_tokens=max_batch_tokens, compile=compile)
+        self._ranker = as_ranker(
+            ranker,
+            ranker_processor,
+            max_batch_tokens=max_batch_tokens,
+            compile=compile,
+            positive_label=positive_label,
+        )
         self._fuser = as_fuser(fuser, fuser_processor)
 
     @property
@@ -139,12 +147,16 @@ class Blender(AsyncMethods):
         backend: str = "torch",
         provider: str | None = None,
         file_name: str | None = None,
+        positive_label: int | str | None = None,
+        device_map: Any = None,
+        quantization_config: Any = None,
     ) -> "Blender":
         """Load a ranker and a fuser.
 
         Args:
             ranker: "pair-ranker-mini" (bundled), a folder or a Hub id, of a `PairRanker` or of a reward model, which is
-                any sequence classification model with one label; or an object that ranks by itself, as in `Blender`.
+                any sequence classification model with one label, or two; of a reranker of sentence-transformers; or an
+                object that ranks by itself, as in `Blender`.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 and causal language models among them; "auto" for the one that the ranker's configuration names, else
                 the bundled one; None to rank only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here,
@@ -165,13 +177,19 @@ class Blender(AsyncMethods):
             trust_remote_code: Whether code from a repository may run; our own models never need it.
             truncation: How far and at which end the ranker's texts are cut, over what the checkpoint states: any of
                 `max_pair_length`, `max_source_length`, `max_candidate_length`, `source_truncation_side` and
-                `candidate_truncation_side`, as in `PairRankerConfig`.
+                `candidate_truncation_side`, as in `PairRankerConfig`; of a reward model `max_pair_length` alone.
             max_batch_tokens: Maximum tokens per batch of the ranker, padding included; None chooses by device.
             compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
             backend: "onnx" runs the exported ranker in ONNX Runtime, and the fuser too if it has ONNX files and Optimum
                 is installed; otherwise the fuser runs in torch, where `device` and `dtype` are then for it alone.
             provider: Execution provider of ONNX Runtime: "CPUExecutionProvider" (default), "CUDAExecutionProvider", ...
             file_name: The ranker's ONNX file, at the top of its folder or under `onnx/`; `model.onnx` by default.
+            positive_label: Of a reward model with two labels, the index or the name of the one that means a good
+                answer; the score is then the log-odds of it.
+            device_map: How transformers spreads a reward model over devices: "auto", or a mapping of its modules; in
+                place of `device`, which is then the fuser's own choice. It needs accelerate.
+            quantization_config: How transformers quantises a reward model while it loads it, such as
+                `BitsAndBytesConfig(load_in_4bit=True)`. It needs accelerate, and the package of that method.
 
         Returns:
             The blender.
@@ -199,19 +217,26 @@ class Blender(AsyncMethods):
             attn_implementation=attn_implementation,
         )
         running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
+        reward = PointwiseOptions(
+            positive_label=positive_label, device_map=device_map, quantization_config=quantization_config
+        )
         model: Any
         if isinstance(ranker, OwnRanker):
             if base is not None:
                 raise InputError("base= is for a ranker that is an adapter, and this is an object that ranks by itself")
             if truncation is not None:
                 raise InputError("truncation= is for a PairRanker; an object that ranks by itself reads what it likes")
+            if (given := reward.given()) is not None:
+                raise InputError(f"{given}= is for a reward model, and this is an object that ranks by itself")
             model, processor = ranker, None
         elif backend == "onnx":
+            if (given := reward.given()) is not None:
+                raise InputError(f"{given}= is for a reward model in torch; leave out backend='onnx'")
             model, processor = load_onnx_ranker(
                 ranker, hub, provider=provider, file_name=file_name, truncation=truncation
             )
         else:
-            model, processor = load_any_ranker(ranker, hub, base=base, truncation=truncation, **running)
+            model, processor = load_any_ranker(ranker, hub, base=base, truncation=truncation, reward=reward, **running)
         item_fuser = fuser and load_fuser_of(
             fuser,
             getattr(model, "config", None),
@@ -220,7 +245,14 @@ class Blender(AsyncMethods):
             provider=provider,
             **running,
         )
-        return cls(model, processor, item_fuser, max_batch_tokens=max_batch_tokens, compile=compile)
+        return cls(
+            model,
+            processor,
+            item_fuser,
+            max_batch_tokens=max_batch_tokens,
+            compile=compile,
+            positive_label=positive_label,
+        )
 
     @overload
     def rank(self, prompts: Prompt, candidates: Candidates, **options: Unpack[_RankOptions]) -> Ranking: ...

@@ -41,11 +41,17 @@ for arguments in json.loads(sys.argv[2]):
 """
 MODULES = (
     "accelerate aiohttp bert_score datasets gradio matplotlib onnx onnxruntime onnxscript optimum peft pyarrow ray "
-    "rouge_score sacrebleu scipy sklearn trl"
+    "rouge_score sacrebleu scipy sentence_transformers sklearn trl"
 )
 # Modules of another name than their distribution.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "optimum": "optimum-onnx"}
 ANSWER = '{"prompt": "2 + 2?", "candidates": ["4", "5"], "reference": "4", "ratings": [1, 0]}\n'
+# What shows that a folder is a reranker of several modules.
+RERANKER = {
+    "config.json": {"model_type": "qwen3"},
+    "config_sentence_transformers.json": {"model_type": "CrossEncoder"},
+    "modules.json": [{"idx": 0}, {"idx": 1}],
+}
 CASES: dict[str, list[str]] = {
     "the page": ["app.py"],
     "Parquet in": ["rank", "in.parquet"],
@@ -56,6 +62,8 @@ CASES: dict[str, list[str]] = {
     "training a ranker": ["train", "ranker", "--config", "in.yaml"],
     "training a fuser": ["train", "fuser", "--config", "in.yaml"],
     "training a reward model": ["train", "reward-model", "--config", "in.yaml"],
+    "a reranker": ["rank", "in.jsonl", "--ranker", "reranker"],
+    "a large reward model": ["rank", "in.jsonl", "--device-map", "auto"],
     "an export": ["export", "onnx", "pair-ranker-mini", "out"],
     "an export of a fuser": ["export", "onnx", "gen-fuser-mini", "out"],
 }
@@ -80,6 +88,9 @@ def test_each_message_names_an_extra_that_brings_what_is_missing(tmp_path: Path)
     (tmp_path / "in.jsonl").write_text(ANSWER, encoding="utf-8")
     (tmp_path / "in.parquet").write_bytes(b"PAR1....PAR1")
     (tmp_path / "in.yaml").write_text("output_dir: run\ntrain: [in.jsonl]\n", encoding="utf-8")
+    (tmp_path / "reranker").mkdir()
+    for name, content in RERANKER.items():
+        (tmp_path / "reranker" / name).write_text(json.dumps(content), encoding="utf-8")
     command = [sys.executable, "-c", WITHOUT, MODULES, json.dumps(list(CASES.values()))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # where app.py is
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
@@ -95,4 +106,4 @@ def test_each_message_names_an_extra_that_brings_what_is_missing(tmp_path: Path)
         for module in needed[1].split(", "):
             known = canonicalize_name(DISTRIBUTIONS.get(module, module))
             assert known in brought or module.startswith("transformers"), f"{name}: {message}"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "in.parquet", "in.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "in.parquet", "in.yaml", "reranker"]

@@ -141,6 +141,8 @@ LOADING_OPTIONS = (
     option("--backend", "runtime", choices=("torch", "onnx"), default="torch"),
     option("--provider PROVIDER", "ONNX Runtime execution provider (default: CPUExecutionProvider)"),
     option("--file-name FILE", "the ranker's ONNX file (default: model.onnx)"),
+    option("--positive-label LABEL", "of a reward model with two labels, the one that means a good answer"),
+    option("--device-map MAP", "spread a reward model over devices: auto, balanced, ... (default: one device)"),
     option("--device DEVICE", "cpu, cuda, cuda:1, mps (default: a GPU if available)"),
     option("--dtype DTYPE", "float32, bfloat16, float16 or auto (default: float32)"),
     ATTENTION,
@@ -198,7 +200,7 @@ def ranker_arguments(options: Options) -> dict[str, Any]:
     """Return the arguments of `Blender.from_pretrained` that the options of a ranker set."""
     check_revision("--revision", options.revision, options.ranker)
     names = "device dtype attn_implementation revision local_files_only trust_remote_code backend provider file_name"
-    names += " max_batch_tokens"
+    names += " max_batch_tokens positive_label device_map"
     return {"ranker": options.ranker, **{name: getattr(options, name, None) for name in names.split()}}
 
 

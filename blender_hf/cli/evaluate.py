@@ -166,7 +166,8 @@ def _blender(name: str, options: Options, fuser: str | None) -> "Blender":
 
     arguments = ranker_arguments(options)
     if name != options.ranker:
-        arguments |= {"revision": None, "file_name": None}  # these are about --ranker alone
+        # These are about --ranker alone.
+        arguments |= {"revision": None, "file_name": None, "positive_label": None}
     return Blender.from_pretrained(
         **{**arguments, "ranker": name}, fuser=fuser, fuser_revision=options.fuser_revision if fuser else None
     )

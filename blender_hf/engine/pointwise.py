@@ -46,9 +46,11 @@ class PointwiseRanker(Protocol):
 
 @runtime_checkable
 class ReportsReading(PointwiseRanker, Protocol):
-    """A pointwise ranker that also reports what was cut of the texts, and what it could not read."""
+    """A pointwise ranker that also reports what was cut of the texts, and what it could not read; None if unknown."""
 
-    def scores_and_readings(self, items: Sequence[Item]) -> list[tuple[Sequence[float], Truncation, Unread]]:
+    def scores_and_readings(
+        self, items: Sequence[Item]
+    ) -> Sequence[tuple[Sequence[float], Truncation | None, Unread | None]]:
         """Score the candidates of each item, as `scores`, and say what was cut from each item."""
         ...
 

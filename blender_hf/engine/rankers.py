@@ -40,15 +40,17 @@ def as_ranker(
     *,
     max_batch_tokens: int | None = None,
     compile: bool = False,
+    positive_label: int | str | None = None,
 ) -> Pairwise | Separate | Pointwise:
     """Return the ranker of a model with its processor, or of an object that ranks by itself.
 
     Of several methods, `scores` is taken before `alogits`, and that before `logits`.
     """
     if isinstance(ranker, OwnRanker):
-        if processor is not None or max_batch_tokens is not None or compile:
+        if processor is not None or max_batch_tokens is not None or compile or positive_label is not None:
             raise InputError(
-                f"{type(ranker).__name__} scores by itself: give it without a processor, max_batch_tokens and compile"
+                f"{type(ranker).__name__} scores by itself: give it without a processor, max_batch_tokens, compile and "
+                "positive_label"
             )
         if isinstance(ranker, PointwiseRanker):
             return Pointwise(ranker)
@@ -61,7 +63,10 @@ def as_ranker(
     if processor is None:
         raise InputError("give the ranker together with its processor, or with its tokenizer if it is a reward model")
     if is_reward_model(ranker.config):
-        return Pointwise(RewardModelScorer(ranker, processor, max_batch_tokens=max_batch_tokens, compile=compile))
+        options: dict[str, Any] = {"max_batch_tokens": max_batch_tokens, "compile": compile}
+        return Pointwise(RewardModelScorer(ranker, processor, positive_label=positive_label, **options))
+    if positive_label is not None:
+        raise InputError(f"positive_label={positive_label!r} is for a reward model, and this is a ranker of pairs")
     # Not `isinstance`: a ranker in ONNX Runtime is no `PairRanker`, but is called like one.
     model, reader = cast(PairRanker, ranker), cast(PairRankerProcessor, processor)
     if model.config.is_separate:

@@ -1,4 +1,4 @@
-"""Reward models: any `AutoModelForSequenceClassification` with one label scores a prompt with one candidate.
+"""Reward models: any `AutoModelForSequenceClassification` with one or two labels scores a prompt with one candidate.
 
 With a chat template the prompt and the candidate, as the assistant's last message, are written as the template says;
 without one they are a pair of texts, as the tokenizer writes pairs. Special tokens in them are treated as plain text.
@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+import torch
 from transformers import BatchEncoding, PretrainedConfig, PreTrainedModel
 
-from blender_hf.errors import CheckpointError, InputError
+from blender_hf.errors import CheckpointError, InputError, chosen
 from blender_hf.inputs import Candidate, Item, make_item
 from blender_hf.modeling import PairRankerConfig
 from blender_hf.modeling.chat_templates import ChatTemplate, with_texts
@@ -75,13 +76,16 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
     """A pointwise ranker that runs a reward model; each candidate's score depends on it and its prompt alone.
 
     Args:
-        model: A sequence classification model with one label, on its device.
+        model: A sequence classification model with one label, or two, on its device.
         tokenizer: Its tokenizer; with a chat template, the prompt and the candidate become a conversation.
         max_batch_tokens: Maximum tokens per batch, padding included; None chooses by device.
         compile: Whether the model is compiled (`torch.compile`): worth its minutes for long work on a GPU.
+        positive_label: Of two labels, the index or the name of the one that means a good answer; the score is then the
+            log-odds of it. None for a model with one.
 
     Raises:
-        CheckpointError: If the model has not exactly one label, or the tokenizer can't be used.
+        CheckpointError: If the model has another number of labels, or the tokenizer can't be used.
+        InputError: If it has no such label.
     """
 
     def __init__(
@@ -91,8 +95,9 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         *,
         max_batch_tokens: int | None = None,
         compile: bool = False,
+        positive_label: int | str | None = None,
     ) -> None:
-        check_head(model.config, type(model).__name__)
+        self._positive = positive_index(model.config, type(model).__name__, positive_label)
         super().__init__(model, max_batch_tokens=max_batch_tokens, compile=compile)
         self.tokenizer = tokenizer
         check_vocabulary(model, tokenizer)
@@ -122,6 +127,12 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
             for item, rows in zip(items, encoded, strict=True)
         ]
 
+    def read(self, output: Any) -> torch.Tensor:
+        """Return the score of each row, (batch,): the only logit, or the log-odds of the positive label of two."""
+        if self._positive is None:
+            return super().read(output)
+        return output.logits[:, self._positive] - output.logits[:, 1 - self._positive]
+
     def pad(self, rows: Sequence[RewardEncoding]) -> BatchEncoding:
         """Make a batch of tensors `input_ids`, `attention_mask` and, if the model reads them, `token_type_ids`."""
         batch = pad_right([row.input_ids for row in rows], self._pad_token_id or 0)
@@ -137,12 +148,26 @@ def is_reward_model(config: Any) -> bool:
     return isinstance(config, PretrainedConfig) and config.model_type != PairRankerConfig.model_type
 
 
-def check_head(config: Any, name: str) -> None:
-    """Raise CheckpointError unless a configuration has exactly one label."""
-    if config.num_labels != 1:
+def positive_index(config: Any, name: str, positive_label: int | str | None) -> int | None:
+    """Return which of two labels means a good answer; None for a model with one label, whose logit is the score.
+
+    Raises:
+        CheckpointError: If the configuration has another number of labels, or two and it is not said which.
+        InputError: If there is no such label, or no choice.
+    """
+    if config.num_labels == 1:
+        if positive_label is not None:
+            raise InputError(f"positive_label={positive_label!r} is for a model with two labels, and {name} has one")
+        return None
+    labels = [str(config.id2label[index]) for index in range(config.num_labels)]
+    if config.num_labels != 2 or positive_label is None:
+        listed = ", ".join(f"{index} ({label})" for index, label in enumerate(labels))
+        hint = f"; of two, positive_label= says which means a good answer: {listed}" if config.num_labels == 2 else ""
         raise CheckpointError(
-            f"{name} has {config.num_labels} labels; a reward model has one, which is the score of a candidate"
+            f"{name} has {config.num_labels} labels; a reward model has one, which is the score of a candidate{hint}"
         )
+    choices = {**{str(index): index for index in range(2)}, **{label: index for index, label in enumerate(labels)}}
+    return chosen(choices, str(positive_label), f"positive_label of {name}")
 
 
 def check_end(config: Any, inputs: "RewardInputs") -> None:

@@ -78,6 +78,12 @@ class BatchScorer(ABC, Generic[Row]):
             self.max_padding = 0
         self._call = torch.compile(model, dynamic=True) if compile else model
 
+    @property
+    def device(self) -> torch.device:
+        """Where batches go; a model whose first weights wait elsewhere (`device_map`) fetches them from the CPU."""
+        device: torch.device = self.model.device
+        return torch.device("cpu") if device.type == "meta" else device
+
     @abstractmethod
     def pad(self, rows: Sequence[Row]) -> BatchEncoding:
         """Make a batch of tensors from rows, each (batch, length)."""
@@ -126,7 +132,7 @@ class BatchScorer(ABC, Generic[Row]):
         def run(rows: range) -> torch.Tensor:
             part = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
             with lock_to_run(self.model), evaluating(self.model):
-                on_device = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in part.items()}
+                on_device = {name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()}
                 return self.read(self._call(**on_device)).float()
 
         return halved(run, range(len(inputs["input_ids"])))

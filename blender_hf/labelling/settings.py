@@ -24,7 +24,7 @@ DEFAULT_PART_SIZE = 64
 # Files that a ranker's logits depend on.
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".data", ".json")
 # Loading arguments that change where and how fast a ranker runs, not its logits.
-RUNNING = ("device", "max_batch_tokens", "local_files_only", "trust_remote_code", "token", "cache_dir")
+RUNNING = ("device", "device_map", "max_batch_tokens", "local_files_only", "trust_remote_code", "token", "cache_dir")
 
 
 @dataclass(frozen=True)

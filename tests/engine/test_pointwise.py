@@ -19,6 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForSequenceClassification,
+    Qwen3Config,
+    Qwen3ForSequenceClassification,
     pipeline,
     set_seed,
 )
@@ -357,10 +359,80 @@ def test_what_is_no_reward_model_is_refused(folders: dict[str, Path], tmp_path: 
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": None}))
     with pytest.raises(CheckpointError, match=r"2 missing from the checkpoint \(they would be random\).*classifier"):
         Blender.from_pretrained(tmp_path, None)
-    with pytest.raises(InputError, match="truncation= is for a PairRanker"):
+    with pytest.raises(InputError, match=r"a reward model takes max_pair_length alone.*; it has max_source_length"):
         Blender.from_pretrained(folders["pairs"], None, truncation={"max_source_length": 20})
+    with pytest.raises(InputError, match="max_pair_length=999; this reward model reads from 1 to 128 tokens"):
+        Blender.from_pretrained(folders["pairs"], None, truncation={"max_pair_length": 999})
     with pytest.raises(CheckpointError, match="has 2 labels"):
         Blender(encoder_model(pair_tokenizer(), num_labels=2), pair_tokenizer())
+
+
+@pytest.mark.parametrize(("label", "sign"), [(0, 1), ("0", 1), ("LABEL_1", -1)])
+def test_of_two_labels_the_log_odds_of_one_are_the_score(folders: dict[str, Path], label: Any, sign: int) -> None:
+    blender = Blender.from_pretrained(folders["two-labels"], None, positive_label=label)
+    inputs = blender.scorer.tokenizer(PROMPT, ANSWERS[0], return_token_type_ids=True, return_tensors="pt")
+    with torch.no_grad():
+        first, second = blender.scorer.model(**inputs).logits[0].log_softmax(-1).tolist()
+    assert close(blender.rank(PROMPT, ANSWERS[:1]).scores, (sign * (first - second),))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"ranker": "two-labels"}, CheckpointError, r"positive_label= says .*: 0 \(LABEL_0\), 1 \(LABEL_1\)"),
+        ({"ranker": "two-labels", "positive_label": "good"}, InputError, "'good'; use one of 0, 1, LABEL_0, LABEL_1"),
+        ({"ranker": "pairs", "positive_label": 1}, InputError, "positive_label=1 .* two labels, and Bert.* has one"),
+        (
+            {"positive_label": 1},
+            InputError,
+            "positive_label= is for a reward model, and 'pair-ranker-mini' is",
+        ),
+        ({"device_map": "auto"}, InputError, "device_map= is for a reward model"),
+        ({"device_map": "auto", "backend": "onnx"}, InputError, "device_map= is for a reward model in torch"),
+        ({"ranker": "pairs", "device_map": ["cpu"]}, InputTypeError, "device_map must be .*, not list"),
+        ({"ranker": "pairs", "device_map": "auto", "device": "cpu"}, InputError, "both say where the ranker runs"),
+        ({"ranker": "pairs", "quantization_config": 4}, InputTypeError, "BitsAndBytesConfig.*, not int"),
+    ],
+)
+def test_options_of_a_reward_model_that_do_not_apply(
+    folders: dict[str, Path], options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    ranker = options.get("ranker", "pair-ranker-mini")
+    with pytest.raises(error, match=message):
+        Blender.from_pretrained(**{**options, "ranker": folders.get(ranker, ranker)}, fuser=None)
+
+
+@pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}, {"model": "cpu", "score": "disk"}])
+def test_accelerate_may_place_a_reward_model(folders: dict[str, Path], tmp_path: Path, device_map: Any) -> None:
+    blender = Blender.from_pretrained(folders["chat"], None, device_map=device_map)
+    expected = Blender.from_pretrained(folders["chat"], None, device="cpu").rank(PROMPT, ANSWERS)
+    assert close(blender.rank(PROMPT, ANSWERS).scores, expected.scores)
+
+
+def test_a_reward_model_for_conversations_of_16384_tokens(tmp_path: Path) -> None:
+    # As the cards of Skywork-Reward-V2 do it: the template without a system message, the tokens as they are.
+    tokenizer = chat_tokenizer()
+    set_seed(0)
+    sizes = {**SMALL, "num_key_value_heads": 2, "max_position_embeddings": 40960}
+    model = Qwen3ForSequenceClassification(
+        Qwen3Config(**sizes, head_dim=8, vocab_size=len(tokenizer), num_labels=1, pad_token_id=0)
+    )
+    with torch.no_grad():
+        model.score.weight.normal_(std=5)
+    tokenizer.model_max_length = 131072
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    blender = Blender.from_pretrained(tmp_path, None, device="cpu", truncation={"max_pair_length": 16384})
+    talk = [
+        {"role": "user", "content": "2 + 2?"},
+        {"role": "assistant", "content": "4"},
+        {"role": "user", "content": "+ 1?"},
+    ]
+    assert close(blender.rank(talk, ["5", "6"]).scores, tuple(by_hand(blender, talk, answer) for answer in "56"))
+    [[whole, cut]] = blender.scorer.inputs.encode([make_item("2 + 2?", ["word " * 4000, "word " * 4400])])
+    assert whole.truncated_candidate == 0
+    assert cut.truncated_candidate > 600
+    assert len(cut) == 16384
 
 
 def test_a_ranker_needs_its_processor_and_must_be_one(folders: dict[str, Path]) -> None:
