@@ -28,7 +28,7 @@ class HubError(BlenderError, OSError):
 
 
 class GenerationError(BlenderError, RuntimeError):
-    """A language model gave no answer; the message says which and why."""
+    """A language model gave no answer, or a server no score; the message says which and why."""
 
 
 class ModelOutputError(BlenderError, ArithmeticError):

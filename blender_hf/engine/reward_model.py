@@ -123,7 +123,7 @@ class RewardModelScorer(BatchScorer[RewardEncoding]):
         unique = sorted({row.key: row for rows in encoded for row in rows}.values(), key=lambda row: row.key)
         found = dict(zip((row.key for row in unique), self.logits(unique), strict=True))
         return [
-            (tuple(found[row.key] for row in rows), _truncation(rows), _unread(item, rows))
+            (tuple(found[row.key] for row in rows), *readings_of(item, rows))
             for item, rows in zip(items, encoded, strict=True)
         ]
 
@@ -225,7 +225,7 @@ class RewardInputs:
 
     def _encode_chats(self, item: Item) -> list[RewardEncoding]:
         item.report_unread()
-        chats = [self._template.fitted((*item.messages, *_answer(candidate))) for candidate in item.candidates]
+        chats = [self._template.fitted((*item.messages, *answer_messages(candidate))) for candidate in item.candidates]
         written = [self._render(chat, item.where) for chat in chats]
         ids = self._tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]
         rows = [
@@ -352,7 +352,14 @@ def pair_parts(tokenizer: Any, n_types: float = 0) -> list[Part]:
     return parts
 
 
-def _answer(candidate: Candidate) -> tuple[Message, ...]:
+def readings_of(item: Item, rows: Sequence[RewardEncoding]) -> tuple[Truncation, Unread]:
+    """Return what was cut and not read of an item, by the inputs that its candidates became."""
+    cut = Truncation(max(row.truncated_prompt for row in rows), tuple(row.truncated_candidate for row in rows))
+    same = indistinguishable(item.texts, (row.key for row in rows))
+    return cut, Unread(rows[0].unknown_prompt, tuple(row.unknown_candidate for row in rows), same)
+
+
+def answer_messages(candidate: Candidate) -> tuple[Message, ...]:
     """Return the messages of the assistant that a candidate is."""
     messages = candidate.messages or ()
     if len(messages) > 1:
@@ -375,15 +382,6 @@ def _guarded(tokenizer: Any, delimiters: Sequence[str]) -> set[int]:
     added = tokenizer.added_tokens_decoder.items()
     special = {token_id for token_id, token in added if token.special or token.content in delimiters}
     return (special | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
-
-
-def _truncation(rows: Sequence[RewardEncoding]) -> Truncation:
-    return Truncation(max(row.truncated_prompt for row in rows), tuple(row.truncated_candidate for row in rows))
-
-
-def _unread(item: Item, rows: Sequence[RewardEncoding]) -> Unread:
-    same = indistinguishable(item.texts, (row.key for row in rows))
-    return Unread(rows[0].unknown_prompt, tuple(row.unknown_candidate for row in rows), same)
 
 
 def _cut(texts: Sequence[Sequence[int]], room: int, side: str) -> tuple[list[tuple[int, ...]], int, int]:

@@ -67,10 +67,25 @@ def check_body(body: str | bytes, headers: Mapping[str, str] | None = None) -> N
                 check_reply(event, pause)
         if text.startswith(("{", "[")):
             raise ReplyError("the reply is cut off", UNKNOWN, pause) from None
-        title = HTML_TITLE.search(text)
-        said = re.sub(r"\s+", " ", title[2] if title is not None else text[:200]).strip()
+        said = _page(text)
         if (status := _status_in(said)) is not None:
             raise ReplyError(said, status, pause) from None
+
+
+def check_status(status: int, text: str, headers: Mapping[str, str]) -> None:
+    """Raise ReplyError unless a reply has status 200 and is JSON without an error; it need be no answer of a chat."""
+    pause = headers.get("Retry-After")
+    try:
+        reply = json.loads(text)
+    except json.JSONDecodeError:
+        said = _page(text) or "the reply is empty"
+        raise ReplyError(said, UNKNOWN if status == 200 else status, pause) from None
+    places = [reply, *(_get(reply, name) for name in ("error", "errors", "detail"))]
+    if status != 200:
+        found = _innermost(next(filter(_says_something, reversed(places)), None))
+        raise ReplyError(_message(found) if found else "", status, pause)
+    if error := next(filter(_says_something, (_get(reply, name) for name in ("error", "errors"))), None):
+        raise _error(error, pause)
 
 
 def check_reply(reply: Any, pause: str | None = None) -> None:
@@ -108,6 +123,12 @@ def _error(error: Any, pause: str | None) -> ReplyError:
     message = f"{message}: {raw}" if isinstance(raw, str) and raw and raw != message else message
     stated = pause or next(filter(None, (_get(part, name) for part in parts for name in PAUSES)), None)
     return ReplyError(message, _status(error, message), _seconds(stated, message))
+
+
+def _page(text: str) -> str:
+    """Return in one line what a body says that is not JSON, mostly the page of a gateway."""
+    title = HTML_TITLE.search(text)
+    return re.sub(r"\s+", " ", title[2] if title is not None else text[:200]).strip()
 
 
 def _innermost(error: Any) -> Any:
