@@ -162,8 +162,8 @@ class Blender(AsyncMethods):
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 and causal language models among them; "auto" for the one that the ranker's configuration names, else
                 the bundled one; None to rank only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here,
-                "chat:http://host:8000/v1#m" is asked at that address, "chat:providers:org/model" through Inference
-                Providers; so do a `RemoteLLM`, a `LocalLLM` and an `InferenceClient`.
+                "http://host:8000/v1#m" is asked at that address, "providers:org/model" through Inference Providers;
+                both need no "chat:". So do a `RemoteLLM`, a `LocalLLM` and an `InferenceClient`.
             device: Where both run; None takes a GPU where there is one.
             dtype: The precision of both; None is float32, "auto" is bfloat16 where the device has it in hardware.
             attn_implementation: How both compute attention: "eager", "sdpa", "flash_attention_2", ...; None leaves it

@@ -166,8 +166,8 @@ SCHEDULE_TOP_K = option("--top-k K", "top candidates to find by a sparse schedul
 FUSER_OPTIONS = (
     option(
         "--fuser ID",
-        "Hub id or folder, or chat:MODEL for a language model as in `blender-hf generate --help` (default: the "
-        "ranker's, else the bundled gen-fuser-mini)",
+        "Hub id or folder, or a language model: chat:MODEL, or an address, as in `blender-hf generate --help` "
+        "(default: the ranker's, else the bundled gen-fuser-mini)",
         default="auto",
     ),
     option("--fuser-revision REVISION", "branch, tag or commit of the fuser"),
@@ -206,9 +206,11 @@ def ranker_arguments(options: Options) -> dict[str, Any]:
 
 def check_revision(option: str, revision: str | None, name: str) -> None:
     """Reject the revision of a folder or a bundled checkpoint."""
+    if revision is None:
+        return
     from blender_hf.loading.checkpoints import locate
 
-    if revision is not None and Path(locate(name)).is_dir():
+    if Path(locate(name)).is_dir():
         raise InputError(f"{option} {revision}: {name} is a local checkpoint and has no revisions; remove {option}")
 
 
@@ -222,6 +224,14 @@ def checked_schedule(options: Options) -> "Schedule":
             "--schedule adaptive, knockout or bubble"
         )
     return Schedule(options.schedule, options.top_k, options.orders)
+
+
+def check_fuser(options: Options) -> None:
+    """Reject a fuser whose name is a language model's that can't be read, before any library is imported."""
+    from blender_hf.generation.specs import as_llm, chat_name
+
+    if (name := chat_name(options.fuser)) is not None:
+        as_llm(name)
 
 
 def fusion_generation(options: Options) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """The command `blender-hf`: results on stdout, logs on stderr, an exit code for the shell."""
 
-import argparse
 import errno
 import io
 import os
@@ -10,15 +9,30 @@ from collections.abc import Sequence
 import blender_hf
 from blender_hf.errors import BlenderError
 
-from . import annotate, convert, demo, evaluate, export, generate, label, push, rank, train
+from . import annotate, convert, demo, doctor, evaluate, export, generate, label, push, rank, train
 from .output import log
+from .parser import Parser, did_you_mean
 
 COMMANDS = (
     rank.RANK,
     rank.FUSE,
     rank.BLEND,
-    *(module.COMMAND for module in (evaluate, convert, push, export, generate, annotate, label, train, demo)),
+    *(module.COMMAND for module in (evaluate, convert, push, export, generate, annotate, label, train, demo, doctor)),
 )
+ABOUT = "Rank the answers of several language models by pairwise comparison, and fuse the best into one."
+START = f"""\
+{ABOUT}
+
+  blender-hf demo                                watch three prompts become blended answers; nothing is downloaded
+  blender-hf rank answers.jsonl --format text    which of your answers are the best
+  blender-hf blend answers.jsonl --format text   the same, and one answer from the best of them
+
+A line of answers.jsonl is {{"prompt": "2 + 2?", "candidates": ["4", "5"]}}; many other files are read as they are.
+`blender-hf generate` lets language models write the candidates.
+
+`blender-hf --help` lists all commands, `blender-hf COMMAND --help` tells of one, and `blender-hf doctor` of what is
+installed.
+"""
 
 # A full disk, a quota, a file size limit: the user can free space.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,7 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # like the files that are written, in every locale
-    options = parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if not arguments:
+        sys.stdout.write(START)
+        return 0
+    reader = parser()
+    names = [command.name for command in COMMANDS]
+    if not arguments[0].startswith("-") and arguments[0] not in names:
+        reader.error(f"unknown command {arguments[0]!r}{did_you_mean(arguments[0], names)}")
+    options = reader.parse_args(arguments)
+    if options.command is None:
+        reader.error("there is no command")
     try:
         options.run(options)
     except BlenderError as error:
@@ -58,15 +82,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="blender-hf",
-        description="Rank the answers of several language models by pairwise comparison, and fuse the best into one.",
+        description=ABOUT,
         epilog="Example: blender-hf blend answers.jsonl --output blended.jsonl",
     )
     parser.add_argument("--version", action="version", version=f"blender-hf {blender_hf.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
     return parser

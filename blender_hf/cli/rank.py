@@ -20,6 +20,7 @@ from .command import (
     SCHEDULE_TOP_K,
     Command,
     Options,
+    check_fuser,
     check_revision,
     checked_schedule,
     fusion_generation,
@@ -57,12 +58,14 @@ def rank(options: Options) -> None:
 
 def fuse(options: Options) -> None:
     """Fuse the candidates of each record."""
+    check_fuser(options)
     fusing: dict[str, Any] = {"generation": fusion_generation(options), "window": options.batch_size}
     _run(options, lambda blender, items: blender.iter_fuse(items, **fusing), fuse_fields, fuse_text)
 
 
 def blend(options: Options) -> None:
     """Rank the candidates of each record, fuse the best, and choose the answer."""
+    check_fuser(options)
     from blender_hf.engine.schedules import Schedule
 
     blending: dict[str, Any] = {

@@ -16,11 +16,10 @@ from .delimiters import delimited, key_of
 from .models import LanguageModel, PendingRequests, load_model
 from .outcomes import Failure, Outcome
 from .sampling import Sampling, as_sampling
-from .specs import HUB_FIELDS, LLM, LLMInput, LocalLLM, as_llm
+from .specs import HUB_FIELDS, LLM, LLMInput, LocalLLM, as_llm, chat_name
 
 logger = logging.getLogger(__name__)
 
-CHAT = "chat:"
 # A chat model does not weigh more candidates with care.
 MAX_CANDIDATES = 32
 DEFAULT_SAMPLING = Sampling(max_new_tokens=1024)
@@ -108,8 +107,8 @@ def fusion_messages(item: Item) -> list[Message]:
 
 
 def is_chat_fuser(fuser: Any) -> bool:
-    """Return whether `fuser=` means a chat model: "chat:MODEL", or anything but the name of a checkpoint."""
-    return fuser.startswith(CHAT) if isinstance(fuser, str) else fuser is not None and not isinstance(fuser, Path)
+    """Return whether `fuser=` means a chat model: by its name, or as anything but a checkpoint."""
+    return chat_name(fuser) is not None if isinstance(fuser, str) else fuser is not None and not isinstance(fuser, Path)
 
 
 def load_chat_fuser(
@@ -119,7 +118,7 @@ def load_chat_fuser(
     dtype: Any = None,
     attn_implementation: str | None = None,
 ) -> ChatFuser:
-    """Return the chat fuser for "chat:" with any name that `as_llm` reads, or for any other of its inputs.
+    """Return the chat fuser for a name as in `specs.chat_name`, or for any other input of `as_llm`.
 
     The options, device, precision and attention are those of a local model that is named by a string.
     """
@@ -127,7 +126,8 @@ def load_chat_fuser(
         return fuser
     if not isinstance(fuser, str):
         return ChatFuser(load_model(fuser))
-    llm = _placed(as_llm(fuser.removeprefix(CHAT)), options, device, dtype, attn_implementation)
+    name = chat_name(fuser)
+    llm = _placed(as_llm(fuser if name is None else name), options, device, dtype, attn_implementation)
     return ChatFuser(load_model(llm))
 
 

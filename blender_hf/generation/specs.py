@@ -25,6 +25,9 @@ from blender_hf.errors import InputError, InputTypeError
 # The fields of a `LocalLLM` that say how to load it from the Hub, named as in `HubOptions`.
 HUB_FIELDS = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
 PROVIDERS = "providers:"
+ADDRESSES = ("http://", "https://")
+# Says of the name of a fuser that it is a language model's.
+CHAT = "chat:"
 GGUF_SUFFIX = ".gguf"
 KEY_VARIABLE = "api_key_env"
 # A name before an equals sign; an address, or a path such as "./a=b", has another separator before it.
@@ -182,6 +185,17 @@ def as_llm(value: LLMInput) -> LLM:
     )
 
 
+def chat_name(fuser: str) -> str | None:
+    """Return the name of the language model that a fuser's name means; None if it is a checkpoint's.
+
+    >>> chat_name("chat:org/model"), chat_name("http://localhost:8000/v1#m"), chat_name("org/gen-fuser")
+    ('org/model', 'http://localhost:8000/v1#m', None)
+    """
+    if fuser.startswith(CHAT):
+        return fuser.removeprefix(CHAT)
+    return fuser if fuser.startswith((*ADDRESSES, PROVIDERS)) else None
+
+
 def as_llms(values: Iterable[LLMInput]) -> tuple[LLM, ...]:
     """Return language models, as `as_llm` does, in their order."""
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
@@ -211,7 +225,7 @@ def _from_text(text: str) -> LLM:
         raise InputError(f"the name of a language model is empty: {WAYS}")
     if named := NAMED.fullmatch(text):
         return replace(_from_text(named[2].strip()), name=named[1])
-    if text.startswith(("http://", "https://")):
+    if text.startswith(ADDRESSES):
         return _from_address(text)
     if text.startswith(PROVIDERS):
         model, _, provider = text.removeprefix(PROVIDERS).partition(":")

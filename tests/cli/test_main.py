@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from blender_hf import Blender, __version__
-from blender_hf.cli.main import COMMANDS, main
+from blender_hf.cli.main import COMMANDS, main, parser
 from tests.conftest import EXAMPLES
 from tests.forking import RUN_A_COMMAND, Streams, forked
 from tests.language_server import Fault, LanguageServer
@@ -235,13 +235,42 @@ def test_attention_is_chosen_and_a_name_that_does_not_exist_is_refused(
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    "arguments", [["rank", "--limit", "-1"], ["blend", "--top-k", "x"], ["rank", "--tpo"], [], ["x"]]
+    ("arguments", "message"),
+    [
+        (["rank", "--limit", "-1"], "argument --limit: '-1' is not a whole number of 0 or more"),
+        (["blend", "--top-k", "x"], "argument --top-k: 'x' is not"),
+        (["rank", "--tpo", "2"], "unknown option --tpo; did you mean --top-k? (see `blender-hf rank --help`)"),
+        (["blend", "--Fuser_Revision=x"], "unknown option --Fuser_Revision; did you mean --fuser-revision?"),
+        (["train", "ranker", "--config", "a", "--resum"], "unknown option --resum; did you mean --resume?"),
+        (["rank", "--zzz"], "unknown option --zzz (see"),
+        (["rank", "a", "b"], "unexpected argument 'b'"),
+        (["label"], "the following arguments are required: DATA, --output"),
+        (["export", "onx", "m", "out"], "invalid choice: 'onx' (choose from 'onnx')"),
+        (["rnak", "a"], "unknown command 'rnak'; did you mean rank? (see `blender-hf --help`)"),
+        (["Blend"], "did you mean blend?"),
+        (["x"], "unknown command 'x' (see"),
+        (["--verison"], "unknown option --verison; did you mean --version?"),
+    ],
 )
-def test_misspelt_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_misspelt_gets_a_suggestion_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 2
-    assert "error:" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("blender-hf: error: ")
+    assert message in line
+
+
+@pytest.mark.once
+def test_without_arguments_it_shows_where_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    shown = [line.split("  ")[1].split() for line in out.splitlines() if line.startswith("  blender-hf ")]
+    assert [words[1] for words in shown] == ["demo", "rank", "blend"]
+    for words in shown:
+        assert parser().parse_args(words[1:]).command == words[1]
 
 
 @pytest.mark.once
@@ -301,7 +330,7 @@ for arguments in {commands!r}:
         code = main(arguments)
     except SystemExit as end:
         code = end.code
-    assert code == (0 if {{"--help", "--version"}} & set(arguments) else 2)
+    assert code == (0 if not arguments or {{"--help", "--version"}} & set(arguments) else 2)
     assert not {{"torch", "transformers"}} & sys.modules.keys()
 """
 
@@ -309,11 +338,12 @@ for arguments in {commands!r}:
 @pytest.mark.once
 def test_help_and_mistakes_do_not_wait_for_the_models(file: Path) -> None:
     """Importing torch takes seconds; a newcomer's first `--help` should not."""
-    commands = [["--help"], ["--version"], *([command.name, "--help"] for command in COMMANDS)]
+    commands = [[], ["--help"], ["--version"], ["rnak"], *([command.name, "--help"] for command in COMMANDS)]
     commands += [["rank", "--tpo"], ["rank", "--limit", "-1"], ["train", "judge", "--config", "run.yaml"]]
     for name in ("rank", "blend", "fuse"):
         commands += [[name, "missing.jsonl"], [name, str(file), "--output", str(file)], [name, str(file), "--json"]]
     commands += [["rank", str(file), "--top-k", "2"], ["rank", str(file), "--schedule", "some"]]
+    commands += [["blend", str(file), "--fuser", "http://localhost:8000/v1"], ["fuse", str(file), "--fuser", "chat:"]]
     commands += [["blend", str(file), "--aggregation", "best"], ["rank", str(file), "--output", "/no/such/folder/out"]]
     commands += [["generate", "missing.jsonl", "--llm", "m"], ["annotate", "missing.jsonl", "--judge", "m"]]
     commands += [

@@ -120,7 +120,7 @@ def test_options_of_generation(server: LanguageServer, checkpoints: Path) -> Non
 
 def test_the_page_offers_it(server: LanguageServer, checkpoints: Path) -> None:
     chat(server)
-    name = f"chat:{server.url}#wise"
+    name = f"{server.url}#wise"  # an address needs no "chat:"
     service = Service(Models([str(checkpoints / "ranker")], [name]))
     settings = RankingSettings(top_k=2)
     item = service.item("2 + 2?", CANDIDATES)
