@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at runtime `_HOMES` h
     from .inputs import Item as Item
     from .inputs import make_item as make_item
     from .loading.checkpoints import locate as locate
+    from .logs import quiet as quiet
     from .modeling import CausalGenFuser as CausalGenFuser
     from .modeling import CausalGenFuserProcessor as CausalGenFuserProcessor
     from .modeling import GenFuser as GenFuser
@@ -88,6 +89,7 @@ _HOMES = {
     "generate": "generation.candidates",
     "locate": "loading.checkpoints",
     "make_item": "inputs",
+    "quiet": "logs",
     "ranks_of": "modeling.ranking_math",
 }
 

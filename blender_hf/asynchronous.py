@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
-from tqdm.auto import tqdm
+from huggingface_hub.utils import tqdm
 
 from .engine.concurrency import MicroBatcher, PerObject
 from .engine.results import Blend, Comparison, Fusion, Ranking
 from .engine.schedules import Schedule
 from .errors import InputError
 from .inputs import CandidateInput, CandidateLists, Candidates, Item, Prompt, Prompts
+from .logs import OWN
 
 _batchers = PerObject(MicroBatcher)
 
@@ -30,7 +31,7 @@ class Call:
 
     def run(self, progress: bool = False) -> Any:
         """Run it here."""
-        found = list(self.work(tqdm(self.items, unit="prompt", disable=not progress)))
+        found = list(self.work(tqdm(self.items, unit="prompt", disable=not progress, name=OWN)))
         return self._answer(found)
 
     async def submit(self, batcher: MicroBatcher, progress: bool = False) -> Any:

@@ -3,12 +3,14 @@
 Importing this module registers the task.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub.utils import tqdm
 from packaging.version import Version
 from transformers import Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -42,6 +44,7 @@ from .loading.checkpoints import (
     save_portable,
 )
 from .loading.rankers import AutoRanker
+from .logs import OWN
 from .modeling import PairRankerConfig, PairRankerProcessor
 from .modeling.hub_mixins import access_of
 from .modeling.pipeline_llm_blending import rows_of
@@ -248,9 +251,7 @@ class BlenderPipeline(Pipeline):
         own = dict(options)
         window = own.pop("batch_size", DEFAULT_WINDOW)
         if own.pop("progress", False):
-            from tqdm.auto import tqdm
-
-            items = tqdm(items, unit="prompt")
+            items = tqdm(items, unit="prompt", name=OWN)
         if self._fuses:
             return self.blender.iter_blend(items, window=window, **own)
         if idle := {"fallback", "generation"} & own.keys():
@@ -284,8 +285,14 @@ def _default_model() -> Any:
     return default if Version(transformers.__version__).major >= 5 else {"pt": default}
 
 
+def _names_no_default_of_ours(record: logging.LogRecord) -> bool:
+    """Return whether to log what transformers logs: not its advice to name a model, where we chose the default."""
+    return f"defaulted to {locate(DEFAULT_RANKER)} " not in record.getMessage()
+
+
 def _register() -> None:
     """Register the task, with the bundled ranker as its default model."""
+    logging.getLogger("transformers.pipelines").addFilter(_names_no_default_of_ours)
     PairRankerConfig.pipelines_type = OwnPipelines
     if TASK not in PIPELINE_REGISTRY.supported_tasks:
         PIPELINE_REGISTRY.register_pipeline(

@@ -6,7 +6,7 @@ from itertools import islice, tee
 from typing import TYPE_CHECKING
 
 from blender_hf.errors import BlenderError
-from blender_hf.logs import quieten_libraries
+from blender_hf.logs import counted, quieten_libraries
 
 from .command import (
     LLM_FORMS,
@@ -20,7 +20,7 @@ from .command import (
     option,
     whole,
 )
-from .output import Tally, check_records, report
+from .output import Tally, check_records, report, shows_progress
 
 if TYPE_CHECKING:
     from blender_hf.generation.annotation import JudgedRecord
@@ -64,7 +64,7 @@ def run(options: Options) -> None:
         records, ahead = tee(waiting())
         judged = judge.iter(record.task for record in ahead)
         log.begin(settings, anew=options.overwrite)
-        with tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+        with tqdm(total=total, unit="prompt", disable=not shows_progress(options)) as bar:
             for judgments, record in zip(judged, records, strict=True):
                 if record.id not in done and _count(tally, record, judgments):
                     log.append(record.judged(judgments, llm.label))
@@ -96,12 +96,12 @@ def _report(options: Options, tally: Tally) -> None:
     verdicts = {verdict: counts["verdict", verdict] for verdict in VERDICTS}
     judged = sum(verdicts.values())
     parts = [
-        f"{judged} pairs of {counts['written']} prompts judged in {seconds:.1f} s",
-        f"{counts['already']} prompts were judged before" if counts["already"] else "",
+        f"{counted(judged, 'pair')} of {counted(counts['written'], 'prompt')} judged in {seconds:.1f} s",
+        f"{counts['already']} judged before" if counts["already"] else "",
         ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items()) if judged else "",
         f"both orders agree on {counts['consistent'] / judged:.0%}" if judged else "",
-        f"{counts['reminders']} replies had no verdict" if counts["reminders"] else "",
-        *(f"{number} pairs are left out: {reason}" for reason, number in unjudged.items()),
+        f"{counted(counts['reminders'], 'reply', 'replies')} without a verdict" if counts["reminders"] else "",
+        *(f"{counted(number, 'pair')} left out: {reason}" for reason, number in unjudged.items()),
     ]
     summary = {
         **{name: counts[name] for name in ("written", "already")},

@@ -22,7 +22,7 @@ from .command import (
     ranker_arguments,
     whole,
 )
-from .output import checked_folder, log
+from .output import allows_progress, checked_folder, log
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -194,7 +194,7 @@ def _loading(options: Options) -> dict[str, Any]:
 def _bar(options: Options, total: int, what: str) -> "tqdm[Any]":
     from tqdm import tqdm
 
-    return tqdm(total=total, unit="prompt", desc=what, disable=options.quiet)
+    return tqdm(total=total, unit="prompt", desc=what, disable=not allows_progress(options))
 
 
 def _write(options: Options, found: dict[str, Any], text: str, folder: Path | None) -> None:

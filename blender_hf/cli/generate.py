@@ -6,7 +6,7 @@ from itertools import islice, tee
 from typing import TYPE_CHECKING
 
 from blender_hf.errors import BlenderError
-from blender_hf.logs import quieten_libraries
+from blender_hf.logs import counted, quieten_libraries
 
 from .command import (
     LLM_FORMS,
@@ -20,7 +20,7 @@ from .command import (
     option,
     whole,
 )
-from .output import Tally, check_records, report
+from .output import Tally, check_records, report, shows_progress
 
 if TYPE_CHECKING:
     from blender_hf.generation.candidates import Generated
@@ -64,7 +64,7 @@ def run(options: Options) -> None:
         records, ahead = tee(waiting())
         answers = writer.iter(record.item for record in ahead)
         log.begin(settings, anew=options.overwrite)
-        with tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+        with tqdm(total=total, unit="prompt", disable=not shows_progress(options)) as bar:
             for generated, record in zip(answers, records, strict=True):
                 bar.update()
                 if record.id in done:
@@ -102,8 +102,8 @@ def _report(options: Options, tally: Tally, names: Sequence[str]) -> None:
         for name in names
     }
     parts = [
-        f"{counts['written']} prompts answered in {seconds:.1f} s",
-        f"{counts['already']} were answered before" if counts["already"] else "",
+        f"{counted(counts['written'], 'prompt')} answered in {seconds:.1f} s",
+        f"{counts['already']} answered before" if counts["already"] else "",
         *(_of_model(tally, name) for name in names),
     ]
     done = {**{name: counts[name] for name in ("written", "already")}, "unanswered": len(tally.failed)}
@@ -117,11 +117,11 @@ def _report(options: Options, tally: Tally, names: Sequence[str]) -> None:
 
 
 def _of_model(tally: Tally, name: str) -> str:
-    text = f"{name}: {tally.counts['candidates', name]} candidates"
+    text = f"{name}: {counted(tally.counts['candidates', name], 'candidate')}"
     if truncated := tally.counts["truncated", name]:
         text += f" ({truncated} truncated)"
     if reasons := tally.reasons[name]:
-        text += f", {reasons.total()} failures ({reasons.most_common(1)[0][0]})"
+        text += f", {counted(reasons.total(), 'failure')} ({reasons.most_common(1)[0][0]})"
     return text
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blender_hf.errors import InputError
-from blender_hf.logs import quieten_libraries
+from blender_hf.logs import counted, quieten_libraries
 
 from .command import (
     COLUMNS,
@@ -23,7 +23,7 @@ from .command import (
     ranker_arguments,
     whole,
 )
-from .output import report, unread_text
+from .output import allows_progress, report, unread_text
 
 if TYPE_CHECKING:
     from blender_hf.labelling.settings import LabelSettings
@@ -51,7 +51,7 @@ def run(options: Options) -> None:
         columns=options.columns,
     )
     summary = label(
-        source, options.output, settings, engine=engine, restart=options.restart, progress=not options.quiet
+        source, options.output, settings, engine=engine, restart=options.restart, progress=allows_progress(options)
     )
     if options.push_to_hub is not None:
         private = True if options.private else None
@@ -109,11 +109,11 @@ def _parts(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary for the logs."""
     left_out = ", ".join(f"{number} {reason}" for reason, number in summary["filtered"].items())
     return [
-        f"{summary['rows']} rows of {summary['records']} prompts in {summary['output']}",
+        f"{counted(summary['rows'], 'row')} of {counted(summary['records'], 'prompt')} in {summary['output']}",
         f"left out: {left_out}" if left_out else "",
-        f"{summary['bad']} bad lines in {summary['bad_file']}" if summary["bad"] else "",
+        f"{counted(summary['bad'], 'bad line')} in {summary['bad_file']}" if summary["bad"] else "",
         unread_text(summary["unread"]),
-        f"{summary['resumed']} prompts were done before" if summary["resumed"] else "",
+        f"{summary['resumed']} done before" if summary["resumed"] else "",
         f"{summary['records_per_second']} prompts a second" if summary["records_per_second"] else "",
         summary.get("url", ""),
     ]

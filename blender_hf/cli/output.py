@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blender_hf.errors import InputError
+from blender_hf.logs import counted
 
 from .command import Options
 
@@ -88,9 +89,25 @@ def report(options: Options, parts: Sequence[str], summary: Mapping[str, object]
         sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
 
 
+def allows_progress(options: Options) -> bool:
+    """Return whether progress bars are neither switched off by --quiet nor by HF_HUB_DISABLE_PROGRESS_BARS."""
+    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
+
+    return not (options.quiet or HF_HUB_DISABLE_PROGRESS_BARS)
+
+
+def shows_progress(options: Options) -> bool:
+    """Return whether to show a progress bar while results are written: not across those that a person reads.
+
+    They stand on stdout, in the terminal or page by page, and the bar on stderr.
+    """
+    stdout_is_read = sys.stdout.isatty() or getattr(options, "format", "jsonl") != "jsonl"
+    return allows_progress(options) and not (options.output is None and stdout_is_read)
+
+
 def unread_text(n_prompts: int) -> str:
     """Return the part of a summary that tells of text that a model could not read."""
-    return f"{n_prompts} prompts with text that the model can't read (see unread)" if n_prompts else ""
+    return f"{counted(n_prompts, 'prompt')} with text that the model can't read (see unread)" if n_prompts else ""
 
 
 class Tally:

@@ -9,7 +9,7 @@ from itertools import islice, tee
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from blender_hf.errors import GenerationError, InputError, chosen
-from blender_hf.logs import quieten_libraries
+from blender_hf.logs import counted, quieten_libraries
 
 from .command import (
     FUSER_OPTIONS,
@@ -28,7 +28,7 @@ from .command import (
     ranker_arguments,
     whole,
 )
-from .output import Tally, check_records, report, unread_text
+from .output import Tally, check_records, report, shows_progress, unread_text
 
 if TYPE_CHECKING:
     from blender_hf.blender import Blender
@@ -116,7 +116,7 @@ def _run(
     records, for_items = tee(read())
     results = work(blender, (record.item for record in for_items))
     tally = Tally()
-    with _opened(options.output) as out, tqdm(total=total, unit="prompt", disable=options.quiet) as bar:
+    with _opened(options.output) as out, tqdm(total=total, unit="prompt", disable=not shows_progress(options)) as bar:
         # The results come first: they raise what reading the records raises.
         for result, record in zip(results, records, strict=True):
             out.write(shown(record, result) + "\n")
@@ -134,11 +134,11 @@ def _report(options: Options, tally: Tally) -> None:
     """Log and print the summary; fail if the fuser failed for every prompt."""
     where, prompts = options.output or "stdout", tally.counts["prompts"]
     unread, errors = tally.counts["unread"], tally.reasons["fusion"]
-    counted: dict[str, Any] = {"command": options.command, "prompts": prompts, "unread": unread}
+    numbers: dict[str, Any] = {"command": options.command, "prompts": prompts, "unread": unread}
     if options.command == "blend":
-        counted |= {"fused": tally.counts["fused"], "fusion_errors": dict(errors)}
-    summary = {**counted, "seconds": tally.seconds, "output": where}
-    line = f"{options.command}: {prompts} prompts in {tally.seconds:.1f} s, to {where}"
+        numbers |= {"fused": tally.counts["fused"], "fusion_errors": dict(errors)}
+    summary = {**numbers, "seconds": tally.seconds, "output": where}
+    line = f"{options.command}: {counted(prompts, 'prompt')} in {tally.seconds:.1f} s, to {where}"
     failed = [f"{number} not fused: {error}" for error, number in errors.items()]
     report(options, [] if options.quiet else [line, unread_text(unread), *failed], summary)
     if errors and not tally.counts["fused"]:
@@ -206,7 +206,7 @@ def rank_text(ranking: "Ranking") -> str:
     names = _names(ranking)
     width = max(map(len, names))
     rows = [
-        f"  {ranking.ranks[i]:>2}  {ranking.scores[i]:+6.2f}  {names[i]:<{width}}  {_preview(ranking.candidates[i])}"
+        f"  {ranking.ranks[i]:>2}  {ranking.scores[i]:+z6.2f}  {names[i]:<{width}}  {_preview(ranking.candidates[i])}"
         for i in ranking.order
     ]
     return "\n".join([f"rank  score  {'model':<{width}}  answer", *rows])

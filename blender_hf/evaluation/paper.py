@@ -12,6 +12,7 @@ from blender_hf.data.labelled import JudgedPair, LabelledPrompt
 from blender_hf.errors import InputError
 from blender_hf.export.cards import markdown_table
 from blender_hf.inputs import Candidate
+from blender_hf.logs import counted
 
 from .bootstrap import Figure, Ratios, figures
 from .gpt_rank import (
@@ -292,7 +293,7 @@ def to_markdown(tables: PaperTables) -> str:
     names += [FOOTRULE, *(f"{name}, {BY_PROMPT}" for name in CORRELATIONS)]
     agreement = markdown_table(
         ["ranks by", *names],
-        [[name, *(f"{row[key]:.3f}" if key in row else "" for key in names)] for name, row in correlations],
+        [[name, *(f"{row[key]:z.3f}" if key in row else "" for key in names)] for name, row in correlations],
     )
     parts = ["## Main table", main, _explanation(tables), "## Correlation with GPT-Rank", agreement, AGREEMENT]
     return "\n\n".join(parts) + "\n"
@@ -300,8 +301,9 @@ def to_markdown(tables: PaperTables) -> str:
 
 def _explanation(tables: PaperTables) -> str:
     text = (
-        f"{tables.n_prompts} prompts; {tables.n_left_out} more lack a verdict. GPT-Rank: mean rank by the verdicts, "
-        f'lower is better; higher is better for all others. At least as good by the rule "{tables.settings.rule}". '
+        f"{counted(tables.n_prompts, 'prompt')}; {tables.n_left_out} more lack a verdict. GPT-Rank: mean rank by the "
+        "verdicts, lower is better; higher is better for all others. "
+        f'At least as good by the rule "{tables.settings.rule}". '
         "Random in this table is the mean over all candidates."
     )
     if not tables.n_fused:
@@ -313,4 +315,4 @@ def _explanation(tables: PaperTables) -> str:
 def _cell(figure: Figure | None, column: str) -> str:
     if figure is None:
         return ""
-    return f"{figure.value:.2f}" if column == GPT_RANK or column.endswith("(%)") else f"{figure.value:.3f}"
+    return f"{figure.value:z.2f}" if column == GPT_RANK or column.endswith("(%)") else f"{figure.value:z.3f}"

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from blender_hf.export.cards import markdown_table
+from blender_hf.logs import counted
 
 from .bootstrap import Figure
 from .evaluate import MEAN, Evaluation
@@ -38,9 +39,10 @@ def to_markdown(evaluation: Evaluation) -> str:
 
 def _counts(evaluation: Evaluation) -> str:
     gold = evaluation.gold or "scores, or verdicts on at least half of the pairs"
+    prompts, ranked = (counted(number, "prompt") for number in (evaluation.n_prompts, evaluation.n_ranked))
     return (
-        f"{evaluation.n_prompts} prompts, {evaluation.n_pairs} judged pairs, {evaluation.n_ties} of them ties; "
-        f"rankings of {evaluation.n_ranked} prompts (gold scores: {gold}). A probability within "
+        f"{prompts}, {counted(evaluation.n_pairs, 'judged pair')}, {evaluation.n_ties} of them ties; "
+        f"rankings of {ranked} (gold scores: {gold}). A probability within "
         f"{evaluation.tie_threshold:g} of 0.5 is a tie. In brackets: 95 % bootstrap intervals over prompts."
     )
 
@@ -69,11 +71,11 @@ def _division_table(title: str, tables: Mapping[str, Mapping[str, Mapping[str, F
 def _with_interval(figure: Figure | None) -> str:
     if figure is None or figure.low is None:
         return _plain(figure)
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+    return f"{figure.value:z.3f} [{figure.low:z.3f}, {figure.high:z.3f}]"
 
 
 def _plain(figure: Figure | None) -> str:
-    return "" if figure is None else f"{figure.value:.3f}"
+    return "" if figure is None else f"{figure.value:z.3f}"
 
 
 def _meanings(names: Iterable[str]) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
-from tqdm.auto import tqdm
+from huggingface_hub.utils import tqdm
 
 from blender_hf.engine.streaming import windowed
 from blender_hf.errors import GenerationError
 from blender_hf.inputs import Candidate, Item, Prompt, unwrapped
+from blender_hf.logs import OWN
 
 from .models import LanguageModel, PendingRequests, load_model
 from .outcomes import Failure, Outcome, Reply
@@ -208,7 +209,7 @@ def generate(
     sampling = Sampling(n, max_new_tokens, temperature, top_p, seed)
     items, single = prompt_items(prompts, instructions)
     writer = CandidateWriter(llms, sampling)
-    return unwrapped(writer.iter(tqdm(items, unit="prompt", disable=not progress)), single)
+    return unwrapped(writer.iter(tqdm(items, unit="prompt", disable=not progress, name=OWN)), single)
 
 
 def _generated(item: Item, written: Sequence[Sequence[tuple[str, Outcome]]]) -> Generated:

@@ -23,6 +23,7 @@ from blender_hf.loading.checkpoints import (
 from blender_hf.loading.gguf_files import gguf_path, load_gguf_tokenizer
 from blender_hf.loading.load_errors import reason_for
 from blender_hf.loading.low_bits import has_low_bits, low_bit_language_model
+from blender_hf.logs import patient_progress_bars
 from blender_hf.modeling.chat_templates import PromptEncoder
 from blender_hf.modeling.configurations import keep_generation_config, load_config, read_alike, use_exact_attention
 from blender_hf.modeling.conversations import Message, report_unread, turns
@@ -196,7 +197,8 @@ def _load(llm: LocalLLM) -> tuple[Any, Any]:
     hub = hub_settings(HubOptions(**{name: getattr(llm, name) for name in HUB_FIELDS}))
     home = locate(llm.model)
     try:
-        model, tokenizer = (_from_gguf if llm.gguf_file else _from_checkpoint)(llm, home, running, hub)
+        with patient_progress_bars():
+            model, tokenizer = (_from_gguf if llm.gguf_file else _from_checkpoint)(llm, home, running, hub)
         check_vocabulary(model, tokenizer)
     # Loading calls four libraries with errors of their own; the user needs one line in every case.
     except Exception as error:

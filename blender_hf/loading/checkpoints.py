@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from blender_hf.errors import CheckpointError, InputError, InputTypeError, chosen
+from blender_hf.logs import patient_progress_bars
 from blender_hf.modeling import (
     CausalGenFuser,
     FusionProcessor,
@@ -209,7 +210,8 @@ def explained(load: Callable[[], Loaded], name: str | Path, role: str, options: 
     With `options`, how the checkpoint `name` is looked up, its files are examined for what is wrong.
     """
     try:
-        return load()
+        with patient_progress_bars():
+            return load()
     # Loading calls into four libraries, each with errors of its own; the user needs one line in every case.
     except Exception as error:
         reason = None if options is None else _reason(error, name, options)

@@ -71,7 +71,7 @@ def test_what_is_no_verdict_is_counted(
     out, err = capsys.readouterr()
     assert json.loads(out)["cmp_results"] == {}
     assert json.loads(out)["annotation"]["pairs"]["a,b"]["unjudged"] == "the judge gave no verdict"
-    assert "12 replies had no verdict; 3 pairs are left out: the judge gave no verdict" in err
+    assert "12 replies without a verdict; 3 pairs left out: the judge gave no verdict" in err
 
 
 def test_it_goes_on_from_wherever_it_was_killed(answers: Path, judge: list[str], tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_prompts_without_a_candidate_are_asked_for_again(
     assert "no language model answered the prompt 'one' (echo: the server answered 400" in capsys.readouterr().err
     assert [record["id"] for record in lines(output)][:2] == [2, 7]
     assert main([*command, "--quiet"]) == 0
-    assert "11 were answered before" in capsys.readouterr().err
+    assert "11 answered before" in capsys.readouterr().err
     assert {record["id"] for record in lines(output)} == {"one", 2, 7, *(f"n{number}" for number in range(9))}
 
 

@@ -39,7 +39,7 @@ def test_pairs_of_the_bundled_file(ranker: list[str], tmp_path: Path, capsys: py
     out, err = capsys.readouterr()
     summary = json.loads(out)
     assert (summary["rows"], summary["resumed"], summary["records_per_second"]) == (5, 5, None)
-    assert err.splitlines() == [f"blender-hf: 5 rows of 5 prompts in {output}; 5 prompts were done before"]
+    assert err.splitlines() == [f"blender-hf: 5 rows of 5 prompts in {output}; 5 done before"]
 
 
 def test_options_reach_the_rows(ranker: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_bad_lines(ranker: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"{data}:2: not valid JSON" in err
     assert "--skip-bad" in err
     assert main([*command, "--skip-bad"]) == 0
-    assert f"2 rows of 2 prompts in {output}; 1 bad lines in {output}.bad.jsonl" in capsys.readouterr().err
+    assert f"2 rows of 2 prompts in {output}; 1 bad line in {output}.bad.jsonl" in capsys.readouterr().err
     assert [line["line"] for line in rows_of(Path(f"{output}.bad.jsonl"))] == [2]
 
 

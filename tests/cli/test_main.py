@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from blender_hf import Blender, __version__
+from blender_hf import Blender, __version__, make_item
 from blender_hf.cli.main import COMMANDS, main, parser
+from blender_hf.cli.rank import rank_text
+from blender_hf.engine.results import Truncation, make_ranking
 from tests.conftest import EXAMPLES
 from tests.forking import RUN_A_COMMAND, Streams, forked
 from tests.language_server import Fault, LanguageServer
@@ -143,6 +145,27 @@ def test_a_prompt_that_is_not_fused_is_no_error_of_the_others(
         (False, True),
     ]
     assert "1 not fused: the fuser echo gave no answer: the server answered 400 (too long)" in err.splitlines()[-1]
+
+
+def test_what_a_person_reads_is_not_crossed_by_a_bar(
+    file: Path, models: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*models[:2], "--limit", "1"]
+    assert main(["rank", str(file), *options, "--format", "text"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("blender-hf: rank: 1 prompt in ")
+    assert main(["rank", str(file), *options]) == 0
+    assert "1/1 [" in capsys.readouterr().err  # of JSON lines, which go to a file or a program
+
+
+@pytest.mark.once
+def test_nothing_is_negative_zero() -> None:
+    """A tie by a hair was shown as -0.00."""
+    item = make_item("2 + 2?", ["4", "5"])
+    options = {"temperature": 1.0, "truncated": Truncation(0, (0, 0)), "schedule": "full"}
+    table = rank_text(make_ranking(item, ((0.0, 1e-3), (-1e-3, 0.0)), "max_logits", **options))
+    assert "-0.00" not in table
+    assert table.count("+0.00") == 2
 
 
 def test_output_file(file: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
