@@ -30,6 +30,7 @@ EXTRAS = {
     "trl": "rewards and judges for the trainers of TRL",
     "evaluate": "`blender-hf evaluate`, and the aggregation bradley_terry",
     "generate": "candidates by language models on a server, with huggingface_hub before 1.0",
+    "reranker": "rerankers of sentence-transformers of several modules",
     "gguf": "language models in GGUF files",
     "label": "preference data from and to Parquet and the Hub",
     "ray": "the same on a cluster",
