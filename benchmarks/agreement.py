@@ -47,7 +47,7 @@ def main() -> None:
 def joint_of(name: str) -> Blender:
     """Load a pair ranker without a stated preference."""
     blender = Blender.from_pretrained(name, None)
-    blender.ranker.model.config.distinct_token_weight = 0.0
+    blender.ranker.model.config.distinct_token_weight = 0.0  # whether it states one or not
     return blender
 
 

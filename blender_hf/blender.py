@@ -49,7 +49,7 @@ from .inputs import (
     make_items,
     pairs_of,
 )
-from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, load_fuser
+from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, leave_out_length, load_fuser
 from .loading.rankers import PointwiseOptions, load_any_ranker
 from .modeling import CausalGenFuser, FusionProcessor, GenFuser, PairRanker, PairRankerProcessor
 
@@ -143,6 +143,7 @@ class Blender(AsyncMethods):
         local_files_only: bool = False,
         trust_remote_code: bool = False,
         truncation: Mapping[str, int | str] | None = None,
+        length_neutral: bool = False,
         max_batch_tokens: int | None = None,
         compile: bool = False,
         backend: str = "torch",
@@ -180,6 +181,8 @@ class Blender(AsyncMethods):
             truncation: How far and at which end the ranker's texts are cut, over what the checkpoint states: any of
                 `max_pair_length`, `max_source_length`, `max_candidate_length`, `source_truncation_side` and
                 `candidate_truncation_side`, as in `PairRankerConfig`; of a reward model `max_pair_length` alone.
+            length_neutral: Whether the preference for answers that say more, which a ranker states beside what it
+                learnt, is left out of its logits: its `distinct_token_weight` is put to 0.
             max_batch_tokens: Maximum tokens per batch of the ranker, padding included; None chooses by device.
             compile: Whether the ranker is compiled (`torch.compile`): worth its minutes for long work on a GPU.
             backend: "onnx" runs the exported ranker in ONNX Runtime, and the fuser too if it has ONNX files and Optimum
@@ -198,7 +201,8 @@ class Blender(AsyncMethods):
 
         Raises:
             CheckpointError: If a checkpoint can't be found or is not whole.
-            InputError: If the device, the precision, the backend or its provider does not exist here.
+            InputError: If the device, the precision, the backend or its provider does not exist here; or if
+                `length_neutral` is asked of a ranker without such a term.
         """
         hub = HubOptions(
             revision=revision,
@@ -241,6 +245,8 @@ class Blender(AsyncMethods):
             )
         else:
             model, processor = load_any_ranker(ranker, hub, base=base, truncation=truncation, reward=reward, **running)
+        if length_neutral:
+            leave_out_length(getattr(model, "config", None), ranker)
         item_fuser = fuser and load_fuser_of(
             fuser,
             getattr(model, "config", None),

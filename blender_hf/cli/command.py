@@ -151,6 +151,7 @@ LOADING_OPTIONS = (
 )
 RANKER_OPTIONS = (
     *LOADING_OPTIONS,
+    option("--length-neutral", "leave out the preference for longer answers that a ranker states"),
     option("--max-batch-tokens N", "maximum tokens in a batch of pairs (default: by device)", type=whole(1)),
 )
 SCHEDULE_OPTIONS = (
@@ -201,7 +202,9 @@ def ranker_arguments(options: Options) -> dict[str, Any]:
     check_revision("--revision", options.revision, options.ranker)
     names = "device dtype attn_implementation revision local_files_only trust_remote_code backend provider file_name"
     names += " max_batch_tokens positive_label device_map"
-    return {"ranker": options.ranker, **{name: getattr(options, name, None) for name in names.split()}}
+    found = {"ranker": options.ranker, **{name: getattr(options, name, None) for name in names.split()}}
+    # Only if it is given: a job of `label` that began without the option is resumed by the same arguments.
+    return {**found, **({"length_neutral": True} if getattr(options, "length_neutral", False) else {})}
 
 
 def check_revision(option: str, revision: str | None, name: str) -> None:

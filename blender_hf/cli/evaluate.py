@@ -167,7 +167,7 @@ def _blender(name: str, options: Options, fuser: str | None) -> "Blender":
     arguments = ranker_arguments(options)
     if name != options.ranker:
         # These are about --ranker alone.
-        arguments |= {"revision": None, "file_name": None, "positive_label": None}
+        arguments |= {"revision": None, "file_name": None, "length_neutral": False, "positive_label": None}
     return Blender.from_pretrained(
         **{**arguments, "ranker": name}, fuser=fuser, fuser_revision=options.fuser_revision if fuser else None
     )

@@ -189,6 +189,20 @@ def set_truncation(
         setattr(config, setting, getattr(processor, setting))
 
 
+def leave_out_length(config: PretrainedConfig | None, name: object) -> None:
+    """Take the stated preference for more distinct tokens out of a ranker that was loaded for the caller.
+
+    Raises:
+        InputError: If it has none; what a ranker learnt of length can't be taken out.
+    """
+    if not getattr(config, "distinct_token_weight", 0.0):
+        raise InputError(
+            f"length_neutral=True leaves out the term that a ranker states for length, and {str(name)!r} has none "
+            "(distinct_token_weight); remove length_neutral"
+        )
+    config.distinct_token_weight = 0.0  # type: ignore[union-attr]  # with a weight there is a configuration
+
+
 def check_processor(config: PairRankerConfig, processor: PairRankerProcessor, *, lengths: bool = True) -> None:
     """Raise CheckpointError unless a processor is the ranker's and, with `lengths`, makes no pair too long for it."""
     try:

@@ -159,6 +159,18 @@ def test_what_a_person_reads_is_not_crossed_by_a_bar(
 
 
 @pytest.mark.once
+def test_length_counts_for_nothing_if_asked(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["rank", str(file), "--device", "cpu", "--quiet", "--limit", "1"]
+    scores = []
+    for option in ([], ["--length-neutral"]):
+        assert main([*command, *option]) == 0
+        scores.append(lines(capsys.readouterr().out)[0]["ranking"]["scores"])
+    assert scores[0] != scores[1]
+    assert main([*command, "--length-neutral", "--ranker", "pair-ranker-base"]) == 2
+    assert "'pair-ranker-base' has none (distinct_token_weight); remove length_neutral" in capsys.readouterr().err
+
+
+@pytest.mark.once
 def test_nothing_is_negative_zero() -> None:
     """A tie by a hair was shown as -0.00."""
     item = make_item("2 + 2?", ["4", "5"])

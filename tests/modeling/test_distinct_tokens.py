@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from blender_hf import Blender, PairRanker, PairRankerConfig, PairRankerProcessor
+from blender_hf.errors import InputError
+from blender_hf.integrations.trl import pairwise_reward
 from blender_hf.modeling.modeling_pair_ranker import lead_in_distinct_tokens
 from tests.conftest import backbone_config, build_ranker, example_texts
 
@@ -65,6 +67,20 @@ def test_it_is_trained_with(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     assert PairRanker.from_pretrained(tmp_path).config.distinct_token_weight == WEIGHT
     assert PairRanker.from_pretrained(tmp_path, distinct_token_weight=0.0).config.distinct_token_weight == 0
+
+
+def test_it_is_left_out_by_an_argument(tmp_path: Path, checkpoints: Path) -> None:
+    model, processor = build_ranker(distinct_token_weight=WEIGHT)
+    model.save_pretrained(tmp_path, processor=processor)
+    stated, neutral = (Blender.from_pretrained(tmp_path, None, device="cpu", length_neutral=on) for on in (False, True))
+    model.config.distinct_token_weight = 0.0
+    rankers = (stated, neutral, Blender(model, processor))
+    logits = [ranker.compare(PROMPTS[1], FIRST[1], SECOND[1]).logit for ranker in rankers]
+    assert logits[0] != logits[1] == pytest.approx(logits[2], abs=1e-6)
+    rewards = pairwise_reward(tmp_path, device="cpu", length_neutral=True)([PROMPTS[1]] * 2, [FIRST[1], SECOND[1]])
+    assert rewards == pytest.approx([logits[1], -logits[1]], abs=1e-6)
+    with pytest.raises(InputError, match="and .*ranker' has none"):
+        Blender.from_pretrained(checkpoints / "ranker", None, device="cpu", length_neutral=True)
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf")])

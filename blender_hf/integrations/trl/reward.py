@@ -32,7 +32,8 @@ def pairwise_reward(
         reference_column: Instead, the column of the dataset with what the completions of a prompt play.
         scale: "logit", "probability" or "llm-blender", as in `Blender.reward`. A tie is 0, or 0.5 as a probability.
         name: Under which trainers log the reward.
-        **options: Options of `Blender.from_pretrained` for a ranker that is a name: `device`, `dtype`, ...
+        **options: Options of `Blender.from_pretrained` for a ranker that is a name: `device`, `dtype`, ...; with
+            `length_neutral=True` the preference that a ranker states for answers that say more is no part of the reward.
 
     Returns:
         The reward function, which can be pickled.
