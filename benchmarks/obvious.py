@@ -18,8 +18,8 @@ from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.engine.results import Comparison
-from blender_hf.evaluation.baselines import load_predictor
 from blender_hf.evaluation.bootstrap import Figure, figures
+from blender_hf.evaluation.loading import load_predictor
 from blender_hf.evaluation.pairwise import credits
 from blender_hf.evaluation.predictors import Predictor, Query
 
@@ -85,7 +85,7 @@ def arguments() -> argparse.Namespace:
 
 
 def load(name: str, prompts: Sequence[LabelledPrompt]) -> Predictor:
-    return load_predictor(name, prompts, lambda spec: Blender.from_pretrained(spec, None), {})
+    return load_predictor(name, prompts, lambda spec: Blender.from_pretrained(spec, None))
 
 
 def verdicts_of(predictor: Predictor, prompts: Sequence[LabelledPrompt]) -> list[Verdict]:

@@ -19,7 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.errors import InputError
-from blender_hf.evaluation.baselines import DualEncoder
+from blender_hf.loading.baselines import DualEncoder
 from blender_hf.loading.checkpoints import save_portable
 from blender_hf.modeling.ranking_math import ranks_of
 

@@ -37,7 +37,6 @@ from .errors import BlenderError, InputError, chosen
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
-from .generation.reward_server import is_reward_server, load_reward_server
 from .inputs import (
     CandidateInput,
     CandidateLists,
@@ -52,6 +51,7 @@ from .inputs import (
 from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, leave_out_length, load_fuser
 from .loading.rankers import PointwiseOptions, load_any_ranker
 from .modeling import CausalGenFuser, FusionProcessor, GenFuser, PairRanker, PairRankerProcessor
+from .named_rankers import load_named_ranker
 
 # How many prompts are worked on together: enough to fill batches, few enough that results arrive as they are made.
 DEFAULT_WINDOW = 16
@@ -159,7 +159,8 @@ class Blender(AsyncMethods):
             ranker: "pair-ranker-mini" (bundled), a folder or a Hub id, of a `PairRanker` or of a reward model, which is
                 any sequence classification model with one label, or two; of a reranker of sentence-transformers; or an
                 object that ranks by itself, as in `Blender`. "reward:http://host:8000#model" is a reward model or a
-                reranker on a server (vLLM, SGLang, text-embeddings-inference).
+                reranker on a server (vLLM, SGLang, text-embeddings-inference); "length", "random", "mlm:ID" and
+                "simcls:ID" are the baselines of `blender-hf evaluate`.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 and causal language models among them; "auto" for the one that the ranker's configuration names, else
                 the bundled one; None to rank only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here,
@@ -227,8 +228,8 @@ class Blender(AsyncMethods):
             positive_label=positive_label, device_map=device_map, quantization_config=quantization_config
         )
         model: Any
-        if is_reward_server(ranker):
-            ranker = load_reward_server(str(ranker), hub)
+        if (named := load_named_ranker(ranker, hub, **running)) is not None:
+            ranker = named
         if isinstance(ranker, OwnRanker):
             if base is not None:
                 raise InputError("base= is for a ranker that is an adapter, and this is an object that ranks by itself")

@@ -19,7 +19,7 @@ LAYERS = (
     ("loading",),
     ("data",),
     ("generation", "export"),
-    ("asynchronous",),
+    ("asynchronous", "named_rankers"),
     ("blender",),
     ("pipeline", "integrations"),
     ("evaluation", "labelling"),

@@ -134,7 +134,8 @@ HUB_OPTIONS = (LOCAL_FILES_ONLY, option("--trust-remote-code", "allow code from 
 LOADING_OPTIONS = (
     option(
         "--ranker ID",
-        "Hub id or folder of the ranker; it may name a fuser (default: the bundled %(default)s)",
+        "Hub id or folder of the ranker, which may name a fuser; or length, random, mlm:ID, simcls:ID or "
+        "reward:http://host:8000#model, see docs/ranking.md (default: the bundled %(default)s)",
         default="pair-ranker-mini",
     ),
     option("--revision REVISION", "branch, tag or commit of the ranker"),

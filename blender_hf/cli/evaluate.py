@@ -124,11 +124,11 @@ def _make_tables(
     options: Options, prompts: "list[LabelledPrompt]", metrics: "dict[str, Metric]", folder: Path | None
 ) -> None:
     from blender_hf.evaluation import paper
-    from blender_hf.evaluation.baselines import is_named
+    from blender_hf.evaluation.loading import has_no_fuser
     from blender_hf.evaluation.paper import PAPER_BASES, TableSettings, paper_tables
 
     names = [options.ranker, *options.baseline]
-    blend = options.blend and not is_named(options.ranker)  # a baseline has no fuser
+    blend = options.blend and not has_no_fuser(options.ranker)
     blenders = {options.ranker: _blender(options.ranker, options, options.fuser)} if blend else {}
     known = {name for prompt in prompts for name in prompt.scores}
     settings = TableSettings(
@@ -155,10 +155,9 @@ def _make_tables(
 
 
 def _predictors(options: Options, prompts: "Prompts", names: list[str]) -> "dict[str, Predictor]":
-    from blender_hf.evaluation.baselines import load_predictor
+    from blender_hf.evaluation.loading import load_predictor
 
-    loading = _loading(options)
-    return {name: load_predictor(name, prompts, lambda name: _blender(name, options, None), loading) for name in names}
+    return {name: load_predictor(name, prompts, lambda name: _blender(name, options, None)) for name in names}
 
 
 def _blender(name: str, options: Options, fuser: str | None) -> "Blender":
@@ -263,9 +262,10 @@ RewardBench and TRL's preference datasets; or another of the shapes in docs/data
 A ranker is the Hub id or folder of a pair ranker or a reward model; or one of
   length          the longer answer wins
   random          random guessing
-  oracle:METRIC   the records' own scores
   mlm:ID          pseudo-likelihood of the answer under a masked language model
   simcls:ID       similarity of answer and prompt under an encoder
+  reward:ADDRESS  a reward model or a reranker on a server
+  oracle:METRIC   the records' own scores; in `evaluate` alone
 
 A metric is rouge1, rouge2, rougeL, chrf, bleu, bertscore, bartscore or bleurt; the last three take a model, as in
 bertscore=org/encoder@9, where 9 is the layer. Scores that the records already have are not computed again.

@@ -16,9 +16,8 @@ from blender_hf.errors import InputError, require
 from blender_hf.inputs import Candidate, Item
 from blender_hf.loading.checkpoints import HubOptions, explained, pick_device
 from blender_hf.loading.rankers import load_reward_model
+from blender_hf.loading.text_models import TextEncoder, load_with_tokenizer, longest_input
 from blender_hf.modeling.tokenization import pad_right
-
-from .loading import TextEncoder, load_with_tokenizer, longest_input
 
 # The default models: those of the paper's evaluation code, BLEURT as a port to PyTorch.
 BERTSCORE = "bert-base-multilingual-cased"

@@ -1,6 +1,5 @@
 """Predictors: what is evaluated. Rankers and baselines answer the same queries about labelled prompts."""
 
-import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +9,12 @@ from typing import Any, Protocol
 from blender_hf.blender import Blender
 from blender_hf.data.labelled import UNKNOWN, LabelledPrompt, Pair, check_metric, win_shares
 from blender_hf.engine.aggregation import max_logits
-from blender_hf.engine.pointwise import OWN_SCORES, Pointwise
+from blender_hf.engine.pointwise import OWN_SCORES, Pointwise, PointwiseRanker
 from blender_hf.engine.rankers import Ranker
 from blender_hf.engine.results import Comparison, Truncation
 from blender_hf.engine.schedules import Schedule
 from blender_hf.inputs import Item
+from blender_hf.loading.baselines import LengthRanker, RandomRanker
 
 Scores = tuple[float, ...]
 # Share of wins that is assumed of a model without other prompts.
@@ -151,16 +151,16 @@ def predictor_of(ranker: Blender | Ranker, *, probabilities: bool = True) -> Pre
 
 def length_baseline() -> ScorePredictor:
     """Return the rule that the longer answer is better."""
-    return ScorePredictor(lambda prompts: [tuple(float(len(text)) for text in p.item.texts) for p in prompts])
+    return _baseline(LengthRanker())
 
 
 def random_baseline(seed: int = 0) -> ScorePredictor:
-    """Return random scores from a seeded hash: always the same for the same candidate of the same prompt."""
+    """Return random scores from a seeded hash."""
+    return _baseline(RandomRanker(seed))
 
-    def scores(prompt: LabelledPrompt) -> Scores:
-        return tuple(random.Random(f"{seed}\n{prompt.item.source}\n{text}").random() for text in prompt.item.texts)
 
-    return ScorePredictor(lambda prompts: [scores(prompt) for prompt in prompts])
+def _baseline(ranker: PointwiseRanker) -> ScorePredictor:
+    return ScorePredictor(lambda prompts: ranker.scores([prompt.item for prompt in prompts]))
 
 
 def constant_baseline() -> ScorePredictor:

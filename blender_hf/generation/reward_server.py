@@ -222,14 +222,9 @@ class RewardServer:
         return RewardInputs(tokenizer, self._max_length or tokenizer.model_max_length)
 
 
-def is_reward_server(ranker: Any) -> bool:
-    """Return whether a ranker is named as one on a server, `"reward:http://..."`."""
-    return isinstance(ranker, str) and ranker.startswith(REWARD)
-
-
-def load_reward_server(ranker: str, hub: HubOptions = DEFAULT_OPTIONS) -> RewardServer:
-    """Return the ranker of a name `"reward:http://host:8000?api=...#model"`; the options are those of `OPTIONS`."""
-    return RewardServer(ranker.removeprefix(REWARD), hub=replace(hub, revision=None, subfolder=None))
+def load_reward_server(address: str, hub: HubOptions = DEFAULT_OPTIONS) -> RewardServer:
+    """Return the ranker at "http://host:8000?api=...#model"; the options in its query are those of `OPTIONS`."""
+    return RewardServer(address, hub=replace(hub, revision=None, subfolder=None))
 
 
 def _from_address(text: str) -> RemoteLLM:

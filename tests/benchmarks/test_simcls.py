@@ -9,8 +9,8 @@ import torch
 
 from benchmarks import simcls
 from blender_hf.errors import InputError
-from blender_hf.evaluation.baselines import DualEncoder
 from blender_hf.inputs import make_item
+from blender_hf.loading.baselines import DualEncoder
 from tests.evaluation.conftest import models  # noqa: F401
 
 pytestmark = pytest.mark.once

@@ -13,6 +13,7 @@ from blender_hf import Blender, __version__, make_item
 from blender_hf.cli.main import COMMANDS, main, parser
 from blender_hf.cli.rank import rank_text
 from blender_hf.engine.results import Truncation, make_ranking
+from blender_hf.named_rankers import NAMED_RANKERS
 from tests.conftest import EXAMPLES
 from tests.forking import RUN_A_COMMAND, Streams, forked
 from tests.language_server import Fault, LanguageServer
@@ -168,6 +169,14 @@ def test_length_counts_for_nothing_if_asked(file: Path, capsys: pytest.CaptureFi
     assert scores[0] != scores[1]
     assert main([*command, "--length-neutral", "--ranker", "pair-ranker-base"]) == 2
     assert "'pair-ranker-base' has none (distinct_token_weight); remove length_neutral" in capsys.readouterr().err
+
+
+@pytest.mark.once
+def test_a_baseline_is_a_ranker(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", str(file), "--ranker", "length", "--quiet"]) == 0
+    assert [line["best"] for line in lines(capsys.readouterr().out)] == ["It is 4. Yes.", "only", "a"]
+    assert main(["rank", str(file), "--ranker", "mlm", "--quiet"]) == 2
+    assert "there is no ranker 'mlm'; write mlm:... with a masked language model" in capsys.readouterr().err
 
 
 @pytest.mark.once
@@ -406,8 +415,9 @@ def test_help_tells_the_commands_apart(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["fuse", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "it may name a fuser" in out
+    assert "which may name a fuser" in out
     assert "--max-batch-tokens" not in out
+    assert all(name in out for name in NAMED_RANKERS)
 
 
 @pytest.mark.once

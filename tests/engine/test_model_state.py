@@ -19,9 +19,9 @@ from transformers import (
 from blender_hf import Blender, CheckpointError, PairRanker, PairRankerProcessor, locate
 from blender_hf.engine.fusion import Fuser
 from blender_hf.engine.model_state import evaluating
-from blender_hf.evaluation.baselines import DualEncoder
 from blender_hf.inputs import make_item
 from blender_hf.integrations.trl import pairwise_reward
+from blender_hf.loading.baselines import DualEncoder
 from tests.conftest import SMALL, build_fuser, build_ranker, encoder_tokenizer
 from tests.engine.test_pointwise import encoder_model, pair_tokenizer
 from tests.stacks.families import config_of

@@ -10,10 +10,10 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from blender_hf import Blender
 from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.errors import CheckpointError, InputError
-from blender_hf.evaluation.baselines import DualEncoder, MlmScorer, load_predictor
+from blender_hf.evaluation.loading import has_no_fuser, load_predictor
 from blender_hf.evaluation.predictors import Query
 from blender_hf.inputs import make_item
-from blender_hf.loading.checkpoints import HubOptions
+from blender_hf.loading.baselines import DualEncoder, MlmScorer
 
 TEXTS = ["Boil the egg for eight minutes.", "Eggs [MASK] eggs.", "No.", ""]
 ITEM = make_item("How long do I boil an egg?", TEXTS)
@@ -71,23 +71,26 @@ def test_baselines_are_rankers(kind: type, models: Path) -> None:
 def test_rankers_by_name(models: Path) -> None:
     prompt = LabelledPrompt("p", ITEM, scores={"quality": (1.0, 4.0, 2.0, 3.0)})
     query = Query.about(prompt, complete=True)
-    options = {"device": "cpu", "hub": HubOptions(local_files_only=True)}
 
-    def no_blender(name: str) -> Blender:
-        raise CheckpointError(name)
+    def load(name: str) -> Blender:
+        return Blender.from_pretrained(name, None, device="cpu", local_files_only=True)
 
     found = {}
     for spec in ("length", "random", "oracle:quality", f"mlm:{models / 'mlm'}", f"simcls:{models / 'encoder'}"):
-        [prediction] = load_predictor(spec, [prompt], no_blender, options).predict([query])
+        [prediction] = load_predictor(spec, [prompt], load).predict([query])
         found[spec] = prediction.scores
+        assert has_no_fuser(spec)
+        if not spec.startswith("oracle"):
+            assert load(spec).rank(ITEM.prompt, TEXTS).scores == prediction.scores
         assert len(prediction.comparisons) == 6
     assert found["length"] == (31.0, 17.0, 3.0, 0.0)
     assert found["oracle:quality"] == (1.0, 4.0, 2.0, 3.0)
+    assert not has_no_fuser("org/ranker")
     with pytest.raises(CheckpointError, match="org/ranker"):
-        load_predictor("org/ranker", [prompt], no_blender, options)
+        load_predictor("org/ranker", [prompt], load)
     with pytest.raises(InputError, match="no candidate has scores named 'bleurt'; there are quality"):
-        load_predictor("oracle:bleurt", [prompt], no_blender, options)
+        load_predictor("oracle:bleurt", [prompt], load)
     with pytest.raises(InputError, match=r"no ranker 'oracle'; write oracle:\.\.\. with the name of a metric"):
-        load_predictor("oracle", [prompt], no_blender, options)
+        load_predictor("oracle", [prompt], load)
     with pytest.raises(InputError, match="no ranker 'length:x'; write length"):
-        load_predictor("length:x", [prompt], no_blender, options)
+        load_predictor("length:x", [prompt], load)

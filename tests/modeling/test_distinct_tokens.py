@@ -79,7 +79,7 @@ def test_it_is_left_out_by_an_argument(tmp_path: Path, checkpoints: Path) -> Non
     assert logits[0] != logits[1] == pytest.approx(logits[2], abs=1e-6)
     rewards = pairwise_reward(tmp_path, device="cpu", length_neutral=True)([PROMPTS[1]] * 2, [FIRST[1], SECOND[1]])
     assert rewards == pytest.approx([logits[1], -logits[1]], abs=1e-6)
-    with pytest.raises(InputError, match="and .*ranker' has none"):
+    with pytest.raises(InputError, match="has none"):
         Blender.from_pretrained(checkpoints / "ranker", None, device="cpu", length_neutral=True)
 
 

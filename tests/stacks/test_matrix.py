@@ -15,11 +15,11 @@ from transformers import pipeline
 from blender_hf import Blender, GenFuser, GenFuserProcessor, LocalLLM
 from blender_hf.engine.scorer import Presentation
 from blender_hf.errors import CheckpointError
-from blender_hf.evaluation.baselines import DualEncoder, MlmScorer
 from blender_hf.evaluation.learned_metrics import BartScore
 from blender_hf.generation.local import LocalModel
 from blender_hf.generation.sampling import Sampling
 from blender_hf.inputs import make_item
+from blender_hf.loading.baselines import DualEncoder, MlmScorer
 from blender_hf.modeling.configurations import MAJOR_VERSION
 from blender_hf.modeling.tokenizer_files import load_tokenizer
 from tests.stacks.families import ENCODERS

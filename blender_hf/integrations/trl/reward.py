@@ -33,7 +33,7 @@ def pairwise_reward(
         scale: "logit", "probability" or "llm-blender", as in `Blender.reward`. A tie is 0, or 0.5 as a probability.
         name: Under which trainers log the reward.
         **options: Options of `Blender.from_pretrained` for a ranker that is a name: `device`, `dtype`, ...; with
-            `length_neutral=True` the preference that a ranker states for answers that say more is no part of the reward.
+            `length_neutral=True` the preference that a ranker states for answers that say more is left out.
 
     Returns:
         The reward function, which can be pickled.

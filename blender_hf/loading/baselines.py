@@ -1,7 +1,8 @@
-"""Baselines of the paper, as pointwise rankers for `Blender`, and predictors by name."""
+"""Baselines as pointwise rankers: the simplest rules, and those of the paper."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,21 +13,38 @@ from torch.nn.functional import normalize
 from transformers import AutoModel, AutoModelForMaskedLM, BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import MaskedLMOutput
 
-from blender_hf.blender import Blender
-from blender_hf.data.labelled import LabelledPrompt
 from blender_hf.engine.model_state import evaluating
-from blender_hf.engine.pointwise import Pointwise
 from blender_hf.engine.scorer import DEFAULT_BATCH_TOKENS, MAX_PADDING, BatchScorer, pack_by_tokens
-from blender_hf.errors import InputError
 from blender_hf.inputs import Item
 from blender_hf.modeling.tokenization import pad_right
 
-from .loading import TextEncoder, load_with_tokenizer
-from .predictors import Predictor, length_baseline, oracle, predictor_of, random_baseline
+from .text_models import TextEncoder, load_with_tokenizer
 
 MAX_TOKENS = 512
 # Tokens of a batch of masked texts, whose logits have a column for each token of the vocabulary.
 BATCH_TOKENS = 2048
+
+
+class LengthRanker:
+    """The rule that the longer answer is better: the score is the number of characters."""
+
+    def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
+        """Score the candidates of each item."""
+        return [tuple(float(len(text)) for text in item.texts) for item in items]
+
+
+@dataclass(frozen=True)
+class RandomRanker:
+    """Random scores from a seeded hash, 0 to 1: always the same for the same candidate of the same prompt."""
+
+    seed: int = 0
+
+    def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
+        """Score the candidates of each item."""
+        return [tuple(self._score(item.source, text) for text in item.texts) for item in items]
+
+    def _score(self, source: str, text: str) -> float:
+        return random.Random(f"{self.seed}\n{source}\n{text}").random()
 
 
 class DualEncoder:
@@ -42,7 +60,7 @@ class DualEncoder:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> "DualEncoder":
-        """Load any encoder; the options are those of `loading.load_with_tokenizer`."""
+        """Load any encoder; the options are those of `text_models.load_with_tokenizer`."""
         return cls(*load_with_tokenizer(AutoModel, name, "encoder", **options))
 
     def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
@@ -111,7 +129,7 @@ class MlmScorer(BatchScorer[MaskedRow]):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> "MlmScorer":
-        """Load any masked language model; the options are those of `loading.load_with_tokenizer`."""
+        """Load any masked language model; the options are those of `text_models.load_with_tokenizer`."""
         return cls(*load_with_tokenizer(AutoModelForMaskedLM, name, "masked language model", **options))
 
     def scores(self, items: Sequence[Item]) -> list[tuple[float, ...]]:
@@ -137,44 +155,3 @@ class MlmScorer(BatchScorer[MaskedRow]):
         batch = pad_right([row.ids for row in rows], self._tokenizer.pad_token_id or 0)
         places, targets = zip(*((row.place, row.target) for row in rows), strict=True)
         return BatchEncoding({**batch, "places": torch.tensor(places), "targets": torch.tensor(targets)})
-
-
-@dataclass(frozen=True)
-class NamedPredictor:
-    """A kind of predictor that is written as "name" or "name:argument"."""
-
-    argument: str  # what the argument is; empty if there is none
-    make: Callable[[str, Iterable[LabelledPrompt], dict[str, Any]], Predictor]  # from argument, prompts and options
-
-
-def _pointwise(kind: type[DualEncoder] | type[MlmScorer], name: str, options: dict[str, Any]) -> Predictor:
-    return predictor_of(Pointwise(kind.from_pretrained(name, **options)), probabilities=False)
-
-
-NAMED: dict[str, NamedPredictor] = {
-    "length": NamedPredictor("", lambda _, prompts, options: length_baseline()),
-    "random": NamedPredictor("", lambda _, prompts, options: random_baseline()),
-    "oracle": NamedPredictor("the name of a metric", lambda metric, prompts, options: oracle(metric, prompts)),
-    "mlm": NamedPredictor(
-        "a masked language model", lambda name, prompts, options: _pointwise(MlmScorer, name, options)
-    ),
-    "simcls": NamedPredictor("an encoder", lambda name, prompts, options: _pointwise(DualEncoder, name, options)),
-}
-
-
-def is_named(spec: str) -> bool:
-    """Return whether a name is that of a baseline rather than of a checkpoint."""
-    return spec.partition(":")[0] in NAMED
-
-
-def load_predictor(
-    spec: str, prompts: Iterable[LabelledPrompt], load_blender: Callable[[str], Blender], options: dict[str, Any]
-) -> Predictor:
-    """Load a predictor by name, for the prompts that it will be asked about."""
-    name, _, argument = spec.partition(":")
-    if not is_named(spec):
-        return predictor_of(load_blender(spec))
-    if bool(argument) != bool(NAMED[name].argument):
-        wanted = f"{name}:... with {NAMED[name].argument}" if NAMED[name].argument else name
-        raise InputError(f"there is no ranker {spec!r}; write {wanted} (a folder of that name is ./{spec})")
-    return NAMED[name].make(argument, prompts, options)
