@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from blender_hf.data.labelled import LabelledPrompt
     from blender_hf.data.labelled_formats import LabelledFile
     from blender_hf.evaluation.metrics import Metric
-    from blender_hf.evaluation.predictors import Predictor
+    from blender_hf.evaluation.predictors import Prediction, Predictor
 
     Prompts = list[LabelledPrompt] | LabelledFile
 
@@ -94,13 +96,22 @@ def _measure(options: Options, prompts: "Prompts", folder: Path | None) -> None:
     from blender_hf.data.labelled import check_metric
     from blender_hf.evaluation import report
     from blender_hf.evaluation.evaluate import LENGTH, evaluate
+    from blender_hf.evaluation.judged_pairs import pair_rows
     from blender_hf.evaluation.plots import save_plots
 
     if options.gold:
         check_metric(prompts, options.gold)
     predictors = _predictors(options, prompts, [options.ranker, *options.baseline])
     predictors.pop("length", None)  # part of every report
-    with _bar(options, len(prompts), "judging") as bar:
+    with ExitStack() as stack:
+        bar = stack.enter_context(_bar(options, len(prompts), "judging"))
+        pairs = stack.enter_context((folder / "pairs.jsonl").open("w", encoding="utf-8")) if folder else None
+
+        def count(prompt: "LabelledPrompt", predictions: "Mapping[str, Prediction | None]") -> None:
+            bar.update()
+            if pairs is not None:
+                pairs.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in pair_rows(prompt, predictions))
+
         found = evaluate(
             prompts,
             predictors,
@@ -109,15 +120,15 @@ def _measure(options: Options, prompts: "Prompts", folder: Path | None) -> None:
             tie_threshold=options.tie_threshold,
             seed=options.seed,
             window=options.batch_size,
-            on_prompt=bar.update,
+            on_prompt=count,
         )
     _write(options, report.to_json(found), report.to_markdown(found), folder)
     if folder is not None:
         save_plots(found, folder)
-    shown = found.rankers.get(options.ranker) or found.rankers[LENGTH]
-    accuracy = shown.figures.get("accuracy")
-    said = f"accuracy {accuracy.value:.3f} on {accuracy.n:.0f} decided pairs" if accuracy else "no pair was decided"
-    _log(f"{options.ranker}: {said}, {found.n_prompts} prompts", folder)
+    named = {name: name if name in found.rankers else LENGTH for name in (options.ranker, *options.baseline)}
+    _log(report.summary_of(found, named), folder)
+    if few := report.warning_of(found):
+        log(f"warning: {few}")
 
 
 def _make_tables(
@@ -241,7 +252,7 @@ COMMAND = Command(
         option("--split SPLIT", "split of a dataset (default: the only one)"),
         COLUMNS,
         LIMIT,
-        option("--output DIR", "write report.json, report.md and plots to this folder"),
+        option("--output DIR", "write report.json, report.md, pairs.jsonl and plots to this folder"),
         option("--json", "print JSON instead of Markdown"),
         QUIET,
         option("--baseline RANKER", "another ranker to compare; repeatable", action="append", default=[]),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blender_hf.errors import InputError
+
 # What one prompt adds to each figure, by name: a numerator and a denominator. A figure is the ratio of their sums.
 Ratios = Mapping[str, tuple[float, float]]
 
@@ -63,6 +65,35 @@ def mean_of_figures(
         edges = np.nanquantile(np.mean(samples, axis=0), EDGES)
         found[name] = Figure(float(np.mean(values)), *_interval(edges, spread), n=len(groups))
     return found
+
+
+def paired_differences(
+    first: Sequence[Ratios], second: Sequence[Ratios], *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Figure]:
+    """Return by how much each figure of the first is larger than that of the second, with its interval.
+
+    Row n of both is about the same prompt. Each resample draws the same prompts for both, so that how hard these are
+    cancels out: the interval is narrower than the two of the figures (Koehn 2004). Only figures of both are compared.
+    """
+    if len(first) != len(second):
+        raise InputError(f"{len(first)} rows and {len(second)} rows: give one of each for every prompt")
+    sides = _columns(first), _columns(second)
+    shared = [name for name in sides[0][0] if name in sides[1][0]]
+    if not shared:
+        return {}
+    values, samples = [], []
+    for names, numerators, denominators in sides:
+        kept = [names.index(name) for name in shared]
+        values.append(numerators[:, kept].sum(axis=0) / denominators[:, kept].sum(axis=0))
+        # The same seed draws the same prompts.
+        samples.append(_resampled(numerators[:, kept], denominators[:, kept], seed, resamples))
+    edges = np.nanquantile(samples[0] - samples[1], EDGES, axis=0)
+    measured = sides[0][2][:, [sides[0][0].index(name) for name in shared]]
+    counts, spread = measured.sum(axis=0), (measured > 0).sum(axis=0) > 1
+    return {
+        name: Figure(float(values[0][k] - values[1][k]), *_interval(edges[:, k], spread[k]), n=float(counts[k]))
+        for k, name in enumerate(shared)
+    }
 
 
 def _columns(rows: Sequence[Ratios]) -> tuple[list[str], np.ndarray, np.ndarray]:

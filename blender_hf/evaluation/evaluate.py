@@ -11,7 +11,7 @@ from blender_hf.engine.streaming import windowed
 from blender_hf.errors import InputError
 from blender_hf.inputs import Candidate
 
-from .bootstrap import Figure, Ratios, figures, mean_of_figures
+from .bootstrap import Figure, Ratios, figures, mean_of_figures, paired_differences
 from .calibration import Calibration, calibration_of
 from .measuring import measure, probabilities_of
 from .pairwise import by_source
@@ -54,6 +54,8 @@ class Evaluation:
         n_ranked: Number of prompts with gold scores of every candidate.
         tie_threshold: Distance from 0.5 up to which a probability is a tie.
         gold: Name of the gold scores; None for the default.
+        differences: By how much the figures of the first ranker are larger than those of each other one, by its name,
+            over the prompts of both; but for chance, whose figures are known.
     """
 
     rankers: Mapping[str, RankerEvaluation]
@@ -63,12 +65,14 @@ class Evaluation:
     n_ranked: int
     tie_threshold: float
     gold: str | None
+    differences: Mapping[str, Mapping[str, Figure]]
 
 
 @dataclass(frozen=True)
 class _Row:
     """What a predictor contributed with one prompt; probabilities and labels of its judged pairs, if it has them."""
 
+    number: int  # of the prompt
     source: str
     lang: str
     ratios: Ratios
@@ -85,7 +89,7 @@ def evaluate(
     tie_threshold: float = DEFAULT_TIE_THRESHOLD,
     seed: int = 0,
     window: int = DEFAULT_WINDOW,
-    on_prompt: Callable[[], Any] = lambda: None,
+    on_prompt: Callable[[LabelledPrompt, Mapping[str, Prediction | None]], Any] = lambda prompt, predictions: None,
 ) -> Evaluation:
     """Measure rankers on labelled prompts, beside the baselines "longer is better", "best single model" and "chance".
 
@@ -99,7 +103,7 @@ def evaluate(
         tie_threshold: Distance from 0.5, 0 to 0.5, up to which a probability is a tie.
         seed: Random seed of the bootstrap.
         window: Number of prompts processed together.
-        on_prompt: Called after each prompt, for progress.
+        on_prompt: Called after each prompt with what the rankers and "longer is better" say of it.
 
     Returns:
         The evaluation.
@@ -121,16 +125,24 @@ def evaluate(
         raise InputError("nothing to measure: no prompt has a judged pair, or scores of all its candidates")
     # How strong a model is on the other prompts is known only at the end.
     rows |= _rows(queried(seen), {BEST_MODEL: best_model_baseline(seen)}, measured, window)[0]
-    order = [*predictors, LENGTH, BEST_MODEL, CHANCE]
+    order = [name for name in (*predictors, LENGTH, BEST_MODEL, CHANCE) if rows[name]]
     return Evaluation(
-        rankers={name: _summary(rows[name], seed) for name in order if rows[name]},
+        rankers={name: _summary(rows[name], seed) for name in order},
         n_prompts=len(seen),
         n_pairs=sum(len(prompt.pairs) for prompt in seen),
         n_ties=sum(pair.label == 0.5 for prompt in seen for pair in prompt.pairs),
         n_ranked=sum(gold_scores(prompt, gold) is not None for prompt in seen) if rankings else 0,
         tie_threshold=tie_threshold,
         gold=gold,
+        differences={name: _differences(rows[order[0]], rows[name], seed) for name in order[1:] if name != CHANCE},
     )
+
+
+def _differences(first: Sequence[_Row], second: Sequence[_Row], seed: int) -> dict[str, Figure]:
+    """Compare two predictors on the prompts of which both said something."""
+    ratios = [{row.number: row.ratios for row in rows} for rows in (first, second)]
+    shared = [number for number in ratios[0] if number in ratios[1]]
+    return paired_differences(*([one[number] for number in shared] for one in ratios), seed=seed)
 
 
 def _queries(prompts: Iterable[LabelledPrompt], *, gold: str | None, rankings: bool) -> Iterator[Query]:
@@ -146,20 +158,21 @@ def _rows(
     predictors: Mapping[str, Predictor],
     measured: Callable[[LabelledPrompt, Prediction, Capabilities], Ratios],
     window: int,
-    on_prompt: Callable[[], Any] = lambda: None,
+    on_prompt: Callable[[LabelledPrompt, Mapping[str, Prediction | None]], Any] = lambda prompt, predictions: None,
 ) -> tuple[dict[str, list[_Row]], list[LabelledPrompt]]:
     """Return what every predictor contributed, and the prompts without their texts."""
     rows: dict[str, list[_Row]] = {name: [] for name in predictors}
-    seen = []
+    seen: list[LabelledPrompt] = []
     for query, predictions in _predictions(queries, list(predictors.values()), window):
         prompt = query.prompt
+        on_prompt(prompt, {name: found for name, found in zip(predictors, predictions, strict=True) if name != CHANCE})
         for (name, predictor), prediction in zip(predictors.items(), predictions, strict=True):
             if prediction is not None:
                 able = predictor.capabilities
                 calibrated = probabilities_of(prompt, prediction) if able.probabilities else ((), ())
-                rows[name].append(_Row(prompt.source, prompt.lang, measured(prompt, prediction, able), *calibrated))
+                ratios = measured(prompt, prediction, able)
+                rows[name].append(_Row(len(seen), prompt.source, prompt.lang, ratios, *calibrated))
         seen.append(_without_texts(prompt))
-        on_prompt()
     return rows, seen
 
 

@@ -47,7 +47,7 @@ CHOICES: dict[str, Callable[[Sequence[float], Sequence[float]], float | None]] =
 }
 
 
-class _Evidence(NamedTuple):
+class Evidence(NamedTuple):
     """What a comparison says of a judged pair; everything is positive for its a."""
 
     leaning: float  # probability less 0.5
@@ -75,7 +75,7 @@ def measure(
 
 def probabilities_of(prompt: LabelledPrompt, prediction: Prediction) -> tuple[list[float], list[float]]:
     """Return for the judged pairs the predicted probability that a is better, and the label."""
-    probabilities = [_evidence(pair, prediction).leaning + 0.5 for pair in prompt.pairs]
+    probabilities = [evidence_of(pair, prediction).leaning + 0.5 for pair in prompt.pairs]
     return probabilities, [pair.label for pair in prompt.pairs]
 
 
@@ -90,7 +90,7 @@ def _of_pairs(
     prompt: LabelledPrompt, prediction: Prediction, capabilities: Capabilities, tie_threshold: float
 ) -> dict[str, tuple[float, float]]:
     labels = [pair.label for pair in prompt.pairs]
-    evidence = [_evidence(pair, prediction) for pair in prompt.pairs]
+    evidence = [evidence_of(pair, prediction) for pair in prompt.pairs]
     logits = [found.logit for found in evidence]
     added = {
         "accuracy": _total(credits(logits, labels)),
@@ -126,12 +126,13 @@ def _of_ranking(
     return added
 
 
-def _evidence(pair: JudgedPair, prediction: Prediction) -> _Evidence:
+def evidence_of(pair: JudgedPair, prediction: Prediction) -> Evidence:
+    """Return what a prediction says of a judged pair."""
     if pair.a < pair.b:
         found = prediction.comparisons[pair.a, pair.b]
-        return _Evidence(found.probability - 0.5, found.logit, found.logit_ab)
+        return Evidence(found.probability - 0.5, found.logit, found.logit_ab)
     found = prediction.comparisons[pair.b, pair.a]
-    return _Evidence(0.5 - found.probability, -found.logit, found.logit_ba)
+    return Evidence(0.5 - found.probability, -found.logit, found.logit_ba)
 
 
 def _total(values: Sequence[float | None]) -> tuple[float, float]:

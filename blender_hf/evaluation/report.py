@@ -1,6 +1,6 @@
 """An evaluation as JSON and as Markdown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +11,8 @@ from .bootstrap import Figure
 from .evaluate import MEAN, Evaluation
 from .measuring import FIGURES
 
+# Fewer prompts are warned of: a figure of yes or no is then known to no better than a tenth.
+FEW_PROMPTS = 100
 # Further columns of the first ranker in the tables by source and language.
 MORE = ("accuracy, one order", "flips", "win rate", "spearman")
 
@@ -25,6 +27,8 @@ def to_markdown(evaluation: Evaluation) -> str:
     everyone = {name: found.figures for name, found in evaluation.rankers.items()}
     shown = [name for name in FIGURES if any(name in figures for figures in everyone.values())]
     parts = [_counts(evaluation), "## Rankers", _figures_table("figure", shown, everyone)]
+    if evaluation.differences:
+        parts += ["## Differences", _differences(evaluation, shown)]
     for title, divisions in (("source", "by_source"), ("language", "by_language")):
         tables = {name: getattr(found, divisions) for name, found in evaluation.rankers.items()}
         if len(next(iter(tables.values()))) > 1:
@@ -37,13 +41,58 @@ def to_markdown(evaluation: Evaluation) -> str:
     return "\n\n".join([*parts, "## What they mean", _meanings(shown)]) + "\n"
 
 
+def warning_of(evaluation: Evaluation) -> str:
+    """Return a warning if an evaluation has few prompts; nothing if it has enough."""
+    if evaluation.n_prompts >= FEW_PROMPTS:
+        return ""
+    prompts = counted(evaluation.n_prompts, "prompt")
+    return f"Only {prompts}: with so few the intervals are rough, and differences may be chance; use {FEW_PROMPTS}."
+
+
+def summary_of(evaluation: Evaluation, names: Mapping[str, str]) -> str:
+    """Return the accuracies of rankers in one line, and by how much the first of all is better than each.
+
+    Args:
+        evaluation: The evaluation.
+        names: What the line calls the rankers, and what the evaluation does.
+    """
+    first, parts = next(iter(evaluation.rankers)), []
+    for name, ranker in names.items():
+        accuracy = evaluation.rankers[ranker].figures.get("accuracy")
+        difference = evaluation.differences.get(ranker, {}).get("accuracy")
+        if accuracy is None:
+            parts.append(f"{name}: no pair was decided")
+            continue
+        pairs = counted(round(accuracy.n), "decided pair")
+        less = f" ({first} minus this: {_with_interval(difference, '+')})" if difference else ""
+        parts.append(f"{name}: accuracy {accuracy.value:.3f} on {pairs}{less}")
+    return "; ".join([*parts, counted(evaluation.n_prompts, "prompt")])
+
+
 def _counts(evaluation: Evaluation) -> str:
     gold = evaluation.gold or "scores, or verdicts on at least half of the pairs"
+    few = warning_of(evaluation)
     prompts, ranked = (counted(number, "prompt") for number in (evaluation.n_prompts, evaluation.n_ranked))
     return (
         f"{prompts}, {counted(evaluation.n_pairs, 'judged pair')}, {evaluation.n_ties} of them ties; "
         f"rankings of {ranked} (gold scores: {gold}). A probability within "
         f"{evaluation.tie_threshold:g} of 0.5 is a tie. In brackets: 95 % bootstrap intervals over prompts."
+        f"{few and f' {few}'}"
+    )
+
+
+def _differences(evaluation: Evaluation, shown: Sequence[str]) -> str:
+    """Return a table of the first ranker minus each other one, and how to read it."""
+    first = next(iter(evaluation.rankers))
+    names = [name for name in shown if any(name in figures for figures in evaluation.differences.values())]
+    rows = [
+        [name, *(_with_interval(figures.get(name), sign="+") for figures in evaluation.differences.values())]
+        for name in names
+    ]
+    return (
+        markdown_table(["figure", *(f"minus {name}" for name in evaluation.differences)], rows)
+        + f"\n\n{first} minus each other ranker, on the same prompts: where the interval has 0, the difference may be "
+        "chance."
     )
 
 
@@ -68,14 +117,14 @@ def _division_table(title: str, tables: Mapping[str, Mapping[str, Mapping[str, F
     return markdown_table([title, "decided pairs", *(f"{ranker}: {figure}" for ranker, figure in shown)], rows)
 
 
-def _with_interval(figure: Figure | None) -> str:
+def _with_interval(figure: Figure | None, sign: str = "-") -> str:
     if figure is None or figure.low is None:
-        return _plain(figure)
-    return f"{figure.value:z.3f} [{figure.low:z.3f}, {figure.high:z.3f}]"
+        return _plain(figure, sign)
+    return f"{_plain(figure, sign)} [{figure.low:{sign}z.3f}, {figure.high:{sign}z.3f}]"
 
 
-def _plain(figure: Figure | None) -> str:
-    return "" if figure is None else f"{figure.value:z.3f}"
+def _plain(figure: Figure | None, sign: str = "-") -> str:
+    return "" if figure is None else f"{figure.value:{sign}z.3f}"
 
 
 def _meanings(names: Iterable[str]) -> str:

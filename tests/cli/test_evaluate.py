@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -43,8 +44,32 @@ def test_a_report(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFi
     assert 0 <= figures["flips"]["low"] <= figures["flips"]["value"] <= figures["flips"]["high"] <= 1
     assert figures["cycles"]["n"] == 60
     assert f"blender-hf: {arguments[1]}: accuracy {figures['accuracy']['value']:.3f} on" in printed.err
-    assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "accuracy.png", "calibration.png"}
+    assert {path.name for path in folder.iterdir()} == {
+        "report.json",
+        "report.md",
+        "pairs.jsonl",
+        "accuracy.png",
+        "calibration.png",
+    }
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == found
+    summary, warning = printed.err.splitlines()[-2:]
+    for name, ranker in ((arguments[1], arguments[1]), ("random", "random"), ("length", "longer is better")):
+        assert f"{name}: accuracy {found['rankers'][ranker]['figures']['accuracy']['value']:.3f} on" in summary
+    difference = found["differences"]["random"]["accuracy"]
+    ours, dice = (found["rankers"][name]["figures"]["accuracy"]["value"] for name in (arguments[1], "random"))
+    assert difference["value"] == pytest.approx(ours - dice)
+    assert difference["low"] <= difference["value"] <= difference["high"]
+    assert f"({arguments[1]} minus this: {difference['value']:+.3f} [{difference['low']:+.3f}, " in summary
+    assert warning.startswith("blender-hf: warning: Only 3 prompts: with so few the intervals are rough")
+    pairs = [json.loads(line) for line in (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(pairs) == found["n_pairs"]
+    assert set(pairs[0]["rankers"]) == {arguments[1], "random", "longer is better"}
+    for name in (arguments[1], "random"):
+        credits = [pair["rankers"][name]["credit"] for pair in pairs]
+        assert sum(credit is None for credit in credits) == found["n_ties"]
+        assert fmean(credit for credit in credits if credit is not None) == pytest.approx(
+            found["rankers"][name]["figures"]["accuracy"]["value"]
+        )
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -102,7 +102,7 @@ def test_prompts_are_read_as_they_are_needed(blender: Blender) -> None:
             yield prompt(n, ["good", "bad"], [(0, 1, 1.0)])
 
     seen: list[int] = []
-    evaluate(source(), {"ours": predictor_of(blender)}, window=2, on_prompt=lambda: seen.append(len(read)))
+    evaluate(source(), {"ours": predictor_of(blender)}, window=2, on_prompt=lambda *_: seen.append(len(read)))
     assert seen[0] <= 5
     assert len(seen) == 9
 
