@@ -17,6 +17,7 @@ from blender_hf.data.files import SUFFIXES
 from blender_hf.data.records import Record
 from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER
 from blender_hf.space import markup
+from blender_hf.space.about import links
 from blender_hf.space.answers import on_space
 from blender_hf.space.batches import read_data_set, read_upload
 from blender_hf.space.fused import blend_fields
@@ -26,6 +27,7 @@ from blender_hf.space.page.blend_tab import blend_tab
 from blender_hf.space.page.compare_tab import compare_tab
 from blender_hf.space.page.events import PRIVATE, gr, plain_errors
 from blender_hf.space.page.inputs import SettingsPanel
+from blender_hf.space.page.models_tab import models_tab
 from blender_hf.space.prompts import make_prompt
 from blender_hf.space.service import Service, as_json_lines
 from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, Limits, RankingSettings
@@ -36,8 +38,6 @@ AggregationName = Literal["max_logits", "max_wins", "bradley_terry", "copeland"]
 CandidateValue = str | dict[str, Any] | list[dict[str, Any]]
 EXAMPLE_FILE = files("blender_hf") / "examples" / "smoke.jsonl"
 FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
-TITLE = """<div class="bh bh-title"><h1>LLM-Blender</h1><p>Several language models answer; a ranker reads the answers
-two by two and puts them in order; a fuser writes one answer from the best.</p></div>"""
 
 
 def build_app(
@@ -62,14 +62,17 @@ def build_app(
     public = on_space() if public is None else public
     with gr.Blocks(title="LLM-Blender", analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         _endpoints(service)  # the first to take their names, which the page's own events would take otherwise
-        gr.HTML(TITLE)
+        gr.HTML(markup.title_html(links()))
         settings = SettingsPanel(service.models)
-        with gr.Tab("Blend", id="blend"):
-            blend_tab(service, settings, public)
-        with gr.Tab("Compare", id="compare"):
-            compare_tab(service, settings)
-        with gr.Tab("Batch", id="batch"):
-            _batch_tab(service, settings)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Blend", id="blend"):
+                results = blend_tab(service, settings, public)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(service, settings, tabs, results)
+            with gr.Tab("Batch", id="batch"):
+                _batch_tab(service, settings)
+            with gr.Tab("Models", id="models"):
+                models_tab(service.models)
     return app.queue(max_size=64, default_concurrency_limit=4)
 
 

@@ -19,7 +19,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dis
 N_PROMPTS = 12
 TIMEOUT_MS = 600_000
 # The two columns of the page, and the narrow one of a phone.
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
 def opened(browser: Browser, url: str, size: dict[str, int], scheme: str) -> Page:
@@ -32,7 +32,8 @@ def opened(browser: Browser, url: str, size: dict[str, int], scheme: str) -> Pag
 
 def blend(page: Page) -> None:
     page.locator("#blend").click()
-    page.get_by_test_id("fused").wait_for()
+    page.locator("#answer .bh-verdict").wait_for()
+    page.locator("#pair").wait_for()
     page.locator("#heat td[tabindex]").nth(1).focus()
     page.wait_for_timeout(1000)  # until the page has stopped scrolling
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _, url, _ = app.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     views = (
         ("space-blend", WIDE, "light", blend, None),
-        ("space-phone", PHONE, "dark", blend, "#ranking"),
+        ("space-phone", PHONE, "dark", blend, "#answer"),
         ("space-compare", WIDE, "dark", compare, None),
         ("space-batch", WIDE, "light", batch, None),
     )

@@ -113,14 +113,14 @@ def card_text(kind: str, repo_id: str, text: str | None = None) -> str:
 def find_card(folder: str | Path, card: str | Path | None) -> str | None:
     """Return the text of a card: of the given file, or of README.md in the checkpoint's folder; None if there is none.
 
-    A bundled checkpoint gets its card from the repository of this package, if the package runs from there.
+    The cards of bundled checkpoints lie in the installed package, or in the repository if the package runs from there.
     """
     folder = Path(folder)
     if card is not None:
         return Path(card).read_text(encoding="utf-8")
     paths = [folder / "README.md"]
     if folder.name in BUNDLED and folder == Path(locate(folder.name)):
-        paths.append(folder.parents[2] / "model_cards" / f"{folder.name}.md")
+        paths += [parent / "model_cards" / f"{folder.name}.md" for parent in folder.parents[1:3]]
     return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
 
 

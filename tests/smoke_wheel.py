@@ -32,6 +32,7 @@ ESSENTIAL = (
     "bundled/smollm2-135m/model-00001-of-00002.safetensors",
     "bundled/smollm2-135m/model-00002-of-00002.safetensors",
     "examples/smoke.jsonl",
+    "model_cards/pair-ranker-mini.md",
 )
 N_LINES = 3
 

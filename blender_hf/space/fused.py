@@ -16,7 +16,7 @@ from blender_hf.engine.rankers import Ranker
 from blender_hf.engine.results import Comparison, Fusion, Ranking, Unread
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
-from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion
+from blender_hf.modeling.ranking_math import best_distinct, keeps_fusion, preferred_of
 from blender_hf.modeling.segmentation import split_segments
 
 from .settings import FusionSettings
@@ -42,17 +42,32 @@ class Fused:
         text: The fused text.
         sources: Indices of the candidates that went in, the best first.
         passages: Its passages with their sources.
+        copied: Index of the source that it equals, apart from white space; None if it is a new text.
         comparison: The fused text (a) against the best candidate (b).
         truncated: How many tokens of each source the fuser did not read.
         unread: What the fuser could not read of them; None if it does not say.
+        unfinished: Whether the text ends where it does only because the fuser might write no more tokens.
     """
 
     text: str
     sources: tuple[int, ...]
     passages: tuple[SourcedPassage, ...]
+    copied: int | None
     comparison: Comparison
     truncated: tuple[int, ...]
     unread: Unread | None = None
+    unfinished: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is the answer, as `Blender.blend` decides: no win over the best candidate is too narrow."""
+        return keeps_fusion(self.text, preferred_of(self.comparison.probability))
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        """Indices of the candidates that a passage comes from, the best first."""
+        found = {passage.source for passage in self.passages}
+        return tuple(index for index in self.sources if index in found)
 
 
 def fusion_item(item: Item, ranking: Ranking, top_k: int, most: int) -> tuple[Item, tuple[int, ...]]:
@@ -74,15 +89,17 @@ def judge_fusion(
         fusion.text,
         chosen,
         tuple(sourced_passages(fusion.text, sources)),
+        next((index for index, text in sources.items() if text.split() == fusion.text.split()), None),
         ranker.compare([duel(item, fusion, ranking)], tie_threshold)[0],
         fusion.truncated.candidates,
         fusion.unread,
+        fusion.unfinished,
     )
 
 
 def blend_fields(ranking: Ranking, fused: Fused | None) -> dict[str, Any]:
     """Return a ranking, what was fused of it, and the better of both, as plain values."""
-    better = fused is not None and keeps_fusion(fused.text, fused.comparison.preferred)
+    better = fused is not None and fused.kept
     return {
         "ranking": ranking.to_dict(),
         "fused": None if fused is None else fused.text,

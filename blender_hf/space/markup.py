@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
 from blender_hf.engine.results import POINTWISE, Comparison, Ranking, Unread
 from blender_hf.modeling.ranking_math import probability_of
@@ -18,7 +20,21 @@ from .leaderboard import Standing
 N_COLOURS = 8
 # How far from 0.5 a probability must be at least to have the full colour of the heat map.
 MIN_FULL = 0.05
-VERDICTS = {"a": "Answer A is better", "b": "Answer B is better", "tie": "A tie"}
+# What the figures of a ranking mean, by the words that the page has for them.
+TERMS = {
+    "percentage": "The mean probability, in the ranker's estimate, that this answer is better than another candidate.",
+    "score": "Candidates are sorted by it; higher is better. The aggregation (see Settings) makes it of comparisons.",
+    "tie": "Two neighbours in the ranking have equal scores, or a probability within the tie threshold of 50 %.",
+    "comparisons": "The pairs of candidates that the ranker compared, out of all pairs; the schedule chooses them.",
+    "flip": "The ranker prefers the other candidate when the two are presented in reverse order (position bias).",
+    "cycle": "Three candidates that beat each other in a circle: A beats B, B beats C, and C beats A.",
+}
+POINTWISE_TERMS = ("percentage", "score", "tie")
+
+
+def title_html(links: Mapping[str, str]) -> str:
+    """Return the title of the page with its links, addresses by their names."""
+    return _html("title", links=links)
 
 
 def ranking_html(ranking: Ranking, tie_threshold: float) -> str:
@@ -26,7 +42,8 @@ def ranking_html(ranking: Ranking, tie_threshold: float) -> str:
     tied = tied_candidates(ranking, tie_threshold)
     names = _names(ranking)
     unread = _unread(ranking.unread, [names[index] for index in sorted(names)])
-    return _html("ranking", ranking=ranking, names=names, facts=_facts(ranking), tied=tied, unread=unread)
+    terms = {term: TERMS[term] for term in (POINTWISE_TERMS if ranking.schedule == POINTWISE else TERMS)}
+    return _html("ranking", ranking=ranking, names=names, facts=_facts(ranking), tied=tied, terms=terms, unread=unread)
 
 
 def heat_map_html(ranking: Ranking) -> str:
@@ -60,15 +77,35 @@ def tied_candidates(ranking: Ranking, tie_threshold: float) -> set[int]:
     return {index for pair in close for index in pair}
 
 
+def intro_html() -> str:
+    """Return what stands in place of the answer before anything was asked."""
+    return _html("intro")
+
+
+def working_html(n_candidates: int) -> str:
+    """Return what stands in place of the answer while candidates are ranked."""
+    return _html("working", told=f"Ranking {n_candidates} candidates")
+
+
 def writing_html(text: str) -> str:
     """Return a fused text while it is written."""
-    return _html("writing", text=text)
+    return _html("working", told="Ranked; fusing the best", text=text)
 
 
-def fused_html(fused: Fused, ranking: Ranking) -> str:
-    """Return a fused text, coloured by the sources of its passages, and what the ranker makes of it."""
-    names = _names(ranking)
-    return _html("fused", fused=fused, names=names, best=names[ranking.order[0]])
+def answer_html(ranking: Ranking, fused: Fused | None, note: str = "") -> str:
+    """Return the answer: the fused text if the ranker prefers it to the best candidate, else that candidate.
+
+    Args:
+        ranking: The ranking of the candidates.
+        fused: The fused text; None if there is none.
+        note: Why there is none.
+    """
+    return _html("answer", ranking=ranking, names=_names(ranking), fused=fused, note=note)
+
+
+def stale_html() -> str:
+    """Return the note above results whose inputs have changed since."""
+    return _html("stale")
 
 
 def note_html(title: str, text: str) -> str:
@@ -76,8 +113,13 @@ def note_html(title: str, text: str) -> str:
     return _html("note", title=title, text=text)
 
 
-def comparison_html(comparison: Comparison) -> str:
-    """Return a comparison in both orders, with the position bias."""
+def comparison_html(comparison: Comparison, names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return a comparison in both orders, with the position bias.
+
+    Args:
+        comparison: The comparison.
+        names: The models that wrote "a" and "b", where they are known.
+    """
     temperature = comparison.temperature
     rows = (
         ("A read first", probability_of(comparison.logit_ab, temperature), comparison.logit_ab),
@@ -87,7 +129,7 @@ def comparison_html(comparison: Comparison) -> str:
     return _html(
         "comparison",
         comparison=comparison,
-        verdict=VERDICTS[comparison.preferred],
+        verdict=_verdict(comparison, names),
         rows=rows,
         bias=_bias(comparison),
         cuts=_cuts(comparison),
@@ -126,6 +168,7 @@ def _macros() -> Any:
         loader=PackageLoader("blender_hf", "space"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals |= {
+        "explained": _explained,
         "letter": lambda index: chr(ord("A") + index % 26),
         "n_colours": N_COLOURS,
         "percent": lambda share: f"{100 * share:.1f}%",
@@ -143,12 +186,18 @@ def _names(ranking: Ranking) -> Mapping[int, str]:
     return {index: candidate_name(ranking, index) for index in ranking.order}
 
 
-def _facts(ranking: Ranking) -> list[str]:
+def _facts(ranking: Ranking) -> list[Markup | str]:
     if ranking.schedule == POINTWISE:
         return ["each answer scored by itself"]
-    flips = [] if ranking.flip_rate is None else [f"{ranking.flip_rate:.0%} flip with the order"]
     cycles = f"{ranking.n_cycles} cycle{'' if ranking.n_cycles == 1 else 's'}"
-    return [f"{ranking.n_comparisons} of {ranking.n_possible} comparisons", *flips, cycles]
+    facts = {"comparisons": f"{ranking.n_comparisons} of {ranking.n_possible} comparisons"}
+    if ranking.flip_rate is not None:
+        facts["flip"] = f"{ranking.flip_rate:.0%} flip with the order"
+    return [_explained(text, term) for term, text in (facts | {"cycle": cycles}).items()]
+
+
+def _explained(text: str, term: str) -> Markup:
+    return Markup('<abbr title="{}">{}</abbr>').format(TERMS[term], text)
 
 
 def _presentations(ranking: Ranking, row: int, column: int) -> str:
@@ -160,6 +209,13 @@ def _presentations(ranking: Ranking, row: int, column: int) -> str:
     orders = (("read first", ranking.logits[row][column]), ("read second", -ranking.logits[column][row]))
     told = "; ".join(f"{name} {_signed(logit)}" for name, logit in orders if not math.isnan(logit))
     return f"Logit in its favour: {told}.{' The order decides.' if ranking.flipped(row, column) else ''}"
+
+
+def _verdict(comparison: Comparison, names: Mapping[str, str]) -> str:
+    if comparison.preferred == "tie":
+        return "A tie"
+    name = names.get(comparison.preferred)
+    return f"Answer {comparison.preferred.upper()}{f' ({name})' if name else ''} is better"
 
 
 def _bias(comparison: Comparison) -> str:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.once
 EVIL = "<img src=x onerror=alert(1)> [link](javascript:alert(2)) `${alert(3)}` {{alert(4)}}"
 TITLE = "Can you explain the basics of quantum computing?"
 # Width, height and colours, and those that the page is changed to at the end.
-WIDE, PHONE = (1280, 900), (390, 844)
+WIDE, PHONE = (1440, 900), (390, 844)
 LAYOUTS = [(WIDE, "light", PHONE), (PHONE, "dark", WIDE)]
 
 
@@ -54,7 +54,11 @@ def test_load_an_example_rank_and_fuse(
     assert page.locator("#heat tbody th").all_inner_texts() != []
     cells = page.locator("#heat td[tabindex]")
     assert cells.count() == 30
-    assert not page.locator("#fused .bh-text").count()
+    answer = page.get_by_test_id("answer")
+    assert answer.inner_text() == ranking.best
+    expect(page.locator("#answer .bh-verdict")).to_contain_text("The best candidate")
+    page.locator("#candidates > button").click()  # they fold where there are results
+    expect(page.locator("#text-0")).to_be_visible()
     cells.nth(0).hover()
     tip = cells.nth(0).locator(".bh-tip")
     expect(tip).to_be_visible()
@@ -64,15 +68,16 @@ def test_load_an_example_rank_and_fuse(
     expect(tip).to_contain_text(f"read first {told[0]}; read second {told[1]}")
 
     page.locator("#blend").click()
-    fused = page.locator("#fused [data-testid=fused]")
-    expect(fused).to_be_visible()
-    generation = {"max_new_tokens": 768, "num_beams": 1}
-    assert fused.inner_text() == blender.fuse(item.prompt, ranking.sorted_candidates[:3], generation=generation).text
+    expect(page.locator("#answer .bh-verdict")).to_contain_text("%")
+    generation = {"max_new_tokens": 448, "num_beams": 1}
+    blend = blender.blend(item.prompt, item.candidates, top_k=3, generation=generation)
+    assert answer.inner_text() == blend.output
+    fused = page.get_by_test_id("answer" if blend.returned == "fused" else "fused")
+    assert fused.text_content() == blend.fusion.text
     assert fused.locator("mark").count() > 0
-    expect(page.locator("#fused .bh-verdict")).to_contain_text("%")
 
     page.locator("#copy").click()
-    page.wait_for_function("async (text) => await navigator.clipboard.readText() === text", arg=fused.inner_text())
+    page.wait_for_function("async (text) => await navigator.clipboard.readText() === text", arg=answer.inner_text())
     assert is_dark(page) == (scheme == "dark")
     for width, height in (size, other_size):
         page.set_viewport_size({"width": width, "height": height})
@@ -82,6 +87,106 @@ def test_load_an_example_rank_and_fuse(
 def is_dark(page: Page) -> bool:
     colour = page.evaluate("getComputedStyle(document.querySelector('.bh')).color")
     return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) > 3 * 128
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE])
+def test_what_matters_is_on_the_first_screen(visit, checkpoints: Path, size: tuple[int, int], scheme: str) -> None:
+    page = visit(*size, scheme)
+    assert is_dark(page) == (scheme == "dark")
+    for place in (".bh-title h1", ".bh-links a", "#settings", "#prompt", "#blend", "#candidates"):
+        expect(page.locator(place).first).to_be_in_viewport()
+    expect(page.locator("#settings")).to_contain_text(f"ranker {checkpoints / 'ranker'}")
+    page.evaluate(
+        """() => {
+            const answer = document.getElementById("answer");
+            window.told = new Set();
+            new MutationObserver(() => window.told.add(answer.innerText)).observe(
+                answer, {childList: true, subtree: true, characterData: true});
+        }"""
+    )
+    page.locator("#blend").click()
+    expect(page.locator("#answer .bh-verdict")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_test_id("answer")).to_be_in_viewport()
+    expect(page.locator("#text-0")).to_be_hidden()
+    assert any("Ranking 6 candidates" in text for text in page.evaluate("[...window.told]"))
+    if size == WIDE:
+        expect(page.locator("#ranking h3")).to_be_in_viewport()
+    tops = [page.locator(place).bounding_box()["y"] for place in ("#answer", "#ranking", "#heat", "#pair")]
+    assert tops == sorted(tops)
+    page.get_by_text("What the figures mean").click()
+    expect(page.locator("#ranking dd", has_text="position bias")).to_be_visible()
+
+
+def test_results_of_other_inputs_are_dimmed_until_they_are_made_anew(visit) -> None:
+    page = visit()
+    note = page.locator(".bh-stale:visible")
+    page.locator("#text-0 textarea").fill("Nothing was ranked yet.")
+    expect(note).to_have_count(0)
+
+    def rank() -> None:
+        page.locator("#rank").click()
+        expect(page.locator("#pair")).to_be_visible()
+        expect(page.locator("#rank")).to_be_enabled()
+        expect(note).to_have_count(0)
+
+    def other_example() -> None:
+        page.locator("#example input").click()
+        page.get_by_role("option", name=TITLE).click()
+
+    def other_settings() -> None:
+        page.locator("#settings > button").click()
+        page.get_by_label("Aggregation").click()
+        page.get_by_role("option", name="copeland").click()
+
+    for change in (other_example, other_settings, lambda: page.locator("#prompt textarea").fill("Why?")):
+        rank()
+        change()
+        expect(note).to_have_count(1)
+        assert page.evaluate("getComputedStyle(document.getElementById('answer')).opacity") < "0.6"
+    rank()
+    page.locator("#candidates > button").click()
+    page.locator("#clear").click()
+    expect(page.locator("#answer .bh-steps")).to_be_visible()
+    expect(page.locator("#heat table")).to_have_count(0)
+    expect(page.locator("#pair")).to_be_hidden()
+
+
+def test_inputs_that_can_not_be_ranked_leave_everything_as_it_is(visit) -> None:
+    page = visit()
+    page.locator("#prompt textarea").fill(" ")
+    page.locator("#blend").click()
+    expect(page.get_by_test_id("toast-text").first).to_contain_text("the prompt is empty")
+    expect(page.locator("#text-0")).to_be_visible()
+    expect(page.locator("#answer .bh-steps")).to_be_visible()
+    expect(page.locator("#blend")).to_be_enabled()
+
+
+def test_two_candidates_are_sent_to_be_compared(visit, blender: Blender) -> None:
+    page = visit()
+    texts = ("Four.", "Bananas are yellow.", "It is four, as far as I know.")
+    fill_candidates(page, *texts)
+    page.locator("#prompt textarea").fill("2 + 2?")
+    page.get_by_text("System message and earlier turns").first.click()
+    page.get_by_label("System message").first.fill("Be brief.")
+    page.locator("#rank").click()
+    best, _, third = blender.rank(
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}], texts
+    ).order
+    page.locator("#pair-second input").click()
+    page.get_by_role("option", name=f"Candidate {third + 1}").click()
+    page.locator("#compare-pair").click()
+    expect(page.locator("#comparison .bh-duel")).to_have_count(3)
+    expect(page.locator("#compare-prompt textarea")).to_have_value("2 + 2?")
+    expect(page.locator("#answer-a textarea")).to_have_value(texts[best])
+    expect(page.locator("#answer-b textarea")).to_have_value(texts[third])
+    found = blender.compare(
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}], texts[best], texts[third]
+    )
+    expect(page.locator("#comparison")).to_contain_text(f"{found.probability:.0%} that A is better")
+    expect(page.locator(".bh-stale:visible")).to_have_count(0)
+    page.locator("#answer-a textarea").fill("Three.")
+    expect(page.locator(".bh-stale:visible")).to_have_count(1)
 
 
 def test_candidates_are_added_and_removed_one_by_one(visit) -> None:
@@ -103,10 +208,10 @@ def test_texts_stay_texts(visit) -> None:
     fill_candidates(page, EVIL, f"{EVIL} again", "harmless")
     page.locator("#candidate-0 .bh-candidate-head input, #candidate-0 .bh-candidate-head textarea").first.fill(EVIL)
     page.locator("#blend").click()
-    expect(page.locator("#fused [data-testid=fused]")).to_be_visible()
+    expect(page.locator("#answer .bh-verdict")).to_be_visible()
     page.locator("#heat td[tabindex]").first.hover()
     assert EVIL in page.locator("#ranking").inner_text()
-    assert page.locator(".bh img, .bh a, .bh script").count() == 0
+    assert page.locator(".bh-results :is(img, a, script)").count() == 0
 
 
 def test_an_error_is_told_in_plain_words_and_as_text(visit, tmp_path: Path) -> None:
@@ -203,7 +308,7 @@ def test_ten_people_at_once_see_each_their_own(visit, blender: Blender) -> None:
     for page, _ in visitors:
         page.locator("#blend").click()
     for page, texts in visitors:
-        expect(page.locator("#fused [data-testid=fused]")).to_contain_text(texts[0][:14])
+        expect(page.get_by_test_id("answer")).to_contain_text(texts[0][:14])
         shown = page.locator("#ranking summary").all_inner_texts()
         prompt = page.locator("#prompt textarea").input_value()
         assert [text.removeprefix("▸ ") for text in shown] == list(blender.rank(prompt, texts).sorted_candidates)

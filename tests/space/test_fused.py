@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from blender_hf import Blender
-from blender_hf.engine.results import Fusion, Ranking
+from blender_hf.engine.results import Fusion, Ranking, Truncation
 from blender_hf.errors import InputError
 from blender_hf.inputs import make_item
 from blender_hf.space.fused import fusion_item, iter_fusion, judge_fusion, sourced_passages
@@ -76,6 +76,18 @@ def test_the_fusion_is_judged_against_the_best(blender: Blender, ranking: Rankin
     fused = judge_fusion(ITEM, ranking, fusion, (1, 2), blender.ranker, 0.0)
     assert fused.comparison == blender.compare(ITEM.prompt, fusion.text, ranking.best)
     assert fused.sources == (1, 2)
+    assert fused.kept == (fused.comparison.probability > 0.5)
+
+
+@pytest.mark.parametrize(("text", "copied"), [(f" {TEXTS[2]}\n", 2), ("Eggs are laid by hens. I like trains.", None)])
+def test_a_fused_text_that_is_a_candidate_is_credited_to_it(
+    blender: Blender, ranking: Ranking, text: str, copied: int | None
+) -> None:
+    fusion = Fusion(text, (0, 1), Truncation(0, (0, 0)), unfinished=True)
+    fused = judge_fusion(ITEM, ranking, fusion, (1, 2), blender.ranker, 0.0)
+    assert fused.copied == copied
+    assert fused.used == ((2,) if copied else (1, 2))
+    assert fused.unfinished
 
 
 @pytest.mark.parametrize(("texts", "top_k", "said"), [(("a", "a"), 2, "nothing to fuse"), (("a", "b"), 1, "top_k=1")])

@@ -1,4 +1,6 @@
+import math
 import re
+from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -6,7 +8,7 @@ from markupsafe import escape
 
 from blender_hf import Blender
 from blender_hf.data.sources import read_records
-from blender_hf.engine.results import Comparison, Ranking, Truncation
+from blender_hf.engine.results import POINTWISE, Comparison, Ranking, Truncation
 from blender_hf.space import markup
 from blender_hf.space.fused import Fused, SourcedPassage
 from blender_hf.space.leaderboard import Standing
@@ -30,12 +32,14 @@ def ranking(blender: Blender) -> Ranking:
 def pages(ranking: Ranking) -> list[str]:
     comparison = Comparison(2.0, 0.0, NO_CUT)
     passages = (SourcedPassage(EVIL, 0, True), SourcedPassage(f" {EVIL}", None, False))
-    fused = Fused(EVIL, (0, 1), passages, comparison, (0, 3))
+    fused = Fused(EVIL, (0, 1), passages, None, comparison, (0, 3))
     return [
         markup.ranking_html(ranking, 0.02),
         markup.heat_map_html(ranking),
         markup.writing_html(EVIL),
-        markup.fused_html(fused, ranking),
+        markup.answer_html(ranking, fused),
+        markup.answer_html(ranking, None, EVIL),
+        markup.comparison_html(comparison, {"a": EVIL}),
         markup.note_html(EVIL, EVIL),
         markup.leaderboard_html([Standing(EVIL, 1, 1, 0, 0, 1.0, 0.5, 0.1, 0.9)], [ranking], [EVIL]),
     ]
@@ -59,6 +63,72 @@ def test_the_ranking_shows_every_candidate_in_order(ranking: Ranking) -> None:
     places = [page.index(f"<b>{escape(markup.candidate_name(ranking, i))}</b>") for i in ranking.order]
     assert places == sorted(places)
     assert "3 of 3 comparisons" in page
+
+
+THE_BEST = "The best candidate, c, word for word."
+BEST_IS_BETTER, FUSED_IS_BETTER = Comparison(-1.0, 1.0, NO_CUT), Comparison(0.01, -0.01, NO_CUT)
+
+
+@pytest.mark.parametrize(
+    ("text", "copied", "comparison", "told"),
+    [
+        (
+            "new",
+            None,
+            FUSED_IS_BETTER,
+            "Fused from b. It is better than the best candidate, c, with a probability of 50.2%.",
+        ),
+        ("new", None, BEST_IS_BETTER, f"{THE_BEST} The fused text is better with a probability of only 26.9%."),
+        (
+            "second",
+            1,
+            FUSED_IS_BETTER,
+            "b, word for word: the fuser copied it. It is better than the first of the ranking, c,",
+        ),
+        (
+            "second",
+            1,
+            BEST_IS_BETTER,
+            f"{THE_BEST} The fuser copied b, which is better with a probability of only 26.9%.",
+        ),
+        ("third", 2, Comparison(0.0, 0.0, NO_CUT), f"{THE_BEST} The fuser copied it too."),
+    ],
+)
+def test_the_answer_says_whose_it_is(text: str, copied: int | None, comparison: Comparison, told: str) -> None:
+    ranking = Ranking(
+        candidates=("first", "second", "third"),
+        models=("a", "b", "c"),
+        order=(2, 1, 0),
+        ranks=(3, 2, 1),
+        scores=(-1.0, 0.0, 1.0),
+        logits=((math.nan, -1.0, -2.0), (1.0, math.nan, -1.0), (2.0, 1.0, math.nan)),
+        temperature=1.0,
+        truncated=Truncation(0, (0, 0, 0)),
+        schedule="full",
+    )
+    fused = Fused(text, (2, 1), (SourcedPassage(text, 1, False),), copied, comparison, (0, 0))
+    page = markup.answer_html(ranking, fused)
+    assert told in plain(page)
+    answer = re.search(r'data-testid="answer"[^>]*>(.*?)</div>', page, re.DOTALL)[1]
+    assert plain(answer) == (text if comparison is FUSED_IS_BETTER else "third")
+    assert "unfinished" in markup.answer_html(ranking, replace(fused, unfinished=True))
+
+
+def test_the_answer_says_why_nothing_was_fused(ranking: Ranking) -> None:
+    assert "word for word. All are the same." in plain(markup.answer_html(ranking, None, "All are the same."))
+
+
+def plain(page: str) -> str:
+    """Return a page as it reads, without the letters of the candidates."""
+    without = re.sub(r'<span class="bh-dot.*?</span>', "", page)
+    text = " ".join(unescape(re.sub("<[^>]*>", "", without)).split())
+    return re.sub(r" (?=[,.])", "", text)
+
+
+def test_terms_that_need_pairs_are_not_explained_for_scores(ranking: Ranking) -> None:
+    assert set(re.findall("<dt>(.*?)</dt>", markup.ranking_html(ranking, 0.02))) == set(markup.TERMS)
+    page = markup.ranking_html(replace(ranking, schedule=POINTWISE), 0.02)
+    assert set(re.findall("<dt>(.*?)</dt>", page)) == {"percentage", "score", "tie"}
 
 
 def test_the_heat_map_has_a_cell_for_every_pair(ranking: Ranking) -> None:

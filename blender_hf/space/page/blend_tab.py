@@ -1,11 +1,12 @@
 """The tab that ranks the candidates of a prompt and fuses the best."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from blender_hf.errors import BlenderError
-from blender_hf.inputs import Candidate
+from blender_hf.inputs import Candidate, Item
 from blender_hf.space import markup
 from blender_hf.space.answers import Failure, answer_models, iter_answers, make_client
 from blender_hf.space.fused import Fused
@@ -13,70 +14,66 @@ from blender_hf.space.prompts import FIRST_EXAMPLE, candidates_of_rows, examples
 from blender_hf.space.service import Service
 from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, RankingSettings
 
-from .events import COPY, PRIVATE, gr, plain_errors
-from .inputs import CandidateRows, SettingsPanel
+from .events import PRIVATE, SCROLL_TO_ANSWER, gr, mark_stale, plain_errors
+from .inputs import CandidateRows, PromptFields, SettingsPanel
+from .results import Ranked, Results, Updates
 
 
-def blend_tab(service: Service, settings: SettingsPanel, public: bool) -> None:
+def blend_tab(service: Service, settings: SettingsPanel, public: bool) -> Results:
     """Arrange the tab; `public` is that of `build_app`."""
     first = examples()[FIRST_EXAMPLE].item
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             example = gr.Dropdown(list(examples()), value=FIRST_EXAMPLE, label="Example", elem_id="example")
-            prompt = gr.Textbox(first.source, label="Prompt", lines=2, max_lines=8, elem_id="prompt")
-            with gr.Accordion("System message and earlier turns", open=False):
-                system = gr.Textbox(label="System message", lines=1, max_lines=4)
-                turns = gr.Textbox(
-                    label="Earlier turns", lines=3, max_lines=8, placeholder="User: 2 + 2?\nAssistant: 4"
-                )
+            prompt = PromptFields(first.source, "prompt")
             with gr.Row():
-                blend = gr.Button("Blend", variant="primary", elem_id="blend")
-                rank = gr.Button("Rank only", elem_id="rank")
-            rows = CandidateRows(service.limits.candidates, first.candidates)
-            with gr.Row():
-                add = gr.Button("Add a candidate", size="sm", elem_id="add")
-                clear = gr.Button("Clear all", size="sm", elem_id="clear")
-            with gr.Accordion("Paste several candidates at once", open=False):
-                pasted = gr.Textbox(
-                    label="Candidates", info="A line of --- separates them", lines=5, max_lines=12, elem_id="pasted"
-                )
-                paste = gr.Button("Use these candidates", size="sm", elem_id="paste")
-            _small_answers(service, rows, [prompt, system, turns])
-            _generation(rows, [prompt, system, turns], public)
-        with gr.Column(scale=6, min_width=320):
-            ranking = gr.HTML(markup.note_html("Ranking", "Press Blend to rank the candidates."), elem_id="ranking")
-            heat = gr.HTML(elem_id="heat")
-            fused = gr.HTML(elem_id="fused")
-            text = gr.Textbox(visible="hidden", elem_id="fused-text")
-            copy = gr.Button("Copy the fused answer", size="sm", visible=False, elem_id="copy")
+                blend = gr.Button("Blend", variant="primary", elem_id="blend", min_width=120)
+                rank = gr.Button("Rank only", elem_id="rank", min_width=120)
+            with gr.Accordion("Candidates", open=True, elem_id="candidates") as folded:
+                rows = CandidateRows(service.limits.candidates, first.candidates)
+                with gr.Row():
+                    add = gr.Button("Add a candidate", size="sm", elem_id="add", min_width=120)
+                    clear = gr.Button("Clear all", size="sm", elem_id="clear", min_width=120)
+                pasted, paste = _pasting()
+                _small_answers(service, rows, prompt)
+                _generation(rows, prompt, public)
+            prompt.arrange_context()
+        with gr.Column(scale=6, min_width=320, elem_classes="bh-results"):
+            results = Results()
 
     def load(title: str) -> list[Any]:
         item = examples()[title].item
         return [item.prompt, "", "", *rows.show(item.candidates)]
 
-    def steps(fuse: bool, *values: Any) -> Iterator[list[Any]]:
-        with plain_errors():
-            yield from _blend_steps(service, rows, fuse, *values)
-
-    def rank_and_fuse(*values: Any) -> Iterator[list[Any]]:
-        yield from steps(True, *values)
-
-    def only_rank(*values: Any) -> Iterator[list[Any]]:
-        yield from steps(False, *values)
-
-    shown, row_values = [ranking, heat, fused, text], [rows.values, rows.outputs]
-    example.input(load, example, [prompt, system, turns, *row_values[1]], **PRIVATE)
-    add.click(lambda *values: rows.show([*rows.read(values), Candidate("")]), row_values[0], row_values[1], **PRIVATE)
-    clear.click(lambda: ["", "", "", *rows.show([])], None, [prompt, system, turns, *row_values[1]], **PRIVATE)
-    paste.click(lambda new: [*rows.show(split_candidates(new or "")), ""], pasted, [*row_values[1], pasted], **PRIVATE)
+    example.input(load, example, [*prompt.values, *rows.outputs], **PRIVATE)
+    add.click(lambda *values: rows.show([*rows.read(values), Candidate("")]), rows.values, rows.outputs, **PRIVATE)
+    cleared = clear.click(lambda: ["", "", "", *rows.show([])], None, [*prompt.values, *rows.outputs], **PRIVATE)
+    cleared.then(results.cleared, None, results.outputs, **PRIVATE)
+    paste.click(lambda new: [*rows.show(split_candidates(new or "")), ""], pasted, [*rows.outputs, pasted], **PRIVATE)
     for index, remover in enumerate(rows.removers):
-        remover.click(_remover(rows, index), row_values[0], row_values[1], **PRIVATE)
-    inputs = [prompt, system, turns, *settings.ranking, *settings.fusion, *rows.values]
-    for button, run in ((blend, rank_and_fuse), (rank, only_rank)):
-        button.click(run, inputs, shown, show_progress_on=[ranking], scroll_to_output=True, **PRIVATE)
-    # Not a step of what is streamed: Gradio sends only what changes in it, and now and then a page missed that.
-    text.change(lambda value: gr.Button(visible=bool(value)), text, copy, show_progress="hidden", **PRIVATE)
-    copy.click(None, text, None, js=COPY, **PRIVATE)
+        remover.click(_remover(rows, index), rows.values, rows.outputs, **PRIVATE)
+    example.input(lambda: gr.Accordion(open=True), None, folded, show_progress="hidden", **PRIVATE)
+
+    choices = [*settings.ranking, *settings.fusion]
+    mark_stale([*prompt.values, *choices, *rows.names, *rows.texts], results.stale)
+    inputs = [*prompt.values, *choices, *rows.values]
+    for button, fuse in ((blend, True), (rank, False)):
+        begin, run = _events(service, rows, results, folded, (blend, rank), fuse)
+        begun = button.click(begin, inputs, [folded, blend, rank, *results.outputs], show_progress="hidden", **PRIVATE)
+        begun.success(None, None, None, js=SCROLL_TO_ANSWER, **PRIVATE)
+        done = begun.success(
+            run, inputs, results.outputs, show_progress="minimal", show_progress_on=[results.answer], **PRIVATE
+        )
+        done.then(lambda: [gr.Button(interactive=True)] * 2, None, [blend, rank], show_progress="hidden", **PRIVATE)
+    return results
+
+
+def _pasting() -> tuple[gr.Textbox, gr.Button]:
+    with gr.Accordion("Paste several candidates at once", open=False):
+        pasted = gr.Textbox(
+            label="Candidates", info="A line of --- separates them", lines=5, max_lines=12, elem_id="pasted"
+        )
+        return pasted, gr.Button("Use these candidates", size="sm", elem_id="paste")
 
 
 def _remover(rows: CandidateRows, index: int) -> Any:
@@ -87,45 +84,91 @@ def _remover(rows: CandidateRows, index: int) -> Any:
     return remove
 
 
-def _blend_steps(service: Service, rows: CandidateRows, fuse: bool, *values: Any) -> Iterator[list[Any]]:
-    """Yield the updates of the results: the ranking first, then the fused text as it is written."""
+@dataclass(frozen=True)
+class _Request:
+    """What a visitor asks for, checked."""
+
+    fields: tuple[str, str, str]
+    item: Item
+    ranking: RankingSettings
+    fusion: FusionSettings
+    ranker: str
+    fuser: str
+
+
+def _request(service: Service, rows: CandidateRows, values: tuple[Any, ...]) -> _Request:
     prompt, system, turns, ranker, schedule, aggregation, top_k, tie, fuser, tokens, beams, *row_values = values
+    fields = (prompt or "", system or "", turns or "")
     candidates = rows.read(row_values)
     chosen = candidates_of_rows([c.model for c in candidates], [c.text for c in candidates])
-    item = service.item(make_prompt(prompt or "", system or "", turns or ""), chosen)
+    item = service.item(make_prompt(*fields), chosen)
     settings = RankingSettings(schedule, aggregation, int(top_k), tie)
-    writing = FusionSettings(int(tokens), int(beams))
-    ranking = service.rank(item, settings, ranker)
-    shown = [markup.ranking_html(ranking, tie), markup.heat_map_html(ranking)]
-    yield [*shown, markup.writing_html("") if fuse else "", ""]
+    return _Request(fields, item, settings, FusionSettings(int(tokens), int(beams)), ranker, fuser)
+
+
+def _events(
+    service: Service,
+    rows: CandidateRows,
+    results: Results,
+    folded: gr.Accordion,
+    buttons: tuple[gr.Button, gr.Button],
+    fuse: bool,
+) -> tuple[Callable[..., Updates], Callable[..., Iterator[Updates]]]:
+    """Return what a button does: first, with everything checked, make room for the results, then bring them."""
+
+    def begin(*values: Any) -> Updates:
+        with plain_errors():
+            request = _request(service, rows, values)
+        waiting = results.cleared(markup.working_html(len(request.item.candidates)))
+        return {**waiting, folded: gr.Accordion(open=False), **dict.fromkeys(buttons, gr.Button(interactive=False))}
+
+    def run(*values: Any) -> Iterator[Updates]:
+        with plain_errors():
+            try:
+                yield from _steps(service, results, _request(service, rows, values), fuse)
+            except Exception as error:
+                reason = str(error) if isinstance(error, BlenderError) else "The request failed."
+                yield results.cleared(markup.note_html("No answer", reason))
+                raise
+
+    return begin, run
+
+
+def _steps(service: Service, results: Results, request: _Request, fuse: bool) -> Iterator[Updates]:
+    """Yield the updates of the results: the ranking first, then the fused text as it is written, then the answer."""
+    item, settings = request.item, request.ranking
+    ranking = service.rank(item, settings, request.ranker)
+    ranked = results.ranked_as(Ranked(request.fields, ranking), settings.tie_threshold)
     if not fuse:
+        yield ranked | results.answered(ranking, None)
         return
+    yield ranked | results.writing("")
     try:
-        for step in service.iter_fuse(item, ranking, settings, writing, ranker, fuser):
+        for step in service.iter_fuse(item, ranking, settings, request.fusion, request.ranker, request.fuser):
             if isinstance(step, Fused):
-                yield [gr.skip(), gr.skip(), markup.fused_html(step, ranking), step.text]
+                yield results.answered(ranking, step)
             else:
-                yield [gr.skip(), gr.skip(), markup.writing_html(step), ""]
+                yield results.writing(step)
     except BlenderError as error:  # the ranking stands
-        yield [gr.skip(), gr.skip(), markup.note_html("Fused answer", str(error)), ""]
+        yield results.answered(ranking, None, f"Nothing was fused: {error}.")
 
 
-def _small_answers(service: Service, rows: CandidateRows, prompt_fields: list[Any]) -> None:
+def _small_answers(service: Service, rows: CandidateRows, prompt: PromptFields) -> None:
     """Arrange the candidates that the bundled language model writes."""
     with gr.Accordion("Let a small model answer", open=False):
         gr.Markdown("A model of 135 million parameters runs here. It answers three times: fluently, and often wrongly.")
         tokens = gr.Slider(32, 512, 128, step=32, label="Most tokens of an answer")
         write = gr.Button("Add its answers", size="sm", elem_id="small")
 
-    def answer(prompt: str, system: str, turns: str, most: int, *row_values: Any) -> list[Any]:
+    def answer(text: str, system: str, turns: str, most: int, *row_values: Any) -> list[Any]:
         with plain_errors():
-            written = service.small_answers(make_prompt(prompt or "", system or "", turns or ""), int(most))
+            written = service.small_answers(make_prompt(text or "", system or "", turns or ""), int(most))
             return rows.show([*(c for c in rows.read(row_values) if c.text.strip()), *written])
 
-    write.click(answer, [*prompt_fields, tokens, *rows.values], rows.outputs, concurrency_limit=1, **PRIVATE)
+    write.click(answer, [*prompt.values, tokens, *rows.values], rows.outputs, concurrency_limit=1, **PRIVATE)
 
 
-def _generation(rows: CandidateRows, prompt_fields: list[Any], public: bool) -> None:
+def _generation(rows: CandidateRows, prompt: PromptFields, public: bool) -> None:
     """Arrange the candidates that are written by language models."""
     with gr.Accordion("Let language models answer", open=False):
         models = gr.Textbox(
@@ -149,11 +192,11 @@ def _generation(rows: CandidateRows, prompt_fields: list[Any], public: bool) -> 
 
     def answer(*values: Any) -> Iterator[list[Any]]:
         with plain_errors():
-            prompt, system, turns, names, url, secret, most, *row_values = values
+            text, system, turns, names, url, secret, most, *row_values = values
             candidates = [c for c in rows.read(row_values) if c.text.strip()]
             asked = answer_models(names or "")
             client = make_client(url or "", secret or "", public=public)
-            messages = make_prompt(prompt or "", system or "", turns or "")
+            messages = make_prompt(text or "", system or "", turns or "")
             for found in iter_answers(client, messages, asked, int(most)):
                 if isinstance(found, Failure):
                     gr.Warning(escape(f"{found.model}: {found.reason}", quote=False))
@@ -161,4 +204,4 @@ def _generation(rows: CandidateRows, prompt_fields: list[Any], public: bool) -> 
                 candidates.append(found)
                 yield rows.show(candidates)
 
-    generate.click(answer, [*prompt_fields, models, base_url, token, tokens, *rows.values], rows.outputs, **PRIVATE)
+    generate.click(answer, [*prompt.values, models, base_url, token, tokens, *rows.values], rows.outputs, **PRIVATE)

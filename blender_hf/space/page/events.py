@@ -1,17 +1,19 @@
 """What the events of the page have in common. Its modules get Gradio from here, or the command that installs it."""
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any
 
 from blender_hf.errors import BlenderError, require
+from blender_hf.space import markup
 
 require("gradio", "space", "the page")
 import gradio as gr  # noqa: E402
 
-__all__ = ["COPY", "PRIVATE", "gr", "plain_errors"]
+__all__ = ["COPY", "PRIVATE", "SCROLL_TO_ANSWER", "gr", "mark_stale", "plain_errors"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,11 @@ COPY = """(text) => {
     const area = Object.assign(document.createElement("textarea"), {value: text});
     document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
 }"""
+# Gradio's `scroll_to_output` scrolls only as far as the end of what is short; and it waits for the candidates to fold.
+SCROLL_TO_ANSWER = """() => { setTimeout(() => {
+    const answer = document.getElementById("answer"), top = answer.getBoundingClientRect().top;
+    if (top < 0 || top > innerHeight / 3) answer.scrollIntoView({behavior: "smooth"});
+}, 100); }"""
 
 
 @contextmanager
@@ -36,3 +43,9 @@ def plain_errors() -> Iterator[None]:
     except Exception as error:
         logger.exception("a request failed")
         raise gr.Error("Something went wrong on this side; the log says what.", print_exception=False) from error
+
+
+def mark_stale(inputs: Sequence[Any], note: gr.HTML) -> None:
+    """Show a note above results, which the style dims, as soon as one of their inputs changes, in the browser alone."""
+    changes = [component.change for component in inputs]
+    gr.on(changes, None, None, note, js=f"() => {json.dumps(markup.stale_html())}", **PRIVATE)

@@ -1,4 +1,4 @@
-"""What visitors fill in, as components: the settings of all tabs, and the candidates."""
+"""What visitors fill in, as components: the settings of all tabs, the prompt and the candidates."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from blender_hf.space import markup
 from blender_hf.space.models import Models
 from blender_hf.space.settings import FusionSettings
 
-from .events import gr
+from .events import PRIVATE, gr
 
 
 class SettingsPanel:
     """The settings that all tabs share, as components and as what they mean."""
 
     def __init__(self, models: Models) -> None:
-        with gr.Accordion("Settings", open=False, elem_id="settings"):
+        with gr.Accordion(_title(models.rankers[0], models.fusers[0]), open=False, elem_id="settings") as box:
             with gr.Row():
                 self.ranker = gr.Dropdown(list(models.rankers), label="Ranker", filterable=False)
                 self.schedule = gr.Dropdown(
@@ -27,7 +27,7 @@ class SettingsPanel:
                     list(AGGREGATIONS), label="Aggregation", info="How comparisons become scores", filterable=False
                 )
                 self.tie_threshold = gr.Slider(
-                    0, 0.25, 0.02, step=0.01, label="Tie threshold", info="How close to 50 % is a tie"
+                    0, 0.25, 0.02, step=0.01, label="Tie threshold", info="How far from 50 % is still a tie"
                 )
             with gr.Row():
                 self.fuser = gr.Dropdown(list(models.fusers), label="Fuser", filterable=False)
@@ -35,6 +35,10 @@ class SettingsPanel:
                 most = FusionSettings.max_new_tokens
                 self.max_new_tokens = gr.Slider(16, 1024, most, step=16, label="Most new tokens", info="Of the fuser")
                 self.num_beams = gr.Slider(1, 8, 1, step=1, label="Beams", info="With 1 the text is streamed")
+        for choice in (self.ranker, self.fuser):
+            choice.change(
+                lambda *chosen: gr.Accordion(label=_title(*chosen)), [self.ranker, self.fuser], box, **PRIVATE
+            )
 
     @property
     def ranking(self) -> list[gr.components.Component]:
@@ -45,6 +49,38 @@ class SettingsPanel:
     def fusion(self) -> list[gr.components.Component]:
         """The components of the fuser."""
         return [self.fuser, self.max_new_tokens, self.num_beams]
+
+
+def _title(ranker: str, fuser: str) -> str:
+    """Return what is seen of the settings while they are closed: the models in use."""
+    return f"Settings · ranker {ranker} · fuser {fuser}"
+
+
+class PromptFields:
+    """The prompt, and in a part that is closed at first what came before it.
+
+    Args:
+        prompt: What the prompt is at first.
+        elem_id: The id of the prompt.
+    """
+
+    def __init__(self, prompt: str, elem_id: str) -> None:
+        self.prompt = gr.Textbox(prompt, label="Prompt", lines=2, max_lines=8, elem_id=elem_id)
+        # Rendered by `arrange_context`.
+        self.system = gr.Textbox(label="System message", lines=1, max_lines=4, render=False)
+        placeholder = "User: 2 + 2?\nAssistant: 4"
+        self.turns = gr.Textbox(label="Earlier turns", lines=3, max_lines=8, placeholder=placeholder, render=False)
+
+    def arrange_context(self) -> None:
+        """Arrange the system message and the earlier turns here."""
+        with gr.Accordion("System message and earlier turns", open=False):
+            self.system.render()
+            self.turns.render()
+
+    @property
+    def values(self) -> list[gr.components.Component]:
+        """All of them, as `make_prompt` takes their values."""
+        return [self.prompt, self.system, self.turns]
 
 
 class CandidateRows:
