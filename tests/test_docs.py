@@ -41,6 +41,7 @@ WITH_EXAMPLES = (
     "blender_hf.engine.streaming",
     "blender_hf.space.answers",
     "blender_hf.space.leaderboard",
+    "blender_hf.space.about",
     "blender_hf.space.fused",
     "blender_hf.space.prompts",
     "blender_hf.data.columns",

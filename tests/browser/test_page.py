@@ -250,12 +250,13 @@ def test_the_keyboard_is_enough(visit) -> None:
 
 
 def test_compare_shows_the_bias_of_the_order(visit, blender: Blender) -> None:
-    page = visit()
+    page = visit(*PHONE)
     page.get_by_role("tab", name="Compare").click()
     for name, text in (("compare-prompt", "2 + 2?"), ("answer-a", "4"), ("answer-b", "Bananas.")):
         page.locator(f"#{name} textarea").fill(text)
     page.locator("#compare").click()
     expect(page.locator("#comparison .bh-duel")).to_have_count(3)
+    expect(page.locator("#comparison h3")).to_be_in_viewport()
     found = blender.compare("2 + 2?", "4", "Bananas.")
     bias = abs(found.logit_ab + found.logit_ba) / 2
     expect(page.locator("#comparison")).to_contain_text(f"moves the logit by {bias:.2f}")

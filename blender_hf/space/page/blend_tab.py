@@ -14,7 +14,7 @@ from blender_hf.space.prompts import FIRST_EXAMPLE, candidates_of_rows, examples
 from blender_hf.space.service import Service
 from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, RankingSettings
 
-from .events import PRIVATE, SCROLL_TO_ANSWER, gr, mark_stale, plain_errors
+from .events import PRIVATE, gr, mark_stale, plain_errors, scroll_to
 from .inputs import CandidateRows, PromptFields, SettingsPanel
 from .results import Ranked, Results, Updates
 
@@ -60,7 +60,7 @@ def blend_tab(service: Service, settings: SettingsPanel, public: bool) -> Result
     for button, fuse in ((blend, True), (rank, False)):
         begin, run = _events(service, rows, results, folded, (blend, rank), fuse)
         begun = button.click(begin, inputs, [folded, blend, rank, *results.outputs], show_progress="hidden", **PRIVATE)
-        begun.success(None, None, None, js=SCROLL_TO_ANSWER, **PRIVATE)
+        begun.success(None, None, None, js=scroll_to("answer"), **PRIVATE)
         done = begun.success(
             run, inputs, results.outputs, show_progress="minimal", show_progress_on=[results.answer], **PRIVATE
         )

@@ -6,7 +6,7 @@ from blender_hf.space import markup
 from blender_hf.space.prompts import FIRST_EXAMPLE, examples, make_prompt
 from blender_hf.space.service import Service
 
-from .events import PRIVATE, gr, mark_stale, plain_errors
+from .events import PRIVATE, gr, mark_stale, plain_errors, scroll_to
 from .inputs import PromptFields, SettingsPanel
 from .results import Ranked, Results
 
@@ -41,13 +41,15 @@ def compare_tab(service: Service, settings: SettingsPanel, tabs: gr.Tabs, result
         return [gr.Tabs(selected="compare"), *ranked.fields, *models, *(ranking.candidates[index] for index in chosen)]
 
     inputs = [*prompt.values, *texts, *names, settings.ranker, settings.tie_threshold]
-    run.click(compare, inputs, [stale, result], **PRIVATE)
+    compared = [run.click(compare, inputs, [stale, result], **PRIVATE)]
     both = [*names, *texts]
     swap.click(lambda a, b, one, other: [b, a, other, one, "", ""], both, [*both, stale, result], **PRIVATE)
     mark_stale(inputs, stale)
     pair = [results.ranked, results.first, results.second]
     sent = results.compare.click(send, pair, [tabs, *prompt.values, *names, *texts], **PRIVATE)
-    sent.success(compare, inputs, [stale, result], **PRIVATE)
+    compared.append(sent.success(compare, inputs, [stale, result], **PRIVATE))
+    for done in compared:
+        done.success(None, None, None, js=scroll_to("comparison"), **PRIVATE)
 
 
 def _side(letter: str, model: str | None, text: str) -> tuple[gr.Textbox, gr.Textbox]:

@@ -13,7 +13,7 @@ from blender_hf.space import markup
 require("gradio", "space", "the page")
 import gradio as gr  # noqa: E402
 
-__all__ = ["COPY", "PRIVATE", "SCROLL_TO_ANSWER", "gr", "mark_stale", "plain_errors"]
+__all__ = ["COPY", "PRIVATE", "gr", "mark_stale", "plain_errors", "scroll_to"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +24,6 @@ COPY = """(text) => {
     const area = Object.assign(document.createElement("textarea"), {value: text});
     document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
 }"""
-# Gradio's `scroll_to_output` scrolls only as far as the end of what is short; and it waits for the candidates to fold.
-SCROLL_TO_ANSWER = """() => { setTimeout(() => {
-    const answer = document.getElementById("answer"), top = answer.getBoundingClientRect().top;
-    if (top < 0 || top > innerHeight / 3) answer.scrollIntoView({behavior: "smooth"});
-}, 100); }"""
 
 
 @contextmanager
@@ -43,6 +38,17 @@ def plain_errors() -> Iterator[None]:
     except Exception as error:
         logger.exception("a request failed")
         raise gr.Error("Something went wrong on this side; the log says what.", print_exception=False) from error
+
+
+def scroll_to(elem_id: str) -> str:
+    """Return the script that brings results into view, unless they begin in the upper third of the screen.
+
+    It waits for the candidates to fold. Gradio's `scroll_to_output` goes only as far as the end of what is short.
+    """
+    return f"""() => {{ setTimeout(() => {{
+        const results = document.getElementById("{elem_id}"), top = results.getBoundingClientRect().top;
+        if (top < 0 || top > innerHeight / 3) results.scrollIntoView({{behavior: "smooth"}});
+    }}, 100); }}"""
 
 
 def mark_stale(inputs: Sequence[Any], note: gr.HTML) -> None:
