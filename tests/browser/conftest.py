@@ -40,7 +40,7 @@ def visit(browser: Browser, app_url: str) -> Iterator[object]:
     opened: list[Page] = []
     faults: list[str] = []
 
-    def open_page(width: int = 1280, height: int = 900, scheme: str = "light") -> Page:
+    def open_page(width: int = 1280, height: int = 900, scheme: str = "light", url: str = app_url) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
@@ -50,7 +50,7 @@ def visit(browser: Browser, app_url: str) -> Iterator[object]:
         page = context.new_page()
         page.on("pageerror", lambda error: None if GRADIOS_OWN in str(error) else faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        page.goto(app_url)
+        page.goto(url)
         page.locator("#blend").wait_for()
         opened.append(page)
         return page

@@ -2,11 +2,13 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from app import build_app, launch_options
 from blender_hf import Blender
 from blender_hf.engine.results import Ranking
 from blender_hf.space.prompts import examples
@@ -111,11 +113,41 @@ def test_what_matters_is_on_the_first_screen(visit, checkpoints: Path, size: tup
     expect(page.locator("#text-0")).to_be_hidden()
     assert any("Ranking 6 candidates" in text for text in page.evaluate("[...window.told]"))
     if size == WIDE:
-        expect(page.locator("#ranking h3")).to_be_in_viewport()
+        expect(page.locator("#ranking .bh-first")).to_be_in_viewport()
     tops = [page.locator(place).bounding_box()["y"] for place in ("#answer", "#ranking", "#heat", "#pair")]
     assert tops == sorted(tops)
     page.get_by_text("What the figures mean").click()
     expect(page.locator("#ranking dd", has_text="position bias")).to_be_visible()
+
+
+@pytest.fixture
+def url_of_rankers(checkpoints: Path) -> Iterator[str]:
+    app = build_app([str(checkpoints / "no-ranker"), "org/ranker"], ["gen-fuser-mini"])
+    _, url, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+    yield url
+    app.close()
+
+
+def test_the_models_in_use_are_told_and_have_their_cards(visit, url_of_rankers: str) -> None:
+    page = visit(url=url_of_rankers)
+    page.locator("#settings > button").click()
+    page.locator("#ranker input").click()
+    page.get_by_role("option", name="org/ranker").click()
+    expect(page.locator("#settings > button")).to_have_text(re.compile("ranker org/ranker · fuser gen-fuser-mini"))
+    page.get_by_role("tab", name="Models").click()
+    page.get_by_role("tabpanel").get_by_role("button", name="Ranker org/ranker").click()
+    link = page.get_by_role("link", name="org/ranker on the Hub")
+    expect(link).to_have_attribute("href", "https://huggingface.co/org/ranker")
+    page.get_by_role("tabpanel").get_by_role("button", name="Fuser gen-fuser-mini").click()
+    expect(page.get_by_role("heading", name="gen-fuser-mini")).to_be_visible()
+
+
+def test_a_ranker_that_can_not_be_loaded_gives_a_reason_in_place_of_the_answer(visit, url_of_rankers: str) -> None:
+    page = visit(url=url_of_rankers)
+    page.locator("#blend").click()
+    expect(page.locator("#answer")).to_contain_text("No answer")
+    expect(page.locator("#answer .bh-note")).to_contain_text("no-ranker")
+    expect(page.locator("#blend")).to_be_enabled()
 
 
 def test_results_of_other_inputs_are_dimmed_until_they_are_made_anew(visit) -> None:

@@ -150,7 +150,7 @@ def _steps(service: Service, results: Results, request: _Request, fuse: bool) ->
             else:
                 yield results.writing(step)
     except BlenderError as error:  # the ranking stands
-        yield results.answered(ranking, None, f"Nothing was fused: {error}.")
+        yield results.answered(ranking, None, f"Not fused: {error}.")
 
 
 def _small_answers(service: Service, rows: CandidateRows, prompt: PromptFields) -> None:

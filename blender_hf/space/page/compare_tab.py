@@ -15,7 +15,6 @@ def compare_tab(service: Service, settings: SettingsPanel, tabs: gr.Tabs, result
     """Arrange the tab, to which two candidates of the results may be sent; it is the one that is called "compare"."""
     first = examples()[FIRST_EXAMPLE].item
     prompt = PromptFields(first.source, "compare-prompt")
-    prompt.arrange_context()
     with gr.Row():
         sides = [_side(letter, first.candidates[index].model, first.texts[index]) for index, letter in enumerate("AB")]
     names, texts = zip(*sides, strict=True)
@@ -25,6 +24,7 @@ def compare_tab(service: Service, settings: SettingsPanel, tabs: gr.Tabs, result
     with gr.Column(elem_classes="bh-results"):
         stale = gr.HTML(elem_classes="bh-changed")
         result = gr.HTML(elem_id="comparison")
+    prompt.arrange_context()
 
     def compare(text: str, system: str, turns: str, a: str, b: str, *others: Any) -> list[str]:
         name_a, name_b, ranker, tie = others
@@ -63,5 +63,5 @@ def _side(letter: str, model: str | None, text: str) -> tuple[gr.Textbox, gr.Tex
             placeholder=f"{letter} · name of the model (optional)",
             max_length=100,
         )
-        answer = gr.Textbox(text, label=f"Answer {letter}", lines=6, max_lines=12, elem_id=f"answer-{letter.lower()}")
+        answer = gr.Textbox(text, label=f"Answer {letter}", lines=6, max_lines=10, elem_id=f"answer-{letter.lower()}")
     return name, answer

@@ -19,7 +19,7 @@ class SettingsPanel:
     def __init__(self, models: Models) -> None:
         with gr.Accordion(_title(models.rankers[0], models.fusers[0]), open=False, elem_id="settings") as box:
             with gr.Row():
-                self.ranker = gr.Dropdown(list(models.rankers), label="Ranker", filterable=False)
+                self.ranker = gr.Dropdown(list(models.rankers), label="Ranker", filterable=False, elem_id="ranker")
                 self.schedule = gr.Dropdown(
                     list(SCHEDULES), label="Schedule", info="Which pairs are compared", filterable=False
                 )
