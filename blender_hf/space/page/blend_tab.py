@@ -14,7 +14,7 @@ from blender_hf.space.prompts import FIRST_EXAMPLE, candidates_of_rows, examples
 from blender_hf.space.service import Service
 from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, RankingSettings
 
-from .events import PRIVATE, gr, mark_stale, plain_errors, scroll_to
+from .events import PRIVATE, gr, mark_stale, plain_errors, plain_reason, scroll_to
 from .inputs import CandidateRows, PromptFields, SettingsPanel
 from .results import Ranked, Results, Updates
 
@@ -123,13 +123,10 @@ def _events(
         return {**waiting, folded: gr.Accordion(open=False), **dict.fromkeys(buttons, gr.Button(interactive=False))}
 
     def run(*values: Any) -> Iterator[Updates]:
-        with plain_errors():
-            try:
-                yield from _steps(service, results, _request(service, rows, values), fuse)
-            except Exception as error:
-                reason = str(error) if isinstance(error, BlenderError) else "The request failed."
-                yield results.cleared(markup.note_html("No answer", reason))
-                raise
+        try:
+            yield from _steps(service, results, _request(service, rows, values), fuse)
+        except Exception as error:  # shown in place of the answer, so that what follows goes on
+            yield results.cleared(markup.note_html("No answer", plain_reason(error)))
 
     return begin, run
 

@@ -13,7 +13,7 @@ from blender_hf.space import markup
 require("gradio", "space", "the page")
 import gradio as gr  # noqa: E402
 
-__all__ = ["COPY", "PRIVATE", "gr", "mark_stale", "plain_errors", "scroll_to"]
+__all__ = ["COPY", "PRIVATE", "gr", "mark_stale", "plain_errors", "plain_reason", "scroll_to"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +31,18 @@ def plain_errors() -> Iterator[None]:
     """Show errors in plain words. Gradio renders messages as HTML, so they are escaped."""
     try:
         yield
-    except BlenderError as error:
-        raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
     except gr.Error:
         raise
     except Exception as error:
-        logger.exception("a request failed")
-        raise gr.Error("Something went wrong on this side; the log says what.", print_exception=False) from error
+        raise gr.Error(escape(plain_reason(error), quote=False), print_exception=False) from error
+
+
+def plain_reason(error: Exception) -> str:
+    """Return what visitors are told of an error; what they can't help goes into the log."""
+    if isinstance(error, BlenderError):
+        return str(error)
+    logger.error("a request failed", exc_info=error)
+    return "Something went wrong on this side; the log says what."
 
 
 def scroll_to(elem_id: str) -> str:
