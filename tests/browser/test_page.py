@@ -59,6 +59,7 @@ def test_load_an_example_rank_and_fuse(
     answer = page.get_by_test_id("answer")
     assert answer.inner_text() == ranking.best
     expect(page.locator("#answer .bh-verdict")).to_contain_text("The best candidate")
+    expect(page.locator("#text-0")).to_be_hidden()
     page.locator("#candidates > button").click()  # they fold where there are results
     expect(page.locator("#text-0")).to_be_visible()
     cells.nth(0).hover()

@@ -43,16 +43,15 @@ def blend_tab(service: Service, settings: SettingsPanel, public: bool) -> Result
 
     def load(title: str) -> list[Any]:
         item = examples()[title].item
-        return [item.prompt, "", "", *rows.show(item.candidates)]
+        return [item.prompt, "", "", *rows.show(item.candidates), gr.Accordion(open=True)]
 
-    example.input(load, example, [*prompt.values, *rows.outputs], **PRIVATE)
+    example.input(load, example, [*prompt.values, *rows.outputs, folded], **PRIVATE)
     add.click(lambda *values: rows.show([*rows.read(values), Candidate("")]), rows.values, rows.outputs, **PRIVATE)
     cleared = clear.click(lambda: ["", "", "", *rows.show([])], None, [*prompt.values, *rows.outputs], **PRIVATE)
     cleared.then(results.cleared, None, results.outputs, **PRIVATE)
     paste.click(lambda new: [*rows.show(split_candidates(new or "")), ""], pasted, [*rows.outputs, pasted], **PRIVATE)
     for index, remover in enumerate(rows.removers):
         remover.click(_remover(rows, index), rows.values, rows.outputs, **PRIVATE)
-    example.input(lambda: gr.Accordion(open=True), None, folded, show_progress="hidden", **PRIVATE)
 
     choices = [*settings.ranking, *settings.fusion]
     mark_stale([*prompt.values, *choices, *rows.names, *rows.texts], results.stale)
