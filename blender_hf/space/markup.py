@@ -23,7 +23,7 @@ MIN_FULL = 0.05
 # What the figures of a ranking mean, by the words that the page has for them.
 TERMS = {
     "percentage": "The mean probability, in the ranker's estimate, that this answer is better than another candidate.",
-    "score": "Candidates are sorted by it; higher is better. The aggregation (see Settings) makes it of comparisons.",
+    "score": "What candidates are sorted by; higher is better. The aggregation computes it from the comparisons.",
     "tie": "Two neighbours in the ranking have equal scores, or a probability within the tie threshold of 50 %.",
     "comparisons": "The pairs of candidates that the ranker compared, out of all pairs; the schedule chooses them.",
     "flip": "The ranker prefers the other candidate when the two are presented in reverse order (position bias).",

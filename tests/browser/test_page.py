@@ -183,6 +183,7 @@ def test_results_of_other_inputs_are_dimmed_until_they_are_made_anew(visit) -> N
     expect(page.locator("#answer .bh-steps")).to_be_visible()
     expect(page.locator("#heat table")).to_have_count(0)
     expect(page.locator("#pair")).to_be_hidden()
+    expect(page.locator("#example input")).to_have_value("")
 
 
 def test_inputs_that_can_not_be_ranked_leave_everything_as_it_is(visit) -> None:

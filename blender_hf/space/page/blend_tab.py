@@ -47,7 +47,8 @@ def blend_tab(service: Service, settings: SettingsPanel, public: bool) -> Result
 
     example.input(load, example, [*prompt.values, *rows.outputs, folded], **PRIVATE)
     add.click(lambda *values: rows.show([*rows.read(values), Candidate("")]), rows.values, rows.outputs, **PRIVATE)
-    cleared = clear.click(lambda: ["", "", "", *rows.show([])], None, [*prompt.values, *rows.outputs], **PRIVATE)
+    emptied = [example, *prompt.values, *rows.outputs]
+    cleared = clear.click(lambda: [None, "", "", "", *rows.show([])], None, emptied, **PRIVATE)
     cleared.then(results.cleared, None, results.outputs, **PRIVATE)
     paste.click(lambda new: [*rows.show(split_candidates(new or "")), ""], pasted, [*rows.outputs, pasted], **PRIVATE)
     for index, remover in enumerate(rows.removers):

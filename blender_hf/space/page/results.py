@@ -35,7 +35,7 @@ class Results:
         with gr.Row(visible=False, equal_height=True, elem_id="pair") as self.pair:
             self.first = gr.Dropdown([], label="One candidate", filterable=False, min_width=140, elem_id="pair-first")
             self.second = gr.Dropdown([], label="Another", filterable=False, min_width=140, elem_id="pair-second")
-            self.compare = gr.Button("Compare these two", min_width=140, elem_id="compare-pair")
+            self.compare = gr.Button("Compare these two", scale=0, min_width=210, elem_id="compare-pair")
         # Not steps of what is streamed: Gradio sends only what changes in it, and now and then a page missed that.
         hidden: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
         self.text.change(lambda value: gr.Button(visible=bool(value)), self.text, self.copy, **hidden)
