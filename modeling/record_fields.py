@@ -122,20 +122,22 @@ MODEL_STEMS = ("model", "generator", "model_name")
 SCORE_STEMS = ("score", "rating", "reward")
 # What says something about a record, or was made of it, and is no part of what a model reads.
 _METADATA_NAMES = """
-additional_metadata annotation annotations annotator annotators author batch best categories category chosen_model
-chosen_probs chosen_probs_lose chosen_probs_win cluster comparison content_type conversation_hash conversation_id
-correct_answers count created created_at created_time custom_id custom_system_prompt data_source dataset dataset_name
-date datetime decoding_method difficulty distilabel_metadata domain domain_name domains error evol_history failures
-file file_name filename finish_reason flip_rate flipped fold fused fused_from fusion_error generation_prompt generator_1
-generator_2 group hash idx incorrect_answers index individual_preference info is_code is_english judge judge_hash
-judge_name kind labelling_model labelling_prompt language_code length level licence margin meta metadata model_chosen
-model_rejected n_comparisons n_cycles num_correct num_ratings num_rejected num_turns number openai_moderation order
-original_id original_index original_prompt original_response pair_id pair_index post_id price_per_example probability
+additional_metadata annotation annotations annotator annotators author batch best categories category category_tag
+chosen_model chosen_probs chosen_probs_lose chosen_probs_win cluster comparison content_type conv_metadata
+conversation_hash conversation_id correct_answers count created created_at created_time custom_id custom_system_prompt
+data_source dataset dataset_name date datetime decoding_method difficulty distilabel_metadata domain domain_name domains
+error evaluation_order evol_history failures file file_name filename finish_reason flip_rate flipped fold
+full_conversation fused fused_from fusion_error generation_prompt generator_1 generator_2 group hash idx
+incorrect_answers index individual_preference info is_code is_english judge judge_hash judge_name kind labelling_model
+labelling_prompt language_code length level licence margin mean_score meta metadata model_chosen model_rejected
+n_comparisons n_cycles num_correct num_ratings num_rejected num_turns number openai_moderation order original_id
+original_index original_prompt original_response pair_id pair_index parsed_outputs post_id price_per_example probability
 prompt_hash prompt_id prompt_source qid question_id rank ranking rationales raw_completion raw_generation_responses
-raw_labelling_response redacted rejected_model response_metadata response_model returned row row_id row_number
-sample_id schedule score_ratio seconds_difference seed session_id source_dataset source_id split status tag tags
-task_id time time_per_example timestamp tokens topic topics total_completions toxic_chat_tag truncated tstamp turn
-turns_count type uid unique_id upvote_ratio url user_id uuid version weight word_count year
+raw_labelling_response redacted rejected_model response_metadata response_model returned row row_id row_number sample_id
+sampled_best_of_k sampled_conflict_pairs schedule score_ratio seconds_difference seed session_id source_dataset
+source_id split status tag tags task_id time time_per_example timestamp tokens topic topics total_completions
+toxic_chat_tag truncated tstamp turn turns_count type uid unique_id upvote_ratio url user_id uuid version weight
+word_count year
 """
 METADATA = frozenset(_METADATA_NAMES.split())
 # What may well have a meaning for a reader, and is no answer: it is reported as not read.

@@ -47,6 +47,7 @@ class LabelledPrompt:
     lang: str = UNKNOWN  # code of the language, or "unknown"
     reference: str | None = None  # A good answer, if there is one
     license: str | None = None  # what the record says of its licence, if it says anything
+    benchmark: str | None = None  # which of `benchmarks.BENCHMARKS` it is of; None if of none that is recognised
 
     @property
     def models(self) -> tuple[str | None, ...]:

@@ -10,6 +10,7 @@ from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Item, check_characters
 from blender_hf.modeling.record_fields import Fields, reference_of
 
+from .benchmarks import BENCHMARKS, benchmark_of
 from .columns import ColumnNames, Columns
 from .labelled import UNKNOWN, JudgedPair, LabelledPrompt
 from .records import id_of, text_of
@@ -96,24 +97,27 @@ def from_mapping(
             text_of("reference", reference_of(fields)),
             text_of("license", fields.values.get("license")),
         )
+    benchmark = benchmark_of(fields.record)
     prompt = LabelledPrompt(
         id=id_of(fields.record, default_id),
         item=found.item,
         pairs=pairs,
         scores={name: values for name, values in scores.items() if any(value is not None for value in values)},
-        source=_source_of(fields) or default_source,
+        source=_source_of(fields, benchmark) or default_source,
         lang=str(fields.values.get("lang") or UNKNOWN),
         reference=reference,
         license=license,
+        benchmark=benchmark,
     )
     names = (str(prompt.id), *(model or "" for model in prompt.models), *prompt.scores)
     check_characters((*names, prompt.source, prompt.lang, reference or "", license or ""), where)
     return prompt
 
 
-def _source_of(fields: Fields) -> str | None:
+def _source_of(fields: Fields, benchmark: str | None) -> str | None:
     """Return the name of the collection; MixInstruct names it in its ids, as in "dolly_15k/123"."""
-    stated = fields.record.get("source") or fields.record.get("subset")
+    named = ("source", "subset") if benchmark is None else (BENCHMARKS[benchmark].source,)
+    stated = next((fields.record[key] for key in named if fields.record.get(key)), None)
     if not stated and fields.keys.get("prompt") == "input" and "instruction" in fields.keys:
         stated = str(fields.record.get("id", "")).rpartition("/")[0]
     return str(stated) if stated else None

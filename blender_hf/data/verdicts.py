@@ -34,7 +34,7 @@ VERDICTS: dict[str, tuple[float, bool | None]] = {
     "Same bad": (0.5, False),
 }
 TIES: dict[str, bool | None] = {
-    **dict.fromkeys(("tie", "ties", "tied", "draw", "equal", "same", "both"), None),
+    **dict.fromkeys(("tie", "ties", "tied", "draw", "equal", "same", "both", "tie (inconsistent)"), None),
     **dict.fromkeys(("same bad", "tie (bothbad)", "bothbad", "both_bad", "both bad", "tie_bothbad", "neither"), False),
     **dict.fromkeys(("same good", "bothgood", "both_good", "both good"), True),
 }

@@ -1,11 +1,13 @@
 """Evaluates rankers on labelled prompts, beside simple baselines."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from blender_hf.blender import DEFAULT_WINDOW
+from blender_hf.data.benchmarks import REWARD_BENCH_2
 from blender_hf.data.labelled import LabelledPrompt, gold_scores
 from blender_hf.engine.streaming import windowed
 from blender_hf.errors import InputError
@@ -14,6 +16,7 @@ from blender_hf.inputs import Candidate
 from .bootstrap import Figure, Ratios, figures, mean_of_figures, paired_differences
 from .calibration import Calibration, calibration_of
 from .measuring import measure, probabilities_of
+from .official import Judged, judged_of, official_scores
 from .pairwise import by_source
 from .predictors import (
     Capabilities,
@@ -40,6 +43,8 @@ class RankerEvaluation:
     by_source: Mapping[str, Mapping[str, Figure]]  # the same for each source, and their mean under "mean over sources"
     by_language: Mapping[str, Mapping[str, Figure]]  # the same for each language
     calibration: Calibration | None  # the calibration of its probabilities; None for a ranker without them
+    # by benchmark, the scores that its authors define, by their names; see `official`
+    official: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class _Row:
     ratios: Ratios
     probabilities: Sequence[float]
     labels: Sequence[float]
+    judged: tuple[str, Judged] | None  # of a prompt of a benchmark, with its name
 
 
 def evaluate(
@@ -150,7 +156,8 @@ def _queries(prompts: Iterable[LabelledPrompt], *, gold: str | None, rankings: b
     for prompt in prompts:
         has_gold = gold_scores(prompt, gold) is not None
         if prompt.pairs or has_gold:
-            yield Query.about(prompt, complete=rankings and has_gold)
+            # RewardBench 2 scores all answers, though it has too few verdicts on them to make gold scores.
+            yield Query.about(prompt, complete=rankings and (has_gold or prompt.benchmark == REWARD_BENCH_2))
 
 
 def _rows(
@@ -169,9 +176,10 @@ def _rows(
         for (name, predictor), prediction in zip(predictors.items(), predictions, strict=True):
             if prediction is not None:
                 able = predictor.capabilities
-                calibrated = probabilities_of(prompt, prediction) if able.probabilities else ((), ())
+                probabilities, labels = probabilities_of(prompt, prediction) if able.probabilities else ((), ())
+                judged = None if prompt.benchmark is None else (prompt.benchmark, judged_of(prompt, prediction))
                 ratios = measured(prompt, prediction, able)
-                rows[name].append(_Row(len(seen), prompt.source, prompt.lang, ratios, *calibrated))
+                rows[name].append(_Row(len(seen), prompt.source, prompt.lang, ratios, probabilities, labels, judged))
         seen.append(_without_texts(prompt))
     return rows, seen
 
@@ -211,4 +219,13 @@ def _summary(rows: Sequence[_Row], seed: int) -> RankerEvaluation:
             [probability for row in rows for probability in row.probabilities],
             [label for row in rows for label in row.labels],
         ),
+        official=_official(rows),
     )
+
+
+def _official(rows: Sequence[_Row]) -> dict[str, dict[str, float]]:
+    benchmarks: dict[str, list[Judged]] = defaultdict(list)
+    for row in rows:
+        if row.judged is not None:
+            benchmarks[row.judged[0]].append(row.judged[1])
+    return {name: found for name, own in benchmarks.items() if (found := official_scores(name, own))}

@@ -10,6 +10,7 @@ from blender_hf.logs import counted
 from .bootstrap import Figure
 from .evaluate import MEAN, Evaluation
 from .measuring import FIGURES
+from .official import ABOUT
 
 # Fewer prompts are warned of: a figure of yes or no is then known to no better than a tenth.
 FEW_PROMPTS = 100
@@ -38,6 +39,7 @@ def to_markdown(evaluation: Evaluation) -> str:
         header = ["ranker", "expected calibration error", "Brier score"]
         rows = [[name, f"{found.error:.3f}", f"{found.brier:.3f}"] for name, found in calibrated.items()]
         parts += ["## Calibration", markdown_table(header, rows), "Over the decided pairs; lower is better for both."]
+    parts += _official(evaluation)
     return "\n\n".join([*parts, "## What they mean", _meanings(shown)]) + "\n"
 
 
@@ -67,6 +69,20 @@ def summary_of(evaluation: Evaluation, names: Mapping[str, str]) -> str:
         less = f" ({first} minus this: {_with_interval(difference, '+')})" if difference else ""
         parts.append(f"{name}: accuracy {accuracy.value:.3f} on {pairs}{less}")
     return "; ".join([*parts, counted(evaluation.n_prompts, "prompt")])
+
+
+def _official(evaluation: Evaluation) -> list[str]:
+    """Return a table for each benchmark, as its authors score it."""
+    parts = []
+    for benchmark in dict.fromkeys(name for found in evaluation.rankers.values() for name in found.official):
+        columns = {name: found.official.get(benchmark, {}) for name, found in evaluation.rankers.items()}
+        rows = [
+            [score, *(f"{column[score]:.3f}" if score in column else "" for column in columns.values())]
+            for score in dict.fromkeys(score for column in columns.values() for score in column)
+        ]
+        about = f"The official scores: {ABOUT[benchmark]}. Higher is better."
+        parts += [f"## {benchmark}", markdown_table(["score", *columns], rows), about]
+    return parts
 
 
 def _counts(evaluation: Evaluation) -> str:

@@ -67,6 +67,11 @@ def load_training_data(settings: DataSettings) -> LoadedData:
         and (not settings.languages or prompt.lang in settings.languages)
         and prompt.item.source in subsample
     ]
+    if (measured := next((prompt for prompt in selected if prompt.benchmark is not None), None)) is not None:
+        raise InputError(
+            f"{measured.item.where} is of the benchmark {measured.benchmark}, whose scores would mean nothing for a "
+            "model that was trained on it; leave it out of data, and name it in eval_data"
+        )
     if not selected:
         raise InputError(
             "no record is left to train on; see data, leave_out, languages and train_fraction in the settings"

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 QUESTION, GOOD, BAD = "What is the capital of Peru?", "The capital of Peru is Lima.", "Bananas are yellow."
+GOOD_STYLES = (GOOD, "Lima, the capital.", "**Lima**")
+BAD_STYLES = (BAD, "Bananas, which are yellow.", "**Bananas**")
 
 
-def user(text: str) -> dict[str, str]:
+def parts(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text, "image": None, "mimeType": None}]
+
+
+def user(text: Any) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def assistant(text: str) -> dict[str, str]:
+def assistant(text: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
 
 
@@ -232,8 +238,80 @@ SHAPES: dict[str, Shape] = {
         pairs=BETTER,
     ),
     "RewardBench 2": Shape(
-        {"id": "1", "prompt": QUESTION, "chosen": [GOOD], "rejected": [BAD], "num_correct": 1, "subset": "Factuality"},
+        {
+            "id": "1",
+            "prompt": QUESTION,
+            "chosen": [GOOD],
+            "rejected": [BAD],
+            "num_correct": 1,
+            "num_incorrect": 1,
+            "total_completions": 2,
+            "models": ["alpha", "beta"],
+            "subset": "Factuality",
+            "additional_metadata": {"category": None},
+        },
         pairs=BETTER,
+    ),
+    "RM-Bench": Shape(
+        {
+            "id": "chat_1",
+            "prompt": QUESTION,
+            "chosen": list(GOOD_STYLES),
+            "rejected": list(BAD_STYLES),
+            "domain": "chat",
+        },
+        candidates=frozenset((*GOOD_STYLES, *BAD_STYLES)),
+        pairs=frozenset((good, bad, 1.0) for good in GOOD_STYLES for bad in BAD_STYLES),
+    ),
+    "Preference Proxy Evaluations, correctness": Shape(
+        {
+            "question_id": "x",
+            "prompt": QUESTION,
+            "response_1": BAD,
+            "response_2": GOOD,
+            "response_3": "Lima?",
+            "scores": [False, True, True],
+            "parsed_outputs": ["", "Lima", "Lima"],
+            "mean_score": 0.67,
+            "sampled_conflict_pairs": [[0, 1]],
+            "sampled_best_of_k": [[0, 1, 2]],
+        },
+        candidates=frozenset((GOOD, BAD, "Lima?")),
+        scores={"score": {GOOD: 1.0, BAD: 0.0, "Lima?": 1.0}},
+    ),
+    "LMArena": Shape(
+        {
+            "id": "x",
+            "model_a": "alpha",
+            "model_b": "beta",
+            "winner": "both_bad",
+            "evaluation_session_id": "y",
+            "evaluation_order": 1,
+            "conversation_a": [user(parts(QUESTION)), assistant(parts(BAD))],
+            "conversation_b": [user(parts(QUESTION)), assistant(parts(GOOD))],
+            "full_conversation": [{"user_side": user(parts(QUESTION))}],
+            "conv_metadata": {"sum_assistant_a_tokens": 1},
+            "category_tag": {"math_v0.1": {"math": False}},
+            "language": "en",
+            "is_code": False,
+            "timestamp": "2025-04-17",
+        },
+        pairs=frozenset({(BAD, GOOD, None)}),
+        models={BAD: "alpha", GOOD: "beta"},
+    ),
+    "MT-bench by GPT-4": Shape(
+        {
+            "question_id": 81,
+            "model_a": "alpha",
+            "model_b": "beta",
+            "winner": "tie (inconsistent)",
+            "judge": ["gpt-4", "pair-v2"],
+            "conversation_a": [user(QUESTION), assistant(GOOD)],
+            "conversation_b": [user(QUESTION), assistant(BAD)],
+            "turn": 1,
+        },
+        pairs=frozenset({(GOOD, BAD, None)}),
+        models={GOOD: "alpha", BAD: "beta"},
     ),
     "HH-RLHF": Shape(
         {
