@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at runtime `_HOMES` h
     from .inputs import Candidate as Candidate
     from .inputs import Item as Item
     from .inputs import make_item as make_item
+    from .judging.loading import load_judge as load_judge
     from .loading.checkpoints import locate as locate
     from .logs import quiet as quiet
     from .modeling import CausalGenFuser as CausalGenFuser
@@ -87,6 +88,7 @@ _HOMES = {
     "Schedule": "engine.schedules",
     "Truncation": "engine.results",
     "generate": "generation.candidates",
+    "load_judge": "judging.loading",
     "locate": "loading.checkpoints",
     "make_item": "inputs",
     "quiet": "logs",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, Unpack, cast, overload
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -37,6 +37,7 @@ from .errors import BlenderError, InputError, chosen
 from .export.backend import check_backend, load_fuser_for_onnx
 from .export.onnx_ranker import load_onnx_ranker
 from .generation.chat_fuser import is_chat_fuser, load_chat_fuser
+from .generation.specs import ChatClient, LocalLLM, RemoteLLM
 from .inputs import (
     CandidateInput,
     CandidateLists,
@@ -48,6 +49,8 @@ from .inputs import (
     make_items,
     pairs_of,
 )
+from .judging.loading import load_named_judge, names_judge
+from .judging.settings import JudgeSettings
 from .loading.checkpoints import AUTO_FUSER, DEFAULT_RANKER, HubOptions, fuser_of, leave_out_length, load_fuser
 from .loading.rankers import PointwiseOptions, load_any_ranker
 from .modeling import CausalGenFuser, FusionProcessor, GenFuser, PairRanker, PairRankerProcessor
@@ -128,7 +131,7 @@ class Blender(AsyncMethods):
     @classmethod
     def from_pretrained(
         cls,
-        ranker: str | Path | OwnRanker = DEFAULT_RANKER,
+        ranker: str | Path | OwnRanker | LocalLLM | RemoteLLM | ChatClient = DEFAULT_RANKER,
         fuser: Any = AUTO_FUSER,
         *,
         device: str | torch.device | None = None,
@@ -152,6 +155,7 @@ class Blender(AsyncMethods):
         positive_label: int | str | None = None,
         device_map: Any = None,
         quantization_config: Any = None,
+        judge: JudgeSettings | Mapping[str, Any] | None = None,
     ) -> "Blender":
         """Load a ranker and a fuser.
 
@@ -160,7 +164,9 @@ class Blender(AsyncMethods):
                 any sequence classification model with one label, or two; of a reranker of sentence-transformers; or an
                 object that ranks by itself, as in `Blender`. "reward:http://host:8000#model" is a reward model or a
                 reranker on a server (vLLM, SGLang, text-embeddings-inference); "length", "random", "mlm:ID" and
-                "simcls:ID" are the baselines of `blender-hf evaluate`.
+                "simcls:ID" are the baselines of `blender-hf evaluate`. "judge:MODEL" asks a chat model which answer is
+                better, MODEL being as behind "chat:" in `fuser`; so do a `RemoteLLM`, a `LocalLLM` and an
+                `InferenceClient`.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 and causal language models among them; "auto" for the one that the ranker's configuration names, else
                 the bundled one; None to rank only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here,
@@ -196,6 +202,8 @@ class Blender(AsyncMethods):
                 place of `device`, which is then the fuser's own choice. It needs accelerate.
             quantization_config: How transformers quantises a reward model while it loads it, such as
                 `BitsAndBytesConfig(load_in_4bit=True)`. It needs accelerate, and the package of that method.
+            judge: How a judge is asked, and what it may cost: a `blender_hf.judging.settings.JudgeSettings`, or its
+                fields, such as `{"criteria": "Which answer is more concise?", "max_comparisons": 1000}`.
 
         Returns:
             The blender.
@@ -213,6 +221,12 @@ class Blender(AsyncMethods):
             trust_remote_code=trust_remote_code,
             subfolder=subfolder,
         )
+        running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
+        if names_judge(ranker):
+            ranker = load_named_judge(ranker, judge, hub, **running)
+        elif judge is not None:
+            raise InputError('judge= is for a ranker that is a language model, "judge:MODEL"; leave it out')
+        ranker = cast(str | Path | OwnRanker, ranker)
         check_backend(
             backend,
             ranker=ranker,
@@ -223,7 +237,6 @@ class Blender(AsyncMethods):
             dtype=dtype,
             attn_implementation=attn_implementation,
         )
-        running: dict[str, Any] = {"device": device, "dtype": dtype, "attn_implementation": attn_implementation}
         reward = PointwiseOptions(
             positive_label=positive_label, device_map=device_map, quantization_config=quantization_config
         )

@@ -47,7 +47,7 @@ def shares_prompts(backbone: Any, config: PairRankerConfig) -> bool:
     # The state of a recurrent model is no list of keys and values; and in training, checkpointing keeps no cache.
     if getattr(backbone, "_is_stateful", False) or "position_ids" not in signature(backbone.forward).parameters:
         return False
-    return _cache_name(backbone) is not None and not (backbone.training and backbone.is_gradient_checkpointing)
+    return cache_name(backbone) is not None and not (backbone.training and backbone.is_gradient_checkpointing)
 
 
 def require_masks(backbone: Any, what: str) -> None:
@@ -160,7 +160,7 @@ def read_prompts(backbone: Any, config: PairRankerConfig, input_ids: torch.Tenso
             position_ids=(real.cumsum(dim=1) - 1).clamp(min=0),
             use_cache=True,
             return_dict=True,
-            **{str(_cache_name(backbone)): cache},
+            **{str(cache_name(backbone)): cache},
         ).last_hidden_state
         layers: list[Any] = cache.layers
         keys, values = [layer.keys for layer in layers], [layer.values for layer in layers]
@@ -211,7 +211,7 @@ def read_candidates(
             position_ids=places,
             use_cache=True,
             return_dict=True,
-            **{str(_cache_name(backbone)): cache},
+            **{str(cache_name(backbone)): cache},
         ).last_hidden_state
     else:
         hidden = backbone.embeddings(input_ids=input_ids, position_ids=places + _first_position(backbone))
@@ -249,7 +249,7 @@ def _span_from(marker: int | None, input_ids: torch.Tensor, real: torch.Tensor) 
     return real if marker is None else real & ((input_ids == marker).cumsum(dim=1) > 0)
 
 
-def _cache_name(backbone: Any) -> str | None:
+def cache_name(backbone: Any) -> str | None:
     """Return what a model calls its cache of keys and values, or None if it has none."""
     return next((name for name in CACHE_NAMES if name in signature(backbone.forward).parameters), None)
 

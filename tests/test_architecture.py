@@ -19,6 +19,7 @@ LAYERS = (
     ("loading",),
     ("data",),
     ("generation", "export"),
+    ("judging",),
     ("asynchronous", "named_rankers"),
     ("blender",),
     ("pipeline", "integrations"),

@@ -38,6 +38,7 @@ WITH_EXAMPLES = (
     "blender_hf.evaluation.pairwise",
     "blender_hf.evaluation.rankings",
     "blender_hf.engine.scorer",
+    "blender_hf.judging.cost",
     "blender_hf.engine.streaming",
     "blender_hf.space.answers",
     "blender_hf.space.leaderboard",

@@ -134,8 +134,9 @@ HUB_OPTIONS = (LOCAL_FILES_ONLY, option("--trust-remote-code", "allow code from 
 LOADING_OPTIONS = (
     option(
         "--ranker ID",
-        "Hub id or folder of the ranker, which may name a fuser; or length, random, mlm:ID, simcls:ID or "
-        "reward:http://host:8000#model, see docs/ranking.md (default: the bundled %(default)s)",
+        "Hub id or folder of the ranker, which may name a fuser; or judge:MODEL for a language model as in "
+        "`blender-hf generate --help`, length, random, mlm:ID, simcls:ID or reward:http://host:8000#model, see "
+        "docs/ranking.md (default: the bundled %(default)s)",
         default="pair-ranker-mini",
     ),
     option("--revision REVISION", "branch, tag or commit of the ranker"),
@@ -150,9 +151,26 @@ LOADING_OPTIONS = (
     option("--batch-size N", "prompts processed together", type=whole(1), default=16),
     *HUB_OPTIONS,
 )
+# How a language model is asked that is a ranker; the fields of `JudgeSettings` by the names of the options.
+JUDGE_FIELDS = {"judge_cache": "cache"} | {
+    name: name
+    for name in ["criteria", "template", "ask", "verdicts", "on_unreadable", "max_comparisons", "logit_temperature"]
+}
+JUDGE_OPTIONS = grouped(
+    "a judge (--ranker judge:MODEL)",
+    option("--criteria TEXT", 'what makes an answer better, "Which is more concise?"; repeatable', action="append"),
+    option("--template NAME", "default, rlhflow, gram or a .jinja file (default: the model's)"),
+    option("--ask WAY", "decisions, systemone, logprobs or verdict (default: the first that the server has)"),
+    option("--verdicts FORM", "the form of verdicts: brackets, degrees, result, answer, better, genrm, ..."),
+    option("--on-unreadable", "what a reply without a verdict is (default: error)", choices=("error", "tie")),
+    option("--max-comparisons N", "stop before more than N questions are asked", type=whole(0)),
+    option("--judge-cache FILE", "a file that keeps every answer (default: in HF_HOME, for a server)"),
+    option("--logit-temperature T", "divides logits before they become probabilities (default: 1)", type=float),
+)
 RANKER_OPTIONS = (
     *LOADING_OPTIONS,
     option("--length-neutral", "leave out the preference for longer answers that a ranker states"),
+    *JUDGE_OPTIONS,
     option("--max-batch-tokens N", "maximum tokens in a batch of pairs (default: by device)", type=whole(1)),
 )
 SCHEDULE_OPTIONS = (
@@ -204,8 +222,26 @@ def ranker_arguments(options: Options) -> dict[str, Any]:
     names = "device dtype attn_implementation revision local_files_only trust_remote_code backend provider file_name"
     names += " max_batch_tokens positive_label device_map"
     found = {"ranker": options.ranker, **{name: getattr(options, name, None) for name in names.split()}}
+    found["judge"] = _judge_settings(options)
     # Only if it is given: a job of `label` that began without the option is resumed by the same arguments.
     return {**found, **({"length_neutral": True} if getattr(options, "length_neutral", False) else {})}
+
+
+def _judge_settings(options: Options) -> dict[str, Any] | None:
+    """Return the settings of a judge, or None if the ranker is none, for which such options are rejected."""
+    given = {name: getattr(options, name, None) for name in JUDGE_FIELDS}
+    stated = {JUDGE_FIELDS[name]: value for name, value in given.items() if value is not None}
+    if options.ranker.startswith("judge:"):
+        return stated
+    if first := next((name for name, value in given.items() if value is not None), None):
+        raise InputError(f"--{first.replace('_', '-')} is for a judge, --ranker judge:MODEL; remove it")
+    return None
+
+
+def usage_text(ranker: Any) -> str:
+    """Return what a judge was asked, for the summary of a run; empty for other rankers."""
+    usage = getattr(ranker, "usage", None)
+    return "" if usage is None else str(usage)
 
 
 def check_revision(option: str, revision: str | None, name: str) -> None:

@@ -5,6 +5,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from itertools import islice, tee
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -26,9 +27,10 @@ from .command import (
     fusion_generation,
     option,
     ranker_arguments,
+    usage_text,
     whole,
 )
-from .output import Tally, check_records, report, shows_progress, unread_text
+from .output import Tally, check_records, log, report, shows_progress, unread_text
 
 if TYPE_CHECKING:
     from blender_hf.blender import Blender
@@ -113,6 +115,8 @@ def _run(
     total = checked_count(options.file, read())
     quieten_libraries()
     blender = Blender.from_pretrained(**arguments)
+    if total is not None and not options.quiet:
+        _announce_cost(options, blender, read())
     records, for_items = tee(read())
     results = work(blender, (record.item for record in for_items))
     tally = Tally()
@@ -127,25 +131,42 @@ def _run(
             if error := getattr(result, "fusion_error", None):
                 tally.reasons["fusion"][error] += 1
             bar.update()
-    _report(options, tally)
+    _report(options, tally, blender.scorer)
 
 
-def _report(options: Options, tally: Tally) -> None:
+def _report(options: Options, tally: Tally, scorer: Any) -> None:
     """Log and print the summary; fail if the fuser failed for every prompt."""
     where, prompts = options.output or "stdout", tally.counts["prompts"]
     unread, errors = tally.counts["unread"], tally.reasons["fusion"]
     numbers: dict[str, Any] = {"command": options.command, "prompts": prompts, "unread": unread}
     if options.command == "blend":
         numbers |= {"fused": tally.counts["fused"], "fusion_errors": dict(errors)}
+    if (usage := getattr(scorer, "usage", None)) is not None:
+        numbers["judge"] = asdict(usage)
     summary = {**numbers, "seconds": tally.seconds, "output": where}
     line = f"{options.command}: {counted(prompts, 'prompt')} in {tally.seconds:.1f} s, to {where}"
     failed = [f"{number} not fused: {error}" for error, number in errors.items()]
-    report(options, [] if options.quiet else [line, unread_text(unread), *failed], summary)
+    report(options, [] if options.quiet else [line, unread_text(unread), usage_text(scorer), *failed], summary)
     if errors and not tally.counts["fused"]:
         raise GenerationError(
             f"nothing could be fused: {next(iter(errors))}; the best candidates are written all the same, with the "
             "reason as fusion_error"
         )
+
+
+def _announce_cost(options: Options, blender: "Blender", records: Iterable["Record"]) -> None:
+    """Say how many questions a judge will be asked at most, before it is asked any."""
+    from blender_hf.engine.schedules import Schedule
+    from blender_hf.judging.cost import most_requests
+    from blender_hf.judging.loading import Judge
+
+    judge = blender.scorer
+    if not isinstance(judge, Judge) or options.command == "fuse":
+        return
+
+    schedule = Schedule(options.schedule, options.top_k if options.schedule != "full" else None, options.orders)
+    most = most_requests((record.item for record in records), schedule, judge.n_criteria)
+    log(f"at most {most} requests to the judge {judge.name}, without those that its cache answers")
 
 
 def _fuser_arguments(options: Options) -> dict[str, Any]:

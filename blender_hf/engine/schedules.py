@@ -67,6 +67,16 @@ class Schedule:
         """Start the schedule for n candidates."""
         return SCHEDULES[self.name](n, self)
 
+    def max_comparisons(self, n: int) -> int:
+        """Return how many pairs of n different candidates are compared at most, each in one or both orders."""
+        pairs, places = n * (n - 1) // 2, min(self.top_k or 1, n)
+        rounds = math.ceil(math.log2(n)) if n > 1 else 0
+        if self.name == "knockout":
+            return min(pairs, n - 1 + (places - 1) * (places - 1 + rounds)) if n else 0
+        if self.name == "bubble":
+            return sum(n - 1 - place for place in range(places))
+        return min(pairs, n * rounds) if self.name == "adaptive" and self.top_k is None else pairs
+
 
 def as_schedule(schedule: str | Schedule, top_k: int | None = None, orders: str = "both") -> Schedule:
     """Return a schedule by its name, or a given one, with the options stated beside it."""

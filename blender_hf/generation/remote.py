@@ -64,7 +64,7 @@ class RemoteModel:
 
     def __init__(self, llm: RemoteLLM) -> None:
         if llm.client is None:
-            _check_client(llm)
+            check_client(llm)
         self.llm = llm
         self.name = llm.label
         self._has_answered = False
@@ -90,7 +90,7 @@ class RemoteModel:
 
     async def _answer_all(self, requests: Sequence[Sequence[Message]], sampling: Sampling) -> list[tuple[Outcome, ...]]:
         limit = self._limits.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.llm.concurrency))
-        async with self._connection() as create:
+        async with connected(self.llm) as create:
             asked = [
                 self._answer(create, messages, sampling, sample, limit)
                 for messages in requests
@@ -138,23 +138,24 @@ class RemoteModel:
                 self._resting = reason, time.monotonic() + REST_S
         return Failure(self.name, reason)
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Create]:
-        if self.llm.client is not None:
-            yield _awaitable(self.llm.client.chat.completions.create)
-            return
-        llm = self.llm
-        # huggingface_hub would send the Hub's token to any server; a placeholder prevents it.
-        key = llm.api_key if llm.base_url is None else llm.api_key or "none"
-        client = (_CheckingClient if llm.base_url is None else _ServerClient)(
-            base_url=llm.base_url,
-            provider=llm.provider,  # type: ignore[arg-type]  # the names that exist change with each release
-            api_key=key,
-            timeout=llm.timeout,
-        )
-        # One client per batch of requests: it belongs to one event loop, and is always closed.
-        async with client:
-            yield client.chat.completions.create
+
+@asynccontextmanager
+async def connected(llm: RemoteLLM) -> AsyncIterator[Create]:
+    """Yield the function that asks for a chat completion, as `chat.completions.create` of OpenAI's client."""
+    if llm.client is not None:
+        yield awaitable(llm.client.chat.completions.create)
+        return
+    # huggingface_hub would send the Hub's token to any server; a placeholder prevents it.
+    key = llm.api_key if llm.base_url is None else llm.api_key or "none"
+    client = (_CheckingClient if llm.base_url is None else _ServerClient)(
+        base_url=llm.base_url,
+        provider=llm.provider,  # type: ignore[arg-type]  # the names that exist change with each release
+        api_key=key,
+        timeout=llm.timeout,
+    )
+    # One client per batch of requests: it belongs to one event loop, and is always closed.
+    async with client:
+        yield client.chat.completions.create
 
 
 class _CheckingClient(AsyncInferenceClient):
@@ -265,7 +266,9 @@ def _outcome(name: str, completion: Any) -> Outcome:
 
 def _reply(said: Any, truncated: bool) -> Reply:
     """Return the answer of a server: a text, perhaps in parts or a refusal, or calls of tools that it was offered."""
-    stated = {key: _plain(getattr(said, key, None)) for key in ("content", "refusal", "tool_calls", "function_call")}
+    stated = {
+        key: plain_reply(getattr(said, key, None)) for key in ("content", "refusal", "tool_calls", "function_call")
+    }
     message = {"role": "assistant", **{key: value for key, value in stated.items() if value}}
     (turn,) = turns([{"content": "", **message}])
     # JSON can spell a lone surrogate, as where an answer was cut within an emoji; UTF-8 can't encode it.
@@ -277,17 +280,17 @@ def _reply(said: Any, truncated: bool) -> Reply:
     return Reply(render_answer(messages), truncated, messages)
 
 
-def _plain(value: Any) -> Any:
+def plain_reply(value: Any) -> Any:
     """Return a part of a reply in dictionaries and lists: clients have classes of their own."""
     if isinstance(value, list | tuple):
-        return [*map(_plain, value)]
+        return [*map(plain_reply, value)]
     if isinstance(value, Mapping) or not hasattr(value, "__dict__"):
         return plain_values(value)
     known = plain_values(value)  # an object of pydantic
-    return known if isinstance(known, Mapping) else plain_values({k: _plain(v) for k, v in vars(value).items()})
+    return known if isinstance(known, Mapping) else plain_values({k: plain_reply(v) for k, v in vars(value).items()})
 
 
-def _awaitable(create: Create) -> Create:
+def awaitable(create: Create) -> Create:
     """Return an async function; a synchronous one runs in a thread."""
     if inspect.iscoroutinefunction(create):
         return create
@@ -299,7 +302,8 @@ def _awaitable(create: Create) -> Create:
     return in_thread
 
 
-def _check_client(llm: RemoteLLM) -> None:
+def check_client(llm: RemoteLLM) -> None:
+    """Raise unless a language model can be asked: with the package and the token that it needs."""
     if Version(huggingface_hub.__version__).major < 1:
         require("aiohttp", "generate", "asking models over the network")
     if llm.base_url is None and not (llm.api_key or get_token()):

@@ -16,6 +16,7 @@ from blender_hf.data.jobs import Log, beside, check_settings, open_log, replacin
 from blender_hf.data.sources import FileSource, Source
 from blender_hf.engine.rankers import OwnRanker
 from blender_hf.errors import InputError, InputTypeError
+from blender_hf.judging.loading import names_judge
 from blender_hf.loading.checkpoints import locate
 
 from .parts import Part, PartLog, PartMaker, RawPart, entries_of, raw_parts, usable_record
@@ -201,7 +202,7 @@ def _pinned(settings: LabelSettings) -> LabelSettings:
     from huggingface_hub import HfApi
 
     loading = dict(settings.judge.loading)
-    if isinstance(loading.get("ranker"), OwnRanker):
+    if isinstance(loading.get("ranker"), OwnRanker) or names_judge(loading.get("ranker")):
         return settings
     if Path(locate(settings.judge.ranker)).is_dir() or loading.get("local_files_only"):
         return settings

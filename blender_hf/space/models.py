@@ -4,14 +4,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from blender_hf.blender import load_fuser_of
+from blender_hf.blender import Blender, load_fuser_of
 from blender_hf.engine.fusion import ItemFuser
-from blender_hf.engine.rankers import Ranker, as_ranker
+from blender_hf.engine.rankers import Ranker
 from blender_hf.errors import InputError
 from blender_hf.generation.local import LocalModel
 from blender_hf.generation.specs import LocalLLM
 from blender_hf.loading.checkpoints import BUNDLED_LLM, DEFAULT_FUSER, DEFAULT_OPTIONS, DEFAULT_RANKER
-from blender_hf.loading.rankers import load_any_ranker
 
 Loaded = TypeVar("Loaded")
 
@@ -66,7 +65,7 @@ class Models:
 
 
 def _ranker(name: str) -> Ranker:
-    return as_ranker(*load_any_ranker(name))
+    return Blender.from_pretrained(name, None).ranker
 
 
 def _fuser(name: str) -> ItemFuser:

@@ -15,6 +15,7 @@ from typing import cast
 from blender_hf.blender import Blender
 from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.engine.scorer import PairScorer
+from blender_hf.judging.loading import JUDGE
 from blender_hf.loading.checkpoints import BUNDLED, locate
 from blender_hf.modeling import PairRankerConfig
 
@@ -36,8 +37,11 @@ def calibrate(
 ) -> float:
     """Fit the temperature of a trained ranker on at most so many pairs of a source, and store it in its configuration.
 
-    A `distinct_token_weight` is used for the fit and stored too; `ValueError` is raised if it is no number.
+    A `distinct_token_weight` is used for the fit and stored too; `ValueError` is raised if it is no number. That of a
+    judge, "judge:MODEL", is returned alone: it is given to `logit_temperature=`.
     """
+    if str(ranker).startswith(JUDGE):
+        return round(_fitted(Blender.from_pretrained(str(ranker), None), data, most, seed), 4)
     path = Path(ranker) / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     blender = Blender.from_pretrained(ranker, None)
@@ -45,11 +49,16 @@ def calibrate(
         settings["distinct_token_weight"] = distinct_token_weight
         PairRankerConfig.from_dict(settings)  # rejects what can't work before the long part
         cast(PairScorer, blender.scorer).model.config.distinct_token_weight = distinct_token_weight
-    pairs = balance_sources(training_pairs(read_labelled(data)), most=most, seed=seed)
-    logits = [result.logit for result in blender.iter_compare(pair.item for pair in pairs)]
-    settings["logit_temperature"] = round(fitted_temperature(logits, [pair.label for pair in pairs]), 4)
+    settings["logit_temperature"] = round(_fitted(blender, data, most, seed), 4)
     _write_json(path, settings)
     return settings["logit_temperature"]
+
+
+def _fitted(blender: Blender, data: str | Path, most: int | None, seed: int) -> float:
+    """Return the temperature of a ranker that fits at most so many pairs of each source."""
+    pairs = balance_sources(training_pairs(read_labelled(data)), most=most, seed=seed)
+    logits = [result.logit for result in blender.iter_compare(pair.item for pair in pairs)]
+    return fitted_temperature(logits, [pair.label for pair in pairs])
 
 
 def bundle(run: str | Path, name: str) -> Path:
@@ -85,7 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     fit = commands.add_parser("calibrate", help="fit the temperature of a ranker and store it")
-    fit.add_argument("--ranker", required=True, help="folder of the checkpoint; its configuration is changed")
+    fit.add_argument(
+        "--ranker", required=True, help="folder of a checkpoint, whose configuration is changed, or judge:MODEL"
+    )
     fit.add_argument("--data", required=True, help="labelled data that the ranker was not trained on")
     fit.add_argument("--max-pairs-per-source", type=int, default=120, help="drawn at random from larger sources")
     fit.add_argument("--seed", type=int, default=0, help="random seed of that draw")

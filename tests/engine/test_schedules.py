@@ -269,3 +269,23 @@ def test_numbers_of_numpy_are_numbers() -> None:
 def test_a_schedule_that_is_none_is_refused(blender: Blender) -> None:
     with pytest.raises(InputTypeError, match="schedule=None is neither"):
         blender.rank("p", ["a", "b"], schedule=None)
+
+
+@pytest.mark.parametrize("name", ["full", "bubble", "knockout", "adaptive"])
+def test_no_schedule_compares_more_than_it_says(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for n in range(1, 12):
+        for top_k in (None, 1, 2, 3, n):
+            schedule = Schedule(name, top_k)
+            for _ in range(6):
+                strength, made = rng.normal(size=n), 0
+                rounds = schedule.rounds(n)
+                pairs = next(rounds, []) if n > 1 else []
+                while pairs:
+                    made += len(pairs)
+                    logits = [strength[i] - strength[j] + rng.normal() for i, j in pairs]
+                    try:
+                        pairs = rounds.send(logits)
+                    except StopIteration:
+                        break
+                assert made <= schedule.max_comparisons(n), (n, top_k)

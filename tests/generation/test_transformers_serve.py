@@ -15,13 +15,20 @@ import transformers
 from packaging.version import Version
 from transformers.utils.import_utils import is_openai_available
 
-from blender_hf import LocalLLM, RemoteLLM, generate
+from blender_hf import Blender, LocalLLM, RemoteLLM, generate, load_judge
+from tests.generation.tiny_models import save_chat_model
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(Version(transformers.__version__).major < 5, reason="its command line was another"),
     pytest.mark.skipif(not is_openai_available(), reason="`transformers serve` needs openai"),
 ]
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random model with room for the question of a judge."""
+    return save_chat_model(tmp_path_factory.mktemp("served") / "chat", context=2048)
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +61,16 @@ def test_it_writes_what_the_model_writes_here(address: str, chat_model: Path, mo
     for found in generate(["Hi", "2 + 2?"], llms, max_new_tokens=6, temperature=0):
         served, here = found.candidates
         assert (served.text, served.truncated) == (here.text, here.truncated)
+
+
+def test_its_judge_is_the_one_that_runs_here(address: str, chat_model: Path) -> None:
+    """It offers /v1/systemone, and ignores that logprobs are asked for."""
+    candidates = ["Four.", "5", "It is 4, I think."]
+    served = load_judge(RemoteLLM(str(chat_model), address), cache=False)
+    here = load_judge(LocalLLM(str(chat_model), device="cpu", dtype="float32"))
+    found, expected = (Blender(judge).rank("2 + 2?", candidates) for judge in (served, here))
+    for row, own in zip(found.logits, expected.logits, strict=True):
+        assert row == pytest.approx(own, abs=1e-4, nan_ok=True)
+    assert found.order == expected.order
+    assert served.ask == "systemone"
+    assert served.usage.input_tokens == here.usage.input_tokens

@@ -1,0 +1,1 @@
+"""Language models as rankers: they are asked which of two answers is better, and say how sure they are."""
