@@ -2,8 +2,8 @@
 
     python -m benchmarks.import_time --save
 
-Each program runs in a process of its own, in turns with the others, after a first turn that fills the caches of the disk.
-The processor seconds of a process say more than its wall time where other work runs beside it.
+Each program runs in a process of its own, in turns with the others, after a first turn that fills the disk's caches. The
+processor seconds of a process say more than its wall time where other work runs beside it.
 """
 
 import argparse
@@ -38,8 +38,8 @@ def main() -> None:
     base = measured[TRANSFORMERS][0]
     rows = [[f"`{name}`", cpu, wall, cpu / base] for name, (cpu, wall) in measured.items()]
     note = (
-        f"Medians of {options.turns} turns; torch {torch.__version__}, transformers {transformers.__version__}. The ratio "
-        "is that of processor seconds."
+        f"Medians of {options.turns} turns; torch {torch.__version__}, transformers {transformers.__version__}. "
+        "The ratio is that of processor seconds."
     )
     table = Table({"program": "", "processor s": "seconds", "wall s": "seconds", "ratio": ".2f"}, rows)
     publish(__file__, [table, note], options)
