@@ -2,7 +2,7 @@
 
     python -m benchmarks.import_time --save
 
-Each program runs in a process of its own, in turns with the others, after a first turn that fills the disk's caches. The
+Each program runs in a process of its own, in turns with the others, after a first turn that fills the caches. The
 processor seconds of a process say more than its wall time where other work runs beside it.
 """
 

@@ -46,6 +46,12 @@ def chosen(table: Mapping[str, Value], name: object, what: str) -> Value:
     return table[name]
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def require(module: str, extra: str, purpose: str, alternative: str = "") -> Any:
     """Return an optional module, imported."""
     try:

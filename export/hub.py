@@ -12,8 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel
 
-from blender_hf.errors import CheckpointError, HubError, InputError, chosen
-from blender_hf.loading.checkpoints import check_processor, first_line, locate, save_portable
+from blender_hf.errors import CheckpointError, HubError, InputError, chosen, first_line
+from blender_hf.loading.checkpoints import check_processor, locate, save_portable
 from blender_hf.loading.load_errors import reason_for
 from blender_hf.modeling import CausalGenFuser, GenFuser, GenFuserProcessor, PairRanker, PairRankerProcessor
 

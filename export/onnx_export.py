@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from blender_hf.errors import BlenderError, CheckpointError, InputError, ModelOutputError
+from blender_hf.errors import BlenderError, CheckpointError, InputError, ModelOutputError, first_line
 from blender_hf.loading.checkpoints import (
     HubOptions,
     explained,
-    first_line,
     hub_settings,
     load_fuser,
     load_ranker,

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from blender_hf.errors import CheckpointError, InputError, require
+from blender_hf.errors import CheckpointError, InputError, first_line, require
 from blender_hf.loading.checkpoints import (
     DEFAULT_OPTIONS,
     HubOptions,
     explained,
-    first_line,
     hub_settings,
     locate,
     set_truncation,

@@ -66,12 +66,15 @@ def run(options: Options) -> None:
 
 def _check(options: Options) -> None:
     """Reject options that would change nothing, and data that can't be found."""
+    from blender_hf.data.files import check_source
+
     unused = [
         option.name for option in (METRIC_OPTIONS if options.table else TABLE_OPTIONS) if option.is_given(options)
     ]
     if unused:
         why = "has no meaning for --table" if options.table else "is for --table mixinstruct"
         raise InputError(f"{unused[0]} {why}; remove it")
+    check_source(options.data)
     is_local = options.data == "-" or Path(options.data).exists()
     if options.local_files_only and not is_local:
         raise InputError(

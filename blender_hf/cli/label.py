@@ -62,7 +62,10 @@ def run(options: Options) -> None:
 
 
 def _check(options: Options) -> None:
-    """Reject options that would change nothing."""
+    """Reject options that would change nothing, and data that can't be found, before any library is imported."""
+    from blender_hf.data.files import check_source
+
+    check_source(options.data)
     checked_schedule(options)
     if options.push_to_hub is None and (unused := [name for name in ("private", "token") if getattr(options, name)]):
         raise InputError(f"--{unused[0]} is for --push-to-hub")

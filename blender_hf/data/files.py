@@ -18,8 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
-from blender_hf.errors import InputError, require
-from blender_hf.loading.checkpoints import first_line
+from blender_hf.errors import InputError, first_line, require
 
 STDIN = "-"
 # Rows of a Parquet file that are in memory at once.
@@ -52,6 +51,14 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".gz", *CSV_DELIMITERS, *BINARY_SUFFIX
 
 # The number of a line or row, how messages name it, and a line of JSON as bytes, or a decoded row.
 Numbered = tuple[int, str, Any]
+
+
+def check_source(data: str | Path) -> None:
+    """Reject a name that is no file or folder, and can't be the id of a dataset on the Hub either."""
+    path = Path(data)
+    is_no_id = len(path.parts) > 2 or path.is_absolute() or path.suffix.lower() in SUFFIXES
+    if is_no_id and str(data) != STDIN and not path.exists():
+        raise InputError(f"can't read {data}: there is no such file, and it is no id of a dataset (org/name)")
 
 
 class Cells(dict[str, Any]):

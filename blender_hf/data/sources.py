@@ -8,11 +8,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from blender_hf.errors import InputError, InputTypeError, require
-from blender_hf.loading.checkpoints import first_line
+from blender_hf.errors import InputError, InputTypeError, first_line, require
 
 from .columns import ColumnNames, Columns
-from .files import STDIN, SUFFIXES, decode_line, read_file
+from .files import STDIN, check_source, decode_line, read_file
 from .records import Record, record_from_mapping
 from .tables import answers_together
 
@@ -205,9 +204,8 @@ def open_source(
     """
     path = Path(data)
     read = columns if isinstance(columns, Columns) else Columns(columns)
+    check_source(data)
     if not (is_stream(data) or path.exists()):
-        if len(path.parts) > 2 or path.is_absolute() or path.suffix.lower() in SUFFIXES:
-            raise InputError(f"can't read {data}: there is no such file, and it is no id of a dataset (org/name)")
         return HubSource(str(data), subset, split, revision, read)
     given = {"split": split, "subset": subset, "revision": revision}
     unused = [name for name, value in given.items() if value is not None and not (name == "split" and path.is_dir())]

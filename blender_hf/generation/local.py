@@ -10,10 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from blender_hf.engine.concurrency import lock_to_run
 from blender_hf.engine.model_state import check_ids, check_vocabulary
-from blender_hf.errors import CheckpointError
+from blender_hf.errors import CheckpointError, first_line
 from blender_hf.loading.checkpoints import (
     HubOptions,
-    first_line,
     hub_settings,
     locate,
     pick_attention,

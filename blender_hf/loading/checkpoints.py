@@ -12,7 +12,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from blender_hf.errors import CheckpointError, InputError, InputTypeError, chosen
+from blender_hf.errors import CheckpointError, InputError, InputTypeError, chosen, first_line
 from blender_hf.logs import patient_progress_bars
 from blender_hf.modeling import (
     CausalGenFuser,
@@ -233,12 +233,6 @@ def explained(load: Callable[[], Loaded], name: str | Path, role: str, options: 
             f"can't load the {role} {str(name)!r}: {reason or first_line(error)} "
             f"(give a folder, a Hub id that can be reached, or one of the bundled {', '.join(BUNDLED)})"
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its name if it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def has_bfloat16(device: torch.device) -> bool:

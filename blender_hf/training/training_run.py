@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from blender_hf.errors import BlenderError, CheckpointError, InputError
-from blender_hf.loading.checkpoints import first_line, save_portable
+from blender_hf.errors import BlenderError, CheckpointError, InputError, first_line
+from blender_hf.loading.checkpoints import save_portable
 
 from .fine_tuning import merged, with_lora
 from .loading import data_facts, load_eval_data, load_training_data

@@ -398,6 +398,7 @@ def test_help_and_mistakes_do_not_wait_for_the_models(file: Path) -> None:
     commands += [["convert", "pair-ranker-mini", str(file)], ["export", "onnx", "m", "out", "--tolerance", "0.3"]]
     commands += [["push", "ranker", "folder", "org/name", "--card", "missing.md"]]
     commands += [["train", "ranker", "--config", "missing.yaml"]]
+    commands += [["label", "missing.jsonl", "--output", "out.jsonl"], ["evaluate", "missing.jsonl"]]
     command = [sys.executable, "-c", LIGHT.format(commands=commands)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
