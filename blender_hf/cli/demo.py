@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
-from blender_hf.logs import quieten_libraries
+from blender_hf.logs import counted, quieten_libraries
 
 from .command import LLM_FORMS, Command, Options, option, whole
 from .output import log
@@ -43,7 +43,8 @@ def run(options: Options) -> None:
     blender = Blender.from_pretrained(device=options.device)
     writer = CandidateWriter(llms, sampling)
     names = ", ".join(llm.label for llm in llms)
-    log(f"{names}: {options.n} answers to each of {len(shown)} prompts, up to {options.max_new_tokens} tokens each ...")
+    work = f"{counted(options.n, 'answer')} to each of {counted(len(shown), 'prompt')}"
+    log(f"{names}: {work}, up to {options.max_new_tokens} tokens each ...")
     bare = (replace(record.item, candidates=()) for record in shown)
     for generated, record in zip(writer.iter(bare), shown, strict=True):
         sys.stdout.write(as_text(record, _text(blender, generated, record.item)) + "\n")
