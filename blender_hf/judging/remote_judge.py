@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from blender_hf.data.value_cache import key_of_texts
 from blender_hf.engine.scorer import Presentation
 from blender_hf.errors import GenerationError, InputError
-from blender_hf.generation.outcomes import reason_of, status_of
+from blender_hf.generation.outcomes import is_transient, reason_of, status_of, unreachable
 from blender_hf.generation.remote import with_retries
 from blender_hf.generation.specs import RemoteLLM
 
@@ -160,8 +160,13 @@ class RemoteJudge:
             timeout=self.llm.timeout,
             max_retries=self.llm.max_retries,
             backoff=self.llm.backoff,
+            may_pass=self._may_pass,
         )
         return way.read(reply)
+
+    def _may_pass(self, error: BaseException) -> bool:
+        """Return whether to ask again: not where a server was never there."""
+        return is_transient(error) and (self.usage.requests > 0 or unreachable(error) is None)
 
     def _failure(self, error: Exception, how: str = "") -> GenerationError:
         return GenerationError(f"the judge {self.name} gave no answer: {reason_of(error)}{how}{self._records.where}")

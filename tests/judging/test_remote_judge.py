@@ -206,6 +206,13 @@ def test_a_server_that_hangs_fails_in_time(server: JudgeServer) -> None:
     assert time.monotonic() - started < 3
 
 
+def test_a_server_that_is_not_there_is_not_asked_again() -> None:
+    started = time.monotonic()
+    with pytest.raises(GenerationError, match="the connection was refused"):
+        Blender(load_judge("http://127.0.0.1:9/v1#m", cache=False)).rank("q", CANDIDATES)
+    assert time.monotonic() - started < 1, "a second try would wait"
+
+
 def test_a_busy_server_is_asked_again(server: JudgeServer) -> None:
     server.faults = {0: (429, {"error": {"message": "slow down"}})}
     judge = judge_of(server, ask="systemone")
