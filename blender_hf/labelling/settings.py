@@ -25,6 +25,8 @@ DEFAULT_PART_SIZE = 64
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".data", ".json")
 # Loading arguments that change where and how fast a ranker runs, not its logits.
 RUNNING = ("device", "device_map", "max_batch_tokens", "local_files_only", "trust_remote_code", "token", "cache_dir")
+# Settings of a judge that change what it may cost, not its logits.
+JUDGE_RUNNING = ("cache", "max_comparisons")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ class LabelSettings:
         on a cluster.
         """
         loading = {name: value for name, value in self.judge.loading.items() if name not in RUNNING}
+        if (judge := loading.get("judge")) is not None:
+            stated = judge if isinstance(judge, Mapping) else vars(judge)
+            loading["judge"] = {name: value for name, value in stated.items() if name not in JUDGE_RUNNING}
         return {
             "version": __version__,
             **{f"input {name}": value for name, value in source.items()},

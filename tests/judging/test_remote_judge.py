@@ -279,7 +279,9 @@ def test_the_command_line_labels_and_evaluates(
     ranker = ["--ranker", f"judge:{server.url}#m", "--judge-cache", str(tmp_path / "cache.sqlite"), "--quiet"]
     data, output = tmp_path / "in.jsonl", tmp_path / "dpo.jsonl"
     data.write_text(json.dumps({"prompt": "q", "candidates": CANDIDATES}) + "\n")
-    assert main(["label", str(data), "--output", str(output), *ranker]) == 0
+    label = ["label", str(data), "--output", str(output), *ranker]
+    assert main([*label, "--max-comparisons", "2"]) == 2, "it is resumed with a larger budget"
+    assert main([*label, "--max-comparisons", "20"]) == 0
     assert json.loads(output.read_text())["chosen"] == CANDIDATES[2]
     judged = Path(__file__).parent.parent / "evaluation" / "judged.jsonl"
     capsys.readouterr()
