@@ -166,7 +166,7 @@ class Blender(AsyncMethods):
                 reranker on a server (vLLM, SGLang, text-embeddings-inference); "length", "random", "mlm:ID" and
                 "simcls:ID" are the baselines of `blender-hf evaluate`. "judge:MODEL" asks a chat model which answer is
                 better, MODEL being as behind "chat:" in `fuser`; so do a `RemoteLLM`, a `LocalLLM` and an
-                `InferenceClient`.
+                `InferenceClient`. "mixture:...", "cascade:..." and "mbr:..." are made of other rankers.
             fuser: "gen-fuser-mini" (bundled), a folder or a Hub id, T5 repositories such as `llm-blender/gen_fuser_3b`
                 and causal language models among them; "auto" for the one that the ranker's configuration names, else
                 the bundled one; None to rank only. "chat:MODEL" lets a chat model fuse: a Hub id or a folder runs here,

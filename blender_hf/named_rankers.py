@@ -1,14 +1,17 @@
 """Rankers by name, beside those that are checkpoints: "length", "mlm:org/model", "reward:http://host:8000", ..."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .engine.rankers import OwnRanker
+from .engine.compositions import cascade_of, minimum_bayes_risk_of, mixture_of
+from .engine.rankers import OwnRanker, Ranker, as_ranker
 from .errors import InputError
 from .generation.reward_server import load_reward_server
+from .judging.loading import load_named_judge, names_judge
 from .loading.baselines import DualEncoder, LengthRanker, MlmScorer, RandomRanker
 from .loading.checkpoints import HubOptions
+from .loading.rankers import load_any_ranker
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ NAMED_RANKERS = {
         "the address of a server, http://host:8000#model",
         probabilities=True,
     ),
+    "mixture": NamedRanker(
+        lambda parts, hub, running: mixture_of(parts, lambda name: _part(name, hub, running)),
+        "rankers, 0.7*pair-ranker-mini|0.3*org/reward-model",
+    ),
+    "cascade": NamedRanker(
+        lambda parts, hub, running: cascade_of(parts, lambda name: _part(name, hub, running)),
+        "a band and two rankers, 0.25-0.75|pair-ranker-mini|org/large",
+    ),
+    "mbr": NamedRanker(
+        lambda utility, hub, running: minimum_bayes_risk_of(utility, lambda name: _part(name, hub, running)),
+        "chrf or a ranker",
+    ),
 }
 
 
@@ -66,3 +81,12 @@ def load_named_ranker(spec: object, hub: HubOptions, **running: Any) -> OwnRanke
     """Return a ranker by its name; None if the name is that of a checkpoint."""
     found = split_name(spec)
     return None if found is None else found[0].make(found[1], hub, running)
+
+
+def _part(name: str, hub: HubOptions, running: dict[str, Any]) -> Ranker:
+    """Return a ranker that another one is made of; a revision would be of all of them, so it has none."""
+    own = replace(hub, revision=None, subfolder=None)
+    if names_judge(name):
+        return as_ranker(load_named_judge(name, None, own, **running))
+    named = load_named_ranker(name, own, **running)
+    return as_ranker(*load_any_ranker(name, own, **running)) if named is None else as_ranker(named)
