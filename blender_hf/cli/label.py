@@ -89,10 +89,10 @@ def shard(text: str) -> tuple[int, int]:
 
 def _settings(options: Options) -> "LabelSettings":
     from blender_hf.labelling.filters import Filters
-    from blender_hf.labelling.settings import JudgeSettings, LabelSettings, Shard
+    from blender_hf.labelling.settings import LabelSettings, RankingSettings, Shard
 
     return LabelSettings(
-        judge=JudgeSettings(
+        ranking=RankingSettings(
             ranker_arguments(options), checked_schedule(options), options.aggregation, options.batch_size
         ),
         form=options.format,

@@ -1,4 +1,4 @@
-"""Requests of JSON to any path of a server, as the APIs of reward models have them."""
+"""Requests of JSON to any path of a server, as the APIs of reward models and of judges have them."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -10,7 +10,7 @@ from blender_hf.errors import require
 from .reply_errors import check_status
 from .specs import RemoteLLM
 
-# Sends the fields of a request to an address and returns what the reply holds as JSON.
+# Sends the fields of a request to an address, or to a path of an API, and returns what the reply holds as JSON.
 Post = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
 

@@ -1,20 +1,17 @@
 """Where requests of a judge go: a server by its address, Inference Providers, or a client."""
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from blender_hf.errors import require
+from blender_hf.generation.posting import Post, check_posting, posting
 from blender_hf.generation.remote import awaitable, check_client, connected, plain_reply
 from blender_hf.generation.reply_errors import ReplyError
 from blender_hf.generation.specs import RemoteLLM
 
 from .asking import CHAT
 
-# Sends the fields of a request to a path of the API, and returns the reply as JSON has it.
-Post = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 # The status of what a client or a provider has no method for.
 NOT_FOUND = 404
 
@@ -22,7 +19,7 @@ NOT_FOUND = 404
 def check_endpoint(llm: RemoteLLM) -> None:
     """Raise if a judge can't be asked: without the package or the token that it needs."""
     if llm.base_url is not None:
-        require("aiohttp", "generate", "asking a judge on a server")
+        check_posting()
     elif llm.client is None:
         check_client(llm)
 
@@ -36,14 +33,10 @@ async def opened(llm: RemoteLLM) -> AsyncIterator[Post]:
 
 @asynccontextmanager
 async def _server(llm: RemoteLLM) -> AsyncIterator[Post]:
-    import aiohttp
-
-    headers = {"Authorization": f"Bearer {llm.api_key}"} if llm.api_key else {}
-    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as session:
+    async with posting(llm) as send:
 
         async def post(path: str, body: Mapping[str, Any]) -> Any:
-            async with session.post(_url(str(llm.base_url), path), json=dict(body)) as reply:
-                return _checked(reply.status, await reply.text(), reply.headers)
+            return await send(_url(str(llm.base_url), path), body)
 
         yield post
 
@@ -67,16 +60,3 @@ def _url(base_url: str, path: str) -> str:
     parts = urlsplit(base_url)
     home = parts.path.rstrip("/")
     return urlunsplit(parts._replace(path=f"{home}/{path}" if home.endswith("/v1") else f"{home}/v1/{path}"))
-
-
-def _checked(status: int, text: str, headers: Mapping[str, str]) -> Any:
-    try:
-        reply = json.loads(text)
-    except ValueError:
-        reply = None
-    error = reply.get("error") or reply.get("detail") if isinstance(reply, Mapping) else None
-    if status == 200 and isinstance(reply, Mapping) and not error:
-        return reply
-    said = error.get("message", error) if isinstance(error, Mapping) else error
-    message = said if isinstance(said, str) else json.dumps(said) if said else text[:200] or "the reply is empty"
-    raise ReplyError(message, 502 if status == 200 else status, headers.get("Retry-After"))

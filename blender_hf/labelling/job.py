@@ -201,18 +201,18 @@ def _pinned(settings: LabelSettings) -> LabelSettings:
     """Name the commit of a ranker on the Hub, so that all workers, and a resumed job, load the same weights."""
     from huggingface_hub import HfApi
 
-    loading = dict(settings.judge.loading)
+    loading = dict(settings.ranking.loading)
     if isinstance(loading.get("ranker"), OwnRanker) or names_judge(loading.get("ranker")):
         return settings
-    if Path(locate(settings.judge.ranker)).is_dir() or loading.get("local_files_only"):
+    if Path(locate(settings.ranking.ranker)).is_dir() or loading.get("local_files_only"):
         return settings
     try:
-        found = HfApi(token=loading.get("token")).model_info(settings.judge.ranker, revision=loading.get("revision"))
+        found = HfApi(token=loading.get("token")).model_info(settings.ranking.ranker, revision=loading.get("revision"))
     # The Hub can't be reached: what is in the cache is used, under the name that was given.
     except Exception:
         return settings
     loading["revision"] = found.sha
-    return replace(settings, judge=replace(settings.judge, loading=loading))
+    return replace(settings, ranking=replace(settings.ranking, loading=loading))
 
 
 def _summary(counts: dict[str, Any], resumed: int, started: float) -> dict[str, Any]:

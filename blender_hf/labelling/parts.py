@@ -132,12 +132,12 @@ class PartMaker:
     def __init__(self, settings: LabelSettings, conversational: bool) -> None:
         self.settings = settings
         self.conversational = conversational
-        self.blender = settings.judge.load()
+        self.blender = settings.ranking.load()
 
     def make(self, raw: RawPart) -> Part:
         """Turn records into rows; the same part always gives the same rows."""
         records, bad = self._decoded(raw)
-        rankings = self.settings.judge.rank(self.blender, [record.item for _, record in records])
+        rankings = self.settings.ranking.rank(self.blender, [record.item for _, record in records])
         filtered: Counter[str] = Counter()
         rows = [
             row.fields

@@ -79,15 +79,15 @@ def _card(repo_id: str, settings: LabelSettings) -> str:
 
 def _described(settings: LabelSettings) -> Mapping[str, Any]:
     """Return the settings for the card; nothing of the machine."""
-    filters, schedule = settings.filters, settings.judge.schedule
-    ranker = Path(settings.judge.ranker)
+    filters, schedule = settings.filters, settings.ranking.schedule
+    ranker = Path(settings.ranking.ranker)
     told = {
         # The path of a local folder stays private.
         "ranker": ranker.name if ranker.is_dir() else ranker,
-        "revision": settings.judge.loading.get("revision"),
+        "revision": settings.ranking.loading.get("revision"),
         "schedule": schedule.name,
         "orders": schedule.orders,
-        "aggregation": settings.judge.aggregation,
+        "aggregation": settings.ranking.aggregation,
         "pairs": settings.pairs if settings.form == "dpo" else None,
         "min_margin": filters.min_margin,
         "min_probability": filters.min_probability,

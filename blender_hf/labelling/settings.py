@@ -30,7 +30,7 @@ JUDGE_RUNNING = ("cache", "max_comparisons")
 
 
 @dataclass(frozen=True)
-class JudgeSettings:
+class RankingSettings:
     """Which ranker, and how it ranks: see `Blender.iter_rank`."""
 
     loading: Mapping[str, Any] = field(default_factory=dict)  # arguments of `Blender.from_pretrained` for the ranker
@@ -79,7 +79,7 @@ class LabelSettings:
     """What is made of records.
 
     Args:
-        judge: The ranker.
+        ranking: Which ranker, and how it ranks.
         form: Name of the output format, one of `formats.FORMATS`.
         pairs: Which pairs become rows of DPO, one of `formats.PAIRS`.
         max_candidates: How many of the best candidates a prompt of SFT has at most.
@@ -95,7 +95,7 @@ class LabelSettings:
         InputError: If a name does not exist or a number is out of range.
     """
 
-    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    ranking: RankingSettings = field(default_factory=RankingSettings)
     form: str = "dpo"
     pairs: str = "best-worst"
     max_candidates: int = 3
@@ -114,7 +114,7 @@ class LabelSettings:
             raise InputError(f"max_candidates={self.max_candidates}; a fuser reads 1 candidate or more")
         if self.part_size < 1:
             raise InputError(f"part_size={self.part_size}; a part has 1 record or more")
-        if self.filters.drop_flips and self.judge.schedule.orders == "one":
+        if self.filters.drop_flips and self.ranking.schedule.orders == "one":
             raise InputError("--drop-flips needs both presentation orders; remove --orders one")
 
     @property
@@ -128,7 +128,7 @@ class LabelSettings:
         Where and how fast the work is done does not count: a job may resume on another device, with other batches, or
         on a cluster.
         """
-        loading = {name: value for name, value in self.judge.loading.items() if name not in RUNNING}
+        loading = {name: value for name, value in self.ranking.loading.items() if name not in RUNNING}
         if (judge := loading.get("judge")) is not None:
             stated = judge if isinstance(judge, Mapping) else vars(judge)
             loading["judge"] = {name: value for name, value in stated.items() if name not in JUDGE_RUNNING}
@@ -136,12 +136,12 @@ class LabelSettings:
             "version": __version__,
             **{f"input {name}": value for name, value in source.items()},
             **{name: value for name, value in loading.items() if value is not None},
-            **({"ranker": self.judge.ranker} if "ranker" in loading else {}),
-            "weights": weights_digest(self.judge.ranker),
-            "aggregation": self.judge.aggregation,
-            "schedule": self.judge.schedule.name,
-            "top_k": self.judge.schedule.top_k,
-            "orders": self.judge.schedule.orders,
+            **({"ranker": self.ranking.ranker} if "ranker" in loading else {}),
+            "weights": weights_digest(self.ranking.ranker),
+            "aggregation": self.ranking.aggregation,
+            "schedule": self.ranking.schedule.name,
+            "top_k": self.ranking.schedule.top_k,
+            "orders": self.ranking.schedule.orders,
             "format": self.form,
             "pairs": self.pairs,
             **({"max_candidates": self.max_candidates} if self.form == "sft" else {}),

@@ -19,7 +19,7 @@ from blender_hf.evaluation.evaluate import LENGTH, evaluate
 from blender_hf.evaluation.predictors import predictor_of
 from blender_hf.integrations.trl import pairwise_reward
 from blender_hf.labelling.job import label
-from blender_hf.labelling.settings import JudgeSettings, LabelSettings
+from blender_hf.labelling.settings import LabelSettings, RankingSettings
 from tests.evaluation.conftest import JUDGED
 
 pytestmark = pytest.mark.once
@@ -244,11 +244,11 @@ def test_it_is_evaluated_as_a_pair_ranker_is() -> None:
 def test_it_labels(tmp_path: Path) -> None:
     data, output = tmp_path / "data.jsonl", tmp_path / "out.jsonl"
     data.write_text(json.dumps({"prompt": "q", "candidates": ["a", "ccc", "bb"]}) + "\n")
-    settings = LabelSettings(JudgeSettings({"ranker": LongerElsewhere()}))
+    settings = LabelSettings(RankingSettings({"ranker": LongerElsewhere()}))
     assert label(FileSource(data), output, settings)["rows"] == 1
     row = json.loads(output.read_text())
     assert (row["chosen"], row["rejected"]) == ("ccc", "a")
-    settings = LabelSettings(JudgeSettings({"ranker": Longer()}))
+    settings = LabelSettings(RankingSettings({"ranker": Longer()}))
     with pytest.raises(InputError, match="Longer"):
         label(FileSource(data), output, settings)
 

@@ -12,7 +12,7 @@ import torch
 
 from blender_hf import Blender
 from blender_hf.data.sources import Entry, Source, read_values
-from blender_hf.labelling.settings import JudgeSettings, LabelSettings
+from blender_hf.labelling.settings import LabelSettings, RankingSettings
 from tests.conftest import EXAMPLES
 
 N_RECORDS = 11
@@ -80,18 +80,18 @@ def data(values: list[dict[str, Any]], tmp_path: Path) -> Path:
 def called(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> Called:
     """Lets jobs take the ranker of the session instead of loading one, and counts what is asked."""
     calls = Called()
-    rank = JudgeSettings.rank
+    rank = RankingSettings.rank
 
-    def load(settings: JudgeSettings) -> Blender:
+    def load(settings: RankingSettings) -> Blender:
         calls.loads += 1
         return blender
 
-    def counted(self: JudgeSettings, blender: Blender, items: Any) -> Any:
+    def counted(self: RankingSettings, blender: Blender, items: Any) -> Any:
         calls.items.extend(item.prompt for item in items)
         return rank(self, blender, items)
 
-    monkeypatch.setattr(JudgeSettings, "load", load)
-    monkeypatch.setattr(JudgeSettings, "rank", counted)
+    monkeypatch.setattr(RankingSettings, "load", load)
+    monkeypatch.setattr(RankingSettings, "rank", counted)
     return calls
 
 

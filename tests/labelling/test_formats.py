@@ -14,7 +14,7 @@ from blender_hf.engine.results import Ranking, Truncation
 from blender_hf.engine.schedules import Schedule
 from blender_hf.errors import InputError
 from blender_hf.labelling.formats import FORMATS, PAIRS, Labelled, pair_outcome
-from blender_hf.labelling.settings import JudgeSettings, LabelSettings
+from blender_hf.labelling.settings import LabelSettings, RankingSettings
 from blender_hf.modeling.ranking_math import order_of, ranks_of
 
 pytestmark = pytest.mark.once
@@ -181,7 +181,7 @@ def test_flips_are_those_of_a_comparison(blender: Blender) -> None:
     """The same pair, asked for by itself, must flip or not as the row says."""
     texts = ("4", "It is four.", "Bananas are yellow.", "5", "Four, I think.")
     item = record_of(texts=texts).item
-    (ranking,) = JudgeSettings().rank(blender, [item])
+    (ranking,) = RankingSettings().rank(blender, [item])
     found = [
         pair_outcome(ranking, i, j).flipped == blender.compare(item.prompt, texts[i], texts[j]).flipped
         for i in range(len(texts))
@@ -199,7 +199,7 @@ def flips_of_completions(ranking: Ranking) -> list[bool | None]:
 
 def test_flips_that_were_not_asked_are_unknown(blender: Blender) -> None:
     item = record_of(texts=("4", "5", "Bananas.")).item
-    (ranking,) = JudgeSettings(schedule=Schedule(orders="one")).rank(blender, [item])
+    (ranking,) = RankingSettings(schedule=Schedule(orders="one")).rank(blender, [item])
     assert {pair_outcome(ranking, i, j).flipped for i in range(3) for j in range(3) if i != j} == {None}
     assert flips_of_completions(ranking)[0] is None
 

@@ -21,7 +21,7 @@ from blender_hf.labelling.filters import Filters
 from blender_hf.labelling.formats import FORMATS
 from blender_hf.labelling.job import label, work_here
 from blender_hf.labelling.parts import Part
-from blender_hf.labelling.settings import JudgeSettings, LabelSettings, Shard
+from blender_hf.labelling.settings import LabelSettings, RankingSettings, Shard
 
 from .conftest import N_RECORDS, Called, CountedSource, rows_of, small_settings, written
 
@@ -203,9 +203,9 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"limit": 9},
     {"shard": Shard(1, 2)},
     {"filters": Filters(min_margin=0.5)},
-    {"judge": JudgeSettings(schedule=Schedule("knockout"))},
-    {"judge": JudgeSettings(aggregation="max_wins")},
-    {"judge": JudgeSettings({"dtype": "bfloat16"})},
+    {"ranking": RankingSettings(schedule=Schedule("knockout"))},
+    {"ranking": RankingSettings(aggregation="max_wins")},
+    {"ranking": RankingSettings({"dtype": "bfloat16"})},
 )
 
 
@@ -230,14 +230,14 @@ def test_it_may_go_on_elsewhere_and_faster(data: Path, tmp_path: Path) -> None:
         label(open_source(data), tmp_path / "out.jsonl", small_settings(), engine=stopped_after(1))
     moved = data.rename(tmp_path / "moved.jsonl")
     os.utime(moved)
-    judge = JudgeSettings({"device": "cpu", "max_batch_tokens": 512}, window=4)
-    assert label(open_source(moved), tmp_path / "out.jsonl", small_settings(judge=judge))["resumed"] == 2
+    ranking = RankingSettings({"device": "cpu", "max_batch_tokens": 512}, window=4)
+    assert label(open_source(moved), tmp_path / "out.jsonl", small_settings(ranking=ranking))["resumed"] == 2
 
 
 def test_the_weights_of_a_ranker_are_a_setting(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "ranker"
     folder.mkdir()
-    settings = small_settings(judge=JudgeSettings({"ranker": str(folder)}))
+    settings = small_settings(ranking=RankingSettings({"ranker": str(folder)}))
     (folder / "model.safetensors").write_bytes(b"one")
     with pytest.raises(Killed):
         label(open_source(data), tmp_path / "out.jsonl", settings, engine=stopped_after(1))
@@ -289,8 +289,8 @@ def test_killed_at_every_step_of_every_file(
     """Before and after each time that something reaches the disk: the steps between which a process can die."""
     data = written(tmp_path / "in.jsonl", [values[0], "{", values[5]])
     # A small ranker, for its digest is made in every try.
-    judge = JudgeSettings({"ranker": str(checkpoints / "ranker")})
-    settings = small_settings(form="rewards", skip_bad=True, judge=judge)
+    ranking = RankingSettings({"ranker": str(checkpoints / "ranker")})
+    settings = small_settings(form="rewards", skip_bad=True, ranking=ranking)
     label(open_source(data), tmp_path / f"whole{suffix}", settings)
     expected = files(tmp_path, "whole")
 
@@ -393,9 +393,9 @@ def test_an_empty_source(tmp_path: Path, called: Called) -> None:
         (lambda: LabelSettings(pairs="x"), "unknown choice of pairs"),
         (lambda: LabelSettings(part_size=0), "part_size=0"),
         (lambda: Shard(3, 2), "no shard 3 of 2"),
-        (lambda: JudgeSettings(aggregation="x"), "unknown aggregation 'x'"),
+        (lambda: RankingSettings(aggregation="x"), "unknown aggregation 'x'"),
         (
-            lambda: LabelSettings(JudgeSettings(schedule=Schedule(orders="one")), filters=Filters(drop_flips=True)),
+            lambda: LabelSettings(RankingSettings(schedule=Schedule(orders="one")), filters=Filters(drop_flips=True)),
             "remove --orders one",
         ),
     ],

@@ -14,7 +14,7 @@ from blender_hf.errors import CheckpointError, InputError
 from blender_hf.labelling.job import label, work_here
 from blender_hf.labelling.parts import PartMaker, RawPart
 from blender_hf.labelling.ray_engine import RayEngine, _part, _parts_datasource, _table, _Worker
-from blender_hf.labelling.settings import JudgeSettings, LabelSettings
+from blender_hf.labelling.settings import LabelSettings, RankingSettings
 
 from .conftest import small_settings, written
 from .dying import DyingMaker
@@ -49,8 +49,8 @@ def test_actors_and_a_machine_die_and_the_rows_are_the_same(
     cluster: Cluster, values: list[dict[str, Any]], checkpoints: Path, tmp_path: Path
 ) -> None:
     data = written(tmp_path / "in.jsonl", [*values[:3], "{", *values[3:]])
-    judge = JudgeSettings({"ranker": str(checkpoints / "ranker"), "device": "cpu"})
-    settings = small_settings(judge=judge, form="rewards", part_size=1, skip_bad=True)
+    ranking = RankingSettings({"ranker": str(checkpoints / "ranker"), "device": "cpu"})
+    settings = small_settings(ranking=ranking, form="rewards", part_size=1, skip_bad=True)
     label(open_source(data), tmp_path / "whole.jsonl", settings)
 
     def killed(*arguments: Any) -> Any:
