@@ -110,12 +110,15 @@ def _settings(options: Options) -> "LabelSettings":
 
 def _parts(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary for the logs."""
+    from blender_hf.judging.records import Usage
+
     left_out = ", ".join(f"{number} {reason}" for reason, number in summary["filtered"].items())
     return [
         f"{counted(summary['rows'], 'row')} of {counted(summary['records'], 'prompt')} in {summary['output']}",
         f"left out: {left_out}" if left_out else "",
         f"{counted(summary['bad'], 'bad line')} in {summary['bad_file']}" if summary["bad"] else "",
         unread_text(summary["unread"]),
+        str(Usage(**summary["judge"])) if "judge" in summary else "",
         f"{summary['resumed']} done before" if summary["resumed"] else "",
         f"{summary['records_per_second']} prompts a second" if summary["records_per_second"] else "",
         summary.get("url", ""),

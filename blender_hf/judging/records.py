@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from blender_hf.data.value_cache import ValueCache
 from blender_hf.errors import BlenderError, GenerationError
@@ -55,6 +56,12 @@ class Usage:
             f"{self.unreadable} replies without a verdict" if self.unreadable else "",
         )
         return ", ".join(filter(None, parts))
+
+
+def usage_of(ranker: Any) -> dict[str, int]:
+    """Return what a ranker was asked so far, the fields of its `Usage`; nothing if it is no judge."""
+    usage = getattr(ranker, "usage", None)
+    return asdict(usage) if isinstance(usage, Usage) else {}
 
 
 class Records:

@@ -14,6 +14,7 @@ from blender_hf.data.shapes import naming
 from blender_hf.data.sources import Entry, Source
 from blender_hf.engine.results import Ranking
 from blender_hf.errors import InputError, InputTypeError
+from blender_hf.judging.records import usage_of
 
 from .formats import Fields, Labelled, Row
 from .settings import LabelSettings
@@ -37,6 +38,7 @@ class Part:
     filtered: dict[str, int] = field(default_factory=dict)  # how many rows were left out, by reason
     bad: list[dict[str, Any]] = field(default_factory=list)  # what could not be used: `{"line", "reason"}`
     unread: int = 0  # how many records have text that the ranker could not read
+    judge: dict[str, int] = field(default_factory=dict)  # what a judge was asked for it: the fields of its `Usage`
 
     def to_line(self) -> str:
         """Return it as a line of JSON, without a line break."""
@@ -60,6 +62,7 @@ class PartLog:
         self._bad: dict[int, list[dict[str, Any]]] = {}
         self._counts: Counter[str] = Counter(records=0, rows=0, bad=0, unread=0)
         self._filtered: Counter[str] = Counter()
+        self._judge: Counter[str] = Counter()
         offset = 0
         for line in log.lines():
             with suppress(ValueError):
@@ -73,8 +76,9 @@ class PartLog:
 
     @property
     def totals(self) -> dict[str, Any]:
-        """Counts of `records`, `rows`, `bad` and `unread`, and of what was `filtered` by reason."""
-        return {**self._counts, "filtered": dict(sorted(self._filtered.items()))}
+        """Counts of `records`, `rows`, `bad`, `unread`, of what was `filtered` by reason, and of a `judge`."""
+        judge = {"judge": dict(self._judge)} if self._judge else {}
+        return {**self._counts, "filtered": dict(sorted(self._filtered.items())), **judge}
 
     def add(self, part: Part) -> None:
         """Keep a part on the disk."""
@@ -95,6 +99,7 @@ class PartLog:
         self._bad[part.index] = part.bad
         self._counts.update(records=part.records, rows=len(part.rows), bad=len(part.bad), unread=part.unread)
         self._filtered.update(part.filtered)
+        self._judge.update(part.judge)
 
 
 def entries_of(source: Source, settings: LabelSettings) -> Iterator[Entry]:
@@ -137,6 +142,7 @@ class PartMaker:
     def make(self, raw: RawPart) -> Part:
         """Turn records into rows; the same part always gives the same rows."""
         records, bad = self._decoded(raw)
+        asked = usage_of(self.blender.scorer)
         rankings = self.settings.ranking.rank(self.blender, [record.item for _, record in records])
         filtered: Counter[str] = Counter()
         rows = [
@@ -145,7 +151,8 @@ class PartMaker:
             for row in self._rows(index, record, ranking, filtered)
         ]
         unread = sum(bool(ranking.unread) for ranking in rankings)
-        return Part(raw.index, len(raw.entries), rows, dict(filtered), bad, unread)
+        judge = {name: number - asked[name] for name, number in usage_of(self.blender.scorer).items()}
+        return Part(raw.index, len(raw.entries), rows, dict(filtered), bad, unread, judge)
 
     def _decoded(self, raw: RawPart) -> tuple[list[tuple[int, Record]], list[dict[str, Any]]]:
         records, bad = [], []

@@ -298,3 +298,21 @@ def test_a_temperature_is_fitted_for_it(server: JudgeServer, capsys: pytest.Capt
     assert 0.05 <= temperature <= 20
     blender = Blender.from_pretrained(name, None, judge={"logit_temperature": temperature})
     assert blender.compare("q", "aaaa", "b").temperature == temperature
+
+
+def test_a_label_job_says_what_its_judge_was_asked(
+    server: JudgeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over all of its processes, of which the first ends with its budget."""
+    data, output = tmp_path / "answers.jsonl", tmp_path / "dpo.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"{n} + 2?", "candidates": CANDIDATES}) + "\n" for n in range(3)))
+    command = ["label", str(data), "--output", str(output), "--ranker", f"judge:{server.url}#m", "--part-size", "1"]
+    assert main([*command, "--max-comparisons", "24", "--quiet"]) == 2
+    assert len(server.requests) == 24
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    out, err = capsys.readouterr()
+    asked = json.loads(out)["judge"]
+    assert (asked["requests"], asked["cached"]) == (36, 0)
+    assert asked["input_tokens"] > 0
+    assert "36 requests to the judge" in err
