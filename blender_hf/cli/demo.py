@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
 from blender_hf.logs import counted, quieten_libraries
@@ -52,10 +51,10 @@ def run(options: Options) -> None:
 
 
 def _records() -> Iterator["Record"]:
+    from blender_hf.data.examples import MODEL_ANSWERS
     from blender_hf.data.sources import read_records
 
-    with as_file(files("blender_hf") / "examples" / "smoke.jsonl") as path:
-        found = {record.id: record for record in read_records(path)}
+    found = {record.id: record for record in read_records(MODEL_ANSWERS)}
     return (found[name] for name in SHOWN)
 
 

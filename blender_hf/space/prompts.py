@@ -3,16 +3,16 @@
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import as_file, files
 from typing import Any
 
+from blender_hf.data.examples import SHOWCASE
 from blender_hf.data.records import Record
 from blender_hf.data.sources import read_records
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
 
-# What the page begins with; its answers are short.
-FIRST_EXAMPLE = "How would you introduce yourself as a medieval knight at a royal banquet?"
+# What the page begins with.
+FIRST_EXAMPLE = "A shirt costs 40 euros and is reduced by 25 percent. What does it cost now?"
 TITLE_LENGTH = 88
 SPEAKER = re.compile(r"^(user|assistant)\s*:\s*", re.IGNORECASE | re.MULTILINE)
 SEPARATOR = re.compile(r"^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.MULTILINE)
@@ -66,10 +66,10 @@ def candidates_of_rows(names: Sequence[str | None], texts: Sequence[str | None])
 @cache
 def examples() -> dict[str, Record]:
     """Return the records of the bundled file by their titles, the beginnings of their prompts."""
-    with as_file(files("blender_hf") / "examples" / "smoke.jsonl") as path:
-        return {_title(record.item.source): record for record in read_records(path)}
+    return {title_of(record.item.source): record for record in read_records(SHOWCASE)}
 
 
-def _title(prompt: str) -> str:
+def title_of(prompt: str) -> str:
+    """Return the beginning of a prompt on one line."""
     line = " ".join(prompt.split())
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"

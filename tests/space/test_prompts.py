@@ -1,9 +1,11 @@
 import pytest
 
+from blender_hf.data.examples import SHOWCASE
+from blender_hf.data.labelled_formats import read_labelled
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Candidate
 from blender_hf.modeling.conversations import render_prompt
-from blender_hf.space.prompts import candidates_of_rows, examples, make_prompt, split_candidates
+from blender_hf.space.prompts import FIRST_EXAMPLE, candidates_of_rows, examples, make_prompt, split_candidates
 
 pytestmark = pytest.mark.once
 
@@ -54,6 +56,9 @@ def test_rows_without_a_text_are_passed_over() -> None:
         candidates_of_rows(["m", "n"], ["a", ""])
 
 
-def test_every_example_names_its_models() -> None:
-    assert len(examples()) == 36
-    assert all(candidate.model for record in examples().values() for candidate in record.item.candidates)
+def test_the_examples_have_names_and_one_best_answer() -> None:
+    assert next(iter(examples())) == FIRST_EXAMPLE
+    for prompt in read_labelled(SHOWCASE):
+        [ratings] = prompt.scores.values()
+        assert all(prompt.models)
+        assert sorted(ratings)[-1] > sorted(ratings)[-2]
