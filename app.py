@@ -5,38 +5,32 @@ The page only arranges the functions of `blender_hf.space`, which know nothing o
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from blender_hf.data.columns import Columns
-from blender_hf.data.files import SUFFIXES
-from blender_hf.data.records import Record
+from blender_hf.data.examples import FOLDER as EXAMPLES
 from blender_hf.loading.checkpoints import DEFAULT_FUSER, DEFAULT_RANKER
 from blender_hf.space import markup
 from blender_hf.space.about import links
 from blender_hf.space.answers import on_space
-from blender_hf.space.batches import read_data_set, read_upload
 from blender_hf.space.fused import blend_fields
-from blender_hf.space.leaderboard import leaderboard
 from blender_hf.space.models import Models
+from blender_hf.space.page.batch_tab import batch_tab
 from blender_hf.space.page.blend_tab import blend_tab
 from blender_hf.space.page.compare_tab import compare_tab
-from blender_hf.space.page.events import PRIVATE, gr, plain_errors
+from blender_hf.space.page.events import gr, plain_errors
 from blender_hf.space.page.inputs import SettingsPanel
 from blender_hf.space.page.models_tab import models_tab
 from blender_hf.space.prompts import make_prompt
-from blender_hf.space.service import Service, as_json_lines
+from blender_hf.space.service import Service
 from blender_hf.space.settings import DEFAULT_LIMITS, FusionSettings, Limits, RankingSettings
 
 ScheduleName = Literal["full", "bubble", "knockout", "adaptive"]
 AggregationName = Literal["max_logits", "max_wins", "bradley_terry", "copeland"]
 # What the schema of the endpoints says of a candidate.
 CandidateValue = str | dict[str, Any] | list[dict[str, Any]]
-EXAMPLE_FILE = files("blender_hf") / "examples" / "smoke.jsonl"
 FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 
 
@@ -70,7 +64,7 @@ def build_app(
             with gr.Tab("Compare", id="compare"):
                 compare_tab(service, settings, tabs, results)
             with gr.Tab("Batch", id="batch"):
-                _batch_tab(service, settings)
+                batch_tab(service, settings)
             with gr.Tab("Models", id="models"):
                 models_tab(service.models)
     return app.queue(max_size=64, default_concurrency_limit=4)
@@ -85,74 +79,13 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme,
         "css": style,
-        "max_file_size": DEFAULT_LIMITS.file_bytes,
+        # Gradio hands out no other file of the package, wherever it is installed.
+        "allowed_paths": [str(EXAMPLES)],
+        # A larger file is refused by Gradio, in a message that does not stay; the page's own stays.
+        "max_file_size": 4 * DEFAULT_LIMITS.file_bytes,
         "mcp_server": find_spec("mcp") is not None,
         "footer_links": ["api", "settings"],
     }
-
-
-def _batch_tab(service: Service, settings: SettingsPanel) -> None:
-    gr.HTML(
-        markup.note_html(
-            "Which language model is best?",
-            "Upload JSON lines with prompt and candidates, or a CSV with prompt, model and answer (or a column for each"
-            f" model), or name a data set on the Hub: up to {service.limits.prompts} prompts.",
-        )
-    )
-    upload = gr.File(label="JSON Lines, JSON, CSV, Parquet", file_types=[*SUFFIXES], height=140, elem_id="upload")
-    with gr.Row():
-        data_set = gr.Textbox(label="Or a data set on the Hub", placeholder="org/name", max_lines=1, elem_id="data-set")
-        split = gr.Textbox(label="Its split, if it has several", placeholder="train", max_lines=1, elem_id="split")
-    with gr.Row():
-        run = gr.Button("Rank the answers", variant="primary", elem_id="run-batch")
-        sample = gr.Button("Take the example file", elem_id="sample")
-    board = gr.HTML(elem_id="board")
-    # A File that the style hides while it is empty: Gradio 6.17 (the newest for transformers 4) neither shows a file
-    # that an event makes visible, nor survives a DownloadButton that gets its file.
-    downloads = gr.File(label="Take home", interactive=False, elem_id="downloads")
-
-    def rank(path: str | None, name: str, part: str, *values: Any) -> Iterator[list[Any]]:
-        with plain_errors():
-            if not path and not (name or "").strip():
-                raise gr.Error("Choose a file or a data set, or take the example file.", print_exception=False)
-            columns = Columns()
-            if path:
-                records = read_upload(path, service.limits, columns)
-            else:
-                records = read_data_set(name, part, service.limits, columns)
-            yield from _batch_steps(service, records, columns.unread, *values)
-
-    run.click(
-        rank,
-        [upload, data_set, split, *settings.ranking],
-        [board, downloads],
-        concurrency_limit=1,
-        concurrency_id="batch",
-        show_progress="hidden",
-        **PRIVATE,
-    )
-    sample.click(lambda: str(EXAMPLE_FILE), None, upload, **PRIVATE)
-
-
-def _batch_steps(
-    service: Service, records: Sequence[Record], left_out: Iterable[str], *values: Any
-) -> Iterator[list[Any]]:
-    """Yield the updates of a batch: its progress, then the leaderboard and the two files."""
-    ranker, schedule, aggregation, top_k, tie = values
-    settings = RankingSettings(schedule, aggregation, int(top_k), tie)
-    rankings = []
-    yield [markup.progress_html(0, len(records)), gr.File(None)]
-    for ranking in service.iter_rank(records, settings, ranker):
-        rankings.append(ranking)
-        yield [markup.progress_html(len(rankings), len(records)), gr.skip()]
-    result = service.batch_result(records, rankings, tie)
-    shown = markup.leaderboard_html(leaderboard(rankings, tie), rankings, left_out)
-    # Gradio takes its own copy of what is yielded.
-    with TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{name}.jsonl" for name in ("ranked", "preferences")]
-        for file in paths:
-            file.write_text(as_json_lines(result[file.stem]), encoding="utf-8")
-        yield [shown, gr.File([str(file) for file in paths])]
 
 
 def _endpoints(service: Service) -> None:

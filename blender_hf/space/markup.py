@@ -10,7 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from blender_hf.data.records import Record
 from blender_hf.engine.results import POINTWISE, Comparison, Ranking, Unread
+from blender_hf.logs import counted
 from blender_hf.modeling.ranking_math import probability_of
 
 from .fused import Fused
@@ -111,6 +113,26 @@ def stale_html() -> str:
 def note_html(title: str, text: str) -> str:
     """Return a plain note under a heading."""
     return _html("note", title=title, text=text)
+
+
+def error_html(text: str) -> str:
+    """Return what is wrong with the input, to stay until it is changed."""
+    return _html("error", text=text)
+
+
+def prompt_html(prompt: str) -> str:
+    """Return a whole prompt under a heading."""
+    return _html("prompt", prompt=prompt)
+
+
+def contents_html(name: str, records: Sequence[Record], left_out: Iterable[str]) -> str:
+    """Return what a file for a batch contains, and which keys of it are not read."""
+    candidates = [candidate for record in records for candidate in record.item.candidates]
+    models = sorted({candidate.model for candidate in candidates if candidate.model})
+    found = f"{counted(len(records), 'prompt')}, {counted(len(candidates), 'answer')}"
+    named = f" by {counted(len(models), 'model')}: {', '.join(models)}." if models else "; no models are named."
+    keys = ", ".join(left_out)
+    return note_html(name, found + named + (f" Not read: {keys}." if keys else ""))
 
 
 def comparison_html(comparison: Comparison, names: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -16,7 +16,7 @@ from blender_hf.space.prompts import examples
 pytestmark = pytest.mark.once
 
 EVIL = "<img src=x onerror=alert(1)> [link](javascript:alert(2)) `${alert(3)}` {{alert(4)}}"
-TITLE = "Can you explain the basics of quantum computing?"
+TITLE = "Why is salt put on icy roads?"
 # Width, height and colours, and those that the page is changed to at the end.
 WIDE, PHONE = (1440, 900), (390, 844)
 LAYOUTS = [(WIDE, "light", PHONE), (PHONE, "dark", WIDE)]
@@ -55,7 +55,7 @@ def test_load_an_example_rank_and_fuse(
     assert names_in_order(page) == expected_names(ranking)
     assert page.locator("#heat tbody th").all_inner_texts() != []
     cells = page.locator("#heat td[tabindex]")
-    assert cells.count() == 30
+    assert cells.count() == 12
     answer = page.get_by_test_id("answer")
     assert answer.inner_text() == ranking.best
     expect(page.locator("#answer .bh-verdict")).to_contain_text("The best candidate")
@@ -112,7 +112,7 @@ def test_what_matters_is_on_the_first_screen(visit, checkpoints: Path, size: tup
     expect(page.locator("#answer .bh-verdict")).to_be_in_viewport(ratio=1)
     expect(page.get_by_test_id("answer")).to_be_in_viewport()
     expect(page.locator("#text-0")).to_be_hidden()
-    assert any("Ranking 6 candidates" in text for text in page.evaluate("[...window.told]"))
+    assert any("Ranking 4 candidates" in text for text in page.evaluate("[...window.told]"))
     if size == WIDE:
         expect(page.locator("#ranking .bh-first")).to_be_in_viewport()
     tops = [page.locator(place).bounding_box()["y"] for place in ("#answer", "#ranking", "#heat", "#pair")]
@@ -248,19 +248,27 @@ def test_texts_stay_texts(visit) -> None:
     assert page.locator(".bh-results :is(img, a, script)").count() == 0
 
 
-def test_an_error_is_told_in_plain_words_and_as_text(visit, tmp_path: Path) -> None:
+def test_an_error_of_a_file_stays_in_plain_words_and_as_text(visit, tmp_path: Path) -> None:
     page = visit()
-    path = tmp_path / "bad.jsonl"
-    path.write_text(json.dumps({EVIL: 1}) + "\n")
+    bad, good, text = tmp_path / "bad.jsonl", tmp_path / "good.jsonl", tmp_path / "notes.txt"
+    bad.write_text(json.dumps({EVIL: 1}) + "\n")
+    good.write_text(json.dumps({"prompt": "2 + 2?", "candidates": ["4", "5"]}) + "\n")
+    text.write_text("4")
     page.get_by_role("tab", name="Batch").click()
     expect(page.locator("#downloads")).to_be_hidden()
-    page.locator("#upload input[type=file]").set_input_files(path)
-    expect(page.locator("#upload a[download]")).to_be_visible()
+    status = page.locator("#batch-status")
+    page.locator("#upload input[type=file]").set_input_files(bad)
+    expect(status.get_by_role("alert")).to_contain_text("bad.jsonl:1: no candidates were found")
+    assert EVIL in status.inner_text()
+    assert status.locator("img, a").count() == 0
     page.locator("#run-batch").click()
-    toast = page.get_by_test_id("toast-text").first
-    expect(toast).to_contain_text("bad.jsonl:1: no candidates were found")
-    assert EVIL in toast.inner_text()
-    assert toast.locator("img, a").count() == 0
+    expect(page.locator("#run-batch")).to_be_enabled()
+    expect(status.get_by_role("alert")).to_be_visible()
+    for path, told in ((text, "notes.txt: only"), (good, "1 prompt, 2 answers")):
+        page.locator("#upload").get_by_label("Clear").click()
+        expect(status.locator(".bh")).to_have_count(0)
+        page.locator("#upload input[type=file]").set_input_files(path)
+        expect(status).to_contain_text(told)
 
 
 def test_the_keyboard_is_enough(visit) -> None:
@@ -296,22 +304,59 @@ def test_compare_shows_the_bias_of_the_order(visit, blender: Blender) -> None:
     expect(page.locator("#comparison")).to_contain_text(f"moves the logit by {bias:.2f}")
 
 
-def test_a_batch_gives_a_leaderboard_and_files(visit, tmp_path: Path) -> None:
-    page = visit()
+ANSWERS = """prompt,style,alpha,llama-3.1-8b-instruct
+2 + 2?,dry,4,Bananas.
+Who?,,Me.,You and I.
+Where is Rome?,,In Italy.,I do not know.
+"""
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(WIDE, "light"), (PHONE, "dark")])
+def test_a_batch_gives_a_leaderboard_files_and_the_answers_of_each_prompt(
+    visit, blender: Blender, tmp_path: Path, size: tuple[int, int], scheme: str
+) -> None:
+    page = visit(*size, scheme)
     path = tmp_path / "answers.csv"
-    path.write_text("prompt,style,alpha,beta\n2 + 2?,dry,4,Bananas.\nWho?,,Me.,You and I.\n")
+    path.write_text(ANSWERS)
+    models = ("alpha", "llama-3.1-8b-instruct")
     page.get_by_role("tab", name="Batch").click()
     page.locator("#upload input[type=file]").set_input_files(path)
     expect(page.locator("#upload a[download]")).to_be_visible()  # the link comes when the file is there
     page.locator("#run-batch").click()
     expect(page.locator("#board tbody tr")).to_have_count(2)
-    assert set(page.locator("#board tbody th").all_inner_texts()) == {"alpha", "beta"}
+    names = page.locator("#board tbody th")
+    assert set(names.all_inner_texts()) == set(models)
     assert page.locator("#board .bh-whisker").count() == 2
+    row = page.locator("#board tbody tr").first
+    row.scroll_into_view_if_needed()
+    for cell in row.locator("th, td").all():  # on a phone, too
+        expect(cell).to_be_in_viewport(ratio=1)
+    heights = [name.bounding_box()["height"] for name in names.all()]
+    assert max(heights) == min(heights), "a name is broken"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     expect(page.locator("#board")).to_contain_text("Not read: style.")
+
+    rome = blender.rank("Where is Rome?", ["In Italy.", "I do not know."])
+    prompts = page.locator("#prompts label")
+    expect(prompts).to_have_count(3)
+    page.locator("#search input, #search textarea").fill("ITALY rome")
+    expect(prompts).to_have_count(1)
+    expect(prompts).to_contain_text("3. Where is Rome?")
+    expect(page.locator("#answers .bh-prompt")).to_have_text("Where is Rome?")
+    assert page.locator("#answers .bh-name b").all_inner_texts() == [models[index] for index in rome.order]
+    page.locator("#search input, #search textarea").fill("Paris")
+    expect(page.locator("#answers")).to_contain_text("Nothing found")
+    page.locator("#search input, #search textarea").fill("")
+    expect(prompts).to_have_count(3)
+    prompts.nth(1).click()
+    expect(page.locator("#answers .bh-prompt")).to_have_text("Who?")
+    page.locator("#fuse-picked").click()
+    expect(page.locator("#fused-picked .bh-verdict")).to_be_visible()
+
     with page.expect_download() as download:
         page.locator("#downloads a[download*=preferences]").click()
     lines = Path(download.value.path()).read_text().splitlines()
-    assert {json.loads(line)["prompt"] for line in lines} == {"2 + 2?", "Who?"}
+    assert {json.loads(line)["prompt"] for line in lines} == {"2 + 2?", "Who?", "Where is Rome?"}
 
 
 def test_a_name_that_is_no_data_set_is_refused(visit) -> None:
@@ -319,7 +364,7 @@ def test_a_name_that_is_no_data_set_is_refused(visit) -> None:
     page.get_by_role("tab", name="Batch").click()
     page.locator("#data-set input, #data-set textarea").fill("/etc/passwd")
     page.locator("#run-batch").click()
-    expect(page.get_by_test_id("toast-text").first).to_contain_text("is no id of a data set on the Hub")
+    expect(page.locator("#batch-status").get_by_role("alert")).to_contain_text("is no id of a data set on the Hub")
 
 
 def test_without_a_token_it_says_where_to_get_one(visit, monkeypatch: pytest.MonkeyPatch) -> None:
