@@ -33,13 +33,13 @@ def batch_tab(service: Service, settings: SettingsPanel) -> None:
     )
     # Without `file_types`, which would refuse a file before `read_upload` can say why.
     upload = gr.File(label=f"A file: {', '.join(SUFFIXES)}", height=140, elem_id="upload")
+    status = gr.HTML(elem_id="batch-status")
     with gr.Row():
         data_set = gr.Textbox(label="Or a data set on the Hub", placeholder="org/name", max_lines=1, elem_id="data-set")
         split = gr.Textbox(label="Its split, if it has several", placeholder="train", max_lines=1, elem_id="split")
     with gr.Row():
         run = gr.Button("Rank the answers", variant="primary", elem_id="run-batch")
         sample = gr.Button("Take the example file", elem_id="sample")
-    status = gr.HTML(elem_id="batch-status")
     board = gr.HTML(elem_id="board")
     # A File that the style hides while it is empty: Gradio 6.17 (the newest for transformers 4) neither shows a file
     # that an event makes visible, nor survives a DownloadButton that gets its file.
