@@ -4,18 +4,18 @@ The model is small and random, and runs in transformers as it is, without the co
 functions, and a test can order faults.
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.loopback import Reply, listening
 
 Answer = Callable[[list[dict[str, str]]], str]
 
@@ -127,36 +127,28 @@ class LanguageServer:
         ended = self._model.generation_config.eos_token_id in ids
         return self._tokenizer.decode(ids, skip_special_tokens=True), "stop" if ended else "length"
 
-
-class Handler(BaseHTTPRequestHandler):
-    server: "Listener"
-
-    def do_POST(self) -> None:
-        state = self.server.state
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if not self.path.startswith(state.path):
-            self._send(410, {"error": {"message": "asked after its test"}}, {})
-            return
+    def reply(self, path: str, request: dict[str, Any], authorization: str) -> Reply:
+        """Answer a request, or fail as the test says."""
+        if not path.startswith(self.path):
+            return 410, {"error": {"message": "asked after its test"}}, {}
         # Whoever has the answer may ask again before this thread goes on, so a request is over before it is answered.
-        with state.counted(request, self.headers.get("Authorization", "")):
-            answer = self._answer(request)
-        self._send(*answer)
+        with self.counted(request, authorization):
+            return self._reply(request)
 
-    def _answer(self, request: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
-        state = self.server.state
-        fault = state.fault_for(request["model"])
+    def _reply(self, request: dict[str, Any]) -> Reply:
+        fault = self.fault_for(request["model"])
         if fault is not None:
             time.sleep(fault.delay)
         if fault is not None and fault.body is not None:
             return fault.status, fault.body, fault.headers
         if fault is not None and fault.status != 200:
             return fault.status, {"error": {"message": fault.message}}, fault.headers
-        if request["model"] not in {"tiny", *state.answers}:
+        if request["model"] not in {"tiny", *self.answers}:
             return 404, {"error": {"message": f"no model {request['model']}"}}, {}
         return 200, self._completion(request), {}
 
     def _completion(self, request: dict[str, Any]) -> dict[str, Any]:
-        text, reason = self.server.state.answer(request)
+        text, reason = self.answer(request)
         # An answer may be the fields of a message, too.
         message = {"role": "assistant", **(text if isinstance(text, dict) else {"content": text})}
         choice = {"index": 0, "message": message, "finish_reason": reason}
@@ -164,36 +156,10 @@ class Handler(BaseHTTPRequestHandler):
         home = {"id": "1", "object": "chat.completion", "created": 0, "model": request["model"]}
         return {**home, "choices": [choice], "usage": usage, "system_fingerprint": ""}
 
-    def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
-        content = (body if isinstance(body, str) else json.dumps(body)).encode()
-        try:
-            self.send_response(status)
-            for name, value in {
-                "Content-Type": "application/json",
-                "Content-Length": str(len(content)),
-                **headers,
-            }.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-        except OSError:
-            pass  # the client did not wait
-
-    def log_message(self, *args: Any) -> None:
-        """Stay silent."""
-
-
-class Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    state: LanguageServer
-
 
 @contextmanager
 def serving(folder: Path) -> Iterator[LanguageServer]:
-    listener = Listener(("127.0.0.1", 0), Handler)
-    listener.state = LanguageServer(folder, f"http://127.0.0.1:{listener.server_port}")
-    threading.Thread(target=listener.serve_forever, daemon=True).start()
-    yield listener.state
-    listener.shutdown()
-    listener.server_close()
+    with listening() as listener:
+        state = LanguageServer(folder, listener.url)
+        listener.answer = state.reply
+        yield state

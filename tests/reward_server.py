@@ -4,16 +4,16 @@ The model is small and random, and runs in transformers as it is, without the co
 there are, what happens to the scores, and faults.
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import torch
+
+from tests.loopback import Reply, listening
 
 
 @dataclass
@@ -135,42 +135,15 @@ HANDLERS: dict[tuple[str, str], Callable[[RewardHost, dict[str, Any]], tuple[int
 }
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: "Listener"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.host.authorizations.append(self.headers.get("Authorization"))
-        try:
-            status, reply = self.server.host.answer(self.path, body)
-        except ValueError as error:
-            status, reply = 413, {"error": str(error), "error_type": "Validation"}
-        content = (reply if isinstance(reply, str) else json.dumps(reply)).encode()
-        try:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-        except OSError:
-            pass  # the client did not wait
-
-    def log_message(self, *args: Any) -> None:
-        """Stay silent."""
-
-
-class Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    host: RewardHost
-
-
 @contextmanager
 def hosting(host: RewardHost) -> Iterator[RewardHost]:
-    listener = Listener(("127.0.0.1", 0), Handler)
-    listener.host = host
-    host.url = f"http://127.0.0.1:{listener.server_port}"
-    threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    def answer(path: str, body: Any, authorization: str) -> Reply:
+        host.authorizations.append(authorization or None)
+        try:
+            return *host.answer(path, body), {}
+        except ValueError as error:
+            return 413, {"error": str(error), "error_type": "Validation"}, {}
+
+    with listening() as listener:
+        host.url, listener.answer = listener.url, answer
         yield host
-    finally:
-        listener.shutdown()
-        listener.server_close()

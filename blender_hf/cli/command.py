@@ -135,8 +135,8 @@ LOADING_OPTIONS = (
     option(
         "--ranker ID",
         "Hub id or folder of the ranker, which may name a fuser; or judge:MODEL for a language model as in "
-        "`blender-hf generate --help`, length, random, mlm:ID, simcls:ID or reward:http://host:8000#model, see "
-        "docs/ranking.md (default: the bundled %(default)s)",
+        "`blender-hf generate --help`, length, random, mlm:ID, simcls:ID, reward:http://host:8000#model, or one made "
+        "of others, mixture:A|B, cascade:0.25-0.75|A|B, mbr:A; see docs/rankers.md (default: the bundled %(default)s)",
         default="pair-ranker-mini",
     ),
     option("--revision REVISION", "branch, tag or commit of the ranker"),

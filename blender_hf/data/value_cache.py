@@ -1,13 +1,15 @@
 """A cache of computed values in an SQLite file, which any number of processes may share."""
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blender_hf.errors import InputError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 # Variables that SQLite can bind in one statement.
 CHUNK = 500
@@ -51,7 +53,9 @@ class ValueCache:
             database.executemany(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?)", list(values.items()))
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self) -> "Iterator[sqlite3.Connection]":
+        import sqlite3  # which those who import the package for a model need not wait for
+
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.path, timeout=60)) as database, database:

@@ -391,4 +391,5 @@ def test_ten_people_at_once_see_each_their_own(visit, blender: Blender) -> None:
         expect(page.get_by_test_id("answer")).to_contain_text(texts[0][:14])
         shown = page.locator("#ranking summary").all_inner_texts()
         prompt = page.locator("#prompt textarea").input_value()
-        assert [text.removeprefix("▸ ") for text in shown] == list(blender.rank(prompt, texts).sorted_candidates)
+        answers = [text.removeprefix("▸ ") for text in shown if text != "What the figures mean"]
+        assert answers == list(blender.rank(prompt, texts).sorted_candidates)

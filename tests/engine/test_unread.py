@@ -123,7 +123,7 @@ def test_the_commands_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert main([*command, "--output", str(output), "--json"]) == 0
         out, err = capsys.readouterr()
         assert json.loads(out)["unread"] == 1
-        assert "1 prompts with text that the model can't read" in err
+        assert "1 prompt with text that the model can't read" in err
         rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
         assert [row.get("ranking", row)["unread"] for row in rows] == [expected, none]
         output.unlink()

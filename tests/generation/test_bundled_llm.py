@@ -89,7 +89,7 @@ def test_a_killed_run_resumes_with_the_same_records(tmp_path: Path) -> None:
 def test_the_demo_goes_all_the_way(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--limit", "1", "--n", "2", "--max-new-tokens", "6", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
-    assert f"{BUNDLED_LLM}: 2 answers to each of 1 prompts" in err
+    assert f"{BUNDLED_LLM}: 2 answers to each of 1 prompt," in err
     ranked, _, beside = out.partition("Beside the answers of large models:")
     assert ranked.count(f"{BUNDLED_LLM} (") >= 2
     assert "Returned: " in ranked

@@ -4,7 +4,6 @@ Its judge prefers the longer answer, and a little the one that it reads first, i
 requests and replies are validated by the types of their own client.
 """
 
-import json
 import math
 import re
 import threading
@@ -12,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from openai.types import Decision
 from openai.types.chat import ChatCompletion
 from openai.types.decision_create_params import DecisionCreateParams
 from pydantic import TypeAdapter
+
+from tests.loopback import Reply, listening
 
 BIAS = 0.25
 WEIGHT = 0.1
@@ -99,37 +99,14 @@ class JudgeServer:
         return ChatCompletion.model_validate({**home, "choices": [{**choice, "message": message}]}).model_dump()
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: "Listener"
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.state.authorizations.add(self.headers.get("Authorization", ""))
-        status, body = self.server.state.answer(self.path, request)
-        content = (body if isinstance(body, str) else json.dumps(body)).encode()
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-        except OSError:
-            pass  # the client did not wait
-
-    def log_message(self, *args: Any) -> None:
-        """Stay silent."""
-
-
-class Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    state: JudgeServer
-
-
 @contextmanager
 def serving_judges() -> Iterator[JudgeServer]:
-    with Listener(("127.0.0.1", 0), Handler) as listener:
-        listener.state = JudgeServer(f"http://127.0.0.1:{listener.server_port}/v1")
-        threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
-        yield listener.state
-        listener.shutdown()
+    with listening() as listener:
+        state = JudgeServer(f"{listener.url}/v1")
+
+        def answer(path: str, request: Any, authorization: str) -> Reply:
+            state.authorizations.add(authorization)
+            return *state.answer(path, request), {}
+
+        listener.answer = answer
+        yield state
