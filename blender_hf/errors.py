@@ -1,4 +1,4 @@
-"""Errors that users can act on, and two checks: each message says what is wrong, where, and what to do."""
+"""Errors that users can act on, and what words them: each message says what is wrong, where, and what to do."""
 
 from collections.abc import Mapping
 from importlib import import_module

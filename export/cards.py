@@ -1,7 +1,7 @@
 """The card of a published checkpoint: README.md with the metadata that the Hub reads."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,12 @@ from blender_hf.modeling import GenFuserConfig, PairRankerConfig
 from blender_hf.modeling.hub_mixins import TASKS, completed_card
 
 FIGURES = re.compile(r"<!-- figures: written by \S+ -->\n(.*?)<!-- end of figures -->", re.DOTALL)
+# For characters from which a backslash does not take their meaning everywhere: "|" ends the cell of a table.
+ENTITIES = {ord(character): f"&#{ord(character)};" for character in "|\\$"} | {
+    ord("&"): "&amp;",
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+}
 RANKER_USE = """\
 ## From the Hub
 
@@ -124,10 +130,22 @@ def find_card(folder: str | Path, card: str | Path | None) -> str | None:
     return next((path.read_text(encoding="utf-8") for path in paths if path.is_file()), None)
 
 
-def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table: text in the first column, numbers in the others."""
+def markdown_text(text: str) -> str:
+    r"""Return a text as it is in Markdown, in one line: nothing in it is markup, ends the cell of a table, or is HTML.
+
+    >>> markdown_text("*a* | b\n<c>")
+    '\\*a\\* &#124; b<br>&lt;c&gt;'
+    """
+    lines = (re.sub(r"[`*_\[\]~]", r"\\\g<0>", line.translate(ENTITIES)) for line in text.splitlines())
+    return "<br>".join(lines)
+
+
+def markdown_table(
+    header: Iterable[str], rows: Iterable[Iterable[str]], *, numbers: Collection[str] | None = None
+) -> str:
+    """Return a Markdown table, with the columns of numbers flush right; by default these are all but the first."""
     names = list(header)
-    ruler = ["---", *["---:"] * (len(names) - 1)]
+    ruler = ["---:" if name in (names[1:] if numbers is None else numbers) else "---" for name in names]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [names, ruler, *rows]
     )

@@ -18,6 +18,7 @@ from .command import (
     Options,
     chosen_llms,
     option,
+    record_source,
     whole,
 )
 from .output import Tally, check_records, report, shows_progress
@@ -32,7 +33,6 @@ def run(options: Options) -> None:
     output = check_records(options)
     from tqdm import tqdm
 
-    from blender_hf.data.columns import Columns
     from blender_hf.data.jobs import open_log, remaining
     from blender_hf.data.sources import checked_count
     from blender_hf.generation.annotation import judged_records, read_candidates
@@ -47,18 +47,18 @@ def run(options: Options) -> None:
     settings = {"model": llm.origin, "dtype": options.dtype, **asdict(sampling)}
     # What a local model answers may depend on its batch, so a resumed run makes the same batches again.
     window = DEFAULT_WINDOW if isinstance(llm, LocalLLM) else None
-    columns = Columns(options.columns)
+    source = record_source(options)
     with open_log(output, ".annotate.json") as log:
-        done: dict[str | int, str] = {}
+        done: dict[str, str] = {}
         if not options.overwrite:
-            done = judged_records(log, llm.label, columns)
+            done = judged_records(log, llm.label, source.columns)
             log.check(settings)
 
         def waiting() -> Iterator["JudgedRecord"]:
-            return remaining(islice(read_candidates(options.file, columns), options.limit), done, window)
+            return remaining(islice(read_candidates(source), options.limit), done, window)
 
         # A file is checked whole before a model is loaded.
-        total = checked_count(options.file, waiting())
+        total = checked_count(source, waiting())
         judge = Judge(load_model(llm), sampling)
         tally = Tally(already=len(done))
         records, ahead = tee(waiting())

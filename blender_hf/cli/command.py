@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from blender_hf.errors import BlenderError, InputError
 
 if TYPE_CHECKING:
+    from blender_hf.data.sources import Source
     from blender_hf.engine.schedules import Schedule
     from blender_hf.generation.specs import LocalLLM, RemoteLLM
 
@@ -110,16 +111,22 @@ COLUMNS = option(
     "columns whose names say nothing: prompt=frage,system=rolle,candidates=gpt,llama; see docs/data.md",
     type=column_names,
 )
+DATASET_OPTIONS = (
+    option("--split SPLIT", "split of a dataset (default: the only one)"),
+    option("--subset NAME", "configuration of a dataset on the Hub"),
+    option("--dataset-revision REVISION", "branch, tag or commit of a dataset on the Hub"),
+)
 # Of the commands that read records: where these come from, and where results go.
 RECORD_OPTIONS = (
     option(
-        "file",
-        "JSON Lines or an array, CSV, Parquet, Arrow, or .gz (default: stdin)",
+        "data",
+        "JSON Lines or an array, CSV, Parquet, Arrow, or .gz; a folder of datasets, or a Hub id (default: stdin)",
         nargs="?",
         default="-",
-        metavar="FILE",
+        metavar="DATA",
     ),
-    option("--output OUT", "a .jsonl or .jsonl.gz file to write (default: stdout)"),
+    option("--output OUT", "a .jsonl, .jsonl.gz or .parquet file to write (default: stdout)"),
+    *DATASET_OPTIONS,
     COLUMNS,
     LIMIT,
     option("--json", "print the summary as JSON on stdout; needs --output"),
@@ -214,6 +221,19 @@ A language model is written as
   providers:org/model, providers:org/model:together   Hugging Face Inference Providers
   qwen=...                                    any of these, named qwen in the records
 """
+
+
+def record_source(options: Options) -> "Source":
+    """Return the source of the records that a command reads."""
+    from blender_hf.data.sources import open_source
+
+    return open_source(
+        options.data,
+        subset=options.subset,
+        split=options.split,
+        revision=options.dataset_revision,
+        columns=options.columns,
+    )
 
 
 def ranker_arguments(options: Options) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from blender_hf.logs import counted, quieten_libraries
 
 from .command import LLM_FORMS, Command, Options, option, whole
 from .output import log
-from .rank import as_text, blend_text, rank_text
+from .results import as_text, blend_text, rank_text
 
 if TYPE_CHECKING:
     from blender_hf.blender import Blender

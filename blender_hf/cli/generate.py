@@ -18,6 +18,7 @@ from .command import (
     Options,
     chosen_llms,
     option,
+    record_source,
     whole,
 )
 from .output import Tally, check_records, report, shows_progress
@@ -32,7 +33,6 @@ def run(options: Options) -> None:
     output = check_records(options)
     from tqdm import tqdm
 
-    from blender_hf.data.columns import Columns
     from blender_hf.data.jobs import open_log, remaining
     from blender_hf.data.sources import checked_count
     from blender_hf.generation.candidates import DEFAULT_WINDOW, CandidateWriter
@@ -47,18 +47,18 @@ def run(options: Options) -> None:
     settings = {"models": {llm.label: llm.origin for llm in llms}, "dtype": options.dtype, **asdict(sampling)}
     # What a local model samples depends on its batch, so a resumed run makes the same batches again.
     window = DEFAULT_WINDOW if any(isinstance(llm, LocalLLM) for llm in llms) else None
-    columns = Columns(options.columns)
+    source = record_source(options)
     with open_log(output, ".generate.json") as log:
-        done: dict[str | int, str] = {}
+        done: dict[str, str] = {}
         if not options.overwrite:
-            done = answered_prompts(log, names, options.n, columns)
+            done = answered_prompts(log, names, options.n, source.columns)
             log.check(settings)
 
         def waiting() -> Iterator["PromptRecord"]:
-            return remaining(islice(read_prompts(options.file, columns), options.limit), done, window)
+            return remaining(islice(read_prompts(source), options.limit), done, window)
 
         # A file is checked whole before a model is loaded.
-        total = checked_count(options.file, waiting())
+        total = checked_count(source, waiting())
         writer = CandidateWriter(llms, sampling)
         tally = Tally(already=len(done))
         records, ahead = tee(waiting())

@@ -10,6 +10,7 @@ from blender_hf.logs import counted, quieten_libraries
 
 from .command import (
     COLUMNS,
+    DATASET_OPTIONS,
     LIMIT,
     QUIET,
     RANKER_OPTIONS,
@@ -21,6 +22,7 @@ from .command import (
     grouped,
     option,
     ranker_arguments,
+    record_source,
     whole,
 )
 from .output import allows_progress, report, unread_text
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 def run(options: Options) -> None:
     """Label the data, and upload the result if asked to."""
     _check(options)
-    from blender_hf.data.sources import open_source
     from blender_hf.export.hub import check_repo_id
     from blender_hf.labelling.job import label, work_here
     from blender_hf.labelling.publishing import publish
@@ -43,13 +44,7 @@ def run(options: Options) -> None:
         check_repo_id(options.push_to_hub)
     engine = work_here if options.engine == "local" else RayEngine(options.workers or 1, options.gpus_per_worker or 0)
     settings = _settings(options)
-    source = open_source(
-        options.data,
-        subset=options.subset,
-        split=options.split,
-        revision=options.dataset_revision,
-        columns=options.columns,
-    )
+    source = record_source(options)
     summary = label(
         source, options.output, settings, engine=engine, restart=options.restart, progress=allows_progress(options)
     )
@@ -136,9 +131,7 @@ COMMAND = Command(
         option("--output OUT", "a .jsonl, .jsonl.gz or .parquet file", required=True),
         *grouped(
             "data",
-            option("--split SPLIT", "split of a dataset (default: the only one)"),
-            option("--subset NAME", "configuration of a dataset on the Hub"),
-            option("--dataset-revision REVISION", "branch, tag or commit of a dataset on the Hub"),
+            *DATASET_OPTIONS,
             COLUMNS,
             LIMIT,
             option(

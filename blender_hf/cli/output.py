@@ -12,14 +12,41 @@ from blender_hf.logs import counted
 
 from .command import Options
 
-# Suffixes of formats in which lines are not written.
+# Suffixes of formats that are not written, except by the commands that say so.
 UNWRITABLE = frozenset(
-    (".parquet", ".arrow", ".feather", ".csv", ".tsv", ".xlsx", ".xls", ".json", ".zip", ".zst", ".bz2", ".xz", ".orc")
+    (".arrow", ".feather", ".csv", ".tsv", ".xlsx", ".xls", ".json", ".md", ".zip", ".zst", ".bz2", ".xz", ".orc")
 )
+# The formats for people, and the suffixes that ask for them.
+READABLE = {"csv": ".csv", "markdown": ".md", "text": None}
+# The suffixes that ask for records.
+RECORDS = (".jsonl", ".ndjson", ".parquet")
 
 
-def check_records(options: Options) -> Path | None:
-    """Check the input and output of a command that reads records; return the output, None for stdout."""
+def output_format(options: Options) -> str:
+    """Return "jsonl" for records, in whatever file, or one of `READABLE`: as stated, else by the name of the output.
+
+    Raises:
+        InputError: If the name asks for another format than the one that is stated, or texts are left out of none.
+    """
+    suffix = _suffix(options.output or "")
+    named = next((form for form, known in READABLE.items() if suffix == known), "jsonl" if suffix in RECORDS else None)
+    if None not in (named, options.format) and named != options.format:
+        raise InputError(
+            f"{options.output}: its name asks for {suffix}, and --format for {options.format}; change one of them"
+        )
+    form = options.format or named or "jsonl"
+    if options.no_texts and form != "jsonl":
+        raise InputError(f"--no-texts is for JSON Lines and Parquet, not {form}; remove it")
+    return form
+
+
+def check_records(options: Options, readable: Mapping[str, str | None] | None = None) -> Path | None:
+    """Check the input and output of a command that reads records; return the output, None for stdout.
+
+    Args:
+        options: The options of the command.
+        readable: The formats that it writes for people, with their suffixes.
+    """
     if options.output is None:
         if sys.stdout is None:
             raise InputError("the standard output is closed: name a file with --output")
@@ -27,27 +54,39 @@ def check_records(options: Options) -> Path | None:
             raise InputError("--json prints the summary on stdout, where the records go; add --output")
     elif Path(options.output).is_dir():
         raise InputError(f"can't write {options.output}: it is a folder")
-    if options.file != "-":
-        check_readable(options.file)
+    if options.data != "-" and not _may_be_a_dataset(options.data):
+        check_readable(options.data)
     if options.output is None:
         return None
-    if getattr(options, "format", "jsonl") == "jsonl":
-        check_writable(options.output)
-    return checked_output(options.output, options.file)
+    check_writable(options.output, [suffix for suffix in (readable or {}).values() if suffix is not None])
+    return checked_output(options.output, options.data)
 
 
-def check_writable(path: str | Path) -> None:
-    """Reject a file whose name promises another format than lines; devices, pipes and names without one are left alone.
+def check_writable(path: str | Path, readable: Sequence[str] = ()) -> None:
+    """Reject a file whose name promises a format that is not written; names without a known suffix get JSON Lines.
 
     Raises:
         InputError: If it does; the message says what can be written.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix in UNWRITABLE:
-        raise InputError(
-            f"{path}: this command writes JSON Lines, not {suffix}; name a .jsonl or .jsonl.gz file (`blender-hf "
-            "label` also writes .parquet)"
-        )
+    suffix, is_compressed = _suffix(path), Path(path).suffix.lower() == ".gz"
+    if suffix in UNWRITABLE.difference(readable) or (is_compressed and suffix == ".parquet"):
+        also = "".join(f", {other}" for other in readable)
+        raise InputError(f"{path}: this command writes .jsonl, .jsonl.gz, .parquet{also}, not {suffix}")
+
+
+def _suffix(path: str | Path) -> str:
+    """Return the suffix of a path that says its format, which is that before `.gz`."""
+    found = [suffix.lower() for suffix in Path(path).suffixes]
+    return next((suffix for suffix in reversed(found) if suffix != ".gz"), "")
+
+
+def _may_be_a_dataset(name: str) -> bool:
+    """Return whether a name is no path that exists, and has the form of an id of the Hub."""
+    from blender_hf.data.files import SUFFIXES
+
+    path = Path(name)
+    is_id = len(path.parts) == 2 and not path.is_absolute() and path.suffix.lower() not in SUFFIXES
+    return is_id and not path.exists()
 
 
 def check_readable(name: str) -> None:
@@ -101,7 +140,7 @@ def shows_progress(options: Options) -> bool:
 
     They stand on stdout, in the terminal or page by page, and the bar on stderr.
     """
-    stdout_is_read = sys.stdout.isatty() or getattr(options, "format", "jsonl") != "jsonl"
+    stdout_is_read = sys.stdout.isatty() or getattr(options, "format", None) in READABLE
     return allows_progress(options) and not (options.output is None and stdout_is_read)
 
 
@@ -120,7 +159,7 @@ class Tally:
         # How often something failed, by whom and why.
         self.reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
         # The records without a result.
-        self.failed: list[str | int] = []
+        self.failed: list[str] = []
 
     @property
     def seconds(self) -> float:

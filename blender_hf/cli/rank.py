@@ -1,12 +1,11 @@
 """The commands `rank`, `fuse` and `blend`: records in, one result a record out, in their order."""
 
 import contextlib
-import json
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice, tee
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from blender_hf.errors import GenerationError, InputError, chosen
@@ -27,15 +26,25 @@ from .command import (
     fusion_generation,
     option,
     ranker_arguments,
+    record_source,
     usage_text,
     whole,
 )
-from .output import Tally, check_records, log, report, shows_progress, unread_text
+from .output import (
+    READABLE,
+    Tally,
+    check_records,
+    log,
+    output_format,
+    report,
+    shows_progress,
+    unread_text,
+)
+from .results import BLENDED, FUSED, RANKED, Presentation, csv_lines
 
 if TYPE_CHECKING:
     from blender_hf.blender import Blender
     from blender_hf.data.records import Record
-    from blender_hf.engine.results import Blend, Fusion, Ranking
     from blender_hf.inputs import Item
 
 Result = TypeVar("Result")
@@ -44,25 +53,22 @@ EPILOG = """\
 Input is one JSON object per line, for example
   {"id": "q1", "prompt": "2 + 2?", "candidates": ["4", {"text": "5", "model": "parrot"}]}
 MixInstruct and the shapes of other datasets are read as they are, from JSON Lines, JSON arrays, CSV, Parquet and Arrow
-files, plain or compressed with gzip; see docs/data.md. --columns prompt=frage,candidates=gpt,llama says what is not
-certain.
+files, plain or compressed with gzip, from a folder of `datasets`, or from the Hub (org/name); see docs/data.md.
+--columns prompt=frage,candidates=gpt,llama says what is not certain.
 """
-READING = ("truncated", "unread")
-WIDTH = 100
-PREVIEW = 56
 
 
 def rank(options: Options) -> None:
     """Rank the candidates of each record."""
     ranking: dict[str, Any] = {"schedule": checked_schedule(options), **_shared(options)}
-    _run(options, lambda blender, items: blender.iter_rank(items, **ranking), rank_fields, rank_text)
+    _run(options, lambda blender, items: blender.iter_rank(items, **ranking), RANKED)
 
 
 def fuse(options: Options) -> None:
     """Fuse the candidates of each record."""
     check_fuser(options)
     fusing: dict[str, Any] = {"generation": fusion_generation(options), "window": options.batch_size}
-    _run(options, lambda blender, items: blender.iter_fuse(items, **fusing), fuse_fields, fuse_text)
+    _run(options, lambda blender, items: blender.iter_fuse(items, **fusing), FUSED)
 
 
 def blend(options: Options) -> None:
@@ -77,7 +83,7 @@ def blend(options: Options) -> None:
         "fallback": options.fallback,
         "generation": fusion_generation(options),
     }
-    _run(options, lambda blender, items: blender.iter_blend(items, **blending), blend_fields, blend_text)
+    _run(options, lambda blender, items: blender.iter_blend(items, **blending), BLENDED)
 
 
 def _shared(options: Options) -> dict[str, Any]:
@@ -90,29 +96,23 @@ def _shared(options: Options) -> dict[str, Any]:
 def _run(
     options: Options,
     work: Callable[["Blender", Iterable["Item"]], Iterator[Result]],
-    fields: Callable[[Result], dict[str, Any]],
-    text: Callable[[Result], str],
+    shown: Presentation,
 ) -> None:
     """Check a file whole before a model is loaded; write each line complete, as soon as its result is there."""
-    check_records(options)
+    form = output_format(options)
+    output = check_records(options, READABLE)
     from tqdm import tqdm
 
     from blender_hf.blender import Blender
-    from blender_hf.data.columns import Columns
     from blender_hf.data.sources import checked_count, read_records
 
-    columns = Columns(options.columns)
+    source = record_source(options)
 
     def read() -> Iterator["Record"]:
-        return islice(read_records(options.file, columns), options.limit)
-
-    def shown(record: "Record", result: Result) -> str:
-        if options.format == "text":
-            return as_text(record, text(result))
-        return json.dumps({"id": record.id, "prompt": record.item.source, **fields(result)}, ensure_ascii=False)
+        return islice(read_records(source), options.limit)
 
     arguments = {**ranker_arguments(options), **_fuser_arguments(options)}
-    total = checked_count(options.file, read())
+    total = checked_count(source, read())
     quieten_libraries()
     blender = Blender.from_pretrained(**arguments)
     if total is not None and not options.quiet:
@@ -120,11 +120,11 @@ def _run(
     records, for_items = tee(read())
     results = work(blender, (record.item for record in for_items))
     tally = Tally()
-    with _opened(options.output) as out, tqdm(total=total, unit="prompt", disable=not shows_progress(options)) as bar:
+    bar_off = not shows_progress(options)
+    with _written(output, form, shown) as write, tqdm(total=total, unit="prompt", disable=bar_off) as bar:
         # The results come first: they raise what reading the records raises.
         for result, record in zip(results, records, strict=True):
-            out.write(shown(record, result) + "\n")
-            out.flush()
+            write(_shown(shown, form, record, result, texts=not options.no_texts))
             tally.counts["prompts"] += 1
             tally.counts["unread"] += _has_unread(result)
             tally.counts["fused"] += getattr(result, "fusion", None) is not None
@@ -176,8 +176,36 @@ def _fuser_arguments(options: Options) -> dict[str, Any]:
     return {"fuser": options.fuser, "fuser_revision": options.fuser_revision}
 
 
+def _shown(shown: Presentation, form: str, record: "Record", result: Any, *, texts: bool) -> str:
+    if form == "jsonl":
+        return shown.as_json(record, result, texts=texts)
+    return {"csv": shown.as_csv, "markdown": shown.as_markdown, "text": shown.as_text}[form](record, result)
+
+
 @contextlib.contextmanager
-def _opened(output: str | None) -> Iterator[TextIO]:
+def _written(output: Path | None, form: str, shown: Presentation) -> Iterator[Callable[[str], object]]:
+    """Open the output anew, and yield what writes a line, or what is shown of a result, and waits until it is there."""
+    if form == "jsonl":
+        from blender_hf.data.jobs import open_log
+
+        with open_log(output) as log:
+            log.begin(anew=True)
+            yield log.append
+        return
+    with _opened(output) as out:
+
+        def write(text: str) -> None:
+            out.write(text + "\n")
+            out.flush()
+
+        if form == "csv":
+            # Without the mark, Excel takes UTF-8 for the characters of Windows.
+            write("\ufeff" + csv_lines([("id", "prompt", *shown.columns)]))
+        yield write
+
+
+@contextlib.contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
@@ -196,91 +224,14 @@ def _has_unread(result: object) -> bool:
     return any(getattr(part, "unread", None) for part in parts)
 
 
-def rank_fields(ranking: "Ranking") -> dict[str, Any]:
-    """Return the fields of `rank` in a JSON line."""
-    asked = ("schedule", "n_comparisons", "n_encodings", "flip_rate", "n_cycles")
-    names = ("order", "ranks", "scores", "models", *asked, *READING)
-    full = ranking.to_dict()
-    return {"ranking": {name: full[name] for name in names}, "best": ranking.best}
-
-
-def fuse_fields(fusion: "Fusion") -> dict[str, Any]:
-    """Return the fields of `fuse` in a JSON line."""
-    full = fusion.to_dict()
-    return {"fused": fusion.text, **{name: full[name] for name in ("fused_from", *READING)}}
-
-
-def blend_fields(blend: "Blend") -> dict[str, Any]:
-    """Return the fields of `blend` in a JSON line."""
-    return {
-        **rank_fields(blend.ranking),
-        "fused": blend.fused,
-        "fused_from": list(blend.fused_from),
-        "fusion_error": blend.fusion_error,
-        "returned": blend.returned,
-        "output": blend.output,
-    }
-
-
-def rank_text(ranking: "Ranking") -> str:
-    """Return a ranking as a small table, the best candidate first."""
-    names = _names(ranking)
-    width = max(map(len, names))
-    rows = [
-        f"  {ranking.ranks[i]:>2}  {ranking.scores[i]:+z6.2f}  {names[i]:<{width}}  {_preview(ranking.candidates[i])}"
-        for i in ranking.order
-    ]
-    return "\n".join([f"rank  score  {'model':<{width}}  answer", *rows])
-
-
-def fuse_text(fusion: "Fusion") -> str:
-    """Return a fused answer under its sources."""
-    sources = ", ".join(f"candidate {index}" for index in fusion.fused_from)
-    return f"Fused from {sources}:\n{_indented(fusion.text)}"
-
-
-def blend_text(blend: "Blend") -> str:
-    """Return a ranking, what became of the fusion, and the answer."""
-    return f"{rank_text(blend.ranking)}\n\n{_verdict(blend)}:\n{_indented(blend.output)}"
-
-
-def _verdict(blend: "Blend") -> str:
-    if blend.comparison is None:
-        why = blend.fusion_error or "there are not two different candidates to fuse"
-        return f"Returned: the best candidate ({why})"
-    names = _names(blend.ranking)
-    sources = ", ".join(names[index] for index in blend.fused_from)
-    chance = f"{blend.comparison.probability:.0%} against the best candidate"
-    if blend.returned == "fused":
-        return f"Returned: the text fused from {sources} ({chance})"
-    return f"Returned: the best candidate (the text fused from {sources} has {chance})"
-
-
-def as_text(record: "Record", body: str) -> str:
-    """Return a text about a record under its name and prompt."""
-    title = f"== {record.id} "
-    return f"{title:=<{WIDTH}}\n{_wrapped(record.item.source)}\n\n{body}\n"
-
-
-def _names(ranking: "Ranking") -> list[str]:
-    return [model or f"candidate {index}" for index, model in enumerate(ranking.models)]
-
-
-def _preview(text: str) -> str:
-    return textwrap.shorten(" ".join(text.split()), PREVIEW, placeholder=" ...") if text.strip() else "(empty)"
-
-
-def _wrapped(text: str) -> str:
-    return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, WIDTH) or [""])
-
-
-def _indented(text: str) -> str:
-    return textwrap.indent(_wrapped(text), "    ", lambda line: True)
-
-
 IO_OPTIONS = (
     *RECORD_OPTIONS,
-    option("--format", "JSON Lines or human-readable", choices=("jsonl", "text"), default="jsonl"),
+    option(
+        "--format",
+        "JSON Lines, or for people a table or text (default: by the name of the output, else jsonl)",
+        choices=("jsonl", *READABLE),
+    ),
+    option("--no-texts", "leave the texts of the candidates out of JSON Lines and Parquet"),
     option("--quiet", "no progress bar and no summary"),
 )
 RANK = Command(

@@ -12,7 +12,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -23,6 +23,8 @@ from blender_hf.errors import InputError, first_line, require
 STDIN = "-"
 # Rows of a Parquet file that are in memory at once.
 PARQUET_ROWS = 256
+# Marks, in the schema of a Parquet file of ours, a column of texts: those of the rows, and of other values their JSON.
+AS_JSON = {b"blender_hf": b"json"}
 # Longest CSV cell; Python's default is 131,072 characters, and a prompt may be longer.
 csv.field_size_limit(2**31 - 1)
 GZIP = b"\x1f\x8b"
@@ -283,8 +285,19 @@ def _naming_arrow(name: str) -> Iterator[None]:
 
 
 def _rows(batches: Any, name: str) -> Iterator[Numbered]:
-    rows = (row for batch in batches for row in batch.to_pylist())
+    rows = (row for batch in batches for row in _decoded(batch))
     yield from ((number, f"{name}, row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _decoded(batch: Any) -> list[dict[str, Any]]:
+    """Return the rows of a batch, with the values whose JSON a column has."""
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    for name in (field.name for field in batch.schema if AS_JSON.items() <= (field.metadata or {}).items()):
+        for row in rows:
+            if isinstance(text := row[name], str) and text.startswith(("[", "{")):
+                with suppress(ValueError):
+                    row[name] = json.loads(text)
+    return rows
 
 
 BINARY: dict[bytes, Callable[..., Iterator[Numbered]]] = {

@@ -5,29 +5,27 @@ removed before the next is appended; and the settings that the lines were made w
 So the same command, run again after SIGKILL at any moment, ends with the same bytes.
 """
 
-import gzip
 import hashlib
 import json
 import os
-import shutil
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar, cast
 
 from blender_hf.errors import InputError
 
-from .files import decode_line, is_compressed
+from .files import decode_line
+from .writing import LINES, TableFormat, as_line, packed_format
 
 BLOCK = 1 << 16
 # Suffix of a file that is being written; what a killed process leaves behind is overwritten.
 UNFINISHED = ".tmp"
-# Suffix of the plain lines of a compressed file, while it is written.
-LINES = ".lines"
+# Suffix of the plain lines of a compressed file or a table, while it is written.
+LINES_BESIDE = ".lines"
 # How a line begins, as `json.dumps` writes it.
 BEGINS = b'{"'
 ELSEWHERE = "choose another --output, or --overwrite it"
@@ -36,33 +34,33 @@ ELSEWHERE = "choose another --output, or --overwrite it"
 class Log:
     """The append-only results of a job, and beside them what made them; use it through `open_log`.
 
-    What can't be read or written is an `InputError`. The lines of a compressed file are kept plain in another file,
-    beside it, until the log is closed: what a kill tears out of a gzip file could not be mended.
+    What can't be read or written is an `InputError`. The lines of a compressed file, or of a Parquet file, are kept
+    plain in another file, beside it, until the log is closed: what a kill tears out of these could not be mended.
 
     Args:
-        path: The file of results, one JSON object a line, compressed if its name ends in ".gz"; None is the standard
-            output.
+        path: The file of results, one JSON object a line, compressed if its name ends in ".gz", a table if it ends in
+            ".parquet"; None is the standard output.
         about: A JSON file for the settings, or its suffix after the name of the results; None checks none.
     """
 
     def __init__(self, path: Path | None, about: Path | str | None = None) -> None:
         self.path = path
-        self._packed: Path | None = None
-        self._unpacked = False
+        self._packed: tuple[Path, TableFormat] | None = None
+        # Whether the plain lines were made of a file that has the same, and whether they have changed since.
+        self._unpacked = self._changed = False
         #: Whether it is a file, or will be one: neither the standard output nor a device is read, or resumed.
         self.resumable = path is not None and (path.is_file() or not path.exists())
         self._about: Path | None = None
         if path is not None and about is not None and self.resumable:
             self._about = beside(path, about) if isinstance(about, str) else about
         self._file: FileIO | None = None
-        if path is not None and self.resumable and is_compressed(path):
-            self._packed, self.path = path, beside(path, LINES)
+        if path is not None and self.resumable and (form := packed_format(path)) is not None:
+            self._packed, self.path = (path, form), beside(path, LINES_BESIDE)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is written yet."""
-        found = [path for path in (self.path, self._packed) if path is not None and path.is_file()]
-        return not any(path.stat().st_size for path in found)
+        return not any(path.stat().st_size for path in self._files() if path.is_file())
 
     def values(self, begins: bytes = BEGINS) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield how messages name each line, and the object that it holds; a torn last line is skipped."""
@@ -110,10 +108,12 @@ class Log:
         """Open the file to append to it, once all that is in it is known to be of this job; a torn line is removed."""
         if self.path is None or self._file is not None:
             return
+        self._changed |= anew
         if not anew:
             self._unpack()
         try:
-            self._file = open(self.path, "rb+" if self.path.is_file() else "wb", buffering=0)  # noqa: SIM115
+            mode = "rb+" if self.path.is_file() else "wb+" if self.resumable else "wb"
+            self._file = cast(FileIO, open(self.path, mode, buffering=0))  # noqa: SIM115
             if self.resumable:
                 if anew:
                     self._file.truncate(0)
@@ -130,6 +130,7 @@ class Log:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
             return 0
+        self._changed = True
         try:
             start = self._file.tell() if self.resumable else 0
             rest = memoryview(line.encode() + b"\n")
@@ -145,40 +146,45 @@ class Log:
         """Close and delete the file; the settings stay."""
         if self._file is not None:
             self._file.close()
-        for path in (self.path, self._packed):
-            if path is not None:
-                path.unlink(missing_ok=True)
+        for path in self._files():
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file, and compress it if its name says so; settings without results are removed."""
-        if self._file is not None:
+        """Close the file, and make it what its name says; settings without results are removed."""
+        if self._file is not None and not self._file.closed:
+            if self._packed is not None:
+                _mend(self._file)  # the disk may have been full within a line
             self._file.close()
         if self._packed is not None and self.path is not None and self.path.is_file():
-            if self._file is not None:
-                self._pack(self.path, self._packed)
-            elif self._unpacked:
+            if self._unpacked and not self._changed:
                 self.path.unlink()
+            elif self._file is not None:
+                self._pack(self.path, *self._packed)
         if self._about is not None and self.is_empty and "summary" not in self.notes():
             self._about.unlink(missing_ok=True)
 
+    def _files(self) -> Iterator[Path]:
+        """Yield the files that may hold results."""
+        if self.path is not None:
+            yield self.path
+        if self._packed is not None:
+            yield self._packed[0]
+
     def _unpack(self) -> None:
-        """Let the lines of a compressed file stand plain beside it, unless those of a killed process do."""
-        if self._packed is None or self.path is None or self.path.exists() or not self._packed.is_file():
+        """Let the lines of a compressed file or a table stand plain beside it, unless those of a killed process do."""
+        if self._packed is None or self.path is None or self.path.exists() or not self._packed[0].is_file():
             return
+        packed, form = self._packed
         try:
-            with gzip.open(self._packed, "rb") as packed, replacing(self.path) as lines:
-                shutil.copyfileobj(packed, lines)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"can't resume {self._packed}: {error}; {ELSEWHERE}") from None
+            with replacing(self.path) as lines:
+                lines.writelines(map(as_line, form.read(packed)))
+        except (OSError, ValueError) as error:
+            raise InputError(f"can't resume {packed}: {error}; {ELSEWHERE}") from None
         self._unpacked = True
 
-    def _pack(self, lines: Path, packed: Path) -> None:
-        with (
-            open(lines, "rb") as plain,
-            replacing(packed) as file,
-            gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as out,
-        ):
-            shutil.copyfileobj(plain, out)
+    def _pack(self, lines: Path, packed: Path, form: TableFormat) -> None:
+        with replacing(packed) as file:
+            form.write(lambda: LINES.read(lines), file, None, False)
         lines.unlink()
 
 
@@ -244,7 +250,7 @@ class _Identified(Protocol):
     """A record with an id, a digest of what its result depends on (see `digest_of`), and its name in messages."""
 
     @property
-    def id(self) -> str | int: ...
+    def id(self) -> str: ...
     @property
     def digest(self) -> str: ...
     @property
@@ -261,7 +267,7 @@ def digest_of(texts: Any) -> str:
 
 def each_id_once(records: Iterable[SomeRecord]) -> Iterator[SomeRecord]:
     """Yield records, lazily; a second one with the same id is an `InputError` that names it."""
-    seen: set[str | int] = set()
+    seen: set[str] = set()
     for record in records:
         if record.id in seen:
             raise InputError(f"{record.where}: another record has the id {record.id!r}; each needs an id of its own")
@@ -269,7 +275,7 @@ def each_id_once(records: Iterable[SomeRecord]) -> Iterator[SomeRecord]:
         yield record
 
 
-def is_done(record: _Identified, done: Mapping[str | int, str]) -> bool:
+def is_done(record: _Identified, done: Mapping[str, str]) -> bool:
     """Return whether a record is among those done, given by their ids with their digests."""
     if record.id not in done:
         return False
@@ -279,7 +285,7 @@ def is_done(record: _Identified, done: Mapping[str | int, str]) -> bool:
 
 
 def remaining(
-    records: Iterable[SomeRecord], done: Mapping[str | int, str], window: int | None = None
+    records: Iterable[SomeRecord], done: Mapping[str, str], window: int | None = None
 ) -> Iterator[SomeRecord]:
     """Yield the records that are not done.
 

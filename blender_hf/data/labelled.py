@@ -38,7 +38,7 @@ class JudgedPair:
 class LabelledPrompt:
     """A prompt with its candidates and what is known of their quality."""
 
-    id: str | int  # the record's own id, or its number
+    id: str  # the record's own id, or its number
     item: Item  # the prompt and the candidates
     pairs: tuple[JudgedPair, ...] = ()  # the judged pairs
     # by the name of a metric one finite score a candidate, higher is better; None where it is not given

@@ -99,7 +99,7 @@ def from_mapping(
         )
     benchmark = benchmark_of(fields.record)
     prompt = LabelledPrompt(
-        id=id_of(fields.record, default_id),
+        id=id_of(fields, default_id),
         item=found.item,
         pairs=pairs,
         scores={name: values for name, values in scores.items() if any(value is not None for value in values)},

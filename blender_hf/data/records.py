@@ -10,7 +10,7 @@ from uuid import UUID
 
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.inputs import Item, check_characters
-from blender_hf.modeling.record_fields import reference_of
+from blender_hf.modeling.record_fields import Fields, reference_of
 from blender_hf.modeling.record_values import is_given
 
 from .columns import ColumnNames, Columns
@@ -19,12 +19,12 @@ from .shapes import read_shape
 
 @dataclass(frozen=True)
 class Record:
-    """A prompt with its candidates, and the record's own id or the number of its line.
+    """A prompt with its candidates, and the record's own id, or the number of its line, as a text.
 
     The `reference`, a good answer, is what the record states, which nobody has checked yet; see `text_of`.
     """
 
-    id: str | int
+    id: str
     item: Item
     reference: Any = None
 
@@ -33,7 +33,7 @@ def record_from_mapping(value: Any, *, where: str, default_id: str | int, column
     """Check a decoded record in any of `shapes.SHAPES`, with an id for one that has none."""
     fields = (columns or Columns()).fields(value, where)
     item = read_shape(fields, where).item
-    record = Record(id_of(fields.record, default_id), item, reference_of(fields))
+    record = Record(id_of(fields, default_id), item, reference_of(fields))
     check_characters((str(record.id), *(candidate.model or "" for candidate in item.candidates)), where)
     return record
 
@@ -89,10 +89,9 @@ def text_of(name: str, value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def id_of(value: Mapping[str, Any], default: str | int) -> str | int:
-    """Return the id of a decoded record: a string or a whole number as it is, anything else as JSON."""
-    own = value.get("id")
-    if own is None:
-        return default
-    # True is an int to Python, and equal to 1.
-    return own if isinstance(own, str | int) and not isinstance(own, bool) else json.dumps(own, default=str)
+def id_of(fields: Fields, default: str | int) -> str:
+    """Return the id of a record as a text, which every output has: a string as it is, anything else as JSON."""
+    own = fields.values.get("id")
+    if not is_given(own):
+        return str(default)
+    return own if isinstance(own, str) else json.dumps(own, default=str)

@@ -219,16 +219,26 @@ def read_values(path: str | Path) -> Iterator[Any]:
     return (entry.value() for entry in FileSource(path).entries())
 
 
-def read_records(path: str | Path, columns: ColumnNames | Columns | None = None) -> Iterator[Record]:
-    """Yield the prompts with candidates of a file (see `FileSource`), lazily; empty lines are skipped."""
-    source = FileSource(path, columns if isinstance(columns, Columns) else Columns(columns))
+def as_source(data: str | Path | Source, columns: ColumnNames | Columns | None = None) -> Source:
+    """Return a source as it is, and a path as that of a file (see `FileSource`) with these columns."""
+    if isinstance(data, Source):
+        return data
+    return FileSource(data, columns if isinstance(columns, Columns) else Columns(columns))
+
+
+def read_records(data: str | Path | Source, columns: ColumnNames | Columns | None = None) -> Iterator[Record]:
+    """Yield the prompts with candidates of a source, or of a file by its path, lazily; empty lines are skipped."""
+    source = as_source(data, columns)
     yield from (entry.record() for entry in source.records())
-    source.columns.report(source.title, is_file=True)
+    source.columns.report(source.title, is_file=isinstance(source, FileSource))
 
 
-def checked_count(path: str | Path, records: Iterable[Any]) -> int | None:
-    """Read all records of a file to check them, and return their number; None for a stream, which is not read."""
-    return None if is_stream(path) else sum(1 for _ in records)
+def checked_count(source: Source, records: Iterable[Any]) -> int | None:
+    """Read all records of a source to check them, and return their number.
+
+    None, and nothing is read, of a stream, which can be read only once, and of what is not read cheaply.
+    """
+    return sum(1 for _ in records) if source.rereadable and source.local else None
 
 
 def is_stream(path: str | Path) -> bool:

@@ -1,4 +1,4 @@
-"""JSONL files of candidates, and the same records with the verdicts of a judge, in the format of MixInstruct."""
+"""Records of candidates, and the same records with the verdicts of a judge, in the format of MixInstruct."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import Any
 from blender_hf.data.columns import Columns
 from blender_hf.data.jobs import ELSEWHERE, Log, digest_of, each_id_once
 from blender_hf.data.records import json_fields, record_from_mapping
-from blender_hf.data.sources import FileSource
+from blender_hf.data.sources import Source, as_source
 from blender_hf.data.verdicts import decode_comparisons
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
-from blender_hf.modeling.record_fields import ASKED, holds_answers, prompt_of, read_fields, stated_prompt
+from blender_hf.modeling.record_fields import ASKED, holds_answers, prompt_of, read_fields, spelt, stated_prompt
 
 from .judge import Judgment, Task
 from .records import BEGINS
@@ -24,7 +24,7 @@ from .records import BEGINS
 class JudgedRecord:
     """A line of a file with candidates; all of its fields are written again."""
 
-    id: str | int  # its own, or its line number
+    id: str  # its own, or its line number
     fields: Mapping[str, Any]
     item: Item
     names: tuple[str, ...]  # a different one for each candidate
@@ -69,18 +69,18 @@ class JudgedRecord:
         return self.names[pair[0]], self.names[pair[1]]
 
 
-def read_candidates(path: str | Path, columns: Columns | None = None) -> Iterator[JudgedRecord]:
-    """Yield the records of a file, lazily."""
-    source = FileSource(path, columns or Columns())
+def read_candidates(data: str | Path | Source, columns: Columns | None = None) -> Iterator[JudgedRecord]:
+    """Yield the records of a source, or of a file by its path, lazily."""
+    source = as_source(data, columns)
     yield from each_id_once(
         _judged_record(entry.value(), entry.number, entry.where, source.columns) for entry in source.records()
     )
     source.columns.report(source.title)
 
 
-def judged_records(log: Log, judge: str, columns: Columns | None = None) -> dict[str | int, str]:
+def judged_records(log: Log, judge: str, columns: Columns | None = None) -> dict[str, str]:
     """Return the ids of the records that a job has written, with the hashes of their prompts and candidates."""
-    found: dict[str | int, str] = {}
+    found: dict[str, str] = {}
     for where, value in log.values(BEGINS):
         annotation = value.get("annotation") if isinstance(value, Mapping) else None
         if not isinstance(annotation, Mapping) or "id" not in value:
@@ -119,7 +119,8 @@ def _judged_record(value: Any, number: int, where: str, columns: Columns) -> Jud
     stated = value.get("candidates")
     if not isinstance(stated, list) or any(isinstance(one, list) for one in stated) or "candidates" in columns.stated:
         value = _with_candidates(value, record.item, columns)
-    return JudgedRecord(record.id, value, record.item, names, _known(value.get("cmp_results"), where))
+    others = {key: told for key, told in value.items() if spelt(key) != "id"}
+    return JudgedRecord(record.id, others, record.item, names, _known(value.get("cmp_results"), where))
 
 
 def _with_candidates(value: Mapping[str, Any], item: Item, columns: Columns) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""JSONL files of prompts, and the same records with candidates."""
+"""Records of prompts, and the same records with candidates."""
 
 import json
 from collections import Counter
@@ -10,10 +10,10 @@ from typing import Any
 from blender_hf.data.columns import Columns
 from blender_hf.data.jobs import ELSEWHERE, Log, digest_of, each_id_once
 from blender_hf.data.records import id_of, json_fields
-from blender_hf.data.sources import FileSource
+from blender_hf.data.sources import Source, as_source
 from blender_hf.errors import InputError
 from blender_hf.inputs import Item
-from blender_hf.modeling.record_fields import spelt
+from blender_hf.modeling.record_fields import read_fields, spelt
 
 from .candidates import Generated
 from .prompts import prompt_item_from_record
@@ -26,7 +26,7 @@ BEGINS = b'{"id": '
 class PromptRecord:
     """A line of a file of prompts; all of its fields are written again."""
 
-    id: str | int  # its own, or its line number
+    id: str  # its own, or its line number
     fields: Mapping[str, Any]  # all but those that hold its candidates
     candidates: Sequence[Any]  # those that it has so far, as they are in it
     item: Item  # with these candidates
@@ -57,24 +57,22 @@ class PromptRecord:
         return json.dumps({**record, "id": self.id}, ensure_ascii=False)
 
 
-def read_prompts(path: str | Path, columns: Columns | None = None) -> Iterator[PromptRecord]:
-    """Yield the prompts of a file, lazily.
+def read_prompts(data: str | Path | Source, columns: Columns | None = None) -> Iterator[PromptRecord]:
+    """Yield the prompts of a source, or of a file by its path, lazily.
 
     A record has a prompt under any name of `record_fields.NAMES`. It may have an `id`, an `instruction`, a system
     message and `candidates`.
     """
-    source = FileSource(path, columns or Columns())
+    source = as_source(data, columns)
     yield from each_id_once(
         _prompt_record(entry.value(), entry.number, entry.where, source.columns) for entry in source.entries()
     )
     source.columns.report(source.title)
 
 
-def answered_prompts(
-    log: Log, asked: Collection[str], n: int = 1, columns: Columns | None = None
-) -> dict[str | int, str]:
+def answered_prompts(log: Log, asked: Collection[str], n: int = 1, columns: Columns | None = None) -> dict[str, str]:
     """Return the ids of the records that a job has written, with the hashes of their prompts."""
-    found: dict[str | int, str] = {}
+    found: dict[str, str] = {}
     for where, value in log.values(BEGINS):
         if not isinstance(value, Mapping) or not {"id", "candidates", "failures"} <= value.keys():
             raise InputError(f"{where}: this is no output of `blender-hf generate`; {ELSEWHERE}")
@@ -93,6 +91,6 @@ def _prompt_record(value: Any, number: int, where: str, columns: Columns) -> Pro
     if isinstance(value, Mapping):
         value = json_fields(value, where)  # all of them are written again
     candidates, item = prompt_item_from_record(value, where=where, columns=columns)
-    held = {"candidates", *columns.stated.get("candidates", ())}
+    held = {"id", "candidates", *columns.stated.get("candidates", ())}
     fields = {key: told for key, told in value.items() if spelt(key) not in held}
-    return PromptRecord(id_of(value, number), fields, candidates, item)
+    return PromptRecord(id_of(read_fields(value, columns.stated), number), fields, candidates, item)

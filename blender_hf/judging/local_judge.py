@@ -13,10 +13,9 @@ from blender_hf.data.value_cache import key_of_texts
 from blender_hf.engine.concurrency import lock_of, lock_to_run
 from blender_hf.engine.model_state import check_ids, evaluating
 from blender_hf.engine.scorer import BatchScorer, Presentation, halved, in_order, pack_by_tokens
-from blender_hf.errors import CheckpointError, InputError
+from blender_hf.errors import CheckpointError, InputError, first_line
 from blender_hf.generation.local import LocalModel
 from blender_hf.generation.specs import LocalLLM
-from blender_hf.loading.checkpoints import first_line
 from blender_hf.modeling.chat_templates import PromptEncoder
 from blender_hf.modeling.separate_encoding import cache_name
 from blender_hf.modeling.tokenization import pad_left

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from blender_hf.data.jobs import Log, beside, check_settings, open_log, replacing
 from blender_hf.data.sources import FileSource, Source
+from blender_hf.data.writing import as_line, table_format
 from blender_hf.engine.rankers import OwnRanker
 from blender_hf.errors import InputError, InputTypeError
 from blender_hf.judging.loading import names_judge
@@ -21,7 +22,6 @@ from blender_hf.loading.checkpoints import locate
 
 from .parts import Part, PartLog, PartMaker, RawPart, entries_of, raw_parts, usable_record
 from .settings import LabelSettings
-from .tables import as_line, table_format
 
 # Suffixes of the files beside the output: finished parts until the end, bad records with reasons, settings and counts.
 PARTS, BAD, ABOUT = ".parts.jsonl", ".bad.jsonl", ".label.json"

@@ -7,10 +7,10 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData, HfApi
 
+from blender_hf.data.writing import table_format
 from blender_hf.export.hub import upload
 
 from .settings import LabelSettings
-from .tables import table_format
 
 CARD = """\
 ---

@@ -49,7 +49,7 @@ def test_records_are_answered_in_their_order(
     output = tmp_path / "answers.jsonl"
     assert main(["generate", str(prompts), *models, "--output", str(output)]) == 0
     found = lines(output)
-    assert [record["id"] for record in found[:4]] == ["one", 2, 7, "n0"]
+    assert [record["id"] for record in found[:4]] == ["one", "2", "7", "n0"]
     assert found[0] == {
         **RECORDS[0],
         "candidates": [
@@ -100,7 +100,7 @@ def test_options_reach_local_and_remote_models(
     out, err = capsys.readouterr()
     first, second = (json.loads(line) for line in out.splitlines())
     assert [candidate["model"] for candidate in first["candidates"]] == ["big", "big", "here", "here"]
-    assert [second["id"], second["failures"]] == [2, []]
+    assert [second["id"], second["failures"]] == ["2", []]
     sent = {name: server.requests[0][name] for name in ("max_tokens", "temperature", "top_p")}
     assert sent == {"max_tokens": 4, "temperature": 2.0, "top_p": 0.9}
     assert "2/2" in err
@@ -162,10 +162,10 @@ def test_prompts_without_a_candidate_are_asked_for_again(
     server.faults = [Fault("echo", 400, message="refused")]
     assert main([*command, "--quiet"]) == 2
     assert "no language model answered the prompt 'one' (echo: the server answered 400" in capsys.readouterr().err
-    assert [record["id"] for record in lines(output)][:2] == [2, 7]
+    assert [record["id"] for record in lines(output)][:2] == ["2", "7"]
     assert main([*command, "--quiet"]) == 0
     assert "11 answered before" in capsys.readouterr().err
-    assert {record["id"] for record in lines(output)} == {"one", 2, 7, *(f"n{number}" for number in range(9))}
+    assert {record["id"] for record in lines(output)} == {"one", "2", "7", *(f"n{number}" for number in range(9))}
 
 
 def test_when_all_models_are_gone_it_stops(
@@ -244,7 +244,7 @@ def test_killed_while_it_works(server: LanguageServer, tmp_path: Path) -> None:
             ["--llm", "http://h/v1#m"],
             r'prompts.jsonl:1: no prompt was found: one of the keys "prompt"',
         ),
-        ([{"id": 1, "prompt": "p"}] * 2, ["--llm", "http://h/v1#m"], "prompts.jsonl:2: another record has the id 1"),
+        ([{"id": 1, "prompt": "p"}] * 2, ["--llm", "http://h/v1#m"], "prompts.jsonl:2: another record has the id '1'"),
         ([{"prompt": 3}], ["--llm", "http://h/v1#m"], "prompts.jsonl:1: a prompt must be a text"),
         ([{"prompt": "\ud83d"}], ["--llm", "http://h/v1#m"], r"prompts.jsonl:1: contains a lone surrogate ('\ud83d')"),
         ([{"prompt": "p", "note": "\ud83d"}], ["--llm", "http://h/v1#m"], r"lone surrogate ('\ud83d')"),

@@ -11,7 +11,7 @@ import pytest
 
 from blender_hf import Blender, __version__, make_item
 from blender_hf.cli.main import COMMANDS, main, parser
-from blender_hf.cli.rank import rank_text
+from blender_hf.cli.results import rank_text
 from blender_hf.engine.results import Truncation, make_ranking
 from blender_hf.named_rankers import NAMED_RANKERS
 from tests.conftest import EXAMPLES
@@ -45,7 +45,7 @@ def test_blend(file: Path, models: list[str], checkpoints: Path, capsys: pytest.
     assert main(["blend", str(file), *models]) == 0
     out, err = capsys.readouterr()
     first, second, third = lines(out)
-    assert [first["id"], second["id"], third["id"]] == ["one", 2, 7]
+    assert [first["id"], second["id"], third["id"]] == ["one", "2", "7"]
     assert third["prompt"] == "Reply.\nHello"
     blend = Blender.from_pretrained(checkpoints / "ranker", checkpoints / "fuser").blend(
         "2 + 2?", RECORDS[0]["candidates"]
@@ -75,7 +75,7 @@ def test_blend(file: Path, models: list[str], checkpoints: Path, capsys: pytest.
 def test_rank_and_fuse(file: Path, models: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rank", str(file), *models[:2], "--aggregation", "max_wins", "--quiet"]) == 0
     out, err = capsys.readouterr()
-    assert set(lines(out)[0]) == {"id", "prompt", "ranking", "best"}
+    assert set(lines(out)[0]) == {"id", "prompt", "candidates", "ranking", "best"}
     assert err == ""
     assert main(["fuse", str(file), *models, "--max-new-tokens", "5"]) == 0
     assert [line["fused_from"] for line in lines(capsys.readouterr().out)] == [[0, 1, 2], [0], [0, 1]]
@@ -323,7 +323,7 @@ def test_from_stdin_what_came_before_a_bad_line_is_written(models: list[str], tm
     streams = Streams(tmp_path / "in", tmp_path / "out", tmp_path / "err")
     streams.stdin.write_text("\n".join([*map(json.dumps, RECORDS), "{", json.dumps(RECORDS[0])]), encoding="utf-8")
     assert forked(RUN_A_COMMAND, "rank", *models[:2], streams=streams).wait() == 2
-    assert [line["id"] for line in lines(streams.stdout.read_text(encoding="utf-8"))] == ["one", 2, 7]
+    assert [line["id"] for line in lines(streams.stdout.read_text(encoding="utf-8"))] == ["one", "2", "7"]
     assert "<stdin>:4: not valid JSON" in streams.stderr.read_text(encoding="utf-8")
 
 
@@ -350,7 +350,8 @@ def test_a_full_disk_is_an_error_in_one_line(file: Path, models: list[str], outp
     assert forked(RUN_A_COMMAND, "rank", str(file), *models[:2], "--quiet", *output, streams=streams).wait() == 2
     (line,) = (line for line in streams.stderr.read_text(encoding="utf-8").splitlines() if "can't read all" not in line)
     where = output[-1] if output else "stdout"
-    assert line == f"blender-hf: error: can't write {where}: No space left on device; free some space and retry"
+    remedy = "what was done before is kept" if output else "free some space and retry"
+    assert line == f"blender-hf: error: can't write {where}: No space left on device; {remedy}"
 
 
 @pytest.mark.once

@@ -116,9 +116,11 @@ def test_what_is_compressed_twice_is_unpacked(tmp_path: Path) -> None:
     assert len(list(read_records(path))) == len(ROWS)
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.CSV", "a.xlsx", "a.json", "a.jsonl.zst", "a.arrow"])
+@pytest.mark.parametrize(
+    "name", ["a.parquet.gz", "a.CSV", "a.csv.gz", "a.xlsx", "a.json", "a.md", "a.jsonl.zst", "a.arrow"]
+)
 def test_what_can_not_be_written_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"{name}: this command writes JSON Lines, not .*name a .jsonl or .jsonl.gz"):
+    with pytest.raises(InputError, match=f"{name}: this command writes .jsonl, .jsonl.gz, .parquet, not "):
         check_writable(name)
 
 

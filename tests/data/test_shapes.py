@@ -77,7 +77,8 @@ def test_verdicts_and_scores(shape: Shape) -> None:
 def test_generate_reads_the_same_prompt_and_keeps_the_record(shape: Shape, tmp_path: Path) -> None:
     [record] = read_prompts(written(tmp_path, shape.record))
     assert record.item.source == shape.source
-    assert record.fields == {key: value for key, value in shape.record.items() if key != "candidates"}
+    assert record.fields == {key: value for key, value in shape.record.items() if key not in ("id", "candidates")}
+    assert record.id == str(shape.record.get("id", 1))
 
 
 @pytest.mark.parametrize(

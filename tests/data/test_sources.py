@@ -70,7 +70,7 @@ def test_columns_that_a_table_leaves_empty_are_not_there(tmp_path: Path) -> None
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
     first, second = records(open_source(tmp_path / "in.parquet"))
-    assert (first.id, first.item.prompt) == (1, "p")
+    assert (first.id, first.item.prompt) == ("1", "p")
     assert (second.id, second.item.prompt) == ("x", chat)
 
 
@@ -145,7 +145,7 @@ def test_records_that_cannot_be_used(tmp_path: Path, line: str, error: type[Exce
     entries = list(open_source(written(tmp_path / "in.jsonl", [good, line, good])).entries())
     with pytest.raises(error, match=message):
         entries[1].record()
-    assert entries[2].record().id == 3
+    assert entries[2].record().id == "3"
 
 
 def test_parquet_is_read_a_little_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def test_every_candidate_has_a_name_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([{"id": 1, "prompt": "p", "candidates": ["a"]}] * 2, r"in.jsonl:2: another record has the id 1"),
+        ([{"id": 1, "prompt": "p", "candidates": ["a"]}] * 2, r"in.jsonl:2: another record has the id '1'"),
         ([{"prompt": "p", "candidates": ["a"], "cmp_results": [1]}], r"in.jsonl:1: cmp_results must be an object"),
         ([{"prompt": "p", "candidates": ["a"], "cmp_results": "{"}], r"in.jsonl:1: cmp_results must be an object"),
     ],

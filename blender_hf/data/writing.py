@@ -1,16 +1,24 @@
-"""The files that rows are written to: JSONL, or Parquet with a fixed type for every column."""
+"""The files that rows are written to, by their names: JSON Lines, plain or compressed, and Parquet.
+
+The columns of a Parquet file have the types that the caller states, or those that the rows show. A file without stated
+types can be read back as the rows that it was made of.
+"""
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from blender_hf.errors import InputError, require
-from blender_hf.modeling.conversations import Message
+from blender_hf.modeling.conversations import Message, plain_values
 from blender_hf.modeling.processing_causal_gen_fuser import TEMPLATE_OPTIONS
+
+from .files import AS_JSON, is_compressed, read_file
 
 # Rows of a row group: enough to be read fast, few enough to be held in memory.
 ROW_GROUP = 4096
@@ -26,8 +34,11 @@ class TableFormat:
     """A file format, by the suffix of its files, and the package that it needs."""
 
     suffix: str
-    #: Writes rows to a file, given the kinds of their columns and whether prompts are chat messages.
-    write: Callable[[Rows, IO[bytes], Mapping[str, str], bool], None]
+    #: Writes rows to a file, given the kinds of their columns, None for those that the rows show, and whether prompts
+    #: are chat messages.
+    write: Callable[[Rows, IO[bytes], Mapping[str, str] | None, bool], None]
+    #: Yields the rows that were written without kinds.
+    read: Callable[[Path], Iterator[Row]]
     needs: str | None = None
 
 
@@ -41,28 +52,91 @@ def table_format(path: str | Path) -> TableFormat:
     return found
 
 
+def packed_format(path: str | Path) -> TableFormat | None:
+    """Return the format of a file to which lines can't be appended; None for all others, which hold lines."""
+    if is_compressed(path):
+        return COMPRESSED
+    if Path(path).suffix.lower() != PARQUET.suffix:
+        return None
+    _import("pyarrow")
+    return PARQUET
+
+
 def as_line(fields: Row) -> bytes:
     """Return a row as a line of JSON."""
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
 
-def _write_lines(rows: Rows, file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+def _write_lines(rows: Rows, file: IO[bytes], columns: Mapping[str, str] | None, conversational: bool) -> None:
     file.writelines(map(as_line, rows()))
 
 
-def _write_compressed(rows: Rows, file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+def _read_lines(path: Path) -> Iterator[Row]:
+    with open(path, "rb") as file:
+        yield from map(json.loads, file)
+
+
+def _write_compressed(rows: Rows, file: IO[bytes], columns: Mapping[str, str] | None, conversational: bool) -> None:
     # Without a name and a time, the same rows are the same bytes.
     with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed:
         compressed.writelines(map(as_line, rows()))
 
 
-def _write_parquet(rows: Rows, file: IO[bytes], columns: Mapping[str, str], conversational: bool) -> None:
+def _read_compressed(path: Path) -> Iterator[Row]:
+    try:
+        with gzip.open(path, "rb") as file:
+            yield from map(json.loads, file)
+    except (EOFError, zlib.error) as error:
+        raise OSError(str(error)) from None
+
+
+def _write_parquet(rows: Rows, file: IO[bytes], columns: Mapping[str, str] | None, conversational: bool) -> None:
     pa, pq = _import("pyarrow"), _import("pyarrow.parquet")
-    kinds = {name: _kind(kind, conversational) for name, kind in columns.items()}
-    schema, change = _schema(pa, rows, kinds)
+    if columns is None:
+        schema = _schema_shown(pa, rows)
+        texts = [field.name for field in schema if field.metadata == AS_JSON]
+        changed: Callable[[Row], Row] = partial(_with_texts, names=texts)
+    else:
+        kinds = {name: _kind(kind, conversational) for name, kind in columns.items()}
+        schema, change = _schema(pa, rows, kinds)
+        changed = partial(_changed, kinds=kinds, change=change)
     with pq.ParquetWriter(file, schema) as writer:
-        for group in _groups(_changed(row, kinds, change) for row in rows()):
+        for group in _groups(map(changed, rows())):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    # Of a row that lacks a column, or a message that lacks a key, the table has a null.
+    return (plain_values(row) for _, _, row in read_file(path))
+
+
+def _schema_shown(pa: Any, rows: Rows) -> Any:
+    """Return the schema of rows by their values; what no type holds, such as objects with other keys, is JSON."""
+    types: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
+    texts: set[str] = set()
+    for group in _groups(rows()):
+        for row in group:
+            for name, value in row.items():
+                types.setdefault(name, pa.null())
+                if isinstance(value, Mapping) and keys.setdefault(name, value.keys()) != value.keys():
+                    texts.add(name)
+        for name in types.keys() - texts:
+            try:
+                seen = pa.schema([(name, pa.array([row.get(name) for row in group]).type)])
+                known = pa.schema([(name, types[name])])
+                types[name] = pa.unify_schemas([known, seen], promote_options="permissive").field(name).type
+            except (pa.ArrowException, OverflowError):
+                texts.add(name)
+    texts |= {name for name, kind in types.items() if _has_empty_struct(kind)}
+    return pa.schema(
+        [pa.field(name, pa.string(), metadata=AS_JSON) if name in texts else (name, types[name]) for name in types]
+    )
+
+
+def _with_texts(row: Row, names: Collection[str]) -> Row:
+    others = {name: row[name] for name in names if not isinstance(row.get(name), str | None)}
+    return {**row, **{name: json.dumps(value, ensure_ascii=False) for name, value in others.items()}}
 
 
 def _kind(kind: str, conversational: bool) -> str:
@@ -171,8 +245,7 @@ def _import(name: str) -> Any:
     return require(name, "label", "writing Parquet", "; or write .jsonl")
 
 
-TABLES = (
-    TableFormat(".jsonl", _write_lines),
-    TableFormat(".jsonl.gz", _write_compressed),
-    TableFormat(".parquet", _write_parquet, needs="pyarrow"),
-)
+LINES = TableFormat(".jsonl", _write_lines, _read_lines)
+COMPRESSED = TableFormat(".jsonl.gz", _write_compressed, _read_compressed)
+PARQUET = TableFormat(".parquet", _write_parquet, _read_parquet, needs="pyarrow")
+TABLES = (LINES, COMPRESSED, PARQUET)

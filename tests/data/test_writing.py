@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from blender_hf.data.writing import TABLES
 from blender_hf.errors import InputError
-from blender_hf.labelling.tables import TABLES
 from blender_hf.modeling.conversations import as_messages, render_messages
 
 pytestmark = pytest.mark.once
