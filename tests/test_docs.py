@@ -48,6 +48,7 @@ WITH_EXAMPLES = (
     "blender_hf.space.about",
     "blender_hf.space.fused",
     "blender_hf.space.prompts",
+    "blender_hf.export.cards",
     "blender_hf.data.columns",
     "blender_hf.data.labelled",
     "blender_hf.data.preferences",
